@@ -1,0 +1,11 @@
+"""Podium: from an image competition's downloaded files to a submission that can be trusted and rebuilt.
+
+input/<competition>/                      what the organiser ships; never written to
+    -> python -m src.prepare              labels, checks, folds, decoded cache in runs/<competition>/prepared/
+    -> python -m src.train --fold all     one network per fold in runs/<competition>/<run>/fold<k>/
+    -> python -m src.evaluate             the out-of-fold score and where it errs
+    -> python -m src.predict              folds x views, decoded, validated: submissions/<competition>/<run>.csv
+    -> python -m src.blend                several runs, weighted on their out-of-fold predictions
+"""
+
+__version__ = "0.1.0"

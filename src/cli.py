@@ -1,0 +1,33 @@
+"""The shell around every command: flags in, one clear line and exit code 2 for a user's mistake."""
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
+from src.inputs import InputError
+
+Config = TypeVar("Config")
+
+
+def run(main: Callable[[Config], object], config_class: type[Config], doc: str | None) -> None:
+    """Parse flags into `config_class` and call `main`.
+
+    Exit codes: 0 done, 2 a mistake in flags or data (one line on stderr), 130 interrupted.
+    """
+    config = tyro.cli(config_class, description=doc)
+    try:
+        main(config)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        # A full disk, a folder that may not be written, a file that went away: no defect of ours.
+        print(
+            f"error: {error.filename or ''}: {error.strerror or error}".replace("error: :", "error:"), file=sys.stderr
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,34 @@
+"""House numbers made from scikit-learn's handwritten digits, in the street-view competition's layout.
+
+`python -m src.make_demo` writes input/demo/. The pictures are drawn from six sets of handwritten digits in turn; a
+set is a group, so that no digit of a held-out fold was seen in training.
+"""
+
+import pandas as pd
+
+from src.competitions import svhn
+from src.competitions.spec import Competition
+from src.inputs import InputFiles
+
+NUM_GROUPS = 6  # picture number modulo this is its set of digits
+
+
+def read_train(files: InputFiles) -> pd.DataFrame:
+    """Return the street-view label table with the set of digits as `group`."""
+    table = svhn.read_train(files)
+    numbers = table["image_path"].str.extract(r"(\d+)\.png$", expand=False).astype(int)
+    return table.assign(group=(numbers % NUM_GROUPS).map("digits{}".format))
+
+
+COMPETITION = Competition(
+    name="demo",
+    heads=svhn.DIGITS,
+    blank=svhn.BLANK,
+    image_size=(32, 96),
+    mirror_ok=False,
+    read_train=read_train,
+    read_test=svhn.read_test,
+    columns=svhn.COMPETITION.columns,
+    score_name="string accuracy",
+    source="Run `python -m src.make_demo` to make it",
+)

@@ -1,0 +1,68 @@
+"""food-11 (NTU machine learning 2020, homework 3): photos of eleven kinds of food.
+
+input/food11/ holds food-11.zip, or the folders training/ validation/ testing/, and sample_submission.csv if there is
+one. `training/3_100.jpg` is of class 3; `testing/0007.jpg` answers Id 7.
+"""
+
+import re
+
+import pandas as pd
+
+from src.competitions.spec import Competition, Head, check_sample
+from src.inputs import InputError, InputFiles
+
+NAMES = (
+    "Bread", "Dairy product", "Dessert", "Egg", "Fried food", "Meat",
+    "Noodles/Pasta", "Rice", "Seafood", "Soup", "Vegetable/Fruit",
+)  # fmt: skip
+CATEGORY = Head(name="category", classes=tuple(str(number) for number in range(len(NAMES))))
+SAMPLE = "sample_submission.csv"
+
+
+def _class_id(path: str) -> int:
+    match = re.match(r"(\d+)_", path.rsplit("/", 1)[-1])
+    if not match or int(match[1]) >= len(NAMES):
+        raise InputError(f"{path}: the name must begin with its class 0-{len(NAMES) - 1} and '_', as in 3_100.jpg")
+    return int(match[1])
+
+
+def read_train(files: InputFiles) -> pd.DataFrame:
+    """Join training/ and validation/; `split` tells them apart."""
+    rows = [
+        (path, _class_id(path), split)
+        for folder, split in (("training", "train"), ("validation", "val"))
+        for path in files.images(folder)
+    ]
+    return pd.DataFrame(rows, columns=["image_path", "category", "split"])
+
+
+def read_test(files: InputFiles) -> pd.DataFrame:
+    """List the test images in the sample submission's order, or in numeric order where there is none."""
+    by_id: dict[str, str] = {}
+    for path in files.images("testing"):
+        stem = path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+        if not stem.isascii() or not stem.isdigit():
+            raise InputError(f"{path}: a test image is named by its number, as in 0007.jpg; rename or remove it")
+        if str(int(stem)) in by_id:
+            raise InputError(f"{path}: has the same number as {by_id[str(int(stem))]}; remove one")
+        by_id[str(int(stem))] = path
+    if any(path.name == SAMPLE for path in files.index):
+        ids = list(check_sample(files.table(SAMPLE), COMPETITION.columns, SAMPLE))
+    else:
+        ids = sorted(by_id, key=int)
+    if not set(ids) & set(by_id):
+        raise InputError(f"{SAMPLE}: none of its ids (such as {ids[0]!r}) is the number of an image in testing/")
+    return pd.DataFrame({"image_path": [by_id.get(key, f"testing/{key}.jpg") for key in ids], "id": ids})
+
+
+COMPETITION = Competition(
+    name="food11",
+    heads=(CATEGORY,),
+    image_size=(128, 128),
+    mirror_ok=True,
+    read_train=read_train,
+    read_test=read_test,
+    columns=("Id", "Category"),
+    class_names=NAMES,
+    source="Get food-11.zip from the course's Kaggle page (ml2020spring-hw3) and put it into input/food11/",
+)

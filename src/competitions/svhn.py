@@ -1,0 +1,88 @@
+"""Tianchi street-view characters ("mchar"): house numbers of one to six digits, from SVHN.
+
+input/svhn/ holds the downloads as they come or unpacked: mchar_train.zip, mchar_val.zip, mchar_test_a.zip,
+mchar_train.json, mchar_val.json, mchar_sample_submit_A.csv. The JSON has, by file name, one entry per digit in each of
+label (0-9), left, top, width and height (pixels).
+"""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from src.competitions.spec import Competition, Head, check_sample
+from src.inputs import InputError, InputFiles, checked_name
+
+MAX_DIGITS = 6
+BLANK = 10  # pads numbers of fewer than six digits at their right
+DIGITS = tuple(Head(name=f"digit{place}", classes=tuple("0123456789") + ("",)) for place in range(1, MAX_DIGITS + 1))
+BOX_KEYS = ("left", "top", "width", "height")
+
+
+def _digits(entry: Any, where: str) -> list[int]:
+    labels = entry.get("label") if isinstance(entry, dict) else None
+    if not isinstance(labels, list) or not labels:
+        raise InputError(f"{where}: has no list of digits under 'label'; correct it")
+    if len(labels) > MAX_DIGITS:
+        raise InputError(f"{where}: {len(labels)} digits, at most {MAX_DIGITS} are possible; correct it")
+    for digit in labels:
+        if type(digit) is not int or not 0 <= digit <= 9:
+            raise InputError(f"{where}: label {digit!r} is not a digit 0-9; correct it")
+    return labels
+
+
+def _boxes(entry: dict[str, Any], num_digits: int, where: str) -> str:
+    columns = []
+    for key in BOX_KEYS:
+        values = entry.get(key, [])
+        numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+        if not numbers or len(values) not in (0, num_digits):
+            raise InputError(f"{where}: {key!r} is not a list of {num_digits} numbers; correct it")
+        columns.append(values)
+    complete = all(columns)
+    return json.dumps([list(box) for box in zip(*columns, strict=True)]) if complete else "[]"
+
+
+def read_labels(files: InputFiles, json_name: str, folder: str, split: str) -> pd.DataFrame:
+    """Return the label table of one of the organiser's JSON files: digits padded right with BLANK, and boxes."""
+    files.images(folder)
+    rows = []
+    for name, entry in files.json(json_name).items():
+        where = f"{json_name}: {name!r}"
+        digits = _digits(entry, where)
+        padded = digits + [BLANK] * (MAX_DIGITS - len(digits))
+        path = f"{folder}/{checked_name(name, where)}"
+        rows.append([path, *padded, _boxes(entry, len(digits), where), split])
+    if not rows:
+        raise InputError(f"{json_name}: has no entries; download it again")
+    return pd.DataFrame(rows, columns=["image_path", *(head.name for head in DIGITS), "boxes", "split"])
+
+
+def read_train(files: InputFiles) -> pd.DataFrame:
+    """Join the official training and validation sets; `split` tells them apart."""
+    parts = [read_labels(files, f"mchar_{split}.json", f"mchar_{split}", split) for split in ("train", "val")]
+    return pd.concat(parts, ignore_index=True)
+
+
+def read_test(files: InputFiles) -> pd.DataFrame:
+    """List the test images in the sample submission's order."""
+    sample = "mchar_sample_submit_A.csv"
+    files.images("mchar_test_a")
+    ids = check_sample(files.table(sample), COMPETITION.columns, sample)
+    paths = [f"mchar_test_a/{checked_name(name, f'{sample}, line {line}')}" for line, name in ids.items()]
+    return pd.DataFrame({"image_path": paths, "id": ids.to_numpy()})
+
+
+COMPETITION = Competition(
+    name="svhn",
+    heads=DIGITS,
+    blank=BLANK,
+    image_size=(64, 128),
+    mirror_ok=False,
+    read_train=read_train,
+    read_test=read_test,
+    columns=("file_name", "file_code"),
+    score_name="string accuracy",
+    source="Get the files named in mchar_data_list_0515.csv from Tianchi's street-view character competition "
+    "(tianchi.aliyun.com, competition 531795) and put them into input/svhn/",
+)

@@ -1,0 +1,102 @@
+"""The commonest layout on Kaggle: train.csv with an id and a label, a folder of images, a sample submission.
+
+A competition file of your own needs no more than this:
+
+    from src.competitions.tables import csv_competition
+
+    COMPETITION = csv_competition(name="leaves", id_column="image_id", label_column="species")
+"""
+
+from pathlib import PurePosixPath
+
+import pandas as pd
+
+from src.competitions.spec import Competition, Head, check_sample
+from src.inputs import InputError, InputFiles, checked_name
+
+
+def _paths_by_name(files: InputFiles, folder: str) -> dict[str, str]:
+    """Map each image's name below the folder, with and without its extension, to its image_path."""
+    paths: dict[str, str] = {}
+    for path in files.images(folder):
+        name = PurePosixPath(path).relative_to(folder)
+        paths[str(name)] = path
+        short = str(name.with_suffix(""))
+        # "7" could be 7.jpg or 7.png: such an id must be written out.
+        paths[short] = "" if short in paths else path
+    return paths
+
+
+def _to_path(paths: dict[str, str], folder: str, name: str, where: str) -> str:
+    if paths.get(checked_name(name, where)) == "":
+        raise InputError(f"{where}: {folder}/ has several images called {name!r}; add the extension")
+    return paths.get(name, f"{folder}/{name}")
+
+
+def csv_competition(
+    *,
+    name: str,
+    id_column: str,
+    label_column: str,
+    train_csv: str = "train.csv",
+    train_folder: str = "train",
+    test_folder: str = "test",
+    sample_submission: str = "sample_submission.csv",
+    image_size: tuple[int, int] = (224, 224),
+    mirror_ok: bool = True,
+    group_column: str = "",
+    source: str = "",
+) -> Competition:
+    """Return a one-class competition read from CSV files.
+
+    Class ids are the sorted order of the label texts; a submission holds those texts. Ids are image names below the
+    folder, with or without extension. `group_column` names a column of train_csv (a patient, a site) that no fold may
+    split. The sample submission's columns must be id_column and label_column.
+    """
+
+    def labels(files: InputFiles) -> pd.DataFrame:
+        table = files.table(train_csv)
+        for column in filter(None, (id_column, label_column, group_column)):
+            if column not in table.columns:
+                raise InputError(f"{train_csv}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
+        if len(table) == 0:
+            raise InputError(f"{train_csv}: has no rows")
+        blank = table.index[table[label_column].str.strip() == ""]
+        if len(blank):
+            raise InputError(
+                f"{train_csv}, line {blank[0]}: no value in column {label_column!r}; fill or remove the row"
+            )
+        return table
+
+    def read_heads(files: InputFiles) -> tuple[Head, ...]:
+        return (Head(name="label", classes=tuple(sorted(set(labels(files)[label_column])))),)
+
+    def read_train(files: InputFiles) -> pd.DataFrame:
+        table, paths = labels(files), _paths_by_name(files, train_folder)
+        class_ids = {text: number for number, text in enumerate(sorted(set(table[label_column])))}
+        image_paths = [
+            _to_path(paths, train_folder, text, f"{train_csv}, line {line}") for line, text in table[id_column].items()
+        ]
+        columns = {"image_path": image_paths, "label": table[label_column].map(class_ids).to_numpy()}
+        if group_column:
+            columns["group"] = table[group_column].to_numpy()
+        return pd.DataFrame(columns)
+
+    def read_test(files: InputFiles) -> pd.DataFrame:
+        ids = check_sample(files.table(sample_submission), (id_column, label_column), sample_submission)
+        paths = _paths_by_name(files, test_folder)
+        image_paths = [
+            _to_path(paths, test_folder, text, f"{sample_submission}, line {line}") for line, text in ids.items()
+        ]
+        return pd.DataFrame({"image_path": image_paths, "id": ids.to_numpy()})
+
+    return Competition(
+        name=name,
+        read_heads=read_heads,
+        image_size=image_size,
+        mirror_ok=mirror_ok,
+        read_train=read_train,
+        read_test=read_test,
+        columns=(id_column, label_column),
+        source=source or f"Put {train_csv}, {train_folder}/, {test_folder}/ and {sample_submission} into input/{name}/",
+    )

@@ -1,0 +1,160 @@
+"""Every command's flags: a field is a flag, its docstring the help text."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from src.data.augment import Augment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where things are read and written."""
+
+    competition: str = "svhn"
+    """A name under src/competitions/, or the path of a .py file of your own."""
+    input_dir: Path = Path("input")
+    """Holds one folder per competition with the organiser's files; never written to."""
+    runs_dir: Path = Path("runs")
+    """Holds <competition>/prepared/ and one folder per run."""
+    submissions_dir: Path = Path("submissions")
+    """Holds <competition>/<run>.csv."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig(Place):
+    """Labels, checks, folds and the decoded cache."""
+
+    split: Literal["kfold", "official"] = "kfold"
+    """kfold: over all labelled images; official: the organiser's validation set is the one held-out fold."""
+    num_folds: int = 5
+    """Folds of --split kfold."""
+    folds: Path | None = None
+    """A folds.csv of your own (image_path,fold), in place of --split."""
+    image_size: tuple[int, int] | None = None
+    """Height and width of the cache in pixels; default: the competition's."""
+    seed: int = 0
+    """Of the folds."""
+    strict: bool = False
+    """Stop at any problem with an image (exit code 2), in place of going on without it."""
+    max_pixels: int = 50_000_000
+    """Images with more pixels are refused from their header."""
+    num_processes: int | None = None
+    """Processes that decode; default: one per core."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Place):
+    """One network per fold."""
+
+    fold: str = "0"
+    """A fold's number, or all."""
+    run: str = "baseline"
+    """Name of the run."""
+    backbone: str = "tf_efficientnet_lite0"
+    """Any timm model, or one under src/models/."""
+    pretrained: bool = True
+    """Start from timm's pretrained weights (downloaded from the hub once)."""
+    weights: Path | None = None
+    """Start from this file (.safetensors or .pth in timm's naming), with no download."""
+    image_size: tuple[int, int] | None = None
+    """Height and width that the network sees; default: the cache's."""
+    epochs: int = 24
+    batch_size: int = 64
+    """Images per optimizer step."""
+    accumulate: int = 1
+    """Micro-batches per optimizer step; each holds batch_size / accumulate images."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    optimizer: str = "adamw"
+    """Any name that timm's create_optimizer_v2 knows."""
+    weight_decay: float = 0.02
+    momentum: float = 0.9
+    """Of sgd and its kin."""
+    layer_decay: float | None = None
+    """Factor on lr per layer below the head, such as 0.75."""
+    schedule: Literal["onecycle", "cosine", "step", "constant"] = "onecycle"
+    warmup: float = 0.2
+    """Share of all steps in which lr rises from near 0."""
+    label_smoothing: float = 0.05
+    dropout: float = 0.2
+    """Before the last layer, where the backbone has it."""
+    drop_path: float | None = None
+    """Stochastic depth, where the backbone has it."""
+    mixup: float = 0.0
+    """Alpha of mixup; 0 is none."""
+    cutmix: float = 0.0
+    """Alpha of CutMix; 0 is none; only for competitions with one head."""
+    ema: float = 0.998
+    """Decay per step of the weights' moving average, which is what is scored and kept; 0 is none."""
+    clip_grad: float | None = 5.0
+    """Largest norm of the gradient."""
+    augment: Augment = field(default_factory=Augment)
+    early_stopping: int | None = None
+    """Stop after so many epochs without a better score. The score is then optimistic: it chose the epoch."""
+    keep: Literal["last", "best"] = "last"
+    """Whose weights make the out-of-fold predictions and the submission. best is optimistic in the same way."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 where the GPU has it, else fp16; fp32 on a CPU."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    compile: bool = False
+    """torch.compile; pays back in long trainings."""
+    num_threads: int | None = None
+    """Threads that prepare batches; default: 0 on a CPU (the step needs the cores), 4 with a GPU."""
+    seed: int = 0
+    resume: bool = False
+    """Insist on going on with an interrupted training (the same command goes on by itself)."""
+    restart: bool = False
+    """Throw away what this run has trained for this fold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Place):
+    """The out-of-fold score of a run."""
+
+    run: str = "baseline"
+    folds: tuple[int, ...] | None = None
+    """Score these folds only and say so; default: all, and none may be missing."""
+    tta: bool = True
+    """Score the mean over the same views that predict uses, or the plain image."""
+    num_worst: int = 200
+    """Mistakes listed in worst.csv, the most confident first."""
+    num_bootstrap: int = 2000
+    """Resamples for the confidence interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(Place):
+    """A validated submission."""
+
+    runs: tuple[str, ...] = ("baseline",)
+    """One or more runs; their probabilities are averaged with equal weights (see blend for fitted ones)."""
+    folds: tuple[int, ...] | None = None
+    """Folds to use; default: all that are trained."""
+    tta: bool = True
+    """Average over label-safe views, or the plain image only."""
+    name: str | None = None
+    """Name of the submission; default: the runs' names joined by +."""
+    batch_size: int = 256
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlendConfig(Place):
+    """Several runs combined with weights fitted on their out-of-fold predictions."""
+
+    runs: tuple[str, ...] = ()
+    """Two or more runs with out-of-fold predictions for the same images."""
+    name: str = "blend"
+    """Name of the blended submission."""
+    rounds: int = 30
+    """Rounds of greedy selection with replacement."""
+    outer_folds: int = 5
+    """Folds of the outer cross-validation that measures the gain."""
+    seed: int = 0
+
+
+def prepared_dir(place: Place, name: str) -> Path:
+    """Return the folder that prepare writes."""
+    return place.runs_dir / name / "prepared"

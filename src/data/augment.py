@@ -1,0 +1,215 @@
+"""Label-safe random changes of uint8 images, and the fixed views of test-time augmentation.
+
+Every sample's draws are keyed on (seed, epoch, image): the same whatever the batch, the number of threads or a resume.
+Geometry is one affine warp and colour one 3x4 matrix, so that a sample costs two opencv calls. Heavier effects (blur,
+noise, JPEG) come from albumentations when `effects` is set.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+
+NUM_DRAWS = 16  # uniforms per sample
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Strengths of the random changes; 0 is none."""
+
+    rotate: float = 10.0
+    """Degrees, either way."""
+    zoom: float = 0.15
+    """Share of the size, in or out."""
+    stretch: float = 0.0
+    """Share by which the ratio of width to height changes, either way."""
+    shift: float = 0.12
+    """Share of height and width, either way."""
+    shear: float = 0.0
+    """Degrees, either way."""
+    brightness: float = 0.15
+    """Share of 255 that is added, either way."""
+    contrast: float = 0.2
+    """Share, either way."""
+    saturation: float = 0.3
+    """Share, either way."""
+    tint: float = 0.05
+    """Share of 255 that is added to each channel on its own, either way."""
+    invert: float = 0.0
+    """Probability of the negative."""
+    mirror: float | None = None
+    """Probability of a left-right mirror image; default: 0.5 where the competition allows it, else 0."""
+    erase: float = 0.0
+    """Probability that a rectangle of 2-20% of the picture is painted over."""
+    effects: float = 0.0
+    """Probability of blur, noise or JPEG damage (albumentations)."""
+
+
+NO_AUGMENT = Augment(
+    rotate=0, zoom=0, shift=0, brightness=0, contrast=0, saturation=0, tint=0, mirror=0.0
+)  # fmt: skip
+
+
+def keyed_uniforms(seed: int, epoch: int, index: np.ndarray, num_draws: int = NUM_DRAWS) -> np.ndarray:
+    """Return (B, num_draws) float64 in [0, 1), a function of (seed, epoch, index) alone.
+
+    A counter-based generator for a whole batch at once. Source: Steele et al., Fast Splittable Pseudorandom Number
+    Generators (SplitMix64), 2014.
+    """
+
+    def mix(x: Any) -> Any:
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    with np.errstate(over="ignore"):
+        key = mix(np.uint64(seed) * golden + np.uint64(1)) ^ mix(np.uint64(epoch) * golden + np.uint64(2))
+        state = mix(key + index.astype(np.uint64) * golden)[:, None]
+        draws = mix(state + np.arange(1, num_draws + 1, dtype=np.uint64)[None] * golden)
+    return (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def affine_matrices(
+    size: tuple[int, int],
+    *,
+    angle: np.ndarray,
+    zoom: np.ndarray,
+    ratio: np.ndarray,
+    shear: np.ndarray,
+    shift_x: np.ndarray,
+    shift_y: np.ndarray,
+    mirror: np.ndarray,
+) -> np.ndarray:
+    """Return (B, 2, 3) float64 matrices from output to input pixels, about the picture's centre.
+
+    angle and shear in radians, zoom and ratio as factors, shifts in pixels, mirror as bool; each (B,).
+    """
+    height, width = size
+    center = np.array([(width - 1) / 2, (height - 1) / 2])
+    cos, sin = np.cos(angle), np.sin(angle)
+    # Output is scaled by zoom: the way back divides by it.
+    scale_x, scale_y = 1 / (zoom * np.sqrt(ratio)), np.sqrt(ratio) / zoom
+    scale_x = np.where(mirror, -scale_x, scale_x)
+    linear = np.empty((len(angle), 2, 2))
+    linear[:, 0, 0], linear[:, 0, 1] = scale_x * cos, scale_x * (sin + np.tan(shear) * cos)
+    linear[:, 1, 0], linear[:, 1, 1] = -scale_y * sin, scale_y * (cos - np.tan(shear) * sin)
+    shift = np.stack([shift_x, shift_y], axis=1)
+    offset = center - np.einsum("bij,bj->bi", linear, center + shift)
+    return np.concatenate([linear, offset[:, :, None]], axis=2)
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, mirror_ok: bool, out: np.ndarray) -> None:
+    """Warp one (H, W, 3) uint8 image into `out`. What lies outside repeats the edge, or its reflection where
+    reflections are label-safe."""
+    border = cv2.BORDER_REFLECT_101 if mirror_ok else cv2.BORDER_REPLICATE
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    cv2.warpAffine(image, matrix, (image.shape[1], image.shape[0]), dst=out, flags=flags, borderMode=border)
+
+
+def _both_ways(uniform: np.ndarray, strength: float) -> np.ndarray:
+    return (uniform * 2 - 1) * strength
+
+
+def _colour_matrices(policy: Augment, draws: np.ndarray) -> np.ndarray:
+    """Return (B, 3, 4): saturation about the luma, contrast about mid-grey, brightness, tint, inversion."""
+    saturation = 1 + _both_ways(draws[:, 0], policy.saturation)
+    contrast = 1 + _both_ways(draws[:, 1], policy.contrast)
+    added = 255 * (_both_ways(draws[:, 2:3], policy.brightness) + _both_ways(draws[:, 3:6], policy.tint))
+    mixing = saturation[:, None, None] * np.eye(3) + (1 - saturation)[:, None, None] * LUMA
+    linear = contrast[:, None, None] * mixing
+    offset = 127.5 * (1 - contrast)[:, None] + added
+    inverted = draws[:, 6] < policy.invert
+    linear = np.where(inverted[:, None, None], -linear, linear)
+    offset = np.where(inverted[:, None], 255 - offset, offset)
+    return np.concatenate([linear, offset[:, :, None]], axis=2)
+
+
+def _erase(image: np.ndarray, draws: np.ndarray, probability: float) -> None:
+    if draws[0] >= probability:
+        return
+    height, width = image.shape[:2]
+    area, ratio = 0.02 + 0.18 * draws[1], np.exp(np.log(3) * (2 * draws[2] - 1))
+    high = min(height, max(1, round(height * np.sqrt(area * ratio))))
+    wide = min(width, max(1, round(width * np.sqrt(area / ratio))))
+    top, left = int(draws[3] * (height - high + 1)), int(draws[4] * (width - wide + 1))
+    image[top : top + high, left : left + wide] = np.uint8(draws[0] / probability * 256)
+
+
+@cache
+def _effects() -> Any:
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look a version up on the network
+    import albumentations
+
+    return albumentations.Compose(
+        [
+            albumentations.OneOf(
+                [
+                    albumentations.GaussianBlur(blur_limit=(3, 5)),
+                    albumentations.MotionBlur(blur_limit=(3, 5)),
+                    albumentations.GaussNoise(std_range=(0.02, 0.08)),
+                    albumentations.ImageCompression(quality_range=(40, 90)),
+                ],
+                p=1.0,
+            )
+        ]
+    )
+
+
+def augment_batch(
+    images: np.ndarray, index: np.ndarray, policy: Augment, *, mirror_ok: bool, seed: int, epoch: int
+) -> np.ndarray:
+    """Return changed copies of (B, H, W, 3) uint8 images; `index` (B,) names each for its random draws."""
+    draws = keyed_uniforms(seed, epoch, index, 32)
+    count, height, width = images.shape[:3]
+    matrices = affine_matrices(
+        (height, width),
+        angle=np.radians(_both_ways(draws[:, 0], policy.rotate)),
+        zoom=np.exp(_both_ways(draws[:, 1], np.log1p(policy.zoom))),
+        ratio=np.exp(_both_ways(draws[:, 2], np.log1p(policy.stretch))),
+        shear=np.radians(_both_ways(draws[:, 3], policy.shear)),
+        shift_x=_both_ways(draws[:, 4], policy.shift) * width,
+        shift_y=_both_ways(draws[:, 5], policy.shift) * height,
+        mirror=draws[:, 6] < (policy.mirror or 0.0),
+    )
+    colours = _colour_matrices(policy, draws[:, 7:14])
+    out = np.empty_like(images)
+    warped = np.empty(images.shape[1:], np.uint8)
+    for i in range(count):
+        warp(images[i], matrices[i], mirror_ok, warped)
+        cv2.transform(warped, colours[i], dst=out[i])
+        if policy.erase:
+            _erase(out[i], draws[i, 14:19], policy.erase)
+        if draws[i, 19] < policy.effects:
+            effects = _effects()
+            effects.set_random_seed(int(draws[i, 20] * 2**32))
+            out[i] = effects(image=out[i])["image"]
+    return out
+
+
+def tta_views(mirror_ok: bool, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Return the label-safe views of test-time augmentation by name, each a (2, 3) matrix; the original is first."""
+    names = ["original", "left", "right", "zoom in", "zoom out"]
+    zoom = np.array([1, 1, 1, 1.06, 0.94])
+    shift = np.array([0, -0.03, 0.03, 0, 0]) * size[1]
+    mirror = np.zeros(5, dtype=bool)
+    if mirror_ok:  # every view and its mirror image
+        names += [f"{name}, mirrored" for name in names]
+        zoom, shift, mirror = np.tile(zoom, 2), np.tile(shift, 2), np.repeat([False, True], 5)
+    zero, one = np.zeros(len(names)), np.ones(len(names))
+    matrices = affine_matrices(
+        size, angle=zero, zoom=zoom, ratio=one, shear=zero, shift_x=shift, shift_y=zero, mirror=mirror
+    )
+    return dict(zip(names, matrices, strict=True))
+
+
+def warp_batch(images: np.ndarray, matrix: np.ndarray, mirror_ok: bool) -> np.ndarray:
+    """Return (B, H, W, 3) uint8 images all warped by one view's matrix."""
+    out = np.empty_like(images)
+    for image, warped in zip(images, out, strict=True):
+        warp(image, matrix, mirror_ok, warped)
+    return out

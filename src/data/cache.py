@@ -1,0 +1,154 @@
+"""The decoded image cache: uint8 (N, H, W, 3) RGB, one memory map for train and one for test.
+
+Files: <split>.npy, and <split>.json with the ordered image paths, the size, what was found out about each picture, and
+a stamp of everything that the pixels depend on. The cache is rebuilt when the stamp changes and only then.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from src.data.images import MAX_PIXELS, ImageProblem, decode_image, perceptual_hash, resize
+from src.inputs import InputError, Location, read_location
+from src.outputs import replacing, write_json
+
+POLICY = 1  # raise when images.py reads or resizes pictures differently
+CHUNK = 256  # pictures handed to a process at a time
+
+
+class Reading(NamedTuple):
+    """What reading one picture told: problem is "" where all is well; pixels and phash identify copies."""
+
+    problem: str
+    detail: str
+    pixels: str  # hash of the full-size decoded pixels
+    phash: int
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """An open cache: images (N, H, W, 3) uint8 memory map, image_paths and readings in the same order."""
+
+    images: np.ndarray
+    image_paths: list[str]
+    readings: list[Reading]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.images.shape[1], self.images.shape[2]
+
+    def rows_of(self, image_paths: Sequence[str]) -> np.ndarray:
+        """Return the cache's row for each image path. Raises InputError where one is not in the cache."""
+        rows = {path: row for row, path in enumerate(self.image_paths)}
+        missing = [path for path in image_paths if path not in rows]
+        if missing:
+            raise InputError(f"{missing[0]} is not in the image cache; run python -m src.prepare again")
+        return np.array([rows[path] for path in image_paths], dtype=np.int64)
+
+
+def _stamp(paths: Sequence[str], located: dict[str, Location], size: tuple[int, int], max_pixels: int) -> str:
+    digest = hashlib.sha256(f"{POLICY} {cv2.__version__} {size} {max_pixels}".encode())
+    for path in paths:
+        location = located.get(path)
+        facts = (location.member, location.size, location.stamp) if location else None
+        digest.update(f"\n{path}\t{facts}".encode())
+    return digest.hexdigest()
+
+
+def open_cache(folder: Path, split: str) -> ImageCache:
+    """Open <split>.npy for reading. Raises InputError where it is absent or cut off."""
+    try:
+        facts = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
+        images = np.load(folder / f"{split}.npy", mmap_mode="r") if facts["image_paths"] else np.empty((0, 1, 1, 3))
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: not there; run python -m src.prepare first") from error
+    except (ValueError, KeyError) as error:
+        raise InputError(
+            f"{folder / split}.npy or .json is damaged ({error}); run python -m src.prepare again"
+        ) from error
+    return ImageCache(images, facts["image_paths"], [Reading(*reading) for reading in facts["readings"]])
+
+
+def _is_current(folder: Path, split: str, stamp: str) -> bool:
+    try:
+        return bool(json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))["stamp"] == stamp)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _read_one(location: Location | None, archives: dict[str, zipfile.ZipFile], out: np.ndarray, limit: int) -> Reading:
+    if location is None:
+        return Reading("missing", "no such file", "", 0)
+    try:
+        if location.member and location.file not in archives:
+            archives[location.file] = zipfile.ZipFile(location.file)
+        image = decode_image(read_location(location, archives), limit)
+    except ImageProblem as problem:
+        return Reading(problem.kind, problem.detail, "", 0)
+    except (InputError, OSError) as error:
+        return Reading("unreadable", str(error), "", 0)
+    out[:] = resize(image, out.shape[:2])
+    pixels = hashlib.blake2b(image.tobytes(), digest_size=12, key=str(image.shape).encode()).hexdigest()
+    return Reading("", "", pixels, perceptual_hash(image))
+
+
+def _read_chunk(file: str, start: int, locations: list[Location | None], limit: int) -> list[Reading]:
+    cv2.setNumThreads(1)
+    images = np.load(file, mmap_mode="r+")
+    archives: dict[str, zipfile.ZipFile] = {}
+    try:
+        return [_read_one(place, archives, images[start + i], limit) for i, place in enumerate(locations)]
+    finally:
+        for archive in archives.values():
+            archive.close()
+
+
+def build_cache(
+    folder: Path,
+    split: str,
+    image_paths: Sequence[str],
+    located: dict[str, Location],
+    image_size: tuple[int, int],
+    *,
+    num_processes: int,
+    max_pixels: int = MAX_PIXELS,
+) -> bool:
+    """Decode all images into <split>.npy, in parallel; return False where the cache was up to date already.
+
+    A picture that cannot be read leaves zeros, and its reading says why.
+    """
+    stamp = _stamp(image_paths, located, image_size, max_pixels)
+    if _is_current(folder, split, stamp):
+        return False
+    places = [located.get(path) for path in image_paths]
+    readings: list[Reading] = []
+    with replacing(folder / f"{split}.npy") as temporary:
+        shape = (len(image_paths), *image_size, 3)
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
+        starts = range(0, len(places), CHUNK)
+        # "spawn": a fork would inherit the locks of torch's and opencv's threads.
+        pool = ProcessPoolExecutor(num_processes, mp_context=get_context("spawn")) if num_processes > 1 else None
+        try:
+            jobs = [(str(temporary), start, places[start : start + CHUNK], max_pixels) for start in starts]
+            results = pool.map(_read_chunk, *zip(*jobs, strict=True)) if pool else (_read_chunk(*job) for job in jobs)
+            with tqdm(total=len(places), desc=f"decoding {split}", unit="image") as progress:
+                for result in results:
+                    readings += result
+                    progress.update(len(result))
+        finally:
+            if pool:
+                pool.shutdown(cancel_futures=True)
+        (folder / f"{split}.json").unlink(missing_ok=True)  # the old facts must not describe the new pixels
+    facts = {"image_size": image_size, "stamp": stamp, "image_paths": list(image_paths), "readings": readings}
+    write_json(folder / f"{split}.json", facts)
+    return True

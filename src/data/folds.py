@@ -1,0 +1,81 @@
+"""folds.csv: image_path, fold. A row with no fold is always trained on and never held out."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from src.competitions.spec import Competition
+from src.inputs import InputError, parse_csv
+
+
+def strata(labels: pd.DataFrame, competition: Competition) -> pd.Series:
+    """Return what folds balance: the class, or for strings their length and first class."""
+    targets = labels[competition.targets]
+    if len(competition.heads) == 1:
+        return targets.iloc[:, 0]
+    length = (targets != competition.blank).sum(axis=1)
+    return length * 1000 + targets.iloc[:, 0]
+
+
+def kfold(labels: pd.DataFrame, competition: Competition, num_folds: int, seed: int) -> pd.DataFrame:
+    """Return folds that are stratified, never split a group, and do not depend on the order of rows.
+
+    Raises InputError where there are fewer groups than folds.
+    """
+    ordered = labels.sort_values("image_path", ignore_index=True)
+    num_groups = ordered["group"].nunique()
+    if not 2 <= num_folds <= num_groups:
+        raise InputError(f"--num-folds {num_folds}: between 2 and {num_groups} folds are possible with these groups")
+    keys = strata(ordered, competition)
+    # A stratum smaller than the number of folds cannot be balanced: all such share one.
+    keys = keys.where(keys.map(keys.value_counts()) >= num_folds, -1)
+    splitter = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed)
+    fold = np.zeros(len(ordered), dtype=np.int64)
+    # The name of a group must not matter, only its members: number groups by their first image path.
+    groups = pd.factorize(ordered["group"])[0]
+    for number, (_, held_out) in enumerate(splitter.split(ordered, keys, groups)):
+        fold[held_out] = number
+    return pd.DataFrame({"image_path": ordered["image_path"], "fold": pd.array(fold, dtype="Int64")})
+
+
+def official(labels: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the organiser's own split: "val" is fold 0, everything else is always trained on."""
+    if "split" not in labels.columns or not (labels["split"] == "val").any():
+        raise InputError(f"--split official: {name} has no validation set of its own; use --split kfold")
+    fold = pd.Series(pd.NA, index=labels.index, dtype="Int64").mask(labels["split"] == "val", 0)
+    folds = pd.DataFrame({"image_path": labels["image_path"], "fold": fold})
+    return folds.sort_values("image_path", ignore_index=True)
+
+
+def from_file(path: Path, labels: pd.DataFrame) -> pd.DataFrame:
+    """Read a user's folds. Raises InputError for unknown, repeated or missing images and for what is no fold number."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such folds file")
+    table = parse_csv(path.read_bytes(), str(path))
+    if list(table.columns) != ["image_path", "fold"]:
+        raise InputError(f"{path}, line 1: the header is {','.join(table.columns)}, expected image_path,fold")
+    for line, text in table["fold"].items():
+        if text and not (text.isascii() and text.isdigit()):
+            raise InputError(f"{path}, line {line}: fold {text!r} is not a number 0, 1, 2 ... (or empty)")
+    repeated = table["image_path"][table["image_path"].duplicated()]
+    if len(repeated):
+        raise InputError(f"{path}, line {repeated.index[0]}: {repeated.iloc[0]!r} is there twice; remove one")
+    known = set(labels["image_path"])
+    folds = table[table["image_path"].isin(known)].copy()
+    missing = sorted(known - set(folds["image_path"]))
+    if missing:
+        raise InputError(f"{path}: {missing[0]!r} and {len(missing) - 1} more images have no row; add them")
+    folds["fold"] = folds["fold"].replace("", pd.NA).astype("Int64")
+    numbers = sorted(folds["fold"].dropna().unique())
+    if numbers != list(range(len(numbers))) or not numbers:
+        raise InputError(f"{path}: folds are {numbers}, expected 0, 1, 2 ... without gaps")
+    return folds.sort_values("image_path", ignore_index=True)
+
+
+def split_groups(folds: pd.DataFrame, labels: pd.DataFrame) -> int:
+    """Return how many groups have images both in a fold and outside it (a leak of copies into the score)."""
+    joined = folds.merge(labels[["image_path", "group"]], on="image_path", validate="one_to_one")
+    per_group = joined.assign(fold=joined["fold"].fillna(-1)).groupby("group")["fold"].nunique()
+    return int((per_group > 1).sum())

@@ -1,0 +1,70 @@
+"""One policy for reading a picture, whoever asks for it.
+
+A picture becomes 8-bit RGB, upright (EXIF rotation applied), first frame only; palettes and CMYK are converted, 16 bits
+are scaled to 8, alpha is dropped. It is then stretched to the cache's size: INTER_AREA where it shrinks, INTER_LINEAR
+where it grows.
+"""
+
+import io
+import warnings
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+MAX_PIXELS = 50_000_000  # refused from the header, before decoding: a 23 KiB PNG can hold 561 MiB
+
+
+class ImageProblem(Exception):
+    """A picture that cannot be used: `kind` is one of empty, not an image, over-large, truncated."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind, self.detail = kind, detail
+
+
+def _check_header(data: bytes, max_pixels: int) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as picture:
+                width, height = picture.size
+    except Image.DecompressionBombError as error:
+        raise ImageProblem("over-large", str(error)) from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise ImageProblem("not an image", "no known image header") from error
+    if width * height > max_pixels:
+        raise ImageProblem("over-large", f"{width}x{height} pixels, at most {max_pixels:,} are read")
+
+
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Return a picture as (H, W, 3) uint8 RGB. Raises ImageProblem."""
+    if not data:
+        raise ImageProblem("empty", "0 bytes")
+    _check_header(data, max_pixels)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise ImageProblem("truncated", "the decoder gave up") from error
+    if image is None:
+        raise ImageProblem("truncated", "the header is sound but the picture cannot be decoded")
+    return image
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Stretch (H, W, 3) uint8 to `size` (height, width): the one way this project resizes."""
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = image.shape[0] * image.shape[1] > height * width
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def perceptual_hash(image: np.ndarray) -> int:
+    """Return a 64-bit pHash: the signs of the low frequencies (DCT) of the 32x32 grey picture about their median.
+
+    Source: Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010.
+    """
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
+    low = cv2.dct(grey.astype(np.float32))[:8, :8].ravel()
+    return int.from_bytes(np.packbits(low > np.median(low[1:])).tobytes(), "big")

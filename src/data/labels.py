@@ -1,0 +1,53 @@
+"""The label table: image_path, one integer target column per head, and what else the competition tells."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from src.competitions.spec import Competition, Head, load_competition
+from src.inputs import InputError
+
+
+def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame:
+    """Return the table unchanged. Raises InputError for absent columns, names given twice and ids out of range."""
+    for column in ("image_path", *competition.targets):
+        if column not in labels.columns:
+            raise InputError(f"{competition.name}: read_train gives no column {column!r}")
+    repeated = labels["image_path"][labels["image_path"].duplicated()]
+    if len(repeated):
+        raise InputError(f"{competition.name}: image {repeated.iloc[0]!r} is labelled twice; remove one of the rows")
+    for head in competition.heads:
+        values = labels[head.name]
+        if not pd.api.types.is_integer_dtype(values):
+            raise InputError(f"{competition.name}: column {head.name!r} must hold integers, not {values.dtype}")
+        wrong = labels[(values < 0) | (values >= head.num_classes)]
+        if len(wrong):
+            row = wrong.iloc[0]
+            raise InputError(
+                f"{row['image_path']}: {head.name} is {row[head.name]}, outside 0-{head.num_classes - 1}; correct it"
+            )
+    return labels
+
+
+def open_competition(name: str, runs_dir: Path) -> tuple[Competition, Path]:
+    """Return a competition with the heads that prepare found, and its prepared folder. Raises InputError."""
+    competition = load_competition(name)
+    folder = runs_dir / competition.name / "prepared"
+    path = folder / "competition.json"
+    if not path.is_file():
+        raise InputError(f"{path}: not there; run python -m src.prepare --competition {name} first")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    heads = tuple(Head(name=head["name"], classes=tuple(head["classes"])) for head in facts["heads"])
+    return replace(competition, heads=heads), folder
+
+
+def read_prepared(folder: Path, table: str) -> pd.DataFrame:
+    """Read labels.csv, test.csv or folds.csv as prepare wrote it: text stays text, targets are integers."""
+    path = folder / f"{table}.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: not there; run python -m src.prepare first")
+    text = dict.fromkeys(("image_path", "id", "boxes", "split"), str)
+    frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"fold": [""]})
+    return frame.astype({"fold": "Int64"}) if "fold" in frame.columns else frame

@@ -1,0 +1,88 @@
+"""Batches from the cache: gathered whole, resized and augmented in this process, uint8 out."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import torch
+
+from src.data.augment import Augment, augment_batch, keyed_uniforms
+from src.data.images import resize
+
+
+class Batch(TypedDict):
+    """index (B,) int64: rows of the cache; image (B, H, W, 3) uint8; target (B, num_heads) int64."""
+
+    index: torch.Tensor
+    image: torch.Tensor
+    target: torch.Tensor
+
+
+def gather(images: np.ndarray, rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return (B, H, W, 3) uint8 copies of the cache's rows at `size`: training, validation and test all pass here."""
+    picked = images[rows]
+    if picked.shape[1:3] == tuple(size):
+        return picked
+    return np.stack([resize(image, size) for image in picked])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loader:
+    """Batches of `rows` of a cache, in order, or shuffled and augmented when there is a policy.
+
+    Threads prepare batches ahead (opencv and numpy's copies let go of the GIL); the batches do not depend on their
+    number. There are no worker processes, so nothing passes through /dev/shm.
+    """
+
+    images: np.ndarray  # (N, H, W, 3) uint8, usually a memory map
+    rows: np.ndarray  # (M,) int64, the rows to serve
+    targets: np.ndarray  # (M, num_heads) int64, in the order of rows
+    image_size: tuple[int, int]
+    batch_size: int
+    policy: Augment | None = None
+    mirror_ok: bool = False
+    seed: int = 0
+    num_threads: int = 0
+
+    def __len__(self) -> int:
+        if self.policy:  # a last, smaller batch would upset batch norm: its images come in another epoch
+            return max(1, len(self.rows) // self.batch_size)
+        return -(-len(self.rows) // self.batch_size)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Return the positions in `rows` in the order of this epoch, a function of (seed, epoch) alone."""
+        positions = np.arange(len(self.rows))
+        if not self.policy:
+            return positions
+        return np.argsort(keyed_uniforms(self.seed, epoch, positions, 1)[:, 0], kind="stable")
+
+    def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
+        rows = self.rows[positions]
+        images = gather(self.images, rows, self.image_size)
+        if self.policy:
+            images = augment_batch(images, rows, self.policy, mirror_ok=self.mirror_ok, seed=self.seed + 1, epoch=epoch)
+        target = torch.from_numpy(self.targets[positions])
+        return {"index": torch.from_numpy(rows), "image": torch.from_numpy(images), "target": target}
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield the epoch's batches."""
+        order = self.order(epoch)
+        parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        if not self.num_threads:
+            yield from (self._batch(part, epoch) for part in parts)
+            return
+        with ThreadPoolExecutor(self.num_threads) as pool:
+            waiting: deque[Future[Batch]] = deque()
+            try:
+                for part in parts:
+                    waiting.append(pool.submit(self._batch, part, epoch))
+                    if len(waiting) > 2 * self.num_threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()

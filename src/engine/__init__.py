@@ -1,0 +1,1 @@
+"""One training step, one inference path, and what keeps them."""

@@ -1,0 +1,44 @@
+"""What is kept: a resumable last.pt of tensors and plain values, and weights as .safetensors, each with its SHA-256."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from src.inputs import InputError
+from src.outputs import checksum_fits, write_with_checksum
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Save a resumable state whole, or leave the previous one."""
+    write_with_checksum(path, lambda temporary: torch.save(state, temporary))
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Load a resumable state. Raises InputError where a byte differs from what was saved."""
+    if not checksum_fits(path):
+        raise InputError(f"{path}: is damaged (its SHA-256 differs from what was saved); train with --restart")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def save_model(path: Path, model: nn.Module) -> None:
+    """Save a network's weights."""
+    state = {key: value.detach().contiguous().cpu().clone() for key, value in model.state_dict().items()}
+    write_with_checksum(path, lambda temporary: save_file(state, temporary))
+
+
+def load_model(path: Path, model: nn.Module) -> nn.Module:
+    """Load weights that `save_model` wrote. Raises InputError where they are absent, damaged or of another network."""
+    if not path.is_file():
+        raise InputError(f"{path}: not there; train this fold first")
+    if not checksum_fits(path):
+        raise InputError(f"{path}: is damaged (its SHA-256 differs from what was saved); train this fold again")
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise InputError(f"{path}: is not of the network in config.json ({str(error).splitlines()[0]})") from error
+    return model

@@ -1,0 +1,134 @@
+"""Out-of-fold and test predictions of runs, put together by image path."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.competitions.spec import Competition
+from src.data.augment import tta_views
+from src.data.cache import open_cache
+from src.data.labels import read_prepared
+from src.data.loader import Loader
+from src.engine.heads import exact_matches
+from src.engine.inference import Compute, predict_probabilities, to_device
+from src.engine.runs import TrainedFold, code_version, open_run
+from src.inputs import InputError
+from src.outputs import sha256_of, write_arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfFold:
+    """A run's predictions for the images it was not trained on: rows of the label table, in its order."""
+
+    labels: pd.DataFrame  # image_path, targets, fold, and whatever prepare kept
+    probabilities: np.ndarray  # (N, sum of num_classes) float32
+    target: np.ndarray  # (N, num_heads) int64
+    right: np.ndarray  # (N,) bool, exact match over all heads
+    complete: bool  # whether every held-out image of every fold is there
+    optimistic: bool  # whether the epoch was chosen on these very images
+
+
+def out_of_fold(
+    run_dir: Path, prepared: Path, competition: Competition, folds: tuple[int, ...] | None, tta: bool
+) -> OutOfFold:
+    """Join the folds' out-of-fold predictions with the labels.
+
+    Raises InputError where a fold is absent (unless `folds` leaves it out), does not hold exactly the images that
+    folds.csv gives it, or shares an image with another.
+    """
+    trained = open_run(run_dir, competition, folds)
+    own = read_prepared(run_dir, "folds")
+    expected = sorted(int(number) for number in own["fold"].dropna().unique())
+    present = sorted(fold.number for fold in trained)
+    if folds is None and present != expected:
+        absent = ", ".join(str(number) for number in expected if number not in present)
+        raise InputError(
+            f"{run_dir}: fold {absent} is not trained to its end, so the mean would leave images out; train it, "
+            f"or score part of the data with --folds {' '.join(map(str, present))}"
+        )
+    key = "probabilities_tta" if tta else "probabilities"
+    parts: list[pd.DataFrame] = []
+    for fold in trained:
+        oof = fold.oof()
+        held_out = own["image_path"][own["fold"] == fold.number]
+        if sorted(oof["image_path"]) != sorted(held_out):
+            raise InputError(
+                f"{fold.folder}/oof.npz: does not hold the images of fold {fold.number}; train it with --restart"
+            )
+        parts.append(pd.DataFrame({"image_path": oof["image_path"], "row": range(len(held_out)), "part": len(parts)}))
+    joined = pd.concat(parts, ignore_index=True)
+    if joined["image_path"].duplicated().any():
+        raise InputError(
+            f"{run_dir}: {joined['image_path'][joined['image_path'].duplicated()].iloc[0]} is in two folds"
+        )
+    probabilities = np.concatenate([fold.oof()[key] for fold in trained])
+    joined["place"] = range(len(joined))
+    table = read_prepared(prepared, "labels").merge(own, on="image_path", validate="one_to_one")
+    table = table.merge(joined[["image_path", "place"]], on="image_path", validate="one_to_one")
+    if len(table) != len(joined):
+        raise InputError(
+            f"{run_dir}: labels.csv has lost images that this run was scored on; prepare as it was, or train anew"
+        )
+    ordered = probabilities[table["place"].to_numpy()]
+    target = table[competition.targets].to_numpy(np.int64)
+    return OutOfFold(
+        labels=table.drop(columns="place"),
+        probabilities=ordered,
+        target=target,
+        right=exact_matches(ordered, target, competition),
+        complete=present == expected,
+        optimistic=any(
+            fold.config["train"]["keep"] == "best" or fold.config["train"]["early_stopping"] for fold in trained
+        ),
+    )
+
+
+def test_loader(prepared: Path, image_size: tuple[int, int], mirror_ok: bool, batch_size: int) -> Loader:
+    """Serve the test images in the submission's order."""
+    cache, table = open_cache(prepared, "test"), read_prepared(prepared, "test")
+    return Loader(
+        images=cache.images,
+        rows=cache.rows_of(table["image_path"].tolist()),
+        targets=np.zeros((len(table), 0), np.int64),
+        image_size=image_size,
+        batch_size=batch_size,
+        mirror_ok=mirror_ok,
+    )
+
+
+def test_probabilities(
+    fold: TrainedFold, prepared: Path, competition: Competition, compute: Compute, *, tta: bool, batch_size: int
+) -> np.ndarray:
+    """Return (N, sum of num_classes) float32 for the test images; kept in the fold's test.npz and used again while the
+    weights, the test cache, the views and the code are the same."""
+    stamp = json.loads((prepared / "test.json").read_text(encoding="utf-8"))["stamp"]
+    key = (
+        f"{sha256_of(fold.weights_file)} {stamp} {compute.dtype} {code_version()}" if fold.weights_file.exists() else ""
+    )
+    path, name = fold.folder / "test.npz", "probabilities_tta" if tta else "probabilities"
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                if str(kept["key"]) == key and name in kept:
+                    return kept[name]
+        except (ValueError, KeyError, OSError):
+            pass  # a damaged copy is made again
+    loader = test_loader(prepared, fold.image_size, competition.mirror_ok, batch_size)
+    if len(loader.rows) == 0:
+        raise InputError(f"{prepared}: there are no test images to answer")
+    views = list(tta_views(competition.mirror_ok, fold.image_size).values())[1:] if tta else []
+    network = to_device(fold.network(), compute)
+    plain, mean = predict_probabilities(network, loader, competition.heads, compute, views)
+    arrays = {"probabilities": plain, **({"probabilities_tta": mean} if tta else {})}
+    write_arrays(path, key=np.array(key), **arrays)
+    return mean
+
+
+def weighted_mean(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """Return the mean of equally shaped arrays with weights that need not add up to 1."""
+    total = sum(weight * part.astype(np.float64) for weight, part in zip(weights, parts, strict=True))
+    return np.asarray(total / sum(weights)).astype(np.float32)

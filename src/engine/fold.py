@@ -1,0 +1,229 @@
+"""One fold's training: put together, gone on with, brought to its out-of-fold predictions."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from timm.optim import create_optimizer_v2
+from timm.utils import ModelEmaV3
+
+from src.competitions.spec import Competition
+from src.config import TrainConfig
+from src.data.augment import tta_views
+from src.data.cache import ImageCache, open_cache
+from src.data.labels import read_prepared
+from src.data.loader import Loader
+from src.engine.heads import exact_matches, widths
+from src.engine.inference import Compute, Network, Normalise, choose_compute, predict_probabilities, to_device
+from src.engine.loop import Fit
+from src.engine.runs import TrainedFold, open_fold, versions
+from src.engine.step import StepOptions, TrainState
+from src.inputs import InputError
+from src.models.build import build_model, normalisation
+from src.outputs import sha256_of, write_arrays, write_json
+
+# Flags that do not change what is trained.
+FREE_FLAGS = ("input_dir", "runs_dir", "submissions_dir", "fold", "resume", "restart", "num_threads", "device")
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    settings = {key: value for key, value in asdict(config).items() if key not in FREE_FLAGS}
+    settings["weights"] = f"{config.weights.name} {sha256_of(config.weights)[:12]}" if config.weights else None
+    return json.loads(json.dumps(settings))
+
+
+def _is_begun(config: TrainConfig, settings: dict[str, Any], folder: Path, competition: Competition) -> bool:
+    """Return whether there is a training to go on with. Raises InputError where its settings were others."""
+    if config.restart:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not (folder / "last.pt").exists():
+        if config.resume:
+            raise InputError(f"--resume: {folder} holds no checkpoint; leave the flag out to begin")
+        return False
+    begun = open_fold(folder, competition).config["train"]
+    unlike = [
+        f"{key}: {begun.get(key)} then, {value} now" for key, value in settings.items() if begun.get(key) != value
+    ]
+    if unlike:
+        raise InputError(f"{folder}: was begun with other settings ({'; '.join(unlike)}); use --run NAME or --restart")
+    return True
+
+
+def _network(config: TrainConfig, competition: Competition, size: tuple[int, int]) -> Network:
+    torch.manual_seed(config.seed)  # the new layers' weights
+    if config.weights and not config.weights.is_file():
+        raise InputError(f"--weights {config.weights}: no such file")
+    backbone = build_model(
+        config.backbone,
+        sum(widths(competition.heads)),
+        size,
+        pretrained=config.pretrained,
+        weights=config.weights,
+        dropout=config.dropout,
+        drop_path=config.drop_path,
+    )
+    return Network(backbone, Normalise(*normalisation(backbone), size[1]))
+
+
+def _state(config: TrainConfig, network: Network, compute: Compute) -> TrainState:
+    try:
+        optimizer = create_optimizer_v2(
+            network.backbone,
+            opt=config.optimizer,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            layer_decay=config.layer_decay,
+        )
+    except (AttributeError, AssertionError) as error:
+        raise InputError(f"--layer-decay {config.layer_decay}: {config.backbone} does not name its layers") from error
+    return TrainState(
+        network=network,
+        forward=torch.compile(network) if config.compile else network,
+        optimizer=optimizer,
+        scaler=torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16),
+        ema=ModelEmaV3(network, decay=config.ema, use_warmup=True) if config.ema else None,
+    )
+
+
+def _loader(
+    config: TrainConfig,
+    competition: Competition,
+    cache: ImageCache,
+    table: pd.DataFrame,
+    size: tuple[int, int],
+    train: bool,
+) -> Loader:
+    """Serve the images of `table`, which has image_path and the targets."""
+    if len(table) == 0:
+        raise InputError("no image is left to train on or to score; look at folds.csv")
+    mirror = config.augment.mirror if config.augment.mirror is not None else 0.5 * competition.mirror_ok
+    on_cpu = choose_compute(config.device, config.precision).device.type == "cpu"
+    default_threads = 0 if on_cpu else min(4, os.cpu_count() or 1)
+    return Loader(
+        images=cache.images,
+        rows=cache.rows_of(table["image_path"].tolist()),
+        targets=table[competition.targets].to_numpy(np.int64),
+        image_size=size,
+        batch_size=config.batch_size if train else 256,
+        policy=replace(config.augment, mirror=mirror) if train else None,
+        mirror_ok=competition.mirror_ok,
+        seed=config.seed,
+        num_threads=default_threads if config.num_threads is None else config.num_threads,
+    )
+
+
+def train_fold(
+    config: TrainConfig, number: int, competition: Competition, prepared: Path, folds: pd.DataFrame
+) -> float:
+    """Train one fold, or what is left of it; return its score."""
+    folder = config.runs_dir / competition.name / config.run / f"fold{number}"
+    settings = _settings(config)
+    begun = _is_begun(config, settings, folder, competition)
+    if begun and (folder / "oof.npz").exists():
+        score = open_fold(folder, competition).config["result"]["score"]
+        print(f"fold {number}: trained already, score {score:.4f} ({folder}); --restart trains it anew")
+        return float(score)
+    labels = read_prepared(prepared, "labels").merge(folds, on="image_path", validate="one_to_one")
+    held_out = (labels["fold"] == number).fillna(False).astype(bool)
+    cache = open_cache(prepared, "train")
+    size = config.image_size or cache.image_size
+    if size[0] > cache.image_size[0] or size[1] > cache.image_size[1]:
+        raise InputError(
+            f"--image-size {size[0]} {size[1]}: the cache has {cache.image_size}; prepare with this --image-size"
+        )
+    compute = choose_compute(config.device, config.precision)
+    network = _network(config, competition, size)
+    to_device(network, compute)
+    loaders = [
+        _loader(config, competition, cache, labels[mask], size, train)
+        for mask, train in ((~held_out, True), (held_out, False))
+    ]
+    if not begun:
+        write_json(folder / "config.json", _describe(config, settings, number, competition, network, size, loaders))
+
+    def score_of(scored: torch.nn.Module) -> float:
+        probabilities, _ = predict_probabilities(scored, loaders[1], competition.heads, compute)
+        return float(exact_matches(probabilities, loaders[1].targets, competition).mean())
+
+    fit = Fit(
+        folder=folder,
+        state=_state(config, network, compute),
+        loader=loaders[0],
+        heads=competition.heads,
+        compute=compute,
+        options=StepOptions(
+            label_smoothing=config.label_smoothing,
+            mixup=config.mixup,
+            cutmix=config.cutmix,
+            clip_grad=config.clip_grad,
+            accumulate=config.accumulate,
+            seed=config.seed,
+        ),
+        epochs=config.epochs,
+        lr=config.lr,
+        schedule=config.schedule,
+        warmup=config.warmup,
+        early_stopping=config.early_stopping,
+        evaluate=score_of,
+        label=f"fold {number}",
+    )
+    if begun:
+        fit.resume()
+        print(f"fold {number}: goes on after epoch {len(fit.history)}")
+    fit.run()
+    return _finish(open_fold(folder, competition), fit, loaders[1], labels[held_out]["image_path"], competition)
+
+
+def _describe(
+    config: TrainConfig,
+    settings: dict[str, Any],
+    number: int,
+    competition: Competition,
+    network: Network,
+    size: tuple[int, int],
+    loaders: list[Loader],
+) -> dict[str, Any]:
+    mean, std = normalisation(network.backbone)
+    return {
+        "competition": competition.name,
+        "fold": number,
+        "heads": [asdict(head) for head in competition.heads],
+        "model": {
+            "backbone": config.backbone,
+            "num_outputs": sum(widths(competition.heads)),
+            "image_size": size,
+            "mean": mean,
+            "std": std,
+        },
+        "num_train": len(loaders[0].rows),
+        "num_held_out": len(loaders[1].rows),
+        "train": settings,
+        "versions": versions(),
+    }
+
+
+def _finish(trained: TrainedFold, fit: Fit, loader: Loader, paths: pd.Series, competition: Competition) -> float:
+    """Predict the held-out images with the kept weights, write oof.npz and the result into config.json."""
+    network = to_device(trained.network(), fit.compute)
+    views = list(tta_views(competition.mirror_ok, trained.image_size).values())[1:]
+    plain, mean = predict_probabilities(network, loader, competition.heads, fit.compute, views)
+    scores = [float(exact_matches(values, loader.targets, competition).mean()) for values in (plain, mean)]
+    result = {
+        "score": scores[0],
+        "score_tta": scores[1],
+        "epochs": len(fit.history),
+        "seconds": sum(row["seconds"] for row in fit.history),
+        "images_per_second": float(np.median([row["images_per_second"] for row in fit.history])),
+    }
+    write_json(trained.folder / "config.json", {**trained.config, "result": result})
+    text_paths = paths.to_numpy(dtype=str)
+    write_arrays(trained.folder / "oof.npz", image_path=text_paths, probabilities=plain, probabilities_tta=mean)
+    print(f"fold {trained.number}: score {scores[0]:.4f}, with test-time views {scores[1]:.4f}; {trained.folder}")
+    return scores[0]

@@ -1,0 +1,113 @@
+"""The one way from images to probabilities: validation, test and test-time augmentation all come here."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from src.competitions.spec import Head
+from src.data.augment import warp_batch
+from src.data.loader import Loader
+from src.engine.heads import probabilities_of
+from src.inputs import InputError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the precision of its matrix products."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context of a forward pass; it does nothing at full precision."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def choose_compute(device: str, precision: str) -> Compute:
+    """Resolve "auto" to what this machine has. Raises InputError for a device that is not there."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    chosen = next(name for name in available if available[name]) if device == "auto" else device
+    if not available[chosen]:
+        raise InputError(
+            f"--device {device}: this machine or this torch ({torch.__version__}) has none; use --device cpu"
+        )
+    if precision == "auto":
+        gpu_precision = "bf16" if chosen == "cuda" and torch.cuda.is_bf16_supported() else "fp16"
+        precision = gpu_precision if chosen == "cuda" else "fp32"
+    return Compute(torch.device(chosen), DTYPES[precision])
+
+
+class Normalise(nn.Module):
+    """uint8 images (B, H, W, 3) to normalised float32 (B, 3, H, W) in channels_last order, on the images' device."""
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], width: int) -> None:
+        super().__init__()
+        # Rows are seen as W * 3 flat values: broadcasting over a last axis of 3 is several times slower on a CPU.
+        self.register_buffer("shift", torch.tensor(mean).repeat(width) * 255, persistent=False)
+        self.register_buffer("scale", 1 / (torch.tensor(std).repeat(width) * 255), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        flat = images.flatten(2).float()  # (B, H, W * 3)
+        return flat.sub_(self.shift).mul_(self.scale).view(images.shape).permute(0, 3, 1, 2)
+
+
+class Network(nn.Module):
+    """Normalisation and a backbone: uint8 images (B, H, W, 3) to logits (B, sum of num_classes)."""
+
+    def __init__(self, backbone: nn.Module, normalise: Normalise) -> None:
+        super().__init__()
+        self.normalise, self.backbone = normalise, backbone
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.backbone(self.normalise(images))
+        return logits
+
+
+def to_device(network: nn.Module, compute: Compute) -> nn.Module:
+    """Move a network to the device, in the memory order that convolutions like best."""
+    return network.to(compute.device).to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def predict_probabilities(
+    network: nn.Module,
+    loader: Loader,
+    heads: Sequence[Head],
+    compute: Compute,
+    views: Sequence[np.ndarray] = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return two (N, sum of num_classes) float32 arrays: of the plain images, and the mean over them and all views.
+
+    Each image is gathered once for all views. `views` are affine matrices from `augment.tta_views`, without the
+    original.
+    """
+    network.eval()
+    plain, mean = [], []
+    for batch in loader.epoch(0):
+        images = batch["image"]
+        total = first = _forward(network, images, heads, compute)
+        for matrix in views:
+            warped = torch.from_numpy(warp_batch(images.numpy(), matrix, loader.mirror_ok))
+            total = total + _forward(network, warped, heads, compute)
+        plain.append(first.cpu().numpy())
+        mean.append((total / (1 + len(views))).cpu().numpy())
+    return _joined(plain), _joined(mean)
+
+
+def _forward(network: nn.Module, images: torch.Tensor, heads: Sequence[Head], compute: Compute) -> torch.Tensor:
+    with compute.autocast():
+        logits = network(images.to(compute.device, non_blocking=True))
+    return probabilities_of(logits, heads)
+
+
+def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate(list(parts)).astype(np.float32)

@@ -1,0 +1,105 @@
+"""The training step: the only place where weights change."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from src.competitions.spec import Head
+from src.data.loader import Batch
+from src.engine.heads import loss_of
+from src.engine.inference import Compute
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """What a step does beside the plain one; zeros and None are off."""
+
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    clip_grad: float | None = None
+    accumulate: int = 1
+    seed: int = 0
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """All that training changes."""
+
+    network: nn.Module  # what is trained and saved
+    forward: Callable[[torch.Tensor], torch.Tensor]  # the same, perhaps compiled
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: ModelEmaV3 | None
+    step: int = 0
+
+    @property
+    def scored(self) -> nn.Module:
+        """The network whose predictions count: the moving average where there is one."""
+        return self.ema.module if self.ema else self.network
+
+
+def _mix(
+    images: torch.Tensor, options: StepOptions, rng: np.random.Generator
+) -> tuple[torch.Tensor, float, torch.Tensor]:
+    """Mix each image with its partner in the flipped batch; return the images, their own share, the partners.
+
+    Sources: Zhang et al., mixup, 2018; Yun et al., CutMix, 2019.
+    """
+    partners = torch.arange(len(images) - 1, -1, -1, device=images.device)
+    cut = options.cutmix > 0 and (options.mixup == 0 or rng.random() < 0.5)
+    alpha = options.cutmix if cut else options.mixup
+    share = float(rng.beta(alpha, alpha))
+    if not cut:
+        mixed = images.float().lerp(images[partners].float(), 1 - share)
+        return mixed.round_().to(torch.uint8), share, partners
+    height, width = images.shape[1:3]
+    high, wide = (round(side * (1 - share) ** 0.5) for side in (height, width))
+    top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
+    mixed = images.clone()
+    mixed[:, top : top + high, left : left + wide] = images[partners, top : top + high, left : left + wide]
+    return mixed, 1 - high * wide / (height * width), partners
+
+
+def train_step(
+    state: TrainState, batch: Batch, heads: Sequence[Head], lr: float, compute: Compute, options: StepOptions
+) -> torch.Tensor:
+    """Make one optimizer step at learning rate `lr`; return the loss (scalar, on the device, not synchronised).
+
+    Dropout and mixing are keyed on (seed, step), so that a resumed training goes on as if it had not stopped.
+    """
+    torch.manual_seed(options.seed * 1_000_003 + state.step)
+    rng = np.random.default_rng([options.seed, state.step])
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_scale", 1.0)
+    images = batch["image"].to(compute.device, non_blocking=True)
+    target = batch["target"].to(compute.device, non_blocking=True)
+    share, partners = 1.0, None
+    if options.mixup or options.cutmix:
+        images, share, partners = _mix(images, options, rng)
+    other = target if partners is None else target[partners]
+    total = torch.zeros((), device=compute.device)
+    micro_batches = zip(*(whole.tensor_split(options.accumulate) for whole in (images, target, other)), strict=True)
+    for part, part_target, part_other in micro_batches:
+        with compute.autocast():
+            logits = state.forward(part)
+        loss = loss_of(logits, part_target, heads, options.label_smoothing) * share
+        if share < 1:
+            loss = loss + loss_of(logits, part_other, heads, options.label_smoothing) * (1 - share)
+        loss = loss * (len(part) / len(images))
+        state.scaler.scale(loss).backward()
+        total += loss.detach()
+    if options.clip_grad is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.network.parameters(), options.clip_grad)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.step += 1
+    if state.ema:
+        state.ema.update(state.network, step=state.step)
+    return total

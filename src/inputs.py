@@ -1,0 +1,234 @@
+"""Reading what others wrote: the organiser's folders, zips, CSV and JSON.
+
+Nothing is unpacked and nothing outside the competition's folder is read. A zip is read in place, as if it had been
+unpacked into a folder of its own name, so labels look the same for packed and unpacked downloads.
+"""
+
+import csv
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+JUNK_NAMES = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
+MAX_FILE_BYTES = 1 << 30  # one label file or image may not unpack to more than 1 GiB
+
+
+class InputError(ValueError):
+    """A mistake in data or flags. Its text is one line: the file, row and value, and what to do."""
+
+
+class Location(NamedTuple):
+    """Where the bytes of a file lie: a plain file (member is "") or a member of a zip."""
+
+    file: str
+    member: str
+    size: int  # bytes, unpacked
+    stamp: int  # mtime in ns of a plain file, CRC-32 of a zip member
+
+
+def checked_name(name: str, where: str) -> str:
+    """Return a relative file name found in a label file, or raise InputError if it could leave the folder."""
+    parts = name.replace("\\", "/").split("/")
+    if not name or "\0" in name or name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":":
+        raise InputError(f"{where}: file name {name!r} is not a plain relative name; correct it in that file")
+    return name
+
+
+def _is_junk(parts: tuple[str, ...]) -> bool:
+    return any(part in JUNK_NAMES or part.startswith("._") for part in parts)
+
+
+def _walk(folder: Path, root: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.is_symlink():
+                target = Path(entry.path).resolve()
+                if not target.is_relative_to(root):
+                    raise InputError(
+                        f"{entry.path}: is a symbolic link to {target}, outside {root}; copy the file there, "
+                        f"or link the whole folder: ln -s {target.parent} {folder}"
+                    )
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path), root)
+            elif entry.is_file():
+                yield entry
+
+
+def _zip_members(path: Path) -> list[zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise InputError(f"{path}: not a readable zip ({error}); download it again") from error
+    for info in members:
+        checked_name(info.filename, str(path))
+        if info.flag_bits & 1:
+            raise InputError(f"{path}: member {info.filename!r} is encrypted; unpack it into the folder {path.parent}")
+    return members
+
+
+@dataclass
+class InputFiles:
+    """Every file below `root`, looking into zips and passing over the junk that archivers leave.
+
+    Raises InputError where the folder is absent or empty, a zip is broken, a member or link leads out of the folder.
+    """
+
+    root: Path
+    source: str = ""  # where the data can be had; part of the message when something is absent
+    located: dict[str, Location] = field(default_factory=dict)  # image_path -> where it lies
+    index: dict[PurePosixPath, Location] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            raise InputError(f"{self.root}: no such folder. {self.source}".strip())
+        root = self.root.resolve()
+        for entry in _walk(root, root):
+            relative = PurePosixPath(Path(entry.path).relative_to(root).as_posix())
+            if _is_junk(relative.parts):
+                continue
+            info = entry.stat()
+            self.index[relative] = Location(entry.path, "", info.st_size, info.st_mtime_ns)
+            if relative.suffix.lower() == ".zip":
+                for member in _zip_members(Path(entry.path)):
+                    inside = relative.with_suffix("") / PurePosixPath(member.filename.replace("\\", "/"))
+                    if not _is_junk(inside.parts):
+                        # A file that was also unpacked is taken from the folder.
+                        location = Location(entry.path, member.filename, member.file_size, member.CRC)
+                        self.index.setdefault(inside, location)
+        if not self.index:
+            raise InputError(f"{self.root}: the folder is empty. {self.source}".strip())
+
+    def images(self, folder: str) -> list[str]:
+        """List the images under every folder (or zip) called `folder` as "folder/name", sorted.
+
+        Raises InputError where there are none, or where two plain folders hold the same name.
+        """
+        found: dict[str, Location] = {}
+        for path, location in self.index.items():
+            if path.suffix.lower() not in IMAGE_SUFFIXES or folder not in path.parts[:-1]:
+                continue
+            last = len(path.parts) - 2 - path.parts[-2::-1].index(folder)
+            name = "/".join(path.parts[last:])
+            known = found.get(name)
+            if known and not known.member and not location.member:
+                raise InputError(f"{location.file}: the same image lies at {known.file}; remove one of the two folders")
+            if known is None or known.member:
+                found[name] = location
+        if not found:
+            raise InputError(f"{self.root}: no images in a folder or zip called {folder!r}. {self.source}".strip())
+        self.located.update(found)
+        return sorted(found)
+
+    def find(self, name: str) -> Location:
+        """Return where the only file of this name lies; a plain file goes before a zip's member."""
+        found = [location for path, location in self.index.items() if path.name == name]
+        plain = [location for location in found if not location.member] or found
+        if not plain:
+            raise InputError(f"{self.root}: {name} is missing. {self.source}".strip())
+        if len(plain) > 1:
+            raise InputError(f"{self.root}: {name} is there twice: {plain[0].file} and {plain[1].file}; remove one")
+        return plain[0]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Read a CSV as text, see `parse_csv`."""
+        return parse_csv(read_location(self.find(name)), name)
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Read a JSON object, see `parse_json`."""
+        return parse_json(read_location(self.find(name)), name)
+
+
+def read_location(location: Location, archives: Mapping[str, zipfile.ZipFile] | None = None) -> bytes:
+    """Return a file's bytes; `archives` may hold zips that are open already. Raises InputError or OSError."""
+    if location.size > MAX_FILE_BYTES:
+        raise InputError(f"{location.file}: {location.member} unpacks to {location.size:,} bytes; remove it")
+    if not location.member:
+        return Path(location.file).read_bytes()
+    archive = (archives or {}).get(location.file) or zipfile.ZipFile(location.file)
+    try:
+        with archive.open(location.member) as stream:
+            return stream.read(location.size + 1)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise InputError(f"{location.file}: {location.member} is damaged ({error}); download it again") from error
+    finally:
+        if not archives:
+            archive.close()
+
+
+def _decoded(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{name}, line {line}: byte {data[error.start]:#04x} is not UTF-8; save it as UTF-8"
+        ) from error
+
+
+def parse_csv(data: bytes, name: str) -> pd.DataFrame:
+    """Parse CSV bytes as text, without any conversion: "000123", "NA" and "1e5" stay as they are.
+
+    Returns a frame of str whose index is the line number in the file. Raises InputError with the line for a row with
+    too many or too few cells, an open quote, a NUL, a repeated column, or no header.
+    """
+    text = _decoded(data, name)
+    if "\0" in text:
+        raise InputError(f"{name}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: NUL byte; download it again")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows, lines = [], []
+    try:
+        header = next(reader, [])
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise InputError(
+                    f"{name}, line {reader.line_num}: {len(row)} cells where the header has {len(header)}; "
+                    "is the file cut off, or a comma not quoted?"
+                )
+            rows.append(row)
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise InputError(f"{name}, line {reader.line_num}: {error}; is the file cut off?") from error
+    if not header or not any(header):
+        raise InputError(f"{name}: empty, a header line is expected")
+    repeated = {column for column in header if header.count(column) > 1}
+    if repeated:
+        raise InputError(f"{name}, line 1: column {sorted(repeated)[0]!r} is there twice")
+    return pd.DataFrame(rows, columns=header, index=lines, dtype=str)
+
+
+def parse_json(data: bytes, name: str) -> dict[str, Any]:
+    """Parse a JSON object. Raises InputError with the line where it is cut off, repeats a key, or has NaN in it."""
+
+    def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            seen: set[str] = set()
+            repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise InputError(f"{name}: the name {repeated!r} is there twice; remove one")
+        return result
+
+    def no_constant(text: str) -> None:
+        raise InputError(f"{name}: {text} is not a value that JSON knows; correct it")
+
+    try:
+        value = json.loads(_decoded(data, name), object_pairs_hook=no_repeats, parse_constant=no_constant)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{name}, line {error.lineno}, column {error.colno}: {error.msg}; is the file cut off?"
+        ) from error
+    except RecursionError as error:
+        raise InputError(f"{name}: nested too deeply for a label file") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{name}: a JSON object is expected, not a {type(value).__name__}")
+    return value

@@ -1,0 +1,133 @@
+"""A network from its name, with pretrained weights from the hub, from a file, or none."""
+
+import difflib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from src.inputs import InputError
+from src.models import REFERENCE_NETS
+
+
+def check_backbone(name: str) -> str:
+    """Return the name. Raises InputError naming the nearest where timm and src/models know no such network."""
+    base = name.split(".")[0]
+    if not timm.is_model(base):
+        near = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.5)
+        raise InputError(f"--backbone {name}: no such network; nearest: {', '.join(near) or 'see timm.list_models()'}")
+    return name
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict of tensors from .safetensors, or from .pth/.pt without running any code in it."""
+    if not path.is_file():
+        raise InputError(f"--weights {path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
+        raise InputError(
+            f"--weights {path}: not a whole weights file ({(str(error) or 'empty').splitlines()[0]})"
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise InputError(f"--weights {path}: holds more than tensors, refused; convert it to .safetensors") from error
+    state = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"--weights {path}: is no table of named tensors")
+    return state
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a backbone's weights; a last layer of another width stays new. Raises InputError where they misfit."""
+    state, own = read_weights(path), model.state_dict()
+    classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or "head"
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    last = {key for key in own if key.startswith(tuple(f"{name}." for name in names))}
+    fitting = {key: value for key, value in state.items() if key not in last or own[key].shape == value.shape}
+    wrong = [
+        key for key, value in own.items() if key not in last and (key not in state or state[key].shape != value.shape)
+    ]
+    # batch counters are absent from old files and do not matter
+    wrong = [key for key in wrong if not key.endswith("num_batches_tracked")]
+    unknown = [key for key in fitting if key not in own]
+    if wrong or len(unknown) > len(last):
+        example = (wrong or unknown)[0]
+        raise InputError(
+            f"--weights {path}: do not fit this backbone: {len(wrong)} of {len(own)} tensors are missing or of another "
+            f"shape, {len(unknown)} unknown (such as {example}); give the weights of the same timm model"
+        )
+    model.load_state_dict({key: value for key, value in fitting.items() if key in own}, strict=False)
+
+
+def build_model(
+    backbone: str,
+    num_outputs: int,
+    image_size: tuple[int, int],
+    *,
+    pretrained: bool = False,
+    weights: Path | None = None,
+    dropout: float = 0.0,
+    drop_path: float | None = None,
+) -> nn.Module:
+    """Return the network: (B, 3, H, W) float32 images to (B, num_outputs) logits.
+
+    Raises InputError for an unknown name, options that the backbone lacks, images it cannot take, weights that misfit.
+    """
+    options: dict[str, Any] = {"num_classes": num_outputs, "drop_rate": dropout}
+    if drop_path is not None:
+        options["drop_path_rate"] = drop_path
+    hub = pretrained and weights is None and backbone not in REFERENCE_NETS
+    try:
+        model = _create(check_backbone(backbone), hub, image_size, options)
+    except TypeError as error:
+        raise InputError(f"--backbone {backbone}: does not take these options: {error}") from error
+    except ValueError as error:
+        raise InputError(f"--backbone {backbone}: {error}") from error
+    if weights is not None:
+        load_weights(model, weights)
+    _try(model, backbone, image_size)
+    return model
+
+
+def _create(backbone: str, hub: bool, image_size: tuple[int, int], options: dict[str, Any]) -> nn.Module:
+    try:
+        try:  # transformers want to know the image size, convolutional networks refuse the argument
+            return timm.create_model(backbone, pretrained=hub, img_size=image_size, **options)
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+            return timm.create_model(backbone, pretrained=hub, **options)
+    except (OSError, RuntimeError) as error:
+        if not hub:
+            raise
+        raise InputError(
+            f"--backbone {backbone}: its pretrained weights cannot be had from the hub "
+            f"({type(error).__name__}); give a local file with --weights, or train from scratch with --no-pretrained"
+        ) from error
+
+
+def _try(model: nn.Module, backbone: str, image_size: tuple[int, int]) -> None:
+    """Run one black image through, so that a size the network cannot take is told now."""
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, *image_size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InputError(
+            f"--backbone {backbone}: takes no images of {image_size[0]}x{image_size[1]} ({str(error).splitlines()[0]})"
+        ) from error
+    finally:
+        model.train(was_training)
+
+
+def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the channel mean and std, of RGB in [0, 1], that the backbone was trained with."""
+    facts = getattr(model, "pretrained_cfg", None) or {}
+    return tuple(facts.get("mean", (0.5, 0.5, 0.5))), tuple(facts.get("std", (0.25, 0.25, 0.25)))

@@ -1,0 +1,74 @@
+"""Writing what must not be lost: a file is whole under its name, or it is not there."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success flush it to disk and give it the name, else remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text whole."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a plain value as indented JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame as UTF-8 CSV without its index."""
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write named arrays as .npz (text as fixed-width unicode, so that no pickle is needed to read it)."""
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_with_checksum(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file and keep its SHA-256 beside it as <name>.sha256.
+
+    The new sum is written first and the previous one stays as a second line, so that a kill between the two files
+    leaves a file that one of the lines vouches for.
+    """
+    sums = path.with_name(path.name + ".sha256")
+    with replacing(path) as temporary:
+        write(temporary)
+        previous = sums.read_text().splitlines()[:1] if sums.exists() else []
+        write_text(sums, "\n".join([f"{sha256_of(temporary)}  {path.name}", *previous]) + "\n")
+
+
+def checksum_fits(path: Path) -> bool:
+    """Return whether a file written by `write_with_checksum` still has the bytes that were written."""
+    sums = path.with_name(path.name + ".sha256")
+    return sums.exists() and sha256_of(path) in {line.split(" ")[0] for line in sums.read_text().splitlines()}

@@ -1,0 +1,50 @@
+"""Answer the test set with every trained fold and label-safe views; write a validated submission.
+
+    python -m src.predict
+    python -m src.predict --competition demo --no-tta          (seconds on a CPU)
+
+Writes submissions/<competition>/<run>.csv, .json (how it was made) and .npz (probabilities).
+"""
+
+import cv2
+
+from src import cli
+from src.config import PredictConfig
+from src.data.augment import tta_views
+from src.data.labels import open_competition
+from src.engine.ensemble import test_probabilities, weighted_mean
+from src.engine.inference import choose_compute
+from src.engine.runs import open_run
+from src.engine.submission import describe_folds, write_submission
+from src.inputs import InputError
+
+
+def main(config: PredictConfig) -> None:
+    """Write a submission. Raises InputError for absent or unfit runs, and for answers that would be refused."""
+    cv2.setNumThreads(0)
+    competition, prepared = open_competition(config.competition, config.runs_dir)
+    name = config.name or "+".join(config.runs)
+    if "/" in name or name.startswith("."):
+        raise InputError(f"--name {name!r}: must be a plain file name")
+    compute = choose_compute(config.device, config.precision)
+    means, facts = [], []
+    for run in config.runs:
+        folds = open_run(config.runs_dir / competition.name / run, competition, config.folds)
+        parts = []
+        for fold in folds:
+            parts.append(
+                test_probabilities(fold, prepared, competition, compute, tta=config.tta, batch_size=config.batch_size)
+            )
+            print(f"{run}, fold {fold.number}: {len(parts[-1]):,} test images")
+        means.append(weighted_mean(parts, [1.0] * len(parts)))
+        facts.append({"run": run, "weight": 1 / len(config.runs), "folds": describe_folds(folds)})
+    size = folds[0].image_size
+    views = list(tta_views(competition.mirror_ok, size)) if config.tta else ["original"]
+    mean = weighted_mean(means, [1.0] * len(means))
+    folder = config.submissions_dir / competition.name
+    path = write_submission(folder, name, mean, competition, prepared, {"views": views, "runs": facts})
+    print(f"validated against the sample submission: {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main, PredictConfig, __doc__)

@@ -1,0 +1,1 @@
+"""Scores in tables, and the page that shows them."""

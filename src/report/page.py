@@ -1,0 +1,85 @@
+"""report.html: the score, where it errs, and the worst mistakes as pictures; one file, no scripts, nothing loaded."""
+
+import base64
+import html
+from collections.abc import Hashable
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+GREEN, RED = "34,120,80", "179,38,30"
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1d2733 }
+h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2rem }
+.score { font-size: 2.6rem; font-weight: 650; margin: .3rem 0 0 } .note { color: #5b6b7b; margin: 0 }
+.warning { background: #fff3d6; padding: .5rem .8rem; border-radius: 6px }
+table { border-collapse: collapse } th { text-align: left; color: #5b6b7b; font-weight: 500 }
+th, td { padding: .2rem .7rem .2rem 0; font-variant-numeric: tabular-nums }
+.matrix td, .matrix th { padding: .15rem .3rem; text-align: right; font-size: 12px; min-width: 2rem }
+.matrix td { border-radius: 3px } .gallery { display: flex; flex-wrap: wrap; gap: .8rem }
+figure { margin: 0; width: 9rem } figure img { width: 100%; border-radius: 4px }
+figcaption { font-size: 12px; color: #5b6b7b }
+figcaption b { color: #b3261e }
+"""
+
+
+def _table(frame: pd.DataFrame) -> str:
+    shown = frame.map(lambda value: f"{value:.4f}" if isinstance(value, float) else value)
+    return shown.to_html(index=False, border=0, escape=True)
+
+
+def _matrix(counts: np.ndarray, names: list[str]) -> str:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    head = "".join(f"<th>{html.escape(name[:9])}</th>" for name in names)
+    rows = []
+    for place, name in enumerate(names):
+        cells = "".join(
+            f'<td style="background:rgba({GREEN if column == place else RED},{share**0.6:.2f})">{count or ""}</td>'
+            for column, (share, count) in enumerate(zip(shares[place], counts[place], strict=True))
+        )
+        rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
+    return f'<table class="matrix"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
+
+
+def _figure(image: np.ndarray, row: dict[Hashable, Any]) -> str:
+    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    picture = base64.b64encode(data.tobytes()).decode()
+    path, truth, answer = (html.escape(str(row[key])) for key in ("image_path", "truth", "answer"))
+    caption = f"<b>{answer}</b> for {truth}, {row['confidence']:.0%} sure<br>{path}"
+    return (
+        f'<figure><img alt="{path}" src="data:image/jpeg;base64,{picture}"><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def render(
+    scores: dict[str, Any],
+    run: str,
+    parts: pd.DataFrame,
+    counts: np.ndarray,
+    names: list[str],
+    worst: pd.DataFrame,
+    images: np.ndarray,
+) -> str:
+    """Return the page; `images` (K, H, W, 3) uint8 are those of the first K rows of `worst`."""
+    low, high = scores["interval_95"]
+    warnings = []
+    if not scores["complete"]:
+        warnings.append("Not all folds are in: this is the score of part of the data.")
+    if scores["optimistic"]:
+        warnings.append("The epoch was chosen on these very images: the score is optimistic.")
+    folds = pd.DataFrame({"fold": list(scores["folds"]), "score": list(scores["folds"].values())})
+    heads = pd.DataFrame({"head": list(scores["heads"]), "accuracy": list(scores["heads"].values())})
+    gallery = "".join(_figure(image, row) for image, row in zip(images, worst.to_dict("records"), strict=False))
+    title = html.escape(f"{scores['competition']} · {run}")
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>
+<h1>{title}</h1><p class="score">{scores["score"]:.4f}</p>
+<p class="note">out-of-fold {scores["score_name"]} on {scores["num_images"]:,} images;
+95% interval {low:.4f}–{high:.4f}</p>
+{"".join(f'<p class="warning">{warning}</p>' for warning in warnings)}
+<h2>Folds</h2>{_table(folds)}<h2>Heads</h2>{_table(heads)}
+<h2>By {parts.columns[0]}</h2>{_table(parts)}
+<h2>True class (rows) and answer (columns)</h2>{_matrix(counts, names)}
+<h2>The most confident mistakes</h2><div class="gallery">{gallery}</div></html>
+"""

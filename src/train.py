@@ -1,0 +1,107 @@
+"""Train one network per fold.
+
+    python -m src.train --fold 0 --weights weights/tf_efficientnet_lite0.safetensors
+    python -m src.train --competition demo --backbone string_cnn --no-pretrained --epochs 2      (a minute on a CPU)
+
+Writes runs/<competition>/<run>/fold<k>/: config.json, log.csv, last.pt (to resume from), best.safetensors and
+last.safetensors, oof.npz (predictions for the held-out images). The same command goes on after an interruption and
+does nothing when all is done.
+"""
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from timm.optim import list_optimizers
+
+from src import cli
+from src.competitions.spec import Competition
+from src.config import TrainConfig
+from src.data.labels import open_competition, read_prepared
+from src.engine.fold import train_fold
+from src.inputs import InputError
+from src.outputs import sha256_of, write_csv
+
+
+def check(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError for flags that cannot be."""
+    positive = {
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "accumulate": config.accumulate,
+        "lr": config.lr,
+    }
+    for name, value in positive.items():
+        if value <= 0:
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be more than 0")
+    shares = {
+        "warmup": config.warmup,
+        "label_smoothing": config.label_smoothing,
+        "dropout": config.dropout,
+        "ema": config.ema,
+    }
+    for name, value in shares.items():
+        if not 0 <= value < 1:
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 0 and less than 1")
+    if config.accumulate > config.batch_size:
+        raise InputError(
+            f"--accumulate {config.accumulate}: more micro-batches than the {config.batch_size} images of a batch"
+        )
+    if config.augment.mirror and not competition.mirror_ok:
+        raise InputError(
+            f"--augment.mirror {config.augment.mirror}: a mirror image changes {competition.name}'s labels"
+        )
+    if config.cutmix and len(competition.heads) > 1:
+        raise InputError(
+            f"--cutmix {config.cutmix}: would cut strings apart; use it where there is one class per image"
+        )
+    if not list_optimizers(config.optimizer):
+        raise InputError(f"--optimizer {config.optimizer}: timm knows {', '.join(map(str, list_optimizers()))}")
+    if not config.run or Path(config.run).name != config.run or config.run in ("prepared", ".", ".."):
+        raise InputError(f"--run {config.run!r}: must be a plain name, other than 'prepared'")
+
+
+def fold_numbers(text: str, folds: pd.DataFrame) -> list[int]:
+    """Return the folds that --fold asks for. Raises InputError naming those that there are."""
+    known = sorted(int(number) for number in folds["fold"].dropna().unique())
+    if text == "all":
+        return known
+    if not text.isdigit() or int(text) not in known:
+        raise InputError(f"--fold {text}: folds.csv has {', '.join(map(str, known))}; give one of them, or all")
+    return [int(text)]
+
+
+def _share_folds(config: TrainConfig, run_dir: Path, prepared: Path) -> pd.DataFrame:
+    """Return the run's folds: those of its first training, which all its folds must share."""
+    own = run_dir / "folds.csv"
+    if not own.exists():
+        write_csv(own, read_prepared(prepared, "folds"))
+    elif sha256_of(own) != sha256_of(prepared / "folds.csv"):
+        raise InputError(
+            f"{own}: this run was begun with other folds than {prepared / 'folds.csv'} has now; "
+            "choose another name with --run, or prepare those folds again"
+        )
+    return read_prepared(run_dir, "folds")
+
+
+def main(config: TrainConfig) -> None:
+    """Train the folds that are asked for. Raises InputError for flags and files that do not fit."""
+    cv2.setNumThreads(0)  # batches are prepared image by image; opencv's own threads would fight torch's
+    competition, prepared = open_competition(config.competition, config.runs_dir)
+    check(config, competition)
+    started = time.perf_counter()
+    run_dir = config.runs_dir / competition.name / config.run
+    numbers = fold_numbers(config.fold, read_prepared(prepared, "folds"))
+    folds = _share_folds(config, run_dir, prepared)
+    scores = [train_fold(config, number, competition, prepared, folds) for number in numbers]
+    if len(scores) > 1:
+        print(
+            f"{len(scores)} folds: {np.mean(scores):.4f} ± {np.std(scores, ddof=1):.4f} (standard deviation over folds)"
+        )
+    print(f"trained in {(time.perf_counter() - started) / 60:.1f} minutes: {run_dir}")
+
+
+if __name__ == "__main__":
+    cli.run(main, TrainConfig, __doc__)
