@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# From nothing to a scored submission on data made here: house numbers of handwritten digits.
+# Sets up what it needs; about 4 minutes on 2 cores after that.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. pipelines/setup.sh
+
+"$PYTHON" -m src.make_demo
+"$PYTHON" -m src.prepare --competition demo --num-folds 3
+"$PYTHON" -m src.train --competition demo --fold all --backbone string_cnn --no-pretrained \
+    --image-size 32 96 --epochs 12 --lr 3e-3
+"$PYTHON" -m src.evaluate --competition demo
+"$PYTHON" -m src.predict --competition demo
+"$PYTHON" -m pipelines.demo_score

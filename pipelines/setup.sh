@@ -1,0 +1,45 @@
+# Sourced by the other scripts: leaves $PYTHON, an interpreter that has requirements.txt installed.
+#
+# The active environment is used where there is one (venv or conda), else .venv beside this project is made with the
+# newest of python3.11 to python3.13. Packages are installed again only when a requirements file has changed.
+#
+#   . pipelines/setup.sh         what runs
+#   . pipelines/setup.sh dev     and what tests and lint need
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+export NO_ALBUMENTATIONS_UPDATE=1
+
+if [ -n "${VIRTUAL_ENV:-}" ] || [ -n "${CONDA_PREFIX:-}" ]; then
+    PYTHON=$(command -v python || command -v python3)
+else
+    if [ ! -x .venv/bin/python ]; then
+        base=""
+        for candidate in python3.11 python3.12 python3.13 python3; do
+            if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+                base=$candidate
+                break
+            fi
+        done
+        if [ -z "$base" ]; then
+            echo "error: Python 3.11 or newer with venv is needed (Debian: apt-get install python3-venv)" >&2
+            exit 2
+        fi
+        echo "making .venv with $("$base" --version)"
+        "$base" -m venv .venv
+    fi
+    PYTHON=$root/.venv/bin/python
+fi
+
+files=(requirements.txt)
+[ "${1:-}" = dev ] && files+=(requirements-dev.txt)
+# Beside the environment stands which requirements it holds, so that a second run works offline and at once.
+stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/.podium-requirements
+for file in "${files[@]}"; do
+    wanted="$file $(cksum < "$file")"
+    grep -qxF "$wanted" "$stamp" 2>/dev/null && continue
+    echo "installing $file (a few minutes and about 6 GB the first time)"
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check --requirement "$file"
+    echo "$wanted" >> "$stamp"
+done
+export PYTHON
