@@ -1,7 +1,7 @@
 """Combine runs with weights fitted on their out-of-fold predictions, and say what that gains honestly.
 
-    python -m src.blend --runs baseline resnet
-    python -m src.blend --competition demo --runs baseline wide --name both      (seconds on a CPU)
+    python -m src.blend --run baseline resnet
+    python -m src.blend --competition demo --run baseline wide --name both      (seconds on a CPU)
 
 Writes submissions/<competition>/<name>.csv, .json and .npz. Each run must have been scored on the same images and be
 trained to its end; test predictions that `predict` made are used again.
@@ -75,21 +75,19 @@ def main(config: BlendConfig) -> None:
     """Blend runs. Raises InputError where there are fewer than two, or they were scored on other images."""
     cv2.setNumThreads(0)
     competition, prepared = open_competition(config.competition, config.runs_dir)
-    if len(set(config.runs)) < 2 or len(set(config.runs)) != len(config.runs):
-        raise InputError(f"--runs {' '.join(config.runs)}: name two or more different runs")
-    run_dirs = [config.runs_dir / competition.name / run for run in config.runs]
+    if len(set(config.run)) < 2 or len(set(config.run)) != len(config.run):
+        raise InputError(f"--run {' '.join(config.run)}: name two or more different runs")
+    run_dirs = [config.runs_dir / competition.name / run for run in config.run]
     oofs = [out_of_fold(run_dir, prepared, competition, None, True) for run_dir in run_dirs]
-    for run, oof in zip(config.runs, oofs, strict=True):
+    for run, oof in zip(config.run, oofs, strict=True):
         if oof.labels["image_path"].tolist() != oofs[0].labels["image_path"].tolist():
-            raise InputError(
-                f"--runs: {run} and {config.runs[0]} were scored on different images; train the same folds"
-            )
+            raise InputError(f"--run: {run} and {config.run[0]} were scored on different images; train the same folds")
         print(f"{run}: {oof.right.mean():.4f} out of fold")
     parts = [oof.probabilities for oof in oofs]
     weights = select(parts, oofs[0].target, competition, config.rounds)
     fitted = quality(weighted_mean(parts, list(weights)), oofs[0].target, competition)[0]
     blended, single = honest_gain(oofs, competition, config)
-    for run, weight in zip(config.runs, weights, strict=True):
+    for run, weight in zip(config.run, weights, strict=True):
         print(f"weight {weight:.3f}  {run}")
     print(f"on the images the weights were fitted on: {fitted:.4f}")
     print(f"honestly, by {config.outer_folds}-fold outer cross-validation: {blended:.4f}, best single run {single:.4f}")

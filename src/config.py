@@ -127,7 +127,7 @@ class EvaluateConfig(Place):
 class PredictConfig(Place):
     """A validated submission."""
 
-    runs: tuple[str, ...] = ("baseline",)
+    run: tuple[str, ...] = ("baseline",)
     """One or more runs; their probabilities are averaged with equal weights (see blend for fitted ones)."""
     folds: tuple[int, ...] | None = None
     """Folds to use; default: all that are trained."""
@@ -144,7 +144,7 @@ class PredictConfig(Place):
 class BlendConfig(Place):
     """Several runs combined with weights fitted on their out-of-fold predictions."""
 
-    runs: tuple[str, ...] = ()
+    run: tuple[str, ...] = ()
     """Two or more runs with out-of-fold predictions for the same images."""
     name: str = "blend"
     """Name of the blended submission."""

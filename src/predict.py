@@ -23,12 +23,12 @@ def main(config: PredictConfig) -> None:
     """Write a submission. Raises InputError for absent or unfit runs, and for answers that would be refused."""
     cv2.setNumThreads(0)
     competition, prepared = open_competition(config.competition, config.runs_dir)
-    name = config.name or "+".join(config.runs)
+    name = config.name or "+".join(config.run)
     if "/" in name or name.startswith("."):
         raise InputError(f"--name {name!r}: must be a plain file name")
     compute = choose_compute(config.device, config.precision)
     means, facts = [], []
-    for run in config.runs:
+    for run in config.run:
         folds = open_run(config.runs_dir / competition.name / run, competition, config.folds)
         parts = []
         for fold in folds:
@@ -37,7 +37,7 @@ def main(config: PredictConfig) -> None:
             )
             print(f"{run}, fold {fold.number}: {len(parts[-1]):,} test images")
         means.append(weighted_mean(parts, [1.0] * len(parts)))
-        facts.append({"run": run, "weight": 1 / len(config.runs), "folds": describe_folds(folds)})
+        facts.append({"run": run, "weight": 1 / len(config.run), "folds": describe_folds(folds)})
     size = folds[0].image_size
     views = list(tta_views(competition.mirror_ok, size)) if config.tta else ["original"]
     mean = weighted_mean(means, [1.0] * len(means))

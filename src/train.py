@@ -8,6 +8,8 @@ last.safetensors, oof.npz (predictions for the held-out images). The same comman
 does nothing when all is done.
 """
 
+import os
+import shutil
 import time
 from pathlib import Path
 
@@ -53,6 +55,8 @@ def check(config: TrainConfig, competition: Competition) -> None:
         raise InputError(
             f"--augment.mirror {config.augment.mirror}: a mirror image changes {competition.name}'s labels"
         )
+    if config.augment.splice and competition.blank is None:
+        raise InputError(f"--augment.splice {config.augment.splice}: {competition.name}'s answers are no strings")
     if config.cutmix and len(competition.heads) > 1:
         raise InputError(
             f"--cutmix {config.cutmix}: would cut strings apart; use it where there is one class per image"
@@ -86,8 +90,21 @@ def _share_folds(config: TrainConfig, run_dir: Path, prepared: Path) -> pd.DataF
     return read_prepared(run_dir, "folds")
 
 
+def _warn_about_shared_memory() -> None:
+    """Say so where /dev/shm is as small as containers have it by default."""
+    if not os.path.isdir("/dev/shm"):
+        return
+    size = shutil.disk_usage("/dev/shm").total >> 20
+    if size < 256:
+        print(
+            f"warning: /dev/shm has only {size} MB; single-GPU training here does not need it, but several GPUs (NCCL) "
+            "and worker processes of other tools do: docker run --shm-size=1g"
+        )
+
+
 def main(config: TrainConfig) -> None:
     """Train the folds that are asked for. Raises InputError for flags and files that do not fit."""
+    _warn_about_shared_memory()
     cv2.setNumThreads(0)  # batches are prepared image by image; opencv's own threads would fight torch's
     competition, prepared = open_competition(config.competition, config.runs_dir)
     check(config, competition)

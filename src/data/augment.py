@@ -13,6 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from src.data.images import resize
+
 NUM_DRAWS = 16  # uniforms per sample
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -45,6 +47,8 @@ class Augment:
     """Probability of a left-right mirror image; default: 0.5 where the competition allows it, else 0."""
     erase: float = 0.0
     """Probability that a rectangle of 2-20% of the picture is painted over."""
+    splice: float = 0.0
+    """Probability that another string is set beside this one, where both together fit (strings only)."""
     effects: float = 0.0
     """Probability of blur, noise or JPEG damage (albumentations)."""
 
@@ -189,6 +193,24 @@ def augment_batch(
             effects.set_random_seed(int(draws[i, 20] * 2**32))
             out[i] = effects(image=out[i])["image"]
     return out
+
+
+def splice_batch(
+    images: np.ndarray, target: np.ndarray, others: np.ndarray, other_target: np.ndarray, chosen: np.ndarray, blank: int
+) -> None:
+    """Set `others` at the right of the `chosen` images, in place, where both strings fit into the heads together.
+
+    images and others (B, H, W, 3) uint8; targets (B, num_heads) int64, padded right with `blank`; chosen (B,) bool.
+    Each string gets a share of the width by its length, so long strings, rare in most data, become common.
+    """
+    width, num_heads = images.shape[2], target.shape[1]
+    lengths, other_lengths = ((ids != blank).sum(axis=1) for ids in (target, other_target))
+    for i in np.flatnonzero(chosen & (lengths + other_lengths <= num_heads)):
+        total = lengths[i] + other_lengths[i]
+        left = round(width * lengths[i] / total)
+        images[i, :, :left] = resize(images[i], (images.shape[1], left))
+        images[i, :, left:] = resize(others[i], (images.shape[1], width - left))
+        target[i, lengths[i] : total] = other_target[i, : other_lengths[i]]
 
 
 def tta_views(mirror_ok: bool, size: tuple[int, int]) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import TypedDict
 import numpy as np
 import torch
 
-from src.data.augment import Augment, augment_batch, keyed_uniforms
+from src.data.augment import Augment, augment_batch, keyed_uniforms, splice_batch
 from src.data.images import resize
 
 
@@ -44,6 +44,7 @@ class Loader:
     batch_size: int
     policy: Augment | None = None
     mirror_ok: bool = False
+    blank: int | None = None  # the class that pads strings
     seed: int = 0
     num_threads: int = 0
 
@@ -61,11 +62,16 @@ class Loader:
 
     def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
         rows = self.rows[positions]
-        images = gather(self.images, rows, self.image_size)
+        images, target = gather(self.images, rows, self.image_size), self.targets[positions]
+        if self.policy and self.policy.splice and self.blank is not None:
+            draws = keyed_uniforms(self.seed + 2, epoch, rows, 2)
+            partners = (draws[:, 0] * len(self.rows)).astype(np.int64)
+            others = gather(self.images, self.rows[partners], self.image_size)
+            chosen = draws[:, 1] < self.policy.splice
+            splice_batch(images, target, others, self.targets[partners], chosen, self.blank)
         if self.policy:
             images = augment_batch(images, rows, self.policy, mirror_ok=self.mirror_ok, seed=self.seed + 1, epoch=epoch)
-        target = torch.from_numpy(self.targets[positions])
-        return {"index": torch.from_numpy(rows), "image": torch.from_numpy(images), "target": target}
+        return {"index": torch.from_numpy(rows), "image": torch.from_numpy(images), "target": torch.from_numpy(target)}
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the epoch's batches."""

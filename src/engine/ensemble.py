@@ -50,25 +50,21 @@ def out_of_fold(
             f"{run_dir}: fold {absent} is not trained to its end, so the mean would leave images out; train it, "
             f"or score part of the data with --folds {' '.join(map(str, present))}"
         )
-    key = "probabilities_tta" if tta else "probabilities"
-    parts: list[pd.DataFrame] = []
-    for fold in trained:
-        oof = fold.oof()
+    oofs = [fold.oof() for fold in trained]
+    for fold, oof in zip(trained, oofs, strict=True):
         held_out = own["image_path"][own["fold"] == fold.number]
         if sorted(oof["image_path"]) != sorted(held_out):
             raise InputError(
                 f"{fold.folder}/oof.npz: does not hold the images of fold {fold.number}; train it with --restart"
             )
-        parts.append(pd.DataFrame({"image_path": oof["image_path"], "row": range(len(held_out)), "part": len(parts)}))
-    joined = pd.concat(parts, ignore_index=True)
-    if joined["image_path"].duplicated().any():
-        raise InputError(
-            f"{run_dir}: {joined['image_path'][joined['image_path'].duplicated()].iloc[0]} is in two folds"
-        )
-    probabilities = np.concatenate([fold.oof()[key] for fold in trained])
-    joined["place"] = range(len(joined))
+    paths = np.concatenate([oof["image_path"] for oof in oofs])
+    joined = pd.DataFrame({"image_path": paths, "place": range(len(paths))})
+    repeated = joined["image_path"][joined["image_path"].duplicated()]
+    if len(repeated):
+        raise InputError(f"{run_dir}: {repeated.iloc[0]} is in two folds; train them with --restart")
+    probabilities = np.concatenate([oof["probabilities_tta" if tta else "probabilities"] for oof in oofs])
     table = read_prepared(prepared, "labels").merge(own, on="image_path", validate="one_to_one")
-    table = table.merge(joined[["image_path", "place"]], on="image_path", validate="one_to_one")
+    table = table.merge(joined, on="image_path", validate="one_to_one")
     if len(table) != len(joined):
         raise InputError(
             f"{run_dir}: labels.csv has lost images that this run was scored on; prepare as it was, or train anew"

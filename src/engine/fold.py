@@ -114,6 +114,7 @@ def _loader(
         batch_size=config.batch_size if train else 256,
         policy=replace(config.augment, mirror=mirror) if train else None,
         mirror_ok=competition.mirror_ok,
+        blank=competition.blank,
         seed=config.seed,
         num_threads=default_threads if config.num_threads is None else config.num_threads,
     )

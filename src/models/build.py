@@ -2,9 +2,13 @@
 
 import difflib
 import pickle
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
+import huggingface_hub
 import timm
 import torch
 from safetensors import SafetensorError
@@ -86,6 +90,8 @@ def build_model(
     hub = pretrained and weights is None and backbone not in REFERENCE_NETS
     try:
         model = _create(check_backbone(backbone), hub, image_size, options)
+    except InputError:
+        raise
     except TypeError as error:
         raise InputError(f"--backbone {backbone}: does not take these options: {error}") from error
     except ValueError as error:
@@ -96,7 +102,19 @@ def build_model(
     return model
 
 
+def _go_offline_unless_the_hub_answers() -> None:
+    """Without a network the hub's client would try for a minute before it looks into its cache only."""
+    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname
+    try:
+        socket.create_connection((host, 443), timeout=3).close()
+    except OSError:
+        # A proxy may reach what this machine does not.
+        huggingface_hub.constants.HF_HUB_OFFLINE = not any(getproxies().values())
+
+
 def _create(backbone: str, hub: bool, image_size: tuple[int, int], options: dict[str, Any]) -> nn.Module:
+    if hub:
+        _go_offline_unless_the_hub_answers()
     try:
         try:  # transformers want to know the image size, convolutional networks refuse the argument
             return timm.create_model(backbone, pretrained=hub, img_size=image_size, **options)
