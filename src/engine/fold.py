@@ -134,39 +134,27 @@ def train_fold(
     labels = read_prepared(prepared, "labels").merge(folds, on="image_path", validate="one_to_one")
     held_out = (labels["fold"] == number).fillna(False).astype(bool)
     cache = open_cache(prepared, "train")
-    size = config.image_size or cache.image_size
-    if size[0] > cache.image_size[0] or size[1] > cache.image_size[1]:
-        raise InputError(
-            f"--image-size {size[0]} {size[1]}: the cache has {cache.image_size}; prepare with this --image-size"
-        )
+    size = _image_size(config, cache)
     compute = choose_compute(config.device, config.precision)
     network = _network(config, competition, size)
     to_device(network, compute)
-    loaders = [
-        _loader(config, competition, cache, labels[mask], size, train)
-        for mask, train in ((~held_out, True), (held_out, False))
-    ]
+    loader = _loader(config, competition, cache, labels[~held_out], size, train=True)
+    held_out_loader = _loader(config, competition, cache, labels[held_out], size, train=False)
     if not begun:
-        write_json(folder / "config.json", _describe(config, settings, number, competition, network, size, loaders))
+        facts = {"num_train": len(loader.rows), "num_held_out": len(held_out_loader.rows), "train": settings}
+        write_json(folder / "config.json", {**_describe(config, number, competition, network, size), **facts})
 
     def score_of(scored: torch.nn.Module) -> float:
-        probabilities, _ = predict_probabilities(scored, loaders[1], competition.heads, compute)
-        return float(exact_matches(probabilities, loaders[1].targets, competition).mean())
+        probabilities, _ = predict_probabilities(scored, held_out_loader, competition.heads, compute)
+        return float(exact_matches(probabilities, held_out_loader.targets, competition).mean())
 
     fit = Fit(
         folder=folder,
         state=_state(config, network, compute),
-        loader=loaders[0],
+        loader=loader,
         heads=competition.heads,
         compute=compute,
-        options=StepOptions(
-            label_smoothing=config.label_smoothing,
-            mixup=config.mixup,
-            cutmix=config.cutmix,
-            clip_grad=config.clip_grad,
-            accumulate=config.accumulate,
-            seed=config.seed,
-        ),
+        options=_step_options(config),
         epochs=config.epochs,
         lr=config.lr,
         schedule=config.schedule,
@@ -179,17 +167,33 @@ def train_fold(
         fit.resume()
         print(f"fold {number}: goes on after epoch {len(fit.history)}")
     fit.run()
-    return _finish(open_fold(folder, competition), fit, loaders[1], labels[held_out]["image_path"], competition)
+    return _finish(open_fold(folder, competition), fit, held_out_loader, labels[held_out]["image_path"], competition)
+
+
+def _image_size(config: TrainConfig, cache: ImageCache) -> tuple[int, int]:
+    size = config.image_size or cache.image_size
+    if min(size) < 8 or size[0] > cache.image_size[0] or size[1] > cache.image_size[1]:
+        height, width = cache.image_size
+        raise InputError(
+            f"--image-size {size[0]} {size[1]}: from 8x8 up to the cache's {height}x{width} are possible; "
+            "for more, run python -m src.prepare with this --image-size"
+        )
+    return size
+
+
+def _step_options(config: TrainConfig) -> StepOptions:
+    return StepOptions(
+        label_smoothing=config.label_smoothing,
+        mixup=config.mixup,
+        cutmix=config.cutmix,
+        clip_grad=config.clip_grad,
+        accumulate=config.accumulate,
+        seed=config.seed,
+    )
 
 
 def _describe(
-    config: TrainConfig,
-    settings: dict[str, Any],
-    number: int,
-    competition: Competition,
-    network: Network,
-    size: tuple[int, int],
-    loaders: list[Loader],
+    config: TrainConfig, number: int, competition: Competition, network: Network, size: tuple[int, int]
 ) -> dict[str, Any]:
     mean, std = normalisation(network.backbone)
     return {
@@ -203,9 +207,6 @@ def _describe(
             "mean": mean,
             "std": std,
         },
-        "num_train": len(loaders[0].rows),
-        "num_held_out": len(loaders[1].rows),
-        "train": settings,
         "versions": versions(),
     }
 
