@@ -1,21 +1,37 @@
 #!/bin/sh
-# The image's entrypoint: `podium train --fold 0` is `python -m src.train --fold 0`; other words are run as they stand.
+# The image's entrypoint: `podium train --fold 0` is `python -m src.train --fold 0`, `podium demo` is pipelines/demo.sh;
+# other words are run as they stand.
 set -eu
+
+# Without a few kB there, prepare's processes fail with "No space left on device"; train speaks of other needs itself.
+free=$(df -Pk /dev/shm 2> /dev/null | awk 'NR == 2 { print $4 }')
+if [ ! -w /dev/shm ] || [ "${free:-0}" -lt 1024 ]; then
+    echo "warning: /dev/shm is absent, read-only or too small (${free:-0} kB free): start the container with" \
+        "--shm-size=1g, or run prepare with --num-processes 1" >&2
+fi
+
 case "${1:-help}" in
     prepare | train | evaluate | predict | blend | make_demo)
         command=$1
         shift
         exec python -m "src.$command" "$@"
         ;;
-    demo)
-        exec bash /app/pipelines/demo.sh
+    demo | svhn | food11)
+        script=$1
+        shift
+        exec bash "/app/pipelines/$script.sh" "$@"
         ;;
     help | --help | -h)
-        echo "usage: prepare | train | evaluate | predict | blend | make_demo [flags], demo, or any other command"
+        echo "usage: prepare | train | evaluate | predict | blend | make_demo [flags], or a whole pipeline:"
+        echo "  demo | svhn | food11 [flags of train], or any other command"
         echo "  mount input/, runs/ and submissions/ at /app/input, /app/runs and /app/submissions"
         echo "  flags of a command: train --help"
         ;;
     *)
+        command -v "$1" > /dev/null 2>&1 || {
+            echo "error: $1: no such command; see: help" >&2
+            exit 2
+        }
         exec "$@"
         ;;
 esac

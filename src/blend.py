@@ -14,7 +14,7 @@ import numpy as np
 
 from src import cli
 from src.competitions.spec import Competition
-from src.config import BlendConfig
+from src.config import BlendConfig, check_name, check_range
 from src.data.augment import tta_views
 from src.data.labels import open_competition
 from src.engine.ensemble import OutOfFold, out_of_fold, test_probabilities, weighted_mean
@@ -75,6 +75,9 @@ def main(config: BlendConfig) -> None:
     """Blend runs. Raises InputError where there are fewer than two, or they were scored on other images."""
     cv2.setNumThreads(0)
     competition, prepared = open_competition(config.competition, config.runs_dir)
+    check_name("name", config.name)
+    check_range("rounds", config.rounds, 1)
+    check_range("outer-folds", config.outer_folds, 2)
     if len(set(config.run)) < 2 or len(set(config.run)) != len(config.run):
         raise InputError(f"--run {' '.join(config.run)}: name two or more different runs")
     run_dirs = [config.runs_dir / competition.name / run for run in config.run]

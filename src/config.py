@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from src.data.augment import Augment
+from src.inputs import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +154,18 @@ class BlendConfig(Place):
     outer_folds: int = 5
     """Folds of the outer cross-validation that measures the gain."""
     seed: int = 0
+
+
+def check_range(flag: str, value: float | None, low: float, high: float = 2**31) -> None:
+    """Raise InputError where a flag's value is not within [low, high]; None passes, NaN does not."""
+    if value is not None and not low <= value <= high:
+        raise InputError(f"--{flag} {value}: must be at least {low:g} and at most {high:g}")
+
+
+def check_name(flag: str, name: str) -> None:
+    """Raise InputError where a run's or submission's name could not be one plain file name."""
+    if not name or Path(name).name != name or "\\" in name or name.startswith(".") or name == "prepared":
+        raise InputError(f"--{flag} {name!r}: must be a plain name, other than 'prepared'")
 
 
 def prepared_dir(place: Place, name: str) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from src import cli
-from src.config import EvaluateConfig
+from src.config import EvaluateConfig, check_range
 from src.data.cache import open_cache
 from src.data.labels import open_competition
 from src.engine.ensemble import out_of_fold
@@ -26,6 +26,8 @@ NUM_PICTURES = 48  # mistakes shown in report.html
 def main(config: EvaluateConfig) -> dict[str, Any]:
     """Score a run and return what scores.json holds. Raises InputError for folds that are incomplete or overlap."""
     competition, prepared = open_competition(config.competition, config.runs_dir)
+    check_range("num-bootstrap", config.num_bootstrap, 1)
+    check_range("num-worst", config.num_worst, 0)
     run_dir = config.runs_dir / competition.name / config.run
     oof = out_of_fold(run_dir, prepared, competition, config.folds, config.tta)
     scores = counting.summary(oof, competition, config.num_bootstrap)

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -37,7 +38,8 @@ class Location(NamedTuple):
 def checked_name(name: str, where: str) -> str:
     """Return a relative file name found in a label file, or raise InputError if it could leave the folder."""
     parts = name.replace("\\", "/").split("/")
-    if not name or "\0" in name or name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":":
+    writable = name.encode(errors="ignore").decode() == name  # half a surrogate pair is no character
+    if not name or not writable or "\0" in name or name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":":
         raise InputError(f"{where}: file name {name!r} is not a plain relative name; correct it in that file")
     return name
 
@@ -157,7 +159,7 @@ def read_location(location: Location, archives: Mapping[str, zipfile.ZipFile] | 
     try:
         with archive.open(location.member) as stream:
             return stream.read(location.size + 1)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
         raise InputError(f"{location.file}: {location.member} is damaged ({error}); download it again") from error
     finally:
         if not archives:
@@ -227,6 +229,10 @@ def parse_json(data: bytes, name: str) -> dict[str, Any]:
         raise InputError(
             f"{name}, line {error.lineno}, column {error.colno}: {error.msg}; is the file cut off?"
         ) from error
+    except ValueError as error:  # a number of more digits than Python converts
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name}: {str(error).split(';')[0]}; correct it") from error
     except RecursionError as error:
         raise InputError(f"{name}: nested too deeply for a label file") from error
     if not isinstance(value, dict):

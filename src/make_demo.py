@@ -77,6 +77,13 @@ def draw_number(rng: np.random.Generator, glyphs: list[np.ndarray]) -> tuple[np.
     return picture.clip(0, 255).astype(np.uint8), boxes
 
 
+def _write_image(path: Path, picture: np.ndarray) -> None:
+    """Write a PNG, or leave the same bytes and their time alone, so that the cache stays current."""
+    data = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+    if not path.exists() or path.read_bytes() != data:
+        path.write_bytes(data)
+
+
 def _write_split(
     folder: Path, split: str, count: int, pools: list[np.ndarray], seed: int
 ) -> dict[str, dict[str, list[int]]]:
@@ -89,7 +96,7 @@ def _write_split(
         rng = np.random.default_rng([seed, number])
         picked = rng.choice(pools[number % len(pools)], size=rng.choice(6, p=LENGTHS) + 1)
         picture, boxes = draw_number(rng, [digits.images[row] / 16 for row in picked])
-        cv2.imwrite(str(images / f"{number:06d}.png"), picture[..., ::-1])
+        _write_image(images / f"{number:06d}.png", picture)
         left, top, width, height = (list(column) for column in zip(*boxes, strict=True))
         label = [int(digits.target[row]) for row in picked]
         labels[f"{number:06d}.png"] = {"height": height, "label": label, "left": left, "top": top, "width": width}

@@ -64,7 +64,9 @@ def write_with_checksum(path: Path, write: Callable[[Path], None]) -> None:
     sums = path.with_name(path.name + ".sha256")
     with replacing(path) as temporary:
         write(temporary)
-        previous = sums.read_text().splitlines()[:1] if sums.exists() else []
+        lines = sums.read_text().splitlines() if sums.exists() and path.exists() else []
+        standing = sha256_of(path) if lines else ""
+        previous = [line for line in lines if line.startswith(standing)][:1]
         write_text(sums, "\n".join([f"{sha256_of(temporary)}  {path.name}", *previous]) + "\n")
 
 

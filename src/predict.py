@@ -9,14 +9,13 @@ Writes submissions/<competition>/<run>.csv, .json (how it was made) and .npz (pr
 import cv2
 
 from src import cli
-from src.config import PredictConfig
+from src.config import PredictConfig, check_name, check_range
 from src.data.augment import tta_views
 from src.data.labels import open_competition
 from src.engine.ensemble import test_probabilities, weighted_mean
 from src.engine.inference import choose_compute
 from src.engine.runs import open_run
 from src.engine.submission import describe_folds, write_submission
-from src.inputs import InputError
 
 
 def main(config: PredictConfig) -> None:
@@ -24,8 +23,8 @@ def main(config: PredictConfig) -> None:
     cv2.setNumThreads(0)
     competition, prepared = open_competition(config.competition, config.runs_dir)
     name = config.name or "+".join(config.run)
-    if "/" in name or name.startswith("."):
-        raise InputError(f"--name {name!r}: must be a plain file name")
+    check_name("name", name)
+    check_range("batch-size", config.batch_size, 1)
     compute = choose_compute(config.device, config.precision)
     means, facts = [], []
     for run in config.run:

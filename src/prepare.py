@@ -15,7 +15,7 @@ import pandas as pd
 
 from src import cli
 from src.competitions.spec import Competition, load_competition
-from src.config import PrepareConfig, prepared_dir
+from src.config import PrepareConfig, check_range, prepared_dir
 from src.data import folds as folding
 from src.data.cache import ImageCache, Reading, build_cache, open_cache
 from src.data.duplicates import exact_copies, group_copies, near_copies
@@ -107,6 +107,9 @@ def main(config: PrepareConfig) -> None:
     size = config.image_size or competition.image_size
     if min(size) < 8 or max(size) > 4096:
         raise InputError(f"--image-size {size[0]} {size[1]}: height and width from 8 to 4096 pixels are possible")
+    check_range("seed", config.seed, 0)
+    check_range("max-pixels", config.max_pixels, 1, 10**12)
+    check_range("num-processes", config.num_processes, 1)
     processes = config.num_processes or os.cpu_count() or 1
     caches = {}
     for split, paths in (("train", labels["image_path"].tolist()), ("test", test["image_path"].tolist())):

@@ -11,6 +11,7 @@ does nothing when all is done.
 import os
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,7 @@ from timm.optim import list_optimizers
 
 from src import cli
 from src.competitions.spec import Competition
-from src.config import TrainConfig
+from src.config import TrainConfig, check_name, check_range
 from src.data.labels import open_competition, read_prepared
 from src.engine.fold import train_fold
 from src.inputs import InputError
@@ -29,24 +30,20 @@ from src.outputs import sha256_of, write_csv
 
 def check(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for flags that cannot be."""
-    positive = {
-        "epochs": config.epochs,
-        "batch_size": config.batch_size,
-        "accumulate": config.accumulate,
-        "lr": config.lr,
-    }
-    for name, value in positive.items():
-        if value <= 0:
-            raise InputError(f"--{name.replace('_', '-')} {value}: must be more than 0")
-    shares = {
-        "warmup": config.warmup,
-        "label_smoothing": config.label_smoothing,
-        "dropout": config.dropout,
-        "ema": config.ema,
-    }
-    for name, value in shares.items():
-        if not 0 <= value < 1:
-            raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 0 and less than 1")
+    for name in ("epochs", "batch_size", "accumulate", "early_stopping"):
+        check_range(name.replace("_", "-"), getattr(config, name), 1)
+    for name in ("mixup", "cutmix", "seed", "num_threads", "weight_decay"):
+        check_range(name.replace("_", "-"), getattr(config, name), 0)
+    for name in ("lr", "clip_grad"):
+        check_range(name.replace("_", "-"), getattr(config, name), 1e-9)
+    for name in ("warmup", "label_smoothing", "dropout", "drop_path", "ema", "momentum"):
+        check_range(name.replace("_", "-"), getattr(config, name), 0, 0.99999)
+    check_range("layer-decay", config.layer_decay, 0.01, 1)
+    for name, value in asdict(config.augment).items():
+        check_range(f"augment.{name}", value, 0, 180 if name in ("rotate", "shear") else 1)
+    check_name("run", config.run)
+    if config.resume and config.restart:
+        raise InputError("--resume --restart: one goes on, the other begins anew; give one of them")
     if config.accumulate > config.batch_size:
         raise InputError(
             f"--accumulate {config.accumulate}: more micro-batches than the {config.batch_size} images of a batch"
@@ -63,8 +60,6 @@ def check(config: TrainConfig, competition: Competition) -> None:
         )
     if not list_optimizers(config.optimizer):
         raise InputError(f"--optimizer {config.optimizer}: timm knows {', '.join(map(str, list_optimizers()))}")
-    if not config.run or Path(config.run).name != config.run or config.run in ("prepared", ".", ".."):
-        raise InputError(f"--run {config.run!r}: must be a plain name, other than 'prepared'")
 
 
 def fold_numbers(text: str, folds: pd.DataFrame) -> list[int]:
@@ -72,7 +67,7 @@ def fold_numbers(text: str, folds: pd.DataFrame) -> list[int]:
     known = sorted(int(number) for number in folds["fold"].dropna().unique())
     if text == "all":
         return known
-    if not text.isdigit() or int(text) not in known:
+    if not text.isdecimal() or int(text) not in known:
         raise InputError(f"--fold {text}: folds.csv has {', '.join(map(str, known))}; give one of them, or all")
     return [int(text)]
 

@@ -102,7 +102,9 @@ def _load_file(path: Path) -> object:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError, TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever their code raises is a mistake in their file
         line = getattr(error, "lineno", None)
         raise InputError(f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}") from error
     return module

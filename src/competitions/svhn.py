@@ -35,7 +35,7 @@ def _boxes(entry: dict[str, Any], num_digits: int, where: str) -> str:
     columns = []
     for key in BOX_KEYS:
         values = entry.get(key, [])
-        numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+        numbers = isinstance(values, list) and all(type(value) in (int, float) and abs(value) < 1e9 for value in values)
         if not numbers or len(values) not in (0, num_digits):
             raise InputError(f"{where}: {key!r} is not a list of {num_digits} numbers; correct it")
         columns.append(values)

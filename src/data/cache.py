@@ -72,7 +72,7 @@ def open_cache(folder: Path, split: str) -> ImageCache:
         images = np.load(folder / f"{split}.npy", mmap_mode="r") if facts["image_paths"] else np.empty((0, 1, 1, 3))
     except FileNotFoundError as error:
         raise InputError(f"{error.filename}: not there; run python -m src.prepare first") from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder / split}.npy or .json is damaged ({error}); run python -m src.prepare again"
         ) from error
@@ -82,7 +82,7 @@ def open_cache(folder: Path, split: str) -> ImageCache:
 def _is_current(folder: Path, split: str, stamp: str) -> bool:
     try:
         return bool(json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))["stamp"] == stamp)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -141,7 +141,7 @@ def build_cache(
         try:
             jobs = [(str(temporary), start, places[start : start + CHUNK], max_pixels) for start in starts]
             results = pool.map(_read_chunk, *zip(*jobs, strict=True)) if pool else (_read_chunk(*job) for job in jobs)
-            with tqdm(total=len(places), desc=f"decoding {split}", unit="image") as progress:
+            with tqdm(total=len(places), desc=f"decoding {split}", unit="image", disable=None) as progress:
                 for result in results:
                     readings += result
                     progress.update(len(result))

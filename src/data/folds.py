@@ -31,6 +31,8 @@ def kfold(labels: pd.DataFrame, competition: Competition, num_folds: int, seed: 
     keys = strata(ordered, competition)
     # A stratum smaller than the number of folds cannot be balanced: all such share one.
     keys = keys.where(keys.map(keys.value_counts()) >= num_folds, -1)
+    if (keys == -1).sum() < num_folds:  # too few even together: they go with the commonest stratum
+        keys = keys.replace(-1, keys[keys != -1].mode().iloc[0] if (keys != -1).any() else 0)
     splitter = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed)
     fold = np.zeros(len(ordered), dtype=np.int64)
     # The name of a group must not matter, only its members: number groups by their first image path.
@@ -57,7 +59,7 @@ def from_file(path: Path, labels: pd.DataFrame) -> pd.DataFrame:
     if list(table.columns) != ["image_path", "fold"]:
         raise InputError(f"{path}, line 1: the header is {','.join(table.columns)}, expected image_path,fold")
     for line, text in table["fold"].items():
-        if text and not (text.isascii() and text.isdigit()):
+        if text and not (text.isascii() and text.isdigit() and len(text) < 10):
             raise InputError(f"{path}, line {line}: fold {text!r} is not a number 0, 1, 2 ... (or empty)")
     repeated = table["image_path"][table["image_path"].duplicated()]
     if len(repeated):

@@ -30,7 +30,7 @@ def _check_header(data: bytes, max_pixels: int) -> None:
             with Image.open(io.BytesIO(data)) as picture:
                 width, height = picture.size
     except Image.DecompressionBombError as error:
-        raise ImageProblem("over-large", str(error)) from error
+        raise ImageProblem("over-large", f"far more than the {max_pixels:,} pixels that are read") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise ImageProblem("not an image", "no known image header") from error
     if width * height > max_pixels:

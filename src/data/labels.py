@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from src.competitions.spec import Competition, Head, load_competition
-from src.inputs import InputError
+from src.inputs import InputError, parse_csv
 
 
 def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame:
@@ -38,8 +38,11 @@ def open_competition(name: str, runs_dir: Path) -> tuple[Competition, Path]:
     path = folder / "competition.json"
     if not path.is_file():
         raise InputError(f"{path}: not there; run python -m src.prepare --competition {name} first")
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    heads = tuple(Head(name=head["name"], classes=tuple(head["classes"])) for head in facts["heads"])
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        heads = tuple(Head(name=head["name"], classes=tuple(head["classes"])) for head in facts["heads"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is damaged ({error}); run python -m src.prepare again") from error
     return replace(competition, heads=heads), folder
 
 
@@ -48,6 +51,10 @@ def read_prepared(folder: Path, table: str) -> pd.DataFrame:
     path = folder / f"{table}.csv"
     if not path.is_file():
         raise InputError(f"{path}: not there; run python -m src.prepare first")
-    text = dict.fromkeys(("image_path", "id", "boxes", "split"), str)
-    frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"fold": [""]})
-    return frame.astype({"fold": "Int64"}) if "fold" in frame.columns else frame
+    try:
+        frame = parse_csv(path.read_bytes(), str(path)).reset_index(drop=True)
+        for column in frame.columns.difference(["image_path", "id", "boxes", "split"]):
+            frame[column] = frame[column].replace("", pd.NA).astype("Int64" if column == "fold" else "int64")
+        return frame
+    except ValueError as error:  # an InputError too
+        raise InputError(f"{path}: is damaged ({error}); run python -m src.prepare again") from error

@@ -1,5 +1,6 @@
 """What is kept: a resumable last.pt of tensors and plain values, and weights as .safetensors, each with its SHA-256."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ def load_state(path: Path) -> dict[str, Any]:
     """Load a resumable state. Raises InputError where a byte differs from what was saved."""
     if not checksum_fits(path):
         raise InputError(f"{path}: is damaged (its SHA-256 differs from what was saved); train with --restart")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path}: holds more than tensors and plain values, refused; train with --restart") from error
     return state
 
 

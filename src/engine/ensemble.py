@@ -1,6 +1,6 @@
 """Out-of-fold and test predictions of runs, put together by image path."""
 
-import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,17 +101,15 @@ def test_probabilities(
 ) -> np.ndarray:
     """Return (N, sum of num_classes) float32 for the test images; kept in the fold's test.npz and used again while the
     weights, the test cache, the views and the code are the same."""
-    stamp = json.loads((prepared / "test.json").read_text(encoding="utf-8"))["stamp"]
-    key = (
-        f"{sha256_of(fold.weights_file)} {stamp} {compute.dtype} {code_version()}" if fold.weights_file.exists() else ""
-    )
+    files = (fold.weights_file, prepared / "test.csv", prepared / "test.json")
+    key = " ".join([*(sha256_of(file) for file in files if file.exists()), str(compute.dtype), code_version()])
     path, name = fold.folder / "test.npz", "probabilities_tta" if tta else "probabilities"
     if path.exists():
         try:
-            with np.load(path, allow_pickle=False) as kept:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
                 if str(kept["key"]) == key and name in kept:
                     return kept[name]
-        except (ValueError, KeyError, OSError):
+        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
             pass  # a damaged copy is made again
     loader = test_loader(prepared, fold.image_size, competition.mirror_ok, batch_size)
     if len(loader.rows) == 0:

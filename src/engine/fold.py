@@ -34,15 +34,15 @@ FREE_FLAGS = ("input_dir", "runs_dir", "submissions_dir", "fold", "resume", "res
 
 def _settings(config: TrainConfig) -> dict[str, Any]:
     settings = {key: value for key, value in asdict(config).items() if key not in FREE_FLAGS}
+    if config.weights and not config.weights.is_file():
+        raise InputError(f"--weights {config.weights}: no such file")
     settings["weights"] = f"{config.weights.name} {sha256_of(config.weights)[:12]}" if config.weights else None
     return json.loads(json.dumps(settings))
 
 
 def _is_begun(config: TrainConfig, settings: dict[str, Any], folder: Path, competition: Competition) -> bool:
     """Return whether there is a training to go on with. Raises InputError where its settings were others."""
-    if config.restart:
-        shutil.rmtree(folder, ignore_errors=True)
-    if not (folder / "last.pt").exists():
+    if config.restart or not (folder / "last.pt").exists():
         if config.resume:
             raise InputError(f"--resume: {folder} holds no checkpoint; leave the flag out to begin")
         return False
@@ -57,8 +57,6 @@ def _is_begun(config: TrainConfig, settings: dict[str, Any], folder: Path, compe
 
 def _network(config: TrainConfig, competition: Competition, size: tuple[int, int]) -> Network:
     torch.manual_seed(config.seed)  # the new layers' weights
-    if config.weights and not config.weights.is_file():
-        raise InputError(f"--weights {config.weights}: no such file")
     backbone = build_model(
         config.backbone,
         sum(widths(competition.heads)),
@@ -132,6 +130,10 @@ def train_fold(
         print(f"fold {number}: trained already, score {score:.4f} ({folder}); --restart trains it anew")
         return float(score)
     labels = read_prepared(prepared, "labels").merge(folds, on="image_path", validate="one_to_one")
+    if len(labels) != len(read_prepared(prepared, "labels")):
+        raise InputError(
+            f"{folder.parent / 'folds.csv'}: has no row for some images of labels.csv; run python -m src.prepare again"
+        )
     held_out = (labels["fold"] == number).fillna(False).astype(bool)
     cache = open_cache(prepared, "train")
     size = _image_size(config, cache)
@@ -140,7 +142,8 @@ def train_fold(
     to_device(network, compute)
     loader = _loader(config, competition, cache, labels[~held_out], size, train=True)
     held_out_loader = _loader(config, competition, cache, labels[held_out], size, train=False)
-    if not begun:
+    if not begun:  # all that could be wrong has been found by now: what is there may go
+        shutil.rmtree(folder, ignore_errors=True)
         facts = {"num_train": len(loader.rows), "num_held_out": len(held_out_loader.rows), "train": settings}
         write_json(folder / "config.json", {**_describe(config, number, competition, network, size), **facts})
 

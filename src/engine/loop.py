@@ -69,9 +69,9 @@ class Fit:
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         started, waited, loss_sum = time.perf_counter(), 0.0, torch.zeros((), device=self.compute.device)
-        num_steps = len(self.loader)
+        num_steps, name = len(self.loader), f"{self.label} epoch {epoch + 1}/{self.epochs}"
         self.state.network.train()
-        with tqdm(total=num_steps, desc=f"{self.label} epoch {epoch + 1}/{self.epochs}", mininterval=0.5) as progress:
+        with tqdm(total=num_steps, desc=name, mininterval=0.5, disable=None) as progress:
             for step, (batch, seconds) in enumerate(_timed(self.loader.epoch(epoch))):
                 waited += seconds
                 share = (epoch * num_steps + step) / (self.epochs * num_steps)
@@ -89,9 +89,10 @@ class Fit:
             if not math.isfinite(mean_loss):
                 raise InputError(f"{self.folder}: the loss of epoch {epoch + 1} is {mean_loss}; use a smaller --lr")
             score = self.evaluate(self.state.scored)
-            progress.set_postfix_str(
-                f"loss {mean_loss:.3f}, score {score:.4f}, {rate:,.0f} images/s, waiting {waited / seconds:.0%}"
-            )
+            summary = f"loss {mean_loss:.3f}, score {score:.4f}, {rate:,.0f} images/s, waiting {waited / seconds:.0%}"
+            progress.set_postfix_str(summary)
+            if progress.disable:  # no terminal: one line per epoch for the log
+                print(f"{name}: {summary}", flush=True)
         return {
             "epoch": epoch + 1,
             "lr": lr,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import zipfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -69,13 +70,13 @@ class TrainedFold:
         """Return image_path (N,), probabilities and probabilities_tta (N, sum of num_classes). Raises InputError."""
         path = self.folder / "oof.npz"
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in ("image_path", "probabilities", "probabilities_tta")}
         except FileNotFoundError as error:
             raise InputError(
                 f"{path}: not there, the fold is not trained to its end; run the same command again"
             ) from error
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: is damaged ({error}); train this fold again with --restart") from error
 
 
@@ -108,9 +109,19 @@ def open_fold(folder: Path, competition: Competition) -> TrainedFold:
 def open_run(run_dir: Path, competition: Competition, folds: tuple[int, ...] | None) -> list[TrainedFold]:
     """Open a run's finished folds, or the chosen ones. Raises InputError where there are none or one is absent."""
     if not run_dir.is_dir():
-        known = sorted(path.name for path in run_dir.parent.glob("*") if (path / "folds.csv").exists())
+        known = sorted(
+            path.name for path in run_dir.parent.glob("*") if path.name != "prepared" and (path / "folds.csv").exists()
+        )
         raise InputError(f"{run_dir}: no such run; there are: {', '.join(known) or 'none, train one first'}")
-    numbers = folds or sorted(int(path.parent.name[4:]) for path in run_dir.glob("fold[0-9]*/oof.npz"))
+    numbers = (
+        sorted(set(folds))
+        if folds
+        else sorted(int(path.parent.name[4:]) for path in run_dir.glob("fold[0-9]*/oof.npz"))
+    )
     if not numbers:
         raise InputError(f"{run_dir}: no fold of this run is trained to its end; run python -m src.train first")
-    return [open_fold(run_dir / f"fold{number}", competition) for number in numbers]
+    trained = [open_fold(run_dir / f"fold{number}", competition) for number in numbers]
+    for fold in trained:
+        if "result" not in fold.config:
+            raise InputError(f"{fold.folder}: is not trained to its end; give the same training command again")
+    return trained

@@ -83,7 +83,8 @@ def train_step(
         images, share, partners = _mix(images, options, rng)
     other = target if partners is None else target[partners]
     total = torch.zeros((), device=compute.device)
-    micro_batches = zip(*(whole.tensor_split(options.accumulate) for whole in (images, target, other)), strict=True)
+    num_parts = min(options.accumulate, len(images))
+    micro_batches = zip(*(whole.tensor_split(num_parts) for whole in (images, target, other)), strict=True)
     for part, part_target, part_other in micro_batches:
         with compute.autocast():
             logits = state.forward(part)

@@ -1,5 +1,6 @@
 """From probabilities to a file that the organiser accepts, and the note that says how to make it again."""
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,23 +35,22 @@ def validate(path: Path, ids: pd.Series, competition: Competition) -> None:
     for line, one, other in zip(table.index, found, expected, strict=True):
         if one != other:
             raise InputError(f"{path}, line {line}: id {one!r} where the sample submission has {other!r}")
-    legal = _legal_answers(competition)
+    legal = legal_answer(competition)
     for line, answer in table[answer_column].items():
         if not answer:
             raise InputError(f"{path}, line {line}: the answer is empty")
-        if not legal(answer):
+        if not legal.fullmatch(answer):
             raise InputError(f"{path}, line {line}: answer {answer!r} is not made of {competition.name}'s classes")
 
 
-def _legal_answers(competition: Competition) -> Any:
-    if len(competition.heads) == 1:
-        return frozenset(competition.heads[0].classes).__contains__
-    letters = [frozenset(head.classes) for head in competition.heads]
-
-    def is_legal(answer: str) -> bool:
-        return len(answer) <= len(letters) and all(one in known for one, known in zip(answer, letters, strict=False))
-
-    return is_legal
+def legal_answer(competition: Competition) -> re.Pattern[str]:
+    """Return the pattern of all answers: one class per head, or with a blank the first one or more heads only."""
+    pattern = ""
+    for head in reversed(competition.heads):
+        texts = "|".join(re.escape(text) for text in head.classes if text)
+        rest = f"(?:{pattern})?" if pattern and competition.blank is not None else pattern
+        pattern = f"(?:{texts}){rest}"
+    return re.compile(pattern, re.DOTALL)
 
 
 def write_submission(

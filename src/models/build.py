@@ -3,6 +3,7 @@
 import difflib
 import pickle
 import socket
+import warnings
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,7 +36,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of pickle protocols: what is not read is refused below
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
         raise InputError(
             f"--weights {path}: not a whole weights file ({(str(error) or 'empty').splitlines()[0]})"
@@ -123,8 +126,8 @@ def _create(backbone: str, hub: bool, image_size: tuple[int, int], options: dict
                 raise
             return timm.create_model(backbone, pretrained=hub, **options)
     except (OSError, RuntimeError) as error:
-        if not hub:
-            raise
+        if not hub or "pretrained tag" in str(error):
+            raise InputError(f"--backbone {backbone}: {error}") from error
         raise InputError(
             f"--backbone {backbone}: its pretrained weights cannot be had from the hub "
             f"({type(error).__name__}); give a local file with --weights, or train from scratch with --no-pretrained"

@@ -10,6 +10,8 @@ import torch
 from timm.models import register_model
 from torch import nn
 
+from src.models.options import own_options
+
 WIDTHS = (24, 48, 96)
 GRID = (2, 12)  # rows and columns that the last layer sees
 
@@ -44,4 +46,4 @@ class StringCnn(nn.Module):
 @register_model
 def string_cnn(pretrained: bool = False, **kwargs: Any) -> StringCnn:
     """Build the small string network; there are no pretrained weights."""
-    return StringCnn(**{key: value for key, value in kwargs.items() if key in ("num_classes", "in_chans", "drop_rate")})
+    return StringCnn(**own_options(kwargs, "num_classes", "in_chans", "drop_rate"))

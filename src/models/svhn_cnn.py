@@ -10,6 +10,8 @@ import torch
 from timm.models import register_model
 from torch import nn
 
+from src.models.options import own_options
+
 
 class SvhnCnn(nn.Module):
     """Images (B, in_chans, H, W) to logits (B, num_classes)."""
@@ -37,4 +39,4 @@ class SvhnCnn(nn.Module):
 @register_model
 def svhn_cnn(pretrained: bool = False, **kwargs: Any) -> SvhnCnn:
     """Build the course's network; there are no pretrained weights."""
-    return SvhnCnn(**{key: value for key, value in kwargs.items() if key in ("num_classes", "in_chans", "img_size")})
+    return SvhnCnn(**own_options(kwargs, "num_classes", "in_chans", "img_size"))

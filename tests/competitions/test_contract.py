@@ -1,0 +1,213 @@
+"""What every competition promises, checked on tiny data: those of the package and one from a file of one's own."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.competitions.spec import Competition, competition_names, load_competition
+from src.data.labels import check_labels
+from src.inputs import InputError, InputFiles, parse_csv
+from src.make_demo import MakeDemoConfig
+from src.make_demo import main as make_demo
+
+NAMES = [*competition_names(), "leaves"]
+Opened = tuple[Competition, InputFiles]
+
+
+def open_files(competition: Competition, folder: Path) -> Opened:
+    files = InputFiles(folder, competition.source)
+    return competition.with_heads_of(files), files
+
+
+@pytest.fixture
+def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Opened:
+    """Write tiny data of the competition that the test asks for, and open it. A new competition is added here."""
+    name = request.param
+    if name == "demo":
+        make_demo(MakeDemoConfig(input_dir=tmp_path / "input", num_train=12, num_val=6, num_test=5))
+        return open_files(load_competition(name), tmp_path / "input" / "demo")
+    written = request.getfixturevalue(name)()
+    competition = load_competition(str(written) if name == "leaves" else name)
+    return open_files(competition, tmp_path / "input" / name)
+
+
+every_competition = pytest.mark.parametrize("opened", NAMES, indirect=True)
+
+
+@every_competition
+def test_training_images_are_found_and_have_a_class_id_for_each_head(opened: Opened) -> None:
+    competition, files = opened
+    labels = check_labels(competition.read_train(files), competition)
+    assert len(labels) >= 16
+    assert set(labels["image_path"]) <= set(files.located)
+    for head in competition.heads:
+        assert labels[head.name].between(0, head.num_classes - 1).all()
+    assert set(labels.columns) <= {"image_path", *competition.targets, "group", "boxes", "split"}
+    assert set(labels.get("split", pd.Series(["train", "val"]))) == {"train", "val"}
+
+
+@every_competition
+def test_test_images_are_found_and_answer_the_sample_submission_in_its_order(opened: Opened) -> None:
+    competition, files = opened
+    test = competition.read_test(files)
+    assert list(test.columns) == ["image_path", "id"]
+    assert set(test["image_path"]) <= set(files.located)
+    assert test["image_path"].is_unique
+    samples = [path.name for path in files.index if "sample" in path.name]
+    if samples:
+        sample = files.table(samples[0])
+        assert tuple(sample.columns) == competition.columns
+        assert test["id"].tolist() == sample.iloc[:, 0].tolist()
+    else:
+        assert test["id"].tolist() == [str(number) for number in range(len(test))]
+
+
+@every_competition
+def test_no_image_is_both_for_training_and_for_the_test(opened: Opened) -> None:
+    competition, files = opened
+    train, test = competition.read_train(files), competition.read_test(files)
+    assert not set(train["image_path"]) & set(test["image_path"])
+
+
+@every_competition
+def test_each_answer_is_made_of_the_classes_up_to_the_first_blank(opened: Opened) -> None:
+    competition, _ = opened
+    some = [(0, 1, head.num_classes - 1) for head in competition.heads]
+    for class_ids in itertools.product(*some):
+        answer = competition.decode(class_ids)
+        shown = list(itertools.takewhile(lambda class_id: class_id != competition.blank, class_ids))
+        assert answer == "".join(head.classes[i] for head, i in zip(competition.heads, shown, strict=False))
+
+
+@every_competition
+def test_a_competition_says_where_its_files_can_be_had_and_what_it_is_called(opened: Opened) -> None:
+    competition, _ = opened
+    assert competition.source
+    assert competition.name in NAMES
+    assert min(competition.image_size) >= 8
+    assert len(set(competition.targets)) == len(competition.heads) > 0
+    assert all(len(set(head.classes)) == head.num_classes > 1 for head in competition.heads)
+
+
+def test_a_house_number_keeps_its_leading_zeros_and_ends_at_its_first_blank() -> None:
+    decode = load_competition("svhn").decode
+    assert decode([0, 0, 7, 10, 10, 10]) == "007"
+    assert decode([0, 10, 10, 10, 10, 10]) == "0"
+    assert decode([1, 10, 2, 3, 10, 4]) == "1"
+    assert decode([1, 2, 3, 4, 5, 6]) == "123456"
+
+
+def test_house_numbers_are_padded_at_the_right_and_keep_their_boxes(svhn: Callable[..., Path]) -> None:
+    folder = svhn()
+    entries = json.loads((folder / "mchar_train.json").read_text())
+    labels = load_competition("svhn").read_train(InputFiles(folder)).set_index("image_path")
+    for name, entry in entries.items():
+        row = labels.loc[f"mchar_train/{name}"]
+        number = entry["label"]
+        assert row[[f"digit{i}" for i in range(1, 7)]].tolist() == number + [10] * (6 - len(number))
+        boxes = [[5 * i + 1, 5 * i + 1, 4, 9] for i in range(len(number))]
+        assert json.loads(row["boxes"]) == boxes
+
+
+def test_official_train_and_val_are_joined_and_told_apart(
+    svhn: Callable[..., Path], food11: Callable[..., Path]
+) -> None:
+    for name, folder, train, val in (("svhn", svhn(), 12, 6), ("food11", food11(), 16, 4)):
+        labels = load_competition(name).read_train(InputFiles(folder))
+        assert labels["split"].value_counts().to_dict() == {"train": train, "val": val}
+        first = labels["image_path"].str.split("/").str[0]
+        assert ((labels["split"] == "val") == first.isin(["mchar_val", "validation"])).all()
+
+
+def test_a_house_number_without_boxes_is_accepted_and_half_a_box_is_not(svhn: Callable[..., Path]) -> None:
+    folder = svhn()
+    entries = json.loads((folder / "mchar_train.json").read_text())
+    entries["000001.png"] = {"label": entries["000001.png"]["label"]}
+    (folder / "mchar_train.json").write_text(json.dumps(entries))
+    labels = load_competition("svhn").read_train(InputFiles(folder))
+    assert labels["boxes"].tolist().count("[]") == 1
+    entries["000002.png"]["left"].pop()
+    (folder / "mchar_train.json").write_text(json.dumps(entries))
+    with pytest.raises(InputError, match=r"mchar_train.json: '000002.png': 'left' is not a list of 3 numbers"):
+        load_competition("svhn").read_train(InputFiles(folder))
+
+
+def test_food_is_answered_in_numeric_order_or_in_the_order_of_the_sample(food11: Callable[..., Path]) -> None:
+    folder = food11(num_test=12)
+    read_test = load_competition("food11").read_test
+    assert read_test(InputFiles(folder))["id"].tolist() == [str(i) for i in range(12)]
+    (folder / "sample_submission.csv").write_text("Id,Category\n" + "".join(f"{i},0\n" for i in reversed(range(12))))
+    test = read_test(InputFiles(folder))
+    assert test["id"].tolist() == [str(i) for i in reversed(range(12))]
+    assert test["image_path"].tolist()[0] == "testing/0011.jpg"
+
+
+def test_food_class_comes_from_the_file_name(food11: Callable[..., Path]) -> None:
+    labels = load_competition("food11").read_train(InputFiles(food11()))
+    first = labels["image_path"].str.extract(r"/(\d+)_")[0].astype(int)
+    assert (labels["category"] == first).all()
+
+
+def test_classes_of_a_csv_are_the_sorted_texts_and_come_back_as_they_were(leaves: Callable[..., Path]) -> None:
+    competition, files = open_files(load_competition(str(leaves())), Path("input/leaves").absolute())
+    texts = files.table("train.csv")["species"].tolist()
+    assert competition.heads[0].classes == tuple(sorted({"NA", "007", "oak, red", "null"}))
+    assert [competition.decode([i]) for i in competition.read_train(files)["label"]] == texts
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_demo_has_the_same_bytes_when_made_twice(tmp_path: Path) -> None:
+    made = []
+    for name in ("one", "two"):
+        make_demo(MakeDemoConfig(input_dir=tmp_path / name, num_train=7, num_val=3, num_test=4))
+        folder = tmp_path / name / "demo"
+        made.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")})
+    assert len(made[0]) == 7 + 3 + 4 + 4
+    assert made[0] == made[1]
+
+
+def test_the_demos_hidden_answers_are_for_the_test_images_and_not_all_alike(tmp_path: Path) -> None:
+    make_demo(MakeDemoConfig(input_dir=tmp_path, num_train=1, num_val=1, num_test=20))
+    answers = parse_csv((tmp_path / "demo" / "hidden_answers.csv").read_bytes(), "hidden_answers.csv")
+    assert answers["file_name"].tolist() == [f"{i:06d}.png" for i in range(20)]
+    assert answers["file_code"].str.fullmatch(r"\d{1,6}").all()
+    assert answers["file_code"].nunique() > 10
+
+
+def test_the_demos_handwriting_is_never_shared_over_groups(tmp_path: Path) -> None:
+    make_demo(MakeDemoConfig(input_dir=tmp_path, num_train=12, num_val=6, num_test=1))
+    labels = load_competition("demo").read_train(InputFiles(tmp_path / "demo"))
+    numbers = labels["image_path"].str.extract(r"(\d+)\.png")[0].astype(int)
+    assert (labels["group"] == "digits" + (numbers % 6).astype(str)).all()
+
+
+def test_an_image_labelled_twice_is_refused_by_name(leaves: Callable[..., Path]) -> None:
+    competition, files = open_files(load_competition(str(leaves())), Path("input/leaves").absolute())
+    labels = competition.read_train(files)
+    with pytest.raises(InputError, match="image 'train/0000.png' is labelled twice"):
+        check_labels(pd.concat([labels, labels.head(1)]), competition)
+
+
+@pytest.mark.parametrize("class_id", [-1, 4])
+def test_a_class_id_out_of_range_is_refused_with_its_image(leaves: Callable[..., Path], class_id: int) -> None:
+    competition, files = open_files(load_competition(str(leaves())), Path("input/leaves").absolute())
+    labels = competition.read_train(files)
+    labels.loc[3, "label"] = class_id
+    with pytest.raises(InputError, match=f"train/0003.png: label is {class_id}, outside 0-3"):
+        check_labels(labels, competition)
+
+
+def test_class_ids_that_are_no_integers_are_refused(leaves: Callable[..., Path]) -> None:
+    competition, files = open_files(load_competition(str(leaves())), Path("input/leaves").absolute())
+    labels = competition.read_train(files).astype({"label": np.float64})
+    with pytest.raises(InputError, match="'label' must hold integers"):
+        check_labels(labels, competition)

@@ -1,0 +1,208 @@
+"""What all tests share: tiny competitions written below tmp_path/input, and `podium`, which runs a command in-process.
+
+The fixtures return functions, so that a test chooses when, how many and how packed:
+
+    def test_x(svhn, podium):
+        folder = svhn(num_train=12)                      # tmp_path/input/svhn
+        code, out, err = podium("prepare")               # cwd is tmp_path
+        code, out, err = podium("train", "--backbone", "svhn_cnn", "--no-pretrained", "--epochs", "1")
+"""
+
+import importlib
+import json
+import struct
+import sys
+import typing
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+from src import cli
+
+LEAVES = '''"""Leaves: a competition file of one's own."""
+
+from src.competitions.tables import csv_competition
+
+COMPETITION = csv_competition(
+    name="leaves",
+    id_column="image_id",
+    label_column="species",
+    image_size=(24, 32),
+    source="Get leaves.zip from kaggle.com/c/leaves",
+)
+'''
+SPECIES = ("NA", "007", "oak, red", "null")  # texts that a careless CSV reader changes
+
+
+class Finished(NamedTuple):
+    """How a command ended: (exit code, stdout, stderr)."""
+
+    code: int
+    out: str
+    err: str
+
+
+def draw(seed: int, size: tuple[int, int] = (30, 40)) -> np.ndarray:
+    """Return a smooth random picture (H, W, 3) uint8; two seeds never look alike to the search for copies."""
+    coarse = np.random.default_rng(seed).uniform(0, 255, (12, 16, 3))
+    return cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an RGB picture; the suffix decides the format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image[..., ::-1])
+
+
+def zip_folder(folder: Path, path: Path, prefix: str) -> None:
+    """Pack a folder's files as a Mac does: below `prefix`, with __MACOSX junk beside each."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.*")):
+            name = PurePosixPath(prefix) / file.relative_to(folder)
+            archive.write(file, str(name))
+            archive.writestr(f"__MACOSX/{name.with_name(f'._{name.name}')}", b"junk")
+
+
+@pytest.fixture
+def picture() -> Callable[..., np.ndarray]:
+    """Return `draw(seed, size=(30, 40))`: a smooth random RGB picture."""
+    return draw
+
+
+@pytest.fixture
+def png_header() -> Callable[[int, int], bytes]:
+    """Return a function (width, height) -> bytes of a PNG that claims this size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    def make(width: int, height: int) -> bytes:
+        header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+        parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(100))), chunk(b"IEND", b"")
+        return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+    return make
+
+
+@pytest.fixture
+def svhn(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes input/svhn as the organiser ships it, and returns that folder.
+
+    Numbers have 1 to 6 digits with boxes; picture i of train, val and test has the seed 1000 + i, 2000 + i, 3000 + i.
+    `packing` is "folder" (mchar_train/000000.png), "nested" (mchar_train/mchar_train/ and junk beside it) or "zip".
+    """
+
+    def write(num_train: int = 12, num_val: int = 6, num_test: int = 5, packing: str = "folder") -> Path:
+        folder = tmp_path / "input" / "svhn"
+        for split, count, seed in (("train", num_train, 1000), ("val", num_val, 2000), ("test_a", num_test, 3000)):
+            name, labels = f"mchar_{split}", {}
+            nested = folder / name / name if packing == "nested" else folder / name
+            for i in range(count):
+                write_image(nested / f"{i:06d}.png", draw(seed + i))
+                digits = [int(digit) for digit in np.random.default_rng(seed + i).integers(0, 10, i % 6 + 1)]
+                boxes = {key: [place * 5 + 1 for place in range(len(digits))] for key in ("left", "top")}
+                labels[f"{i:06d}.png"] = {
+                    "label": digits,
+                    **boxes,
+                    "width": [4] * len(digits),
+                    "height": [9] * len(digits),
+                }
+            if split != "test_a":
+                (folder / f"{name}.json").write_text(json.dumps(labels))
+            if packing == "nested":
+                write_image(folder / "__MACOSX" / name / "000000.png", draw(0))
+                (folder / name / "._000000.png").write_bytes(b"junk")
+            if packing == "zip":
+                zip_folder(folder / name, folder / f"{name}.zip", name)
+                for file in (folder / name).iterdir():
+                    file.unlink()
+                (folder / name).rmdir()
+        rows = [f"{i:06d}.png,0" for i in range(num_test)]
+        (folder / "mchar_sample_submit_A.csv").write_bytes("\r\n".join(["file_name,file_code", *rows, ""]).encode())
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def food11(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes input/food11 (`packing` "folder" or "zip") and returns that folder.
+
+    training/<class>_<i>.jpg and validation/ have pictures of the classes 0 to 3; testing/ has 0000.jpg, 0001.jpg ...
+    """
+
+    def write(num_per_class: int = 4, num_val: int = 4, num_test: int = 12, packing: str = "folder") -> Path:
+        folder = tmp_path / "input" / "food11"
+        content = folder / "food-11" if packing == "zip" else folder
+        for i in range(4 * num_per_class):
+            write_image(content / "training" / f"{i % 4}_{i}.jpg", draw(4000 + i))
+        for i in range(num_val):
+            write_image(content / "validation" / f"{i % 4}_{i}.jpg", draw(5000 + i))
+        for i in range(num_test):
+            write_image(content / "testing" / f"{i:04d}.jpg", draw(6000 + i))
+        if packing == "zip":
+            zip_folder(content, folder / "food-11.zip", "food-11")
+            content.rename(tmp_path / "unpacked")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def leaves(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes input/leaves (train.csv, train/, test/, sample_submission.csv) and leaves.py.
+
+    It returns the path of leaves.py, a competition file of one's own, for `--competition leaves.py`.
+    The ids of train.csv have no extension, those of the sample submission have one.
+    """
+
+    def write(num_train: int = 16, num_test: int = 5) -> Path:
+        folder = tmp_path / "input" / "leaves"
+        for i in range(num_train):
+            write_image(folder / "train" / f"{i:04d}.png", draw(7000 + i))
+        for i in range(num_test):
+            write_image(folder / "test" / f"{i:04d}.png", draw(8000 + i))
+        rows = [f'{i:04d},"{SPECIES[i % 4]}"' for i in range(num_train)]
+        (folder / "train.csv").write_text("\n".join(["image_id,species", *rows, ""]))
+        rows = [f"{i:04d}.png,007" for i in reversed(range(num_test))]
+        (folder / "sample_submission.csv").write_text("\n".join(["image_id,species", *rows, ""]))
+        (tmp_path / "leaves.py").write_text(LEAVES)
+        return tmp_path / "leaves.py"
+
+    return write
+
+
+@pytest.fixture
+def podium(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Finished]:
+    """Return a function that runs `python -m src.<command> <flags>` in this process, in tmp_path.
+
+    It goes through src.cli.run, so a mistake gives an exit code and stderr as the user sees them; any other exception
+    fails the test. prepare decodes in one process unless told otherwise: starting more costs seconds.
+    """
+
+    def run(command: str, *flags: object) -> Finished:
+        module = importlib.import_module(f"src.{command}")
+        config_class = typing.get_type_hints(module.main)["config"]
+        arguments = [str(flag) for flag in flags]
+        if command == "prepare" and "--num-processes" not in arguments:
+            arguments += ["--num-processes", "1"]
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [f"{command}.py", *arguments])
+        capsys.readouterr()  # what was printed before is not this command's
+        code = 0
+        try:
+            cli.run(module.main, config_class, module.__doc__)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        captured = capsys.readouterr()
+        return Finished(code, captured.out, captured.err)
+
+    return run

@@ -1,0 +1,171 @@
+"""Random changes depend on (seed, epoch, image) alone, keep the label, and are none when switched off."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from src.data.augment import NO_AUGMENT, Augment, augment_batch, keyed_uniforms, tta_views, warp, warp_batch
+
+SIZE = (32, 48)
+STRONG = Augment(rotate=20, stretch=0.2, shear=10, erase=0.3)
+
+
+@pytest.fixture
+def image(picture: Callable[..., np.ndarray]) -> np.ndarray:
+    return picture(5, SIZE)
+
+
+def augmented(images: np.ndarray, index: list[int], policy: Augment, epoch: int = 0, seed: int = 0) -> np.ndarray:
+    return augment_batch(images, np.array(index), policy, mirror_ok=False, seed=seed, epoch=epoch)
+
+
+def repeated(image: np.ndarray, count: int) -> np.ndarray:
+    return np.repeat(image[None], count, axis=0)
+
+
+def test_every_sample_of_every_epoch_is_changed_in_its_own_way(image: np.ndarray) -> None:
+    seen = {
+        changed.tobytes()
+        for epoch in range(4)
+        for changed in augmented(repeated(image, 32), list(range(32)), STRONG, epoch)
+    }
+    assert len(seen) == 128
+
+
+def test_a_sample_is_changed_in_the_same_way_whatever_batch_it_is_in(image: np.ndarray) -> None:
+    policy = replace(STRONG, effects=0.5)
+    together = augmented(repeated(image, 20), list(range(20)), policy, epoch=3)
+    for start, stop in ((0, 1), (1, 7), (7, 20)):
+        part = augmented(repeated(image, stop - start), list(range(start, stop)), policy, epoch=3)
+        assert (part == together[start:stop]).all()
+    backwards = augmented(repeated(image, 20), list(range(20))[::-1], policy, epoch=3)
+    assert (backwards[::-1] == together).all()
+    assert (augmented(repeated(image, 20), list(range(20)), policy, epoch=3, seed=1) != together).any()
+
+
+def test_effects_do_not_repeat_themselves(image: np.ndarray) -> None:
+    policy = replace(NO_AUGMENT, effects=1.0)
+    changed = augmented(repeated(image, 40), list(range(40)), policy)
+    assert (changed != image).any(axis=(1, 2, 3)).all()
+    assert len({one.tobytes() for one in changed}) > 20  # several blurs have few sizes
+
+
+def test_without_augmentation_the_picture_stays_as_it_is(image: np.ndarray) -> None:
+    assert (augmented(repeated(image, 8), list(range(8)), NO_AUGMENT) == image).all()
+
+
+def test_the_pictures_that_are_given_stay_unchanged(image: np.ndarray) -> None:
+    images = repeated(image, 4)
+    augmented(images, list(range(4)), STRONG)
+    assert (images == image).all()
+
+
+@pytest.mark.parametrize(
+    "strength",
+    [{"rotate": 10}, {"zoom": 0.2}, {"stretch": 0.2}, {"shift": 0.1}, {"shear": 10}, {"brightness": 0.2}]
+    + [{"contrast": 0.2}, {"saturation": 0.5}, {"tint": 0.1}, {"invert": 1}, {"mirror": 1}, {"erase": 1}],
+)
+def test_each_strength_does_something_on_its_own(image: np.ndarray, strength: dict[str, float]) -> None:
+    policy = replace(NO_AUGMENT, **strength)
+    assert (augmented(repeated(image, 4), list(range(4)), policy) != image).any(axis=(1, 2, 3)).all()
+
+
+def likeness(image: np.ndarray, other: np.ndarray) -> float:
+    return float(np.corrcoef(image.ravel(), other.ravel())[0, 1])
+
+
+def test_a_digit_is_never_mirrored_where_mirror_is_none() -> None:
+    """The letter F is unlike its mirror image, its upside-down image and F turned by 180 degrees."""
+    letter = np.zeros((32, 32, 3), np.uint8)
+    letter[6:26, 8:12] = letter[6:10, 8:24] = letter[14:18, 8:19] = 255
+    policy = Augment(brightness=0, contrast=0, saturation=0, tint=0, mirror=0.0, shift=0, zoom=0)
+    for changed in augmented(repeated(letter, 300), list(range(300)), policy):
+        assert likeness(changed, letter) > 0.6
+        assert likeness(changed, letter) > likeness(changed, letter[:, ::-1]) + 0.15
+    shifted = augmented(repeated(letter, 300), list(range(300)), Augment(mirror=0.0))
+    grey = shifted.mean(axis=(1, 3))  # the stem, the brightest column, stays left of the letter's middle
+    stem, middle = grey.argmax(axis=1), (grey * np.arange(32)).sum(axis=1) / grey.sum(axis=1)
+    assert (stem < middle + 3).mean() > 0.95
+
+
+def test_mirror_1_gives_the_mirror_image_and_one_half_mirrors_about_half(image: np.ndarray) -> None:
+    always = augmented(repeated(image, 4), list(range(4)), replace(NO_AUGMENT, mirror=1.0))
+    assert (always == image[:, ::-1]).all()
+    half = augmented(repeated(image, 400), list(range(400)), replace(NO_AUGMENT, mirror=0.5))
+    mirrored = (half == image[:, ::-1]).all(axis=(1, 2, 3))
+    assert 150 < mirrored.sum() < 250
+    assert (half[~mirrored] == image).all()
+
+
+@pytest.mark.parametrize("mirror_ok", [False, True])
+def test_the_edge_is_reflected_only_where_a_mirror_image_keeps_its_label(image: np.ndarray, mirror_ok: bool) -> None:
+    out = np.empty_like(image)
+    warp(image, np.array([[1.0, 0, -6], [0, 1, 0]]), mirror_ok, out)  # shifted 6 pixels to the right
+    assert (out[:, 6:] == image[:, :-6]).all()
+    beyond = image[:, 6:0:-1] if mirror_ok else image[:, :1].repeat(6, axis=1)
+    assert (out[:, :6] == beyond).all()
+
+
+def test_inverting_gives_the_negative_and_erasing_paints_a_part(image: np.ndarray) -> None:
+    negative = augmented(image[None], [0], replace(NO_AUGMENT, invert=1.0))[0]
+    assert (negative == 255 - image).all()
+    erased = augmented(repeated(image, 50), list(range(50)), replace(NO_AUGMENT, erase=1.0))
+    share = (erased != image).any(axis=3).mean(axis=(1, 2))
+    assert ((share > 0.005) & (share < 0.3)).all()
+    assert share.std() > 0.02
+
+
+def test_the_original_is_the_first_view_and_each_view_is_another() -> None:
+    for mirror_ok, count in ((False, 5), (True, 10)):
+        views = tta_views(mirror_ok, SIZE)
+        assert next(iter(views)) == "original"
+        assert len({matrix.tobytes() for matrix in views.values()}) == len(views) == count
+        assert np.allclose(views["original"], [[1, 0, 0], [0, 1, 0]], atol=1e-12)
+
+
+def test_no_view_is_mirrored_unless_that_keeps_the_label(image: np.ndarray) -> None:
+    assert all(np.linalg.det(matrix[:, :2]) > 0 for matrix in tta_views(False, SIZE).values())
+    views = tta_views(True, SIZE)
+    mirrored = {name for name, matrix in views.items() if np.linalg.det(matrix[:, :2]) < 0}
+    assert mirrored == {name for name in views if "mirrored" in name}
+    assert (warp_batch(image[None], views["original, mirrored"], True)[0] == image[:, ::-1]).all()
+    assert (warp_batch(image[None], views["original"], True)[0] == image).all()
+
+
+def test_views_go_where_their_names_say() -> None:
+    dot = np.zeros((*SIZE, 3), np.uint8)
+    dot[14:18, 8:12] = 255
+
+    def center(name: str) -> float:
+        shown = warp_batch(dot[None], tta_views(False, SIZE)[name], False)[0, :, :, 0].astype(float)
+        return float((shown.sum(axis=0) * np.arange(SIZE[1])).sum() / shown.sum())
+
+    assert center("left") < center("original") < center("right")
+    assert center("zoom in") < center("original") < center("zoom out")
+
+
+def test_keyed_uniforms_are_uniform_and_independent() -> None:
+    draws = keyed_uniforms(0, 0, np.arange(20_000))
+    assert draws.shape == (20_000, 16)
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    counts = np.stack([np.bincount((column * 20).astype(int), minlength=20) for column in draws.T])
+    chi2 = ((counts - 1000) ** 2 / 1000).sum(axis=1)  # 19 degrees of freedom: mean 19, 99.99% below 51
+    assert chi2.max() < 51
+    assert np.abs(np.corrcoef(draws.T) - np.eye(16)).max() < 0.035
+    assert abs(np.corrcoef(draws[:-1, 0], draws[1:, 0])[0, 1]) < 0.035  # neighbouring images
+    others = [keyed_uniforms(1, 0, np.arange(20_000)), keyed_uniforms(0, 1, np.arange(20_000))]
+    for other in [*others, keyed_uniforms(1, 1, np.arange(20_000))]:
+        assert abs(np.corrcoef(draws[:, 0], other[:, 0])[0, 1]) < 0.035
+
+
+def test_keyed_uniforms_never_repeat_over_seeds_epochs_and_images() -> None:
+    firsts = [keyed_uniforms(s, e, np.arange(500), 1)[:, 0] for s in range(12) for e in range(12)]
+    assert len(np.unique(np.concatenate(firsts))) == 12 * 12 * 500
+
+
+def test_more_draws_begin_with_the_same_ones() -> None:
+    index = np.array([3, 10**9, 5])
+    assert (keyed_uniforms(7, 2, index, 32)[:, :16] == keyed_uniforms(7, 2, index, 16)).all()

@@ -1,0 +1,175 @@
+"""The cache holds every picture once, is built only when something changed, and tells which cannot be read."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from src.data import cache as caching
+from src.data.cache import ImageCache, build_cache, open_cache
+from src.data.images import resize
+from src.inputs import InputError, InputFiles
+
+SIZE = (24, 32)
+
+
+def build(root: Path, folder: Path, **options: object) -> tuple[bool, ImageCache]:
+    """Build the cache of the pictures in root/train; return whether it was built, and the cache."""
+    files = InputFiles(root)
+    settings = {"num_processes": 1, "image_size": SIZE, **options}
+    built = build_cache(folder, "train", files.images("train"), files.located, **settings)
+    return built, open_cache(folder, "train")
+
+
+@pytest.fixture
+def root(tmp_path: Path, picture: Callable[..., np.ndarray]) -> Path:
+    """A folder with train/00.png to 09.png."""
+    (tmp_path / "input" / "train").mkdir(parents=True)
+    for i in range(10):
+        cv2.imwrite(str(tmp_path / "input" / "train" / f"{i:02d}.png"), picture(i)[..., ::-1])
+    return tmp_path / "input"
+
+
+def test_the_cache_holds_the_pictures_as_rgb_in_the_order_of_their_paths(
+    root: Path, tmp_path: Path, picture: Callable[..., np.ndarray]
+) -> None:
+    built, cache = build(root, tmp_path / "prepared")
+    assert built
+    assert cache.image_paths == [f"train/{i:02d}.png" for i in range(10)]
+    assert cache.images.dtype == np.uint8
+    assert cache.image_size == SIZE
+    for i in range(10):
+        assert (cache.images[i] == resize(picture(i), SIZE)).all()
+    assert cache.rows_of(["train/07.png", "train/02.png"]).tolist() == [7, 2]
+    with pytest.raises(InputError, match=r"train/x.png is not in the image cache"):
+        cache.rows_of(["train/x.png"])
+
+
+def test_a_second_build_decodes_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(root, tmp_path / "prepared")
+    monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("it was decoded again"))
+    assert not build(root, tmp_path / "prepared")[0]
+
+
+def later(path: Path) -> None:
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+
+
+def longer(path: Path) -> None:
+    stamp = path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes() + b"x")
+    os.utime(path, ns=(stamp, stamp))
+
+
+@pytest.mark.parametrize("change", [later, longer, Path.unlink, lambda path: path.rename(path.with_name("99.png"))])
+def test_a_change_of_any_file_builds_the_cache_again(root: Path, tmp_path: Path, change) -> None:
+    build(root, tmp_path / "prepared")
+    change(root / "train" / "05.png")
+    assert build(root, tmp_path / "prepared")[0]
+    assert not build(root, tmp_path / "prepared")[0]
+
+
+@pytest.mark.parametrize("options", [{"image_size": (24, 40)}, {"max_pixels": 1199}])
+def test_a_change_of_size_or_of_the_limit_builds_the_cache_again(root: Path, tmp_path: Path, options) -> None:
+    build(root, tmp_path / "prepared")
+    built, cache = build(root, tmp_path / "prepared", **options)
+    assert built
+    assert cache.image_size == options.get("image_size", SIZE)
+
+
+@pytest.mark.parametrize("changed", ["POLICY", "cv2"])
+def test_a_change_of_the_reader_builds_the_cache_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    build(root, tmp_path / "prepared")
+    if changed == "POLICY":
+        monkeypatch.setattr(caching, "POLICY", caching.POLICY + 1)
+    else:
+        monkeypatch.setattr(cv2, "__version__", "0.0")
+    assert build(root, tmp_path / "prepared")[0]
+
+
+def test_an_interrupted_build_leaves_the_old_cache_or_none(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, before = build(root, tmp_path / "prepared")
+    pixels = before.images[:].copy()
+    later(root / "train" / "05.png")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(caching, "decode_image", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build(root, tmp_path / "prepared")
+    assert (open_cache(tmp_path / "prepared", "train").images == pixels).all()
+    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["train.json", "train.npy"]
+    with monkeypatch.context() as patch:  # between the pixels and the facts about them
+        patch.setattr(caching, "write_json", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build(root, tmp_path / "prepared")
+    assert build(root, tmp_path / "prepared")[0]
+
+
+def test_two_processes_make_the_same_bytes_as_one(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "train" / "03.png").write_bytes(b"")
+    assert build(root, tmp_path / "by1", num_processes=1)[0]
+    monkeypatch.setattr(caching, "CHUNK", 3)
+    assert build(root, tmp_path / "by2", num_processes=2)[0]
+    for name in ("train.npy", "train.json"):
+        assert (tmp_path / "by1" / name).read_bytes() == (tmp_path / "by2" / name).read_bytes()
+
+
+def test_a_picture_that_cannot_be_read_is_black_and_its_reading_says_why(
+    root: Path, tmp_path: Path, png_header: Callable[[int, int], bytes]
+) -> None:
+    good = (root / "train" / "00.png").read_bytes()
+    bad = {"01": b"", "02": b"text", "03": good[: len(good) // 2], "04": png_header(60_000, 60_000)}
+    for name, data in bad.items():
+        (root / "train" / f"{name}.png").write_bytes(data)
+    files = InputFiles(root)
+    paths = [*files.images("train"), "train/absent.png"]
+    build_cache(tmp_path / "prepared", "train", paths, files.located, SIZE, num_processes=1)
+    cache = open_cache(tmp_path / "prepared", "train")
+    problems = {path: reading.problem for path, reading in zip(paths, cache.readings, strict=True) if reading.problem}
+    assert problems == {
+        "train/01.png": "empty",
+        "train/02.png": "not an image",
+        "train/03.png": "truncated",
+        "train/04.png": "over-large",
+        "train/absent.png": "missing",
+    }
+    for path in problems:
+        assert not cache.images[cache.rows_of([path])].any()
+    assert cache.images[0].any()
+
+
+def test_the_same_pixels_are_known_in_another_format_and_other_pixels_are_not(root: Path, tmp_path: Path) -> None:
+    image = cv2.imread(str(root / "train" / "00.png"))
+    cv2.imwrite(str(root / "train" / "00.bmp"), image)
+    image[0, 0, 0] ^= 1
+    cv2.imwrite(str(root / "train" / "00x.png"), image)
+    _, cache = build(root, tmp_path / "prepared")
+    pixels = dict(zip(cache.image_paths, (reading.pixels for reading in cache.readings), strict=True))
+    assert pixels["train/00.bmp"] == pixels["train/00.png"] != pixels["train/00x.png"]
+
+
+def test_pictures_of_one_colour_and_unlike_shapes_are_not_the_same(root: Path, tmp_path: Path) -> None:
+    for name, shape in (("high", (40, 30, 3)), ("wide", (30, 40, 3))):
+        cv2.imwrite(str(root / "train" / f"{name}.png"), np.full(shape, 90, np.uint8))
+    _, cache = build(root, tmp_path / "prepared")
+    assert len({reading.pixels for reading in cache.readings}) == 12
+
+
+def test_an_absent_or_damaged_cache_is_refused_with_what_to_do(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"train.json: not there; run python -m src.prepare first"):
+        open_cache(tmp_path / "prepared", "train")
+    build(root, tmp_path / "prepared")
+    path = tmp_path / "prepared" / "train.npy"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"damaged .*; run python -m src.prepare again"):
+        open_cache(tmp_path / "prepared", "train")

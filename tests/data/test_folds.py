@@ -1,0 +1,142 @@
+"""Folds are balanced, never split a group, do not depend on the order of rows, and can be the user's own."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.competitions.spec import load_competition
+from src.data.folds import from_file, kfold, official, split_groups, strata
+from src.inputs import InputError
+
+FOOD, SVHN = load_competition("food11"), load_competition("svhn")
+
+
+def food_labels(count: int = 200, group_size: int = 1) -> pd.DataFrame:
+    """Rows of 4 classes, a quarter each; `group_size` neighbours share a group."""
+    numbers = np.arange(count)
+    paths = [f"training/{i % 4}_{i:04d}.jpg" for i in numbers]
+    return pd.DataFrame({"image_path": paths, "category": numbers % 4, "group": numbers // group_size})
+
+
+def test_each_fold_has_its_share_of_every_class() -> None:
+    labels = food_labels()
+    joined = kfold(labels, FOOD, 5, 0).merge(labels, on="image_path")
+    assert (pd.crosstab(joined["fold"], joined["category"]) == 10).all(axis=None)
+
+
+def test_folds_of_strings_balance_length_and_first_digit() -> None:
+    rng = np.random.default_rng(0)
+    length, digits = rng.integers(1, 4, 600), rng.integers(0, 3, (600, 6))
+    digits = np.where(np.arange(6) < length[:, None], digits, 10)
+    labels = pd.DataFrame(digits, columns=SVHN.targets)
+    labels = labels.assign(image_path=[f"{i:04d}" for i in range(600)], group=range(600))
+    assert strata(labels, SVHN).nunique() == 9
+    joined = kfold(labels, SVHN, 4, 0).merge(labels, on="image_path")
+    counts = pd.crosstab(joined["fold"], strata(joined, SVHN))
+    assert (counts.max() - counts.min()).max() <= 1
+
+
+def test_a_group_is_never_split() -> None:
+    labels = food_labels(group_size=7)
+    folds = kfold(labels, FOOD, 5, 0)
+    assert folds.merge(labels, on="image_path").groupby("group")["fold"].nunique().max() == 1
+    assert folds["fold"].nunique() == 5
+    assert split_groups(folds, labels) == 0
+
+
+def test_folds_depend_neither_on_the_order_of_rows_nor_on_the_names_of_groups() -> None:
+    labels = food_labels(group_size=3)
+    folds = kfold(labels, FOOD, 5, 0)
+    shuffled = labels.sample(frac=1, random_state=1).assign(group=lambda table: 1000 - table["group"])
+    pd.testing.assert_frame_equal(kfold(shuffled, FOOD, 5, 0), folds)
+
+
+def test_the_seed_changes_the_folds_and_the_same_seed_does_not() -> None:
+    labels = food_labels()
+    assert kfold(labels, FOOD, 5, 0).equals(kfold(labels, FOOD, 5, 0))
+    assert not kfold(labels, FOOD, 5, 0).equals(kfold(labels, FOOD, 5, 1))
+
+
+@pytest.mark.parametrize("num_folds", [-1, 0, 1, 6])
+def test_a_number_of_folds_that_cannot_be_is_refused_with_what_can(num_folds: int) -> None:
+    labels = food_labels(group_size=40)
+    with pytest.raises(InputError, match=f"--num-folds {num_folds}: between 2 and 5 folds"):
+        kfold(labels, FOOD, num_folds, 0)
+
+
+def test_classes_smaller_than_the_number_of_folds_do_no_harm() -> None:
+    labels = food_labels(40)
+    labels.loc[0, "category"] = 9
+    assert kfold(labels, FOOD, 5, 0)["fold"].value_counts().tolist() == [8] * 5
+
+
+def test_the_organisers_validation_set_is_fold_0_and_the_rest_is_always_trained_on() -> None:
+    labels = food_labels(10).assign(split=["train", "val"] * 5)
+    folds = official(labels, "food11").merge(labels, on="image_path")
+    assert folds["fold"][folds["split"] == "val"].tolist() == [0] * 5
+    assert folds["fold"][folds["split"] == "train"].isna().all()
+    with pytest.raises(InputError, match="--split official: food11 has no validation set"):
+        official(food_labels(10), "food11")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.csv"
+    path.write_text(text)
+    return path
+
+
+def rows_of(labels: pd.DataFrame) -> list[str]:
+    return [f"{path},{i % 2}" for i, path in enumerate(labels["image_path"])]
+
+
+def test_a_users_folds_are_accepted_and_joined_by_image_path(tmp_path: Path) -> None:
+    labels = food_labels(4)
+    rows = rows_of(labels)
+    rows[3] = rows[3].split(",")[0] + ","  # no fold: always trained on
+    rows += ["training/not_usable.jpg,1"]  # prepare may have left an image out
+    folds = from_file(write(tmp_path, "\n".join(["image_path,fold", *rows[::-1], ""])), labels)
+    assert folds["image_path"].tolist() == sorted(labels["image_path"])
+    found = labels.merge(folds, on="image_path", validate="one_to_one")["fold"]
+    assert found[:3].tolist() == [0, 1, 0]
+    assert found[3] is pd.NA
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: ["image_path;fold", *rows], "line 1: the header is image_path;fold|line 2: 2 cells"),
+        (lambda rows: ["image,fold", *rows], "line 1: the header is image,fold, expected image_path,fold"),
+        (lambda rows: ["image_path,fold", *rows, rows[0]], "line 6: 'training/0_0000.jpg' is there twice"),
+        (lambda rows: ["image_path,fold", *rows[1:]], "'training/0_0000.jpg' and 0 more images have no row"),
+        (lambda rows: ["image_path,fold", rows[0] + "x", *rows[1:]], "line 2: fold '0x' is not a number"),
+        (lambda rows: ["image_path,fold", rows[0].replace(",0", ",-1"), *rows[1:]], "line 2: fold '-1' is not"),
+        (lambda rows: ["image_path,fold", rows[0].replace(",0", ",1.0"), *rows[1:]], "line 2: fold '1.0' is not"),
+        (lambda rows: ["image_path,fold", rows[0].replace(",0", ",²"), *rows[1:]], "line 2: fold '²' is not"),
+        (lambda rows: ["image_path,fold", rows[0].replace(",0", ",3"), *rows[1:]], "without gaps"),
+        (lambda rows: ["image_path,fold", rows[0].replace(",0", "," + "9" * 30), *rows[1:]], "mine.csv"),
+        (lambda rows: ["image_path,fold", *(row[:-1] for row in rows)], "expected 0, 1, 2"),
+        (lambda rows: ["image_path,fold", rows[0] + ",0", *rows[1:]], "line 2: 3 cells"),
+    ],
+)
+def test_each_kind_of_bad_folds_file_is_refused_with_file_and_line(tmp_path: Path, change, message: str) -> None:
+    labels = food_labels(4)
+    path = write(tmp_path, "\n".join([*change(rows_of(labels)), ""]))
+    with pytest.raises(InputError, match=message) as error:
+        from_file(path, labels)
+    assert "mine.csv" in str(error.value)
+
+
+def test_an_absent_folds_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"mine.csv: no such folds file"):
+        from_file(tmp_path / "mine.csv", food_labels(4))
+
+
+def test_copies_on_both_sides_of_a_users_fold_are_counted() -> None:
+    labels = food_labels(12, group_size=2)
+    folds = pd.DataFrame({"image_path": labels["image_path"], "fold": pd.array([0, 0, 1, 1] * 3, dtype="Int64")})
+    assert split_groups(folds, labels) == 0
+    folds.loc[0, "fold"] = 1
+    folds.loc[4, "fold"] = pd.NA  # always trained on, while its twin is held out
+    assert split_groups(folds, labels) == 2

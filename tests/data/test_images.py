@@ -1,0 +1,119 @@
+"""Every kind of picture becomes upright 8-bit RGB, and what cannot be read says why."""
+
+import io
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.data.images import ImageProblem, decode_image, perceptual_hash, resize
+
+Picture = Callable[..., np.ndarray]
+
+
+def encode(image: np.ndarray, suffix: str) -> bytes:
+    """Encode an RGB picture."""
+    return cv2.imencode(suffix, image[..., ::-1])[1].tobytes()
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def refused(data: bytes, **options: int) -> str:
+    with pytest.raises(ImageProblem) as problem:
+        decode_image(data, **options)
+    assert problem.value.detail
+    return problem.value.kind
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".webp", ".tiff"])
+def test_the_usual_formats_are_read_as_rgb(picture: Picture, suffix: str) -> None:
+    image = picture(1)
+    read = decode_image(encode(image, suffix))
+    assert read.shape == image.shape
+    assert read.dtype == np.uint8
+    error = np.abs(read.astype(int) - image).mean()
+    assert error < (12 if suffix in (".jpg", ".webp") else 1e-9)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("kept", [0.4, 0.7, 0.95])
+def test_a_truncated_picture_is_refused_and_not_half_grey(picture: Picture, suffix: str, kept: float) -> None:
+    data = encode(picture(1, (90, 120)), suffix)
+    assert refused(data[: int(len(data) * kept)]) == "truncated"
+
+
+def test_an_empty_file_and_a_file_of_text_are_refused() -> None:
+    assert refused(b"") == "empty"
+    assert refused(b"<html>not found</html>") == "not an image"
+    assert refused(b"\x89PNG\r\n\x1a\n") == "not an image"
+
+
+@pytest.mark.parametrize("size", [(60_000, 60_000), (10_000, 6_000), (1, 2**31 - 1)])
+def test_an_over_large_picture_is_refused_from_its_header(
+    png_header: Callable[[int, int], bytes], monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    assert refused(png_header(*size)) == "over-large"
+
+
+def test_the_limit_of_pixels_can_be_changed(picture: Picture) -> None:
+    data = encode(picture(1, (30, 40)), ".png")
+    assert decode_image(data, 1200).shape == (30, 40, 3)
+    assert refused(data, max_pixels=1199) == "over-large"
+
+
+def test_a_picture_is_turned_as_its_exif_says(picture: Picture) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side: to be turned clockwise
+    image = picture(1)
+    read = decode_image(saved(Image.fromarray(image), "jpeg", exif=exif, quality=95))
+    assert read.shape == (40, 30, 3)
+    assert np.abs(read.astype(int) - np.rot90(image, -1)).mean() < 12
+
+
+def test_sixteen_bits_are_scaled_to_eight(picture: Picture) -> None:
+    deep = picture(1).astype(np.uint16) * 257
+    read = decode_image(cv2.imencode(".png", deep[..., ::-1])[1].tobytes())
+    assert np.abs(read.astype(int) - picture(1)).max() <= 1
+
+
+def test_grey_and_palette_pictures_become_rgb(picture: Picture) -> None:
+    grey = picture(1)[..., 0]
+    assert (decode_image(encode(grey[..., None].repeat(3, 2), ".png")) == grey[..., None]).all()
+    assert (decode_image(saved(Image.fromarray(grey), "png")) == grey[..., None]).all()
+    palette = Image.fromarray(picture(1)).quantize(16)
+    assert (decode_image(saved(palette, "png")) == np.asarray(palette.convert("RGB"))).all()
+
+
+def test_alpha_is_dropped_and_the_colours_below_it_stay(picture: Picture) -> None:
+    alpha = np.zeros((30, 40, 1), np.uint8)
+    data = saved(Image.fromarray(np.concatenate([picture(1), alpha], axis=2)), "png")
+    assert (decode_image(data) == picture(1)).all()
+
+
+def test_a_cmyk_jpeg_has_the_colours_that_pil_gives_it(picture: Picture) -> None:
+    data = saved(Image.fromarray(picture(1)).convert("CMYK"), "jpeg", quality=95)
+    assert np.abs(decode_image(data).astype(int) - picture(1)).mean() < 12
+
+
+def test_pictures_shrink_by_area_and_grow_linearly(picture: Picture) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    blocks = noise.reshape(8, 5, 8, 5, 3).mean(axis=(1, 3))
+    assert np.abs(resize(noise, (8, 8)) - blocks).max() <= 1  # every pixel counts: no moiré
+    assert resize(picture(1), (60, 50)).shape == (60, 50, 3)
+    assert len(np.unique(resize(np.uint8([[[0] * 3, [255] * 3]]), (1, 8)))) > 2  # no blocks
+    assert (resize(picture(1), (30, 40)) == picture(1)).all()
+
+
+def test_the_hash_of_a_resized_picture_is_near_and_that_of_another_is_far(picture: Picture) -> None:
+    hashes = [perceptual_hash(picture(seed, (120, 160))) for seed in range(20)]
+    for seed, value in enumerate(hashes):
+        small = perceptual_hash(resize(picture(seed, (120, 160)), (60, 80)))
+        assert (small ^ value).bit_count() <= 3
+        assert min((other ^ value).bit_count() for other in hashes if other != value) > 8

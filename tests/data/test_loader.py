@@ -1,0 +1,128 @@
+"""Batches do not depend on threads, serve every row, and give each picture the same pixels everywhere."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from src.data.augment import NO_AUGMENT, Augment
+from src.data.images import resize
+from src.data.loader import Loader, gather
+
+SIZE = (24, 32)
+
+
+@pytest.fixture
+def images(picture: Callable[..., np.ndarray]) -> np.ndarray:
+    return np.stack([picture(seed, SIZE) for seed in range(23)])
+
+
+def loader(images: np.ndarray, **options: object) -> Loader:
+    """Serve all pictures but the first three, backwards; the target of a row is its number, twice."""
+    rows = np.arange(3, len(images))[::-1].copy()
+    targets = np.stack([rows, rows], axis=1)
+    return Loader(images=images, rows=rows, targets=targets, **{"image_size": SIZE, "batch_size": 6, **options})
+
+
+@pytest.mark.parametrize("policy", [None, Augment()])
+@pytest.mark.parametrize("num_threads", [1, 4])
+def test_the_batches_do_not_depend_on_the_number_of_threads(
+    images: np.ndarray, policy: Augment | None, num_threads: int
+) -> None:
+    one, other = (list(loader(images, policy=policy, num_threads=n).epoch(2)) for n in (0, num_threads))
+    assert len(one) == len(other) == (3 if policy else 4)
+    for batch, same in zip(one, other, strict=True):
+        assert all(torch.equal(batch[key], same[key]) for key in ("index", "image", "target"))
+
+
+def served(serving: Loader, epoch: int) -> list[int]:
+    return torch.cat([batch["index"] for batch in serving.epoch(epoch)]).tolist()
+
+
+def test_scoring_serves_every_row_once_and_in_order(images: np.ndarray) -> None:
+    assert served(loader(images), 0) == list(range(22, 2, -1))
+    assert [len(batch["index"]) for batch in loader(images).epoch(0)] == [6, 6, 6, 2]
+
+
+def test_training_serves_no_row_twice_and_every_row_before_long(images: np.ndarray) -> None:
+    training = loader(images, policy=NO_AUGMENT)
+    assert [len(batch["index"]) for batch in training.epoch(0)] == [6, 6, 6]  # no small last batch
+    epochs = [served(training, epoch) for epoch in range(8)]
+    assert all(len(set(rows)) == 18 for rows in epochs)
+    assert set().union(*epochs) == set(range(3, 23))
+    exact = [sorted(served(loader(images, policy=NO_AUGMENT, batch_size=5), epoch)) for epoch in range(3)]
+    assert exact == [list(range(3, 23))] * 3
+
+
+def test_fewer_rows_than_a_batch_make_one_batch(images: np.ndarray) -> None:
+    assert len(served(loader(images, policy=NO_AUGMENT, batch_size=64), 0)) == 20
+
+
+def test_the_order_is_another_in_every_epoch_and_for_every_seed(images: np.ndarray) -> None:
+    orders = {tuple(loader(images, policy=NO_AUGMENT, seed=s).order(e)) for s in range(5) for e in range(5)}
+    assert len(orders) == 25
+    again = loader(images, policy=NO_AUGMENT, seed=3).order(4)
+    assert (again == loader(images, policy=NO_AUGMENT, seed=3).order(4)).all()
+
+
+@pytest.mark.parametrize("policy", [None, NO_AUGMENT, Augment()])
+def test_each_target_stays_with_its_picture(images: np.ndarray, policy: Augment | None) -> None:
+    for batch in loader(images, policy=policy).epoch(1):
+        assert batch["image"].dtype == torch.uint8
+        assert torch.equal(batch["target"], batch["index"][:, None].repeat(1, 2))
+        if policy != Augment():
+            assert (batch["image"].numpy() == images[batch["index"].numpy()]).all()
+
+
+@pytest.mark.parametrize("size", [SIZE, (12, 16), (20, 20)])
+def test_training_validation_and_test_see_identical_pixels(images: np.ndarray, size: tuple[int, int]) -> None:
+    """Unlike resizing of train and test once cost a public solution forty points."""
+    ways = [
+        loader(images, image_size=size, policy=NO_AUGMENT, batch_size=5),  # training
+        loader(images, image_size=size),  # validation
+        Loader(  # test
+            images=images,
+            rows=np.arange(23),
+            targets=np.zeros((23, 0), np.int64),
+            image_size=size,
+            batch_size=4,
+            mirror_ok=True,
+        ),
+    ]
+    for way in ways:
+        for batch in way.epoch(0):
+            for row, image in zip(batch["index"].tolist(), batch["image"].numpy(), strict=True):
+                assert (image == resize(images[row], size)).all()
+
+
+def test_augmented_pictures_are_the_same_in_a_repeated_epoch_and_others_in_the_next(images: np.ndarray) -> None:
+    def pixels(epoch: int) -> dict[int, bytes]:
+        batches = loader(images, policy=Augment(), batch_size=5).epoch(epoch)
+        return {
+            row: image.tobytes()
+            for batch in batches
+            for row, image in zip(batch["index"].tolist(), batch["image"].numpy(), strict=True)
+        }
+
+    first, again, later = pixels(0), pixels(0), pixels(1)
+    assert first == again
+    assert all(first[row] != later[row] for row in first)
+
+
+def test_a_batch_is_a_copy_and_not_a_view_of_the_cache(images: np.ndarray) -> None:
+    images.setflags(write=False)
+    batch = next(iter(loader(images).epoch(0)))
+    batch["image"].zero_()
+    assert images.any()
+    assert gather(images, np.array([0]), SIZE).flags.writeable
+
+
+def test_leaving_an_epoch_early_leaves_no_thread_behind(images: np.ndarray) -> None:
+    batches = loader(images, policy=Augment(), num_threads=2, batch_size=1).epoch(0)
+    before = threading.active_count()
+    next(batches)
+    assert threading.active_count() > before
+    batches.close()
+    assert threading.active_count() == before

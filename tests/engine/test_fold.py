@@ -1,0 +1,252 @@
+"""One fold's training through the train command: the same again, interrupted, resumed, stopped early."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.competitions import svhn as street
+from src.data.cache import open_cache
+from src.data.loader import Loader
+from src.engine import fold as folding
+from src.engine import loop
+from src.engine.checkpoint import load_model
+from src.engine.inference import choose_compute, predict_probabilities
+from src.engine.runs import build_network
+
+# Dropout, batch statistics, mixing, a moving average and Adam's moments: all that a resume could lose.
+TRAIN = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 3,
+         "--mixup", 0.2)  # fmt: skip
+STEPS_PER_EPOCH = 2  # 9 images in batches of 4; the last one comes in another epoch
+LOG_TIMES = {"seconds", "train_seconds", "images_per_second", "waiting_share"}
+
+Podium = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def train(
+    svhn: Callable[..., Path], podium: Podium, tmp_path: Path
+) -> Callable[..., tuple[Path, tuple[int, str, str]]]:
+    """Return a function that trains fold 0 of a run, and returns the fold's folder and how the command ended."""
+    svhn(num_train=12, num_val=6, num_test=3)
+    assert podium("prepare", "--num-folds", 2).code == 0
+
+    def run(name: str, *flags: object) -> tuple[Path, tuple[int, str, str]]:
+        ended = podium("train", *TRAIN, "--run", name, *flags)
+        return tmp_path / "runs" / "svhn" / name / "fold0", ended
+
+    return run
+
+
+def arrays(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "oof.npz") as kept:
+        return dict(kept)
+
+
+def log_rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open() as stream:
+        return [{key: value for key, value in row.items() if key not in LOG_TIMES} for row in csv.DictReader(stream)]
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    assert log_rows(one) == log_rows(other)
+    for key, value in arrays(one).items():
+        assert np.array_equal(value, arrays(other)[key])
+
+
+def interrupt_at_call(patch: pytest.MonkeyPatch, module: object, name: str, number: int) -> None:
+    """Let Ctrl-C come in the call of that number (from 1) of a function."""
+    original, calls = getattr(module, name), iter(range(1, 1000))
+
+    def interrupted(*args: object, **options: object) -> object:
+        if next(calls) == number:
+            raise KeyboardInterrupt
+        return original(*args, **options)
+
+    patch.setattr(module, name, interrupted)
+
+
+def test_the_same_seed_is_bit_identical_and_another_is_not(train: Callable) -> None:
+    (one, ended), (same, _), (other, _) = train("one"), train("same"), train("other", "--seed", 1)
+    assert ended.code == 0
+    assert_same_training(one, same)
+    assert (one / "last.safetensors").read_bytes() != (other / "last.safetensors").read_bytes()
+    assert [row["loss"] for row in log_rows(one)] != [row["loss"] for row in log_rows(other)]
+
+
+def test_a_training_interrupted_four_times_ends_as_an_uninterrupted_one(
+    train: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, ended = train("straight")
+    assert ended.code == 0
+    stops = [
+        (loop, "train_step", 2),  # in the first epoch: nothing is kept yet
+        (loop, "train_step", STEPS_PER_EPOCH + 2),  # in the second: one epoch is kept
+        (loop, "save_state", 1),  # the second again: best.safetensors is saved, last.pt is not
+        (folding, "write_arrays", 1),  # all epochs done, out-of-fold predictions not written
+    ]
+    for module, name, number in stops:
+        with monkeypatch.context() as patch:
+            interrupt_at_call(patch, module, name, number)
+            folder, ended = train("stopped")
+        assert ended.code == 130
+        assert "the same command goes on" in ended.err
+        assert not (folder / "oof.npz").exists()
+    folder, ended = train("stopped", "--resume", "--num-threads", 2)
+    assert ended.code == 0
+    assert "goes on after epoch 3" in ended.out
+    assert_same_training(straight, folder)
+
+
+def test_no_held_out_image_is_trained_on(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[int] = set()
+    step = loop.train_step
+
+    def watched(state: object, batch: dict[str, torch.Tensor], *args: object) -> torch.Tensor:
+        seen.update(batch["index"].tolist())
+        return step(state, batch, *args)
+
+    monkeypatch.setattr(loop, "train_step", watched)
+    folder, _ = train("run", "--epochs", 6)
+    cache = open_cache(folder.parents[1] / "prepared", "train")
+    held_out = set(arrays(folder)["image_path"].tolist())
+    trained_on = {cache.image_paths[row] for row in seen}
+    assert not trained_on & held_out
+    assert trained_on | held_out == set(cache.image_paths)
+
+
+def test_the_number_of_threads_does_not_change_the_training(train: Callable) -> None:
+    assert_same_training(train("none", "--num-threads", 0)[0], train("three", "--num-threads", 3)[0])
+
+
+def test_going_on_with_other_settings_is_refused_with_the_difference(
+    train: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
+        folder, _ = train("run")
+    before = (folder / "last.pt").read_bytes()
+    _, ended = train("run", "--lr", 0.001, "--augment.rotate", 3)
+    assert ended.code == 2
+    assert "lr: 0.002 then, 0.001 now" in ended.err
+    assert "'rotate': 3.0" in ended.err
+    assert "--restart" in ended.err
+    assert (folder / "last.pt").read_bytes() == before
+
+
+def test_a_finished_fold_is_not_trained_again(train: Callable) -> None:
+    folder, _ = train("run")
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    _, ended = train("run")
+    assert ended.code == 0
+    assert "trained already" in ended.out
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_restart_trains_anew_as_if_nothing_had_been_there(train: Callable) -> None:
+    plain, _ = train("plain", "--lr", 0.01)
+    folder, _ = train("run")
+    _, ended = train("run", "--lr", 0.01, "--restart")
+    assert ended.code == 0
+    assert_same_training(plain, folder)
+
+
+def test_resume_without_a_checkpoint_is_refused(train: Callable) -> None:
+    folder, ended = train("run", "--resume")
+    assert ended.code == 2
+    assert "holds no checkpoint" in ended.err
+
+
+def test_a_damaged_checkpoint_is_refused(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
+        folder, _ = train("run")
+    data = bytearray((folder / "last.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "last.pt").write_bytes(data)
+    _, ended = train("run")
+    assert ended.code == 2
+    assert "is damaged" in ended.err
+
+
+def scripted_scores(patch: pytest.MonkeyPatch, scores: list[float]) -> None:
+    """Let the epochs score as told, and what comes after them 0."""
+    said: Iterator[float] = iter([*scores, *[0.0] * 10])
+    patch.setattr(folding, "exact_matches", lambda *_: np.array([next(said)]))
+
+
+def test_early_stopping_stops_after_so_many_epochs_without_a_better_score(
+    train: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted_scores(monkeypatch, [0.2, 0.4, 0.3, 0.4, 0.9])
+    folder, _ = train("run", "--epochs", 8, "--early-stopping", 2)
+    assert [row["score"] for row in log_rows(folder)] == ["0.2", "0.4", "0.3", "0.4"]
+    assert json.loads((folder / "config.json").read_text())["result"]["epochs"] == 4
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_kept_weights_make_the_out_of_fold_predictions(
+    train: Callable, monkeypatch: pytest.MonkeyPatch, keep: str
+) -> None:
+    scripted_scores(monkeypatch, [0.9, 0.1, 0.9])
+    folder, _ = train("run", "--keep", keep, "--lr", 0.05)
+    cache = open_cache(folder.parents[1] / "prepared", "train")
+    oof = arrays(folder)
+    loader = Loader(
+        images=cache.images,
+        rows=cache.rows_of(oof["image_path"].tolist()),
+        targets=np.zeros((len(oof["image_path"]), 0), np.int64),
+        image_size=(32, 48),
+        batch_size=5,
+    )
+    model = json.loads((folder / "config.json").read_text())["model"]
+    made = {}
+    for name in ("best", "last"):
+        network = load_model(folder / f"{name}.safetensors", build_network(model))
+        made[name], _ = predict_probabilities(network, loader, street.DIGITS, choose_compute("cpu", "fp32"))
+    other = {"best": "last", "last": "best"}[keep]
+    np.testing.assert_allclose(made[keep], oof["probabilities"], atol=1e-5)
+    assert abs(made[other] - oof["probabilities"]).max() > 1e-3
+
+
+def test_the_best_weights_are_those_of_the_first_best_epoch(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[dict[str, torch.Tensor]] = []
+    answers: list[torch.Tensor] = []
+    images = torch.randint(0, 256, (3, 32, 48, 3), dtype=torch.uint8)
+    save = loop.Fit.save
+
+    def remember(fit: loop.Fit) -> None:
+        kept.append({key: value.clone() for key, value in fit.state.scored.state_dict().items()})
+        answers.append(fit.state.scored.eval()(images).detach())
+        save(fit)
+
+    monkeypatch.setattr(loop.Fit, "save", remember)
+    scripted_scores(monkeypatch, [0.1, 0.5, 0.5])
+    folder, _ = train("run")
+    network = build_network(json.loads((folder / "config.json").read_text())["model"])
+    for name, epoch in (("best", 2), ("last", 3)):
+        for key, value in load_model(folder / f"{name}.safetensors", network).state_dict().items():
+            assert torch.equal(value, kept[epoch - 1][key])
+        # Built again from the run directory alone, it says what it said while it was trained.
+        assert torch.allclose(network.eval()(images), answers[epoch - 1], atol=1e-5)
+
+
+def test_a_loss_that_is_no_number_is_told_and_nothing_is_kept(train: Callable) -> None:
+    folder, ended = train("run", "--lr", 1e9, "--clip-grad", "None", "--warmup", 0)
+    assert ended.code == 2
+    assert "use a smaller --lr" in ended.err
+    assert not (folder / "oof.npz").exists()
+
+
+def test_a_run_keeps_the_folds_it_was_begun_with(train: Callable, podium: Podium) -> None:
+    train("run")
+    assert podium("prepare", "--num-folds", 3).code == 0
+    _, ended = train("run", "--fold", 1)
+    assert ended.code == 2
+    assert "begun with other folds" in ended.err

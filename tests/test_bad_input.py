@@ -1,0 +1,419 @@
+"""Every mistake in data or flags ends in exit code 2 and one line that names it; a user never sees a traceback."""
+
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+Run = Callable[..., tuple[int, str, str]]
+Make = Callable[..., Path]
+TINY = ("--backbone", "svhn_cnn", "--no-pretrained", "--epochs", 1, "--image-size", 32, 64)
+
+
+def refused(finished: tuple[int, str, str], *words: str) -> None:
+    """Assert exit code 2 and one line on stderr, "error: ...", with all the words in it."""
+    code, _, err = finished
+    lines = [line for line in err.replace("\r", "\n").splitlines() if line and not line.startswith("decoding ")]
+    assert code == 2, err
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    for word in words:
+        assert word in lines[0], f"{word!r} is not in {lines[0]!r}"
+
+
+def edit_json(path: Path, change: Callable[[dict], object]) -> None:
+    entries = json.loads(path.read_text())
+    change(entries)
+    path.write_text(json.dumps(entries))
+
+
+# ---- data that is not there
+
+
+def test_no_data_yet_tells_where_to_get_it_and_where_to_put_it(podium: Run, leaves: Make, tmp_path: Path) -> None:
+    refused(podium("prepare"), "input/svhn: no such folder", "tianchi.aliyun.com", "put them into input/svhn/")
+    refused(podium("prepare", "--competition", "food11"), "input/food11", "Get food-11.zip")
+    refused(podium("prepare", "--competition", "demo"), "input/demo", "python -m src.make_demo")
+    leaves()
+    (tmp_path / "input").rename(tmp_path / "elsewhere")
+    refused(podium("prepare", "--competition", "leaves.py"), "input/leaves", "Get leaves.zip from")
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
+def test_nothing_prepared_yet_names_the_command_to_run(podium: Run, svhn: Make, command: str) -> None:
+    svhn()
+    refused(podium(command), "runs/svhn/prepared", "run python -m src.prepare --competition svhn first")
+
+
+def test_nothing_trained_yet_is_told(podium: Run, svhn: Make) -> None:
+    svhn()
+    podium("prepare")
+    refused(podium("predict"), "runs/svhn/baseline: no such run", "train one first")
+
+
+@pytest.mark.parametrize("name", ["mchar_train.json", "mchar_val.json", "mchar_sample_submit_A.csv"])
+def test_a_missing_label_file_is_named(podium: Run, svhn: Make, name: str) -> None:
+    (svhn() / name).unlink()
+    refused(podium("prepare"), f"{name} is missing", "tianchi.aliyun.com")
+
+
+@pytest.mark.parametrize("name", ["mchar_train", "mchar_val", "mchar_test_a"])
+def test_a_missing_folder_of_images_is_named(podium: Run, svhn: Make, name: str) -> None:
+    folder = svhn()
+    (folder / name).rename(folder / "other")
+    refused(podium("prepare"), f"no images in a folder or zip called '{name}'", "tianchi.aliyun.com")
+
+
+# ---- label files
+
+
+def test_a_cut_off_json_is_refused_with_file_and_line(podium: Run, svhn: Make) -> None:
+    path = svhn() / "mchar_train.json"
+    text = json.dumps(json.loads(path.read_text()), indent=1)
+    path.write_text(text[: len(text) // 2])
+    refused(podium("prepare"), "mchar_train.json, line ", "is the file cut off?")
+
+
+def test_a_number_too_long_for_python_in_a_json_is_refused(podium: Run, svhn: Make) -> None:
+    (svhn() / "mchar_train.json").write_text('{"000000.png": {"label": [%s]}}' % ("9" * 5000))
+    refused(podium("prepare"), "mchar_train.json")
+
+
+def test_a_cut_off_csv_is_refused_with_file_and_line(podium: Run, leaves: Make, tmp_path: Path) -> None:
+    leaves()
+    path = tmp_path / "input" / "leaves" / "train.csv"
+    path.write_text(path.read_text()[:42])
+    refused(podium("prepare", "--competition", "leaves.py"), "train.csv, line 4", "cut off")
+
+
+@pytest.mark.parametrize("label", [10, -1, "7", 1.0, True, None])
+def test_a_label_outside_the_classes_is_refused_with_its_name(podium: Run, svhn: Make, label: object) -> None:
+    edit_json(svhn() / "mchar_val.json", lambda entries: entries["000002.png"].update(label=[3, label, 4]))
+    refused(podium("prepare"), "mchar_val.json: '000002.png'", f"label {label!r} is not a digit 0-9")
+
+
+def test_a_class_outside_the_classes_is_refused_with_its_file(podium: Run, food11: Make) -> None:
+    folder = food11()
+    (folder / "training" / "0_0.jpg").rename(folder / "training" / "11_0.jpg")
+    refused(podium("prepare", "--competition", "food11"), "training/11_0.jpg", "class 0-10")
+
+
+def test_a_csv_row_without_a_label_is_refused_with_its_line(podium: Run, leaves: Make, tmp_path: Path) -> None:
+    leaves()
+    path = tmp_path / "input" / "leaves" / "train.csv"
+    path.write_text(path.read_text().replace('0002,"oak, red"', "0002, "))
+    refused(podium("prepare", "--competition", "leaves.py"), "train.csv, line 4: no value in column 'species'")
+
+
+def test_a_csv_without_the_label_column_is_refused(podium: Run, leaves: Make, tmp_path: Path) -> None:
+    leaves()
+    path = tmp_path / "input" / "leaves" / "train.csv"
+    path.write_text(path.read_text().replace("species", "kind"))
+    refused(podium("prepare", "--competition", "leaves.py"), "train.csv, line 1: no column 'species'", "image_id, kind")
+
+
+@pytest.mark.parametrize("labels", [[1] * 7, [], "12", None])
+def test_a_number_of_none_or_more_than_six_digits_is_refused_with_its_name(
+    podium: Run, svhn: Make, labels: object
+) -> None:
+    edit_json(svhn() / "mchar_train.json", lambda entries: entries["000002.png"].update(label=labels))
+    what = "7 digits, at most 6" if labels == [1] * 7 else "has no list of digits under 'label'"
+    refused(podium("prepare"), "mchar_train.json: '000002.png'", what)
+
+
+def test_a_name_labelled_twice_is_refused(podium: Run, svhn: Make, leaves: Make, tmp_path: Path) -> None:
+    path = svhn() / "mchar_train.json"
+    path.write_text(path.read_text().replace('"000003.png"', '"000002.png"'))
+    refused(podium("prepare"), "mchar_train.json", "'000002.png' is there twice")
+    leaves()
+    path = tmp_path / "input" / "leaves" / "train.csv"
+    path.write_text(path.read_text() + "0002.png,NA\n")
+    refused(podium("prepare", "--competition", "leaves.py"), "'train/0002.png' is labelled twice")
+
+
+# ---- names and links that would leave the folder
+
+
+@pytest.mark.parametrize("name", ["../mchar_val/000000.png", "/etc/hostname", "a/../../x.png"])
+def test_a_name_in_a_json_that_leaves_the_folder_is_refused(podium: Run, svhn: Make, name: str) -> None:
+    edit_json(svhn() / "mchar_train.json", lambda entries: entries.update({name: {"label": [1]}}))
+    refused(podium("prepare"), "mchar_train.json", repr(name), "not a plain relative name")
+
+
+@pytest.mark.parametrize("name", ["../train/0000.png", "/etc/hostname"])
+@pytest.mark.parametrize("file", ["train.csv", "sample_submission.csv"])
+def test_a_name_in_a_csv_that_leaves_the_folder_is_refused_with_its_line(
+    podium: Run, leaves: Make, tmp_path: Path, file: str, name: str
+) -> None:
+    leaves(num_train=8, num_test=8)
+    path = tmp_path / "input" / "leaves" / file
+    path.write_text(path.read_text() + f"{name},NA\n")
+    refused(podium("prepare", "--competition", "leaves.py"), f"{file}, line 10: file name {name!r}")
+
+
+def test_a_link_out_of_the_folder_is_refused(podium: Run, svhn: Make, tmp_path: Path) -> None:
+    image = svhn() / "mchar_train" / "000002.png"
+    image.rename(tmp_path / "outside.png")
+    image.symlink_to(tmp_path / "outside.png")
+    refused(podium("prepare"), "mchar_train/000002.png: is a symbolic link to", "outside.png")
+
+
+@pytest.mark.parametrize("member", ["../escape.png", "/tmp/escape.png"])
+def test_a_zip_whose_member_escapes_is_refused(podium: Run, svhn: Make, member: str) -> None:
+    with zipfile.ZipFile(svhn(packing="zip") / "mchar_train.zip", "a") as archive:
+        archive.writestr(member, b"x")
+    refused(podium("prepare"), "mchar_train.zip", repr(member))
+
+
+def test_an_over_large_image_stops_a_strict_run(
+    podium: Run, svhn: Make, png_header: Callable[[int, int], bytes]
+) -> None:
+    (svhn() / "mchar_train" / "000002.png").write_bytes(png_header(10_000, 6_000))
+    refused(podium("prepare", "--strict"), "mchar_train/000002.png", "over-large", "10000x6000 pixels")
+
+
+def test_a_set_without_one_usable_image_is_refused(podium: Run, svhn: Make) -> None:
+    for path in svhn().rglob("*.png"):
+        path.write_bytes(b"")
+    refused(podium("prepare"), "no image can be used", "problems.csv")
+
+
+# ---- the sample submission, folds, sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name,code\n000000.png,0\n", ("line 1", "the header is name,code, expected file_name,file_code")),
+        ("file_code,file_name\n0,000000.png\n", ("line 1", "expected file_name,file_code")),
+        ("file_name,file_code\n0.png,0\n1.png,0\n0.png,0\n", ("line 4", "id '0.png' is there twice")),
+        ("file_name,file_code\n0.png,0\n1.png\n", ("line 3", "1 cells where the header has 2")),
+        ("file_name,file_code\n", ("has no rows",)),
+        ("", ("a header line is expected",)),
+    ],
+)
+def test_a_wrong_sample_submission_is_refused(podium: Run, svhn: Make, text: str, words: tuple[str, ...]) -> None:
+    (svhn() / "mchar_sample_submit_A.csv").write_text(text)
+    refused(podium("prepare"), "mchar_sample_submit_A.csv", *words)
+
+
+def test_a_food_sample_with_ids_of_no_image_is_refused(podium: Run, food11: Make) -> None:
+    (food11() / "sample_submission.csv").write_text("Id,Category\n700,0\n")
+    refused(podium("prepare", "--competition", "food11"), "sample_submission.csv", "'700'", "testing/")
+
+
+def test_a_wrong_folds_file_is_refused_with_its_line(podium: Run, svhn: Make, tmp_path: Path) -> None:
+    svhn()
+    (tmp_path / "mine.csv").write_text("image_path,fold\nmchar_train/000000.png,first\n")
+    refused(podium("prepare", "--folds", "mine.csv"), "mine.csv, line 2: fold 'first' is not a number")
+    refused(podium("prepare", "--folds", "none.csv"), "none.csv: no such folds file")
+
+
+@pytest.mark.parametrize("count", [1, 19, -3])
+def test_a_number_of_folds_that_cannot_be_is_refused(podium: Run, svhn: Make, count: int) -> None:
+    svhn()
+    refused(podium("prepare", "--num-folds", count), f"--num-folds {count}: between 2 and 18")
+
+
+def test_a_seed_that_cannot_be_is_refused(podium: Run, svhn: Make) -> None:
+    svhn()
+    refused(podium("prepare", "--seed", -1), "--seed -1")
+
+
+@pytest.mark.parametrize("size", [(4, 64), (64, 5000), (0, 0)])
+def test_a_cache_size_that_cannot_be_is_refused(podium: Run, svhn: Make, size: tuple[int, int]) -> None:
+    svhn()
+    refused(podium("prepare", "--image-size", *size), f"--image-size {size[0]} {size[1]}", "from 8 to 4096")
+
+
+# ---- names and flags
+
+
+def test_an_unknown_competition_is_refused_with_the_nearest(podium: Run) -> None:
+    refused(podium("prepare", "--competition", "svnh"), "no competition called 'svnh'", "did you mean svhn?")
+    refused(podium("prepare", "--competition", "mine.py"), "mine.py: no such competition file")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("COMPETITION = 3", ("defines no COMPETITION = Competition(...)",)),
+        ("x = 1\nCOMPETITION = (", ("line 2", "SyntaxError")),
+        ("import nothing_of_the_kind", ("ModuleNotFoundError", "nothing_of_the_kind")),
+        ("COMPETITION = csv_competition()", ("NameError", "csv_competition")),
+        ("raise ValueError('wrong')", ("ValueError", "wrong")),
+        ("COMPETITION = {}['a']", ("KeyError", "a")),
+    ],
+)
+def test_a_competition_file_with_a_mistake_is_refused(
+    podium: Run, tmp_path: Path, code: str, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "mine.py").write_text(code)
+    refused(podium("prepare", "--competition", "mine.py"), "mine.py", *words)
+
+
+@pytest.mark.parametrize(("command", "flag"), [("prepare", "--num-fold"), ("train", "--epoch"), ("predict", "--tat")])
+def test_an_unknown_flag_is_refused_and_the_nearest_named(podium: Run, command: str, flag: str) -> None:
+    code, _, err = podium(command, flag, 3)
+    assert code == 2
+    assert "Traceback" not in err
+    nearest = {"--num-fold": "--num-folds", "--epoch": "--epochs", "--tat": "--tta"}[flag]
+    assert flag in err
+    assert nearest in err
+
+
+@pytest.fixture
+def prepared(podium: Run, svhn: Make) -> Run:
+    """Prepare svhn in three folds; return podium."""
+    svhn()
+    assert podium("prepare", "--num-folds", 3)[0] == 0
+    return podium
+
+
+@pytest.mark.parametrize("fold", ["3", "7", "first", "²", "1.0", ""])
+def test_a_fold_that_is_not_there_is_refused_with_those_that_are(prepared: Run, fold: str) -> None:
+    refused(prepared("train", *TINY, "--fold", fold), f"--fold {fold}: folds.csv has 0, 1, 2")
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (("--epochs", 0), "--epochs 0"),
+        (("--lr", -1), "--lr -1.0"),
+        (("--batch-size", 0), "--batch-size 0"),
+        (("--warmup", 1), "--warmup 1.0"),
+        (("--accumulate", 99), "--accumulate 99"),
+        (("--augment.mirror", 0.5), "--augment.mirror 0.5"),
+        (("--cutmix", 1), "--cutmix 1.0"),
+        (("--optimizer", "adamx"), "--optimizer adamx"),
+        (("--run", "a/b"), "--run 'a/b'"),
+        (("--run", "prepared"), "--run 'prepared'"),
+        (("--image-size", 128, 128), "--image-size 128 128"),
+        (("--image-size", 64, 129), "--image-size 64 129"),
+        (("--image-size", 8, 8), "at least 19x19"),
+        (("--resume",), "--resume"),
+        (("--lr", "nan"), "--lr nan"),
+        (("--mixup", -1), "--mixup -1.0"),
+        (("--seed", -1), "--seed -1"),
+        (("--num-threads", -1), "--num-threads -1"),
+        (("--backbone", "resnet18.nope"), "--backbone resnet18.nope"),
+    ],
+)
+def test_a_flag_that_cannot_be_is_refused_by_name(prepared: Run, flags: tuple[object, ...], word: str) -> None:
+    refused(prepared("train", *TINY, *flags), word)
+
+
+def test_a_misspelt_backbone_is_refused_with_the_nearest_names(prepared: Run) -> None:
+    refused(prepared("train", "--no-pretrained", "--backbone", "resnet81"), "--backbone resnet81", "resnet18")
+    refused(prepared("train", "--no-pretrained", "--backbone", "svhn_cn"), "svhn_cnn")
+
+
+# ---- weights and runs
+
+
+def test_weights_that_do_not_fit_are_refused(prepared: Run, tmp_path: Path) -> None:
+    save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    refused(prepared("train", *TINY, "--weights", "other.safetensors"), "other.safetensors", "do not fit this backbone")
+    refused(prepared("train", *TINY, "--weights", "none.safetensors"), "--weights none.safetensors: no such file")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("content", [b"", b"not weights at all"])
+def test_a_file_that_holds_no_weights_is_refused(prepared: Run, tmp_path: Path, suffix: str, content: bytes) -> None:
+    (tmp_path / f"w{suffix}").write_bytes(content)
+    refused(prepared("train", *TINY, "--weights", f"w{suffix}"), f"--weights w{suffix}")
+
+
+class Trap:
+    """A pickle that makes a folder when it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("way", ["pickle", "torch"])
+def test_weights_with_code_in_them_are_refused_and_the_code_is_not_run(prepared: Run, tmp_path: Path, way: str) -> None:
+    path, sprung = tmp_path / "trap.pth", tmp_path / "sprung"
+    if way == "pickle":
+        path.write_bytes(pickle.dumps(Trap(sprung)))
+    else:
+        torch.save({"conv.weight": Trap(sprung)}, path)
+    refused(prepared("train", *TINY, "--weights", "trap.pth"), "trap.pth", "refused")
+    assert not sprung.exists()
+    if way == "pickle":  # it would have been
+        pickle.loads(path.read_bytes())
+        assert sprung.exists()
+
+
+@pytest.fixture
+def trained(prepared: Run) -> Run:
+    """Train fold 0 of svhn for one epoch; return podium."""
+    assert prepared("train", *TINY)[0] == 0
+    return prepared
+
+
+@pytest.mark.parametrize("other", ["food11", "demo"])  # demo has the same heads as svhn
+def test_a_run_of_another_competition_is_refused(trained: Run, food11: Make, tmp_path: Path, other: str) -> None:
+    food11()
+    trained("make_demo", "--num-train", 12, "--num-val", 6, "--num-test", 5)
+    assert trained("prepare", "--competition", other, "--num-folds", 3)[0] == 0
+    (tmp_path / "runs" / "svhn" / "baseline").rename(tmp_path / "runs" / other / "baseline")
+    words = ("fold0/config.json", "was trained for competition 'svhn'", f"does not fit '{other}'")
+    refused(trained("predict", "--competition", other), *words)
+    assert not (tmp_path / "submissions").exists()
+
+
+def test_a_run_that_is_not_there_is_refused_with_those_that_are(trained: Run) -> None:
+    refused(trained("predict", "--run", "baselin"), "baselin: no such run; there are: baseline")
+    refused(trained("predict", "--folds", 2), "fold2/config.json: not there; train this fold first")
+
+
+def test_other_settings_for_a_run_that_was_begun_are_refused_and_named(trained: Run) -> None:
+    refused(trained("train", *TINY, "--lr", 0.5), "was begun with other settings", "lr: 0.002 then, 0.5 now")
+
+
+def test_other_folds_for_a_run_that_was_begun_are_refused(trained: Run) -> None:
+    assert trained("prepare", "--num-folds", 4)[0] == 0
+    refused(trained("train", *TINY, "--fold", 1), "begun with other folds")
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_batch_size_that_cannot_be_is_refused_when_predicting(trained: Run, count: int) -> None:
+    refused(trained("predict", "--batch-size", count), f"--batch-size {count}")
+
+
+@pytest.mark.parametrize("name", ["competition.json", "labels.csv", "folds.csv"])
+@pytest.mark.parametrize("kept", [0.0, 0.5])
+def test_a_prepared_file_that_is_cut_off_is_refused(prepared: Run, tmp_path: Path, name: str, kept: float) -> None:
+    path = tmp_path / "runs" / "svhn" / "prepared" / name
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    refused(prepared("train", *TINY), name, "python -m src.prepare")
+
+
+def test_damaged_weights_of_a_run_are_refused(trained: Run, tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "svhn" / "baseline" / "fold0" / "last.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    refused(trained("predict"), "last.safetensors: is damaged", "train this fold again")
+
+
+def test_weights_of_another_network_than_the_run_describes_are_refused(trained: Run, tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "svhn" / "baseline" / "fold0" / "config.json"
+    edit_json(path, lambda config: config["model"].update(backbone="string_cnn"))
+    refused(trained("predict"), "last.safetensors", "not of the network in config.json")
+
+
+def test_a_cut_off_cache_is_refused(trained: Run, tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "svhn" / "prepared" / "test.npy"
+    path.write_bytes(path.read_bytes()[:-9])
+    refused(trained("predict"), "prepared/test", "damaged", "run python -m src.prepare again")

@@ -1,0 +1,140 @@
+"""Blending: weights from out-of-fold predictions, and what they gain."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.blend import quality, select
+from src.competitions import food11 as food
+from src.engine.ensemble import weighted_mean
+from src.outputs import write_arrays
+
+TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)
+PLACE = ("--competition", "food11")
+NUM_CLASSES = 11
+
+
+def probabilities_of(truth: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return (N, 11): sure where right, and where wrong hardly surer of the next class than of the true one."""
+    table = np.full((len(truth), NUM_CLASSES), 0.01, np.float32)
+    rows = np.arange(len(truth))
+    table[rows, truth] = np.where(right, 0.9, 0.42)
+    table[rows, (truth + 1) % NUM_CLASSES] = np.where(right, 0.01, 0.49)
+    return table
+
+
+def answer_by_hand(run_dir: Path, is_right: Callable[[int], bool]) -> None:
+    """Replace a run's out-of-fold probabilities: `is_right` says for which of the images, numbered by their path."""
+    labels = pd.read_csv(run_dir.parent / "prepared" / "labels.csv").sort_values("image_path", ignore_index=True)
+    right = np.array([is_right(number) for number in range(len(labels))])
+    table = pd.DataFrame(probabilities_of(labels["category"].to_numpy(), right), index=labels["image_path"])
+    for path in run_dir.glob("fold*/oof.npz"):
+        with np.load(path) as kept:
+            image_paths = kept["image_path"]
+        made = table.loc[image_paths.tolist()].to_numpy()
+        write_arrays(path, image_path=image_paths, probabilities=made, probabilities_tta=made)
+
+
+@pytest.fixture
+def runs(food11: Callable[..., Path], podium: Callable, tmp_path: Path) -> Path:
+    """Return runs/food11 with the runs "one", right for even images, and "two", right for odd ones; 20 images."""
+    food11(num_per_class=4, num_val=4, num_test=3)
+    assert podium("prepare", *PLACE, "--num-folds", 2).code == 0
+    assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run", "one").code == 0
+    folder = tmp_path / "runs" / "food11"
+    shutil.copytree(folder / "one", folder / "two")
+    answer_by_hand(folder / "one", lambda number: number % 2 == 0)
+    answer_by_hand(folder / "two", lambda number: number % 2 == 1)
+    return folder
+
+
+def blend_note(tmp_path: Path, name: str = "blend") -> dict[str, object]:
+    return json.loads((tmp_path / "submissions" / "food11" / f"{name}.json").read_text())
+
+
+def test_complementary_runs_gain(runs: Path, podium: Callable, tmp_path: Path) -> None:
+    code, out, err = podium("blend", *PLACE, "--run", "one", "two")
+    assert code == 0, err
+    note = blend_note(tmp_path)
+    assert [run["run"] for run in note["runs"]] == ["one", "two"]
+    weights = [run["weight"] for run in note["runs"]]
+    assert sum(weights) == pytest.approx(1)
+    assert min(weights) > 0.2
+    assert note["blend"]["fitted_score"] == 1
+    assert note["blend"]["honest_score"] == 1
+    assert note["blend"]["honest_best_single"] < 0.7
+    assert "best single run" in out
+
+
+def test_a_copy_of_a_run_gains_nothing(runs: Path, podium: Callable, tmp_path: Path) -> None:
+    shutil.copytree(runs / "one", runs / "copy")
+    code, _, err = podium("blend", *PLACE, "--run", "one", "copy", "--name", "same")
+    assert code == 0, err
+    note = blend_note(tmp_path, "same")
+    assert note["blend"]["fitted_score"] == note["blend"]["honest_score"] == note["blend"]["honest_best_single"] == 0.5
+    assert sum(run["weight"] for run in note["runs"]) == pytest.approx(1)
+
+
+def test_a_blend_holds_the_weighted_mean_of_the_test_predictions(runs: Path, podium: Callable, tmp_path: Path) -> None:
+    assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run", "three", "--seed", 5).code == 0
+    answer_by_hand(runs / "three", lambda number: number % 2 == 1)
+    assert podium("blend", *PLACE, "--run", "one", "three").code == 0
+    expected = 0
+    for run in blend_note(tmp_path)["runs"]:
+        for fold in (0, 1):
+            with np.load(runs / run["run"] / f"fold{fold}" / "test.npz") as kept:
+                expected = expected + run["weight"] / 2 * kept["probabilities_tta"].astype(np.float64)
+    with np.load(tmp_path / "submissions" / "food11" / "blend.npz") as kept:
+        np.testing.assert_allclose(kept["probabilities"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_blend_is_never_worse_than_its_best_run_where_it_was_fitted(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, NUM_CLASSES, 40)
+    parts = [
+        (0.6 * probabilities_of(truth, rng.random(40) < skill) + 0.4 * rng.dirichlet(np.ones(11), 40)).astype("float32")
+        for skill in (0.3, 0.5, 0.6, 0.2)
+    ]
+    target = truth[:, None]
+    weights = select(parts, target, food.COMPETITION, 20)
+    assert weights.sum() == pytest.approx(1)
+    assert weights.min() >= 0
+    mean = weighted_mean(parts, list(weights))
+    best = max(quality(part, target, food.COMPETITION)[0] for part in parts)
+    assert quality(mean, target, food.COMPETITION)[0] >= best
+    by_rounds = [select(parts, target, food.COMPETITION, rounds) for rounds in range(1, 16)]
+    assert by_rounds[0].max() == 1
+    means = [weighted_mean(parts, list(weights)) for weights in by_rounds]
+    scores = [quality(mean, target, food.COMPETITION)[0] for mean in means]
+    assert scores[0] == best
+    assert scores == sorted(scores)  # the best round counts, not the last
+
+
+def test_quality_is_the_score_then_the_likelihood_of_the_truth() -> None:
+    truth = np.array([3, 4, 5, 6])
+    score, log_likelihood = quality(
+        probabilities_of(truth, np.array([True, True, True, False])), truth[:, None], food.COMPETITION
+    )
+    assert score == 0.75
+    assert log_likelihood == pytest.approx((3 * np.log(0.9) + np.log(0.42)) / 4, abs=1e-5)
+
+
+def test_runs_that_were_scored_on_other_images_are_refused(runs: Path, podium: Callable) -> None:
+    assert podium("prepare", *PLACE, "--split", "official").code == 0
+    assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run", "official").code == 0
+    code, _, err = podium("blend", *PLACE, "--run", "one", "official")
+    assert code == 2
+    assert "official and one were scored on different images" in err
+
+
+@pytest.mark.parametrize("names", [(), ("one",), ("one", "one")])
+def test_fewer_than_two_different_runs_are_refused(runs: Path, podium: Callable, names: tuple[str, ...]) -> None:
+    code, _, err = podium("blend", *PLACE, "--run", *names)
+    assert code == 2
+    assert "two or more different runs" in err

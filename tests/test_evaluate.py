@@ -1,0 +1,171 @@
+"""The score and its parts, from out-of-fold probabilities written by hand."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.inputs import parse_csv
+from src.outputs import write_arrays
+from src.report.scores import bootstrap_interval
+
+TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)
+Answer = tuple[list[int], float]  # class ids, and the probability of each
+
+
+def answer_by_hand(run_dir: Path, widths: list[int], answers: Mapping[str, Answer]) -> None:
+    """Replace a trained run's out-of-fold probabilities; with test-time views all is wrong."""
+    for path in run_dir.glob("fold*/oof.npz"):
+        with np.load(path) as kept:
+            image_paths = kept["image_path"]
+        rows = []
+        for image_path in image_paths.tolist():
+            ids, sure = answers[image_path]
+            parts = [np.full(width, (1 - sure) / (width - 1)) for width in widths]
+            for part, class_id in zip(parts, ids, strict=True):
+                part[class_id] = sure
+            rows.append(np.concatenate(parts))
+        plain = np.array(rows, np.float32)
+        write_arrays(path, image_path=image_paths, probabilities=plain, probabilities_tta=np.roll(plain, 1, axis=1))
+
+
+def trained(podium: Callable, competition: str, tmp_path: Path) -> tuple[Path, pd.DataFrame]:
+    """Return a run of two folds and the label table."""
+    assert podium("prepare", "--competition", competition, "--num-folds", 2).code == 0
+    assert podium("train", *TRAIN, "--competition", competition, "--fold", "all").code == 0
+    folder = tmp_path / "runs" / competition
+    return folder / "baseline", pd.read_csv(folder / "prepared" / "labels.csv")
+
+
+def read(path: Path) -> pd.DataFrame:
+    return parse_csv(path.read_bytes(), path.name)
+
+
+def test_the_parts_of_a_string_score_are_counted_right(
+    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
+) -> None:
+    svhn(num_train=18, num_val=6, num_test=2)  # four numbers of each length from 1 to 6
+    run_dir, labels = trained(podium, "svhn", tmp_path)
+    heads = [f"digit{place}" for place in range(1, 7)]
+    truth = {row["image_path"]: [int(row[head]) for head in heads] for _, row in labels.iterrows()}
+    answers: dict[str, Answer] = {path: (ids, 0.95) for path, ids in truth.items()}
+    wrong = {"mchar_train/000003.png": 0.7, "mchar_train/000005.png": 0.9, "mchar_val/000001.png": 0.8}
+    for path, sure in wrong.items():  # the first digit is another
+        answers[path] = ([(truth[path][0] + 1) % 10, *truth[path][1:]], sure)
+    longer = "mchar_train/000000.png"  # one digit, read as two
+    answers[longer] = ([truth[longer][0], 3, *truth[longer][2:]], 0.6)
+    answer_by_hand(run_dir, [11] * 6, answers)
+
+    code, out, _ = podium("evaluate", "--no-tta")
+    assert code == 0
+    assert "string accuracy: 0.8333 on 24 images" in out
+    scores = json.loads((run_dir / "evaluation" / "scores.json").read_text())
+    assert scores["score"] == pytest.approx(20 / 24)
+    assert scores["num_images"] == 24
+    assert scores["complete"]
+    assert not scores["optimistic"]
+    assert scores["heads"]["digit1"] == pytest.approx(21 / 24)
+    assert scores["heads"]["digit2"] == pytest.approx(23 / 24)
+    assert scores["heads"]["digit6"] == 1
+    fold = labels.merge(pd.read_csv(run_dir / "folds.csv"), on="image_path").set_index("image_path")["fold"]
+    right = pd.Series({path: path not in {*wrong, longer} for path in truth})
+    for number in (0, 1):
+        assert scores["folds"][str(number)] == pytest.approx(right[fold == number].mean())
+    assert scores["std_over_folds"] == pytest.approx(np.std(list(scores["folds"].values()), ddof=1))
+    assert scores["interval_95"][0] < 20 / 24 < scores["interval_95"][1]
+
+    parts = read(run_dir / "evaluation" / "by_length.csv").astype(float).set_index("length")
+    assert parts["images"].tolist() == [4] * 6
+    assert parts["score"].tolist() == [0.75, 0.75, 1, 0.75, 1, 0.75]
+    assert parts["length_right"].tolist() == [0.75, 1, 1, 1, 1, 1]
+
+    worst = read(run_dir / "evaluation" / "worst.csv")
+    confidence = {path: sure**6 for path, sure in {**wrong, longer: 0.6}.items()}
+    assert worst["image_path"].tolist() == sorted(confidence, key=confidence.get, reverse=True)
+    assert worst["confidence"].astype(float).tolist() == pytest.approx(sorted(confidence.values(), reverse=True))
+    spelled = {path: "".join(str(one) for one in ids if one != 10) for path, ids in truth.items()}
+    assert worst["truth"].tolist() == [spelled[path] for path in worst["image_path"]]
+    assert worst["answer"].tolist()[-1] == f"{spelled[longer]}3"
+
+    page = (run_dir / "evaluation" / "report.html").read_text()
+    assert '<p class="score">0.8333</p>' in page
+    assert page.count("<figure>") == 4
+    assert "http" not in page
+
+    code, out, _ = podium("evaluate", "--no-tta", "--num-worst", 2)
+    assert len(read(run_dir / "evaluation" / "worst.csv")) == 2
+    code, out, _ = podium("evaluate")
+    assert "string accuracy: 0.0000 on 24 images" in out
+
+
+def test_the_parts_of_a_class_score_are_counted_right(
+    food11: Callable[..., Path], podium: Callable, tmp_path: Path
+) -> None:
+    food11(num_per_class=4, num_val=4, num_test=2)  # five pictures of each of the classes 0 to 3
+    run_dir, labels = trained(podium, "food11", tmp_path)
+    truth = dict(zip(labels["image_path"], labels["category"], strict=True))
+    answers: dict[str, Answer] = {path: ([int(class_id)], 0.9) for path, class_id in truth.items()}
+    # Two of class 0 are taken for 2, one of class 3 for 10.
+    answers["training/0_0.jpg"] = answers["validation/0_0.jpg"] = ([2], 0.6)
+    answers["training/3_3.jpg"] = ([10], 0.8)
+    answer_by_hand(run_dir, [11], answers)
+
+    code, out, _ = podium("evaluate", "--competition", "food11", "--no-tta", "--folds", 0, 1)
+    assert code == 0
+    assert "out-of-fold accuracy: 0.8500 on 20 images" in out
+    parts = read(run_dir / "evaluation" / "by_class.csv").set_index("class")
+    assert parts["images"].astype(int).tolist() == [5] * 4 + [0] * 7
+    assert parts["recall"].astype(float).tolist() == pytest.approx([0.6, 1, 1, 0.8] + [0] * 7)
+    assert parts["precision"].astype(float).tolist() == pytest.approx([1, 1, 5 / 7, 1] + [0] * 7)
+    confusion = read(run_dir / "evaluation" / "confusion.csv")
+    counts = confusion.drop(columns="true").to_numpy(int)
+    expected = np.diag([3, 5, 5, 4] + [0] * 7)
+    expected[0, 2], expected[3, 10] = 2, 1
+    assert counts.tolist() == expected.tolist()
+    assert confusion["true"].tolist()[:2] == ["Bread", "Dairy product"]
+    worst = read(run_dir / "evaluation" / "worst.csv")
+    assert worst["image_path"].tolist() == ["training/3_3.jpg", "training/0_0.jpg", "validation/0_0.jpg"]
+    assert worst["confidence"].astype(float).tolist() == pytest.approx([0.8, 0.6, 0.6])
+    assert worst["probability_of_truth"].astype(float).tolist() == pytest.approx([0.02, 0.04, 0.04])
+
+    code, out, _ = podium("evaluate", "--competition", "food11", "--no-tta", "--folds", 0)
+    assert code == 0
+    assert "score of part of the data" in out
+    assert "score of part of the data" in (run_dir / "evaluation" / "report.html").read_text()
+
+
+def test_a_score_that_chose_its_epoch_is_called_optimistic(
+    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
+) -> None:
+    svhn(num_test=2)
+    assert podium("prepare", "--num-folds", 2).code == 0
+    assert podium("train", *TRAIN, "--fold", "all", "--keep", "best").code == 0
+    _, out, _ = podium("evaluate")
+    assert "the score is optimistic" in out
+    assert "the score is optimistic" in (tmp_path / "runs/svhn/baseline/evaluation/report.html").read_text()
+
+
+@pytest.mark.parametrize(("count", "share"), [(1000, 0.8), (4000, 0.97), (300, 0.5)])
+def test_the_bootstrap_interval_is_near_the_normal_approximation(count: int, share: float) -> None:
+    right = np.arange(count) < share * count
+    half = 1.96 * (share * (1 - share) / count) ** 0.5
+    assert bootstrap_interval(right, 20_000) == pytest.approx((share - half, share + half), abs=0.12 * half)
+    assert bootstrap_interval(right, 500) == bootstrap_interval(right, 500)
+
+
+def test_the_bootstrap_interval_of_a_perfect_score_is_that_score() -> None:
+    assert bootstrap_interval(np.ones(50, bool), 100) == (1, 1)
+
+
+def test_a_run_that_there_is_not_is_answered_with_those_there_are(
+    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
+) -> None:
+    svhn(num_test=2)
+    assert podium("prepare", "--num-folds", 2).code == 0
+    assert podium("train", *TRAIN, "--run", "mine").code == 0
+    code, _, err = podium("evaluate", "--run", "mien")
+    assert code == 2
+    assert "no such run; there are: mine" in err

@@ -1,0 +1,209 @@
+"""prepare names every problem of a data set, groups its copies, and does nothing twice."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.data import cache as caching
+from src.data.labels import read_prepared
+
+PREPARED = ("labels.csv", "test.csv", "folds.csv", "problems.csv", "competition.json")
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "svhn" / "prepared"
+
+
+def relabel(folder: Path, numbers: dict[str, list[int]]) -> None:
+    """Give pictures of mchar_train.json these digits, without boxes."""
+    path = folder / "mchar_train.json"
+    entries = json.loads(path.read_text())
+    entries.update({name: {"label": digits} for name, digits in numbers.items()})
+    path.write_text(json.dumps(entries))
+
+
+def test_prepare_writes_what_training_needs(svhn: Callable[..., Path], podium: Run, prepared: Path) -> None:
+    svhn()
+    code, out, _ = podium("prepare", "--num-folds", 3)
+    assert code == 0
+    assert out.splitlines()[-1] == "prepared: runs/svhn/prepared"
+    labels, folds, test = (read_prepared(prepared, name) for name in ("labels", "folds", "test"))
+    assert len(labels) == 18
+    assert list(folds["image_path"]) == sorted(labels["image_path"])
+    assert set(folds["fold"]) == {0, 1, 2}
+    assert test["id"].tolist() == [f"{i:06d}.png" for i in range(5)]
+    assert np.load(prepared / "train.npy").shape == (18, 64, 128, 3)
+    assert np.load(prepared / "test.npy").shape == (5, 64, 128, 3)
+    assert (prepared / "problems.csv").read_text() == "split,image_path,problem,action,detail\n"
+
+
+def test_every_problem_is_named_with_its_image(
+    svhn: Callable[..., Path], podium: Run, prepared: Path, png_header: Callable[[int, int], bytes]
+) -> None:
+    folder = svhn(num_train=24)
+    train = folder / "mchar_train"
+    (train / "000000.png").unlink()
+    (train / "000001.png").write_bytes(b"")
+    (train / "000002.png").write_bytes((train / "000002.png").read_bytes()[:900])
+    (train / "000003.png").write_bytes(png_header(60_000, 60_000))
+    (train / "000004.png").write_text("<html>")
+    (train / "extra.png").write_bytes((train / "000009.png").read_bytes())
+    relabel(folder, {f"{i:06d}.png": [1, 2] for i in range(10, 16)})
+    (train / "000011.png").write_bytes((train / "000010.png").read_bytes())  # the same label
+    relabel(folder, {"000013.png": [1, 3]})
+    (train / "000013.png").write_bytes((train / "000012.png").read_bytes())  # another label
+    image = cv2.imread(str(train / "000014.png"))
+    cv2.imwrite(str(train / "000015.png"), cv2.resize(image, (36, 27), interpolation=cv2.INTER_AREA))
+    (folder / "mchar_test_a" / "000000.png").unlink()
+    cv2.imwrite(str(folder / "mchar_test_a" / "more.png"), image)
+
+    code, out, _ = podium("prepare", "--num-folds", 3)
+    assert code == 0
+    problems = pd.read_csv(prepared / "problems.csv")
+    found = {(row.split, row.image_path.split("/")[1], row.problem) for row in problems.itertuples()}
+    assert found == {
+        ("train", "000000.png", "missing"),
+        ("train", "000001.png", "empty"),
+        ("train", "000002.png", "truncated"),
+        ("train", "000003.png", "over-large"),
+        ("train", "000004.png", "not an image"),
+        ("train", "extra.png", "unlabelled"),
+        ("train", "000011.png", "duplicate"),
+        ("train", "000012.png", "conflicting labels"),
+        ("train", "000013.png", "conflicting labels"),
+        ("train", "000015.png", "near duplicate"),
+        ("test", "000000.png", "missing"),
+        ("test", "more.png", "unlisted"),
+    }
+    assert len(problems) == len(found)
+    detail = problems.set_index("image_path")["detail"]
+    assert detail["mchar_train/000011.png"] == "same pixels as mchar_train/000010.png"
+    assert detail["mchar_train/000012.png"] == "same pixels as mchar_train/000013.png"
+    assert detail["mchar_train/000013.png"] == "same pixels as mchar_train/000012.png"
+    assert detail["mchar_train/000015.png"] == "looks like mchar_train/000014.png"
+    assert "see runs/svhn/prepared/problems.csv" in out
+
+    labels = read_prepared(prepared, "labels").set_index("image_path")
+    unusable = {f"mchar_train/{i:06d}.png" for i in (0, 1, 2, 3, 4, 12, 13)}
+    assert (
+        set(labels.index)
+        == {
+            *(f"mchar_train/{i:06d}.png" for i in range(24)),
+            *(f"mchar_val/{i:06d}.png" for i in range(6)),
+        }
+        - unusable
+    )
+    group = labels["group"]
+    assert group["mchar_train/000010.png"] == group["mchar_train/000011.png"]
+    assert group["mchar_train/000014.png"] == group["mchar_train/000015.png"]
+    assert group.nunique() == len(labels) - 2
+    assert len(read_prepared(prepared, "test")) == 5  # every row of the submission is answered
+
+
+def test_strict_stops_at_the_first_problem_with_exit_code_2(
+    svhn: Callable[..., Path], podium: Run, prepared: Path
+) -> None:
+    folder = svhn()
+    (folder / "mchar_train" / "000004.png").write_bytes(b"")
+    code, _, err = podium("prepare", "--num-folds", 3, "--strict")
+    assert code == 2
+    assert err.splitlines()[-1].startswith("error: mchar_train/000004.png (train): empty, 0 bytes; --strict")
+    assert not (prepared / "folds.csv").exists()
+    assert podium("prepare", "--num-folds", 3)[0] == 0
+
+
+def test_preparing_twice_gives_identical_files_and_decodes_nothing(
+    svhn: Callable[..., Path], podium: Run, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = svhn()
+    (folder / "mchar_train" / "000004.png").write_bytes(b"")
+    assert podium("prepare", "--num-folds", 3)[0] == 0
+    first = {name: (prepared / name).read_bytes() for name in os.listdir(prepared)}
+    assert set(first) == {*PREPARED, "train.npy", "train.json", "test.npy", "test.json"}
+    monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("it was decoded again"))
+    code, out, _ = podium("prepare", "--num-folds", 3)
+    assert code == 0
+    assert out.count("cache is up to date") == 2
+    assert {name: (prepared / name).read_bytes() for name in os.listdir(prepared)} == first
+
+
+def test_the_folds_do_not_depend_on_packing_or_on_the_order_of_the_labels(
+    svhn: Callable[..., Path], podium: Run, prepared: Path
+) -> None:
+    folder = svhn()
+    written = []
+    for way in ("plain", "shuffled", "zip"):
+        if way == "shuffled":
+            path = folder / "mchar_train.json"
+            path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items()))))
+        if way == "zip":
+            folder.rename(folder.with_name("was"))
+            svhn(packing="zip")
+        assert podium("prepare", "--num-folds", 3)[0] == 0
+        written.append([(prepared / name).read_bytes() for name in (*PREPARED, "train.npy", "test.npy")])
+    assert written[0] == written[1] == written[2]
+
+
+def test_copies_are_never_on_both_sides_of_a_fold(svhn: Callable[..., Path], podium: Run, prepared: Path) -> None:
+    folder = svhn(num_train=30)
+    relabel(folder, {f"{i:06d}.png": [7] for i in range(30)})
+    for i in range(0, 30, 3):
+        for copy in (i + 1, i + 2):
+            target = folder / "mchar_train" / f"{copy:06d}.png"
+            target.write_bytes((folder / "mchar_train" / f"{i:06d}.png").read_bytes())
+    assert podium("prepare")[0] == 0
+    joined = read_prepared(prepared, "folds").merge(read_prepared(prepared, "labels"), on="image_path")
+    assert joined["group"].nunique() == 10 + 6
+    assert joined.groupby("group")["fold"].nunique().max() == 1
+
+
+def test_the_official_split_holds_out_the_validation_set(
+    svhn: Callable[..., Path], podium: Run, prepared: Path
+) -> None:
+    svhn()
+    code, out, _ = podium("prepare", "--split", "official")
+    assert code == 0
+    assert "held out by fold: 0: 6" in out
+    folds = read_prepared(prepared, "folds")
+    assert (folds["fold"].notna() == folds["image_path"].str.startswith("mchar_val/")).all()
+
+
+def test_a_users_folds_are_used_and_a_leak_in_them_is_told(
+    svhn: Callable[..., Path], podium: Run, prepared: Path, tmp_path: Path
+) -> None:
+    folder = svhn()
+    relabel(folder, {"000000.png": [7], "000001.png": [7]})
+    (folder / "mchar_train" / "000001.png").write_bytes((folder / "mchar_train" / "000000.png").read_bytes())
+    assert podium("prepare")[0] == 0
+    paths = read_prepared(prepared, "labels")["image_path"]
+    rows = [f"{path},{i % 2}" for i, path in enumerate(paths)]
+    (tmp_path / "mine.csv").write_text("\n".join(["image_path,fold", *rows]))
+    code, out, _ = podium("prepare", "--folds", "mine.csv")
+    assert code == 0
+    assert "warning: 1 groups of copies lie on both sides of a fold" in out
+    assert read_prepared(prepared, "folds")["fold"].tolist() == [i % 2 for i in range(18)]
+
+
+def test_the_text_of_classes_and_ids_survives(leaves: Callable[..., Path], podium: Run, tmp_path: Path) -> None:
+    leaves()
+    assert podium("prepare", "--competition", "leaves.py")[0] == 0
+    folder = tmp_path / "runs" / "leaves" / "prepared"
+    heads = json.loads((folder / "competition.json").read_text())["heads"]
+    assert heads == [{"name": "label", "classes": ["007", "NA", "null", "oak, red"]}]
+    assert read_prepared(folder, "labels")["label"].tolist() == [1, 0, 3, 2] * 4
+    assert read_prepared(folder, "test")["id"].tolist() == [f"{i:04d}.png" for i in reversed(range(5))]
+
+
+def test_nothing_below_input_is_written(svhn: Callable[..., Path], podium: Run) -> None:
+    folder = svhn(packing="zip")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert podium("prepare")[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
