@@ -19,7 +19,7 @@ from src.data.augment import tta_views
 from src.data.labels import open_competition
 from src.engine.ensemble import OutOfFold, out_of_fold, test_probabilities, weighted_mean
 from src.engine.heads import exact_matches, widths
-from src.engine.inference import choose_compute
+from src.engine.inference import choose_compute, keep_freed_memory
 from src.engine.runs import open_run
 from src.engine.submission import describe_folds, write_submission
 from src.inputs import InputError
@@ -73,6 +73,7 @@ def honest_gain(oofs: list[OutOfFold], competition: Competition, config: BlendCo
 
 def main(config: BlendConfig) -> None:
     """Blend runs. Raises InputError where there are fewer than two, or they were scored on other images."""
+    keep_freed_memory()
     cv2.setNumThreads(0)
     competition, prepared = open_competition(config.competition, config.runs_dir)
     check_name("name", config.name)

@@ -13,13 +13,14 @@ from src.config import PredictConfig, check_name, check_range
 from src.data.augment import tta_views
 from src.data.labels import open_competition
 from src.engine.ensemble import test_probabilities, weighted_mean
-from src.engine.inference import choose_compute
+from src.engine.inference import choose_compute, keep_freed_memory
 from src.engine.runs import open_run
 from src.engine.submission import describe_folds, write_submission
 
 
 def main(config: PredictConfig) -> None:
     """Write a submission. Raises InputError for absent or unfit runs, and for answers that would be refused."""
+    keep_freed_memory()
     cv2.setNumThreads(0)
     competition, prepared = open_competition(config.competition, config.runs_dir)
     name = config.name or "+".join(config.run)

@@ -24,6 +24,7 @@ from src.competitions.spec import Competition
 from src.config import TrainConfig, check_name, check_range
 from src.data.labels import open_competition, read_prepared
 from src.engine.fold import train_fold
+from src.engine.inference import keep_freed_memory
 from src.inputs import InputError
 from src.outputs import sha256_of, write_csv
 
@@ -100,6 +101,7 @@ def _warn_about_shared_memory() -> None:
 def main(config: TrainConfig) -> None:
     """Train the folds that are asked for. Raises InputError for flags and files that do not fit."""
     _warn_about_shared_memory()
+    keep_freed_memory()
     cv2.setNumThreads(0)  # batches are prepared image by image; opencv's own threads would fight torch's
     competition, prepared = open_competition(config.competition, config.runs_dir)
     check(config, competition)

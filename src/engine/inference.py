@@ -1,5 +1,8 @@
 """The one way from images to probabilities: validation, test and test-time augmentation all come here."""
 
+import ctypes
+import ctypes.util
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -41,6 +44,20 @@ def choose_compute(device: str, precision: str) -> Compute:
         gpu_precision = "bf16" if chosen == "cuda" and torch.cuda.is_bf16_supported() else "fp16"
         precision = gpu_precision if chosen == "cuda" else "fp32"
     return Compute(torch.device(chosen), DTYPES[precision])
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what torch frees, for the next step, in place of giving it back to the system each time.
+
+    A CPU step frees and asks for the same large activations again and again; without this a sixth of its time went into
+    page faults (benchmarks/memory.py). Does nothing where the C library is another.
+    """
+    libc_name = ctypes.util.find_library("c") if sys.platform == "linux" else None
+    mallopt = getattr(ctypes.CDLL(libc_name), "mallopt", None) if libc_name else None
+    if mallopt:
+        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, (1 << 31) - 1)
 
 
 class Normalise(nn.Module):

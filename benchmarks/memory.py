@@ -1,0 +1,60 @@
+"""Time a CPU training step with and without `keep_freed_memory`, in fresh processes, A B A B.
+
+python -m benchmarks.memory
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+import timm
+import torch
+
+from src.engine.inference import keep_freed_memory
+
+ROUNDS, STEPS, BATCH = 4, 12, 64
+
+
+def measure(keep: bool) -> None:
+    """Print images/s and the share of CPU time that the system took, for one process."""
+    if keep:
+        keep_freed_memory()
+    network = timm.create_model("tf_efficientnet_lite0", num_classes=66).to(memory_format=torch.channels_last)
+    images = torch.randn(BATCH, 3, 64, 128).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+
+    def step() -> None:
+        network(images).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    started, before = time.perf_counter(), os.times()
+    for _ in range(STEPS):
+        step()
+    after, seconds = os.times(), time.perf_counter() - started
+    system, user = after.system - before.system, after.user - before.user
+    print(f"{STEPS * BATCH / seconds:.1f} {system / (system + user):.4f}")
+
+
+def main() -> None:
+    """Run both ways in turn and print the medians and their ratio."""
+    results: dict[str, list[tuple[float, float]]] = {"plain": [], "kept": []}
+    for _ in range(ROUNDS):
+        for name, rows in results.items():
+            command = [sys.executable, "-m", "benchmarks.memory", name]
+            rate, share = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            rows.append((float(rate), float(share)))
+    for name, rows in results.items():
+        rates = sorted(rate for rate, _ in rows)
+        print(f"{name}: images/s {rates}, share of CPU time in the system {[share for _, share in rows]}")
+    ratios = sorted(kept[0] / plain[0] for plain, kept in zip(results["plain"], results["kept"], strict=True))
+    print(f"kept / plain, by round: {[round(ratio, 3) for ratio in ratios]}; torch {torch.__version__}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        measure(sys.argv[1] == "kept")
+    else:
+        main()
