@@ -21,7 +21,7 @@ from src import cli
 from src.competitions.demo import NUM_GROUPS
 from src.outputs import write_csv, write_json
 
-LENGTHS = (0.15, 0.3, 0.25, 0.15, 0.1, 0.05)  # shares of numbers with 1 to 6 digits
+LENGTHS = (0.3, 0.3, 0.2, 0.1, 0.06, 0.04)  # shares of numbers with 1 to 6 digits
 TEST_DIGITS = 400  # handwritten digits that only test pictures are drawn from
 
 
@@ -53,7 +53,7 @@ def draw_number(rng: np.random.Generator, glyphs: list[np.ndarray]) -> tuple[np.
     wide = [int(height * rng.uniform(0.6, 0.85)) for _ in glyphs]
     margin = [int(rng.integers(2, 8)) for _ in range(4)]  # left, top, right, bottom of the plate
     plate, ink = _colours(rng)
-    outer = [int(rng.integers(0, height // 3 + 1)) for _ in range(4)]
+    outer = [int(rng.integers(0, height // 5 + 1)) for _ in range(4)]
     size = (
         height + margin[1] + margin[3] + outer[1] + outer[3],
         sum(wide) + margin[0] + margin[2] + outer[0] + outer[2],

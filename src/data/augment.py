@@ -29,7 +29,7 @@ class Augment:
     """Share of the size, in or out."""
     stretch: float = 0.0
     """Share by which the ratio of width to height changes, either way."""
-    shift: float = 0.12
+    shift: float = 0.06
     """Share of height and width, either way."""
     shear: float = 0.0
     """Degrees, either way."""
@@ -47,14 +47,14 @@ class Augment:
     """Probability of a left-right mirror image; default: 0.5 where the competition allows it, else 0."""
     erase: float = 0.0
     """Probability that a rectangle of 2-20% of the picture is painted over."""
-    splice: float = 0.0
-    """Probability that another string is set beside this one, where both together fit (strings only)."""
+    splice: float | None = None
+    """Probability that another string is set beside this one, where both fit; default: 0.4 for strings, else 0."""
     effects: float = 0.0
     """Probability of blur, noise or JPEG damage (albumentations)."""
 
 
 NO_AUGMENT = Augment(
-    rotate=0, zoom=0, shift=0, brightness=0, contrast=0, saturation=0, tint=0, mirror=0.0
+    rotate=0, zoom=0, shift=0, brightness=0, contrast=0, saturation=0, tint=0, mirror=0.0, splice=0.0
 )  # fmt: skip
 
 

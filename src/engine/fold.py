@@ -102,6 +102,7 @@ def _loader(
     if len(table) == 0:
         raise InputError("no image is left to train on or to score; look at folds.csv")
     mirror = config.augment.mirror if config.augment.mirror is not None else 0.5 * competition.mirror_ok
+    splice = config.augment.splice if config.augment.splice is not None else 0.4 * (competition.blank is not None)
     on_cpu = choose_compute(config.device, config.precision).device.type == "cpu"
     default_threads = 0 if on_cpu else min(4, os.cpu_count() or 1)
     return Loader(
@@ -110,7 +111,7 @@ def _loader(
         targets=table[competition.targets].to_numpy(np.int64),
         image_size=size,
         batch_size=config.batch_size if train else 256,
-        policy=replace(config.augment, mirror=mirror) if train else None,
+        policy=replace(config.augment, mirror=mirror, splice=splice) if train else None,
         mirror_ok=competition.mirror_ok,
         blank=competition.blank,
         seed=config.seed,
