@@ -65,6 +65,7 @@ class StringCnn(nn.Module):
         columns, places = torch.arange(COLUMNS + 0.0), torch.arange(self.num_places)[:, None]
         centers = COLUMNS * (places + 0.5) / (0.6 * self.num_places)
         last = self.attention[-1]
+        assert isinstance(last, nn.Linear)
         last.bias.unflatten(0, (self.num_places, -1))[:, :COLUMNS] = -((columns - centers) ** 2) / (2 * 3.0**2)
         last.weight *= 0.1
 
