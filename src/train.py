@@ -26,7 +26,7 @@ from src.data.labels import open_competition, read_prepared
 from src.engine.fold import train_fold
 from src.engine.inference import keep_freed_memory
 from src.inputs import InputError
-from src.outputs import sha256_of, write_csv
+from src.outputs import sha256_of
 
 
 def check(config: TrainConfig, competition: Competition) -> None:
@@ -73,17 +73,15 @@ def fold_numbers(text: str, folds: pd.DataFrame) -> list[int]:
     return [int(text)]
 
 
-def _share_folds(config: TrainConfig, run_dir: Path, prepared: Path) -> pd.DataFrame:
-    """Return the run's folds: those of its first training, which all its folds must share."""
+def _check_folds(run_dir: Path, prepared: Path) -> None:
+    """Raise InputError where the run has folds that were trained on another folds.csv: all of a run must share one."""
     own = run_dir / "folds.csv"
-    if not own.exists():
-        write_csv(own, read_prepared(prepared, "folds"))
-    elif sha256_of(own) != sha256_of(prepared / "folds.csv"):
+    begun = own.exists() and any(run_dir.glob("fold*/config.json"))
+    if begun and sha256_of(own) != sha256_of(prepared / "folds.csv"):
         raise InputError(
             f"{own}: this run was begun with other folds than {prepared / 'folds.csv'} has now; "
             "choose another name with --run, or prepare those folds again"
         )
-    return read_prepared(run_dir, "folds")
 
 
 def _warn_about_shared_memory() -> None:
@@ -107,8 +105,9 @@ def main(config: TrainConfig) -> None:
     check(config, competition)
     started = time.perf_counter()
     run_dir = config.runs_dir / competition.name / config.run
-    numbers = fold_numbers(config.fold, read_prepared(prepared, "folds"))
-    folds = _share_folds(config, run_dir, prepared)
+    folds = read_prepared(prepared, "folds")
+    numbers = fold_numbers(config.fold, folds)
+    _check_folds(run_dir, prepared)
     scores = [train_fold(config, number, competition, prepared, folds) for number in numbers]
     if len(scores) > 1:
         print(

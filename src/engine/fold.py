@@ -26,7 +26,7 @@ from src.engine.runs import TrainedFold, open_fold, versions
 from src.engine.step import StepOptions, TrainState
 from src.inputs import InputError
 from src.models.build import build_model, normalisation
-from src.outputs import sha256_of, write_arrays, write_json
+from src.outputs import sha256_of, write_arrays, write_csv, write_json
 
 # Flags that do not change what is trained.
 FREE_FLAGS = ("input_dir", "runs_dir", "submissions_dir", "fold", "resume", "restart", "num_threads", "device")
@@ -145,6 +145,7 @@ def train_fold(
     held_out_loader = _loader(config, competition, cache, labels[held_out], size, train=False)
     if not begun:  # all that could be wrong has been found by now: what is there may go
         shutil.rmtree(folder, ignore_errors=True)
+        write_csv(folder.parent / "folds.csv", folds)
         facts = {"num_train": len(loader.rows), "num_held_out": len(held_out_loader.rows), "train": settings}
         write_json(folder / "config.json", {**_describe(config, number, competition, network, size), **facts})
 
