@@ -51,12 +51,28 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a backbone's weights; a last layer of another width stays new. Raises InputError where they misfit."""
-    state, own = read_weights(path), model.state_dict()
+def last_layer(model: nn.Module) -> set[str]:
+    """Return the names of the last layer's tensors."""
     classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or "head"
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    last = {key for key in own if key.startswith(tuple(f"{name}." for name in names))}
+    return {key for key in model.state_dict() if key.startswith(tuple(f"{name}." for name in names))}
+
+
+@torch.no_grad()
+def silence_last_layer(model: nn.Module) -> None:
+    """Set a new last layer on pretrained features to zero.
+
+    timm draws it from a wide range where there are few classes (a first loss of 4 for 11 of them), and the gradients of
+    its noise would wreck the features. Source: Kolesnikov et al., Big Transfer, 2020, who begin the same way.
+    """
+    last, state = last_layer(model), model.state_dict()
+    for key in last:
+        state[key].zero_()
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a backbone's weights; a last layer of another width stays new. Raises InputError where they misfit."""
+    state, own, last = read_weights(path), model.state_dict(), last_layer(model)
     fitting = {key: value for key, value in state.items() if key not in last or own[key].shape == value.shape}
     wrong = [
         key for key, value in own.items() if key not in last and (key not in state or state[key].shape != value.shape)
@@ -99,6 +115,8 @@ def build_model(
         raise InputError(f"--backbone {backbone}: does not take these options: {error}") from error
     except ValueError as error:
         raise InputError(f"--backbone {backbone}: {error}") from error
+    if weights is not None or (hub and num_outputs != model.pretrained_cfg["num_classes"]):
+        silence_last_layer(model)
     if weights is not None:
         load_weights(model, weights)
     _try(model, backbone, image_size)
