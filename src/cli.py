@@ -16,7 +16,9 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
 
     Exit codes: 0 done, 2 a mistake in flags or data (one line on stderr), 130 interrupted.
     """
-    config = tyro.cli(config_class, description=doc)
+    module = sys.modules[main.__module__].__spec__
+    program = f"python -m {module.name}" if module else None
+    config = tyro.cli(config_class, description=doc, prog=program)
     try:
         main(config)
     except InputError as error:

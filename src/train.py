@@ -10,6 +10,7 @@ does nothing when all is done.
 
 import os
 import shutil
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import torch
 from timm.optim import list_optimizers
 
 from src import cli
@@ -24,7 +26,7 @@ from src.competitions.spec import Competition
 from src.config import TrainConfig, check_name, check_range
 from src.data.labels import open_competition, read_prepared
 from src.engine.fold import train_fold
-from src.engine.inference import keep_freed_memory
+from src.engine.inference import choose_compute, keep_freed_memory
 from src.inputs import InputError
 from src.outputs import sha256_of
 
@@ -49,6 +51,8 @@ def check(config: TrainConfig, competition: Competition) -> None:
         raise InputError(
             f"--accumulate {config.accumulate}: more micro-batches than the {config.batch_size} images of a batch"
         )
+    if config.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "gcc", "clang++"))):
+        raise InputError("--compile: needs a C++ compiler (Debian: apt-get install g++ python3-dev); or leave it out")
     if config.augment.mirror and not competition.mirror_ok:
         raise InputError(
             f"--augment.mirror {config.augment.mirror}: a mirror image changes {competition.name}'s labels"
@@ -92,7 +96,8 @@ def _warn_about_shared_memory() -> None:
     if size < 256:
         print(
             f"warning: /dev/shm has only {size} MB; single-GPU training here does not need it, but several GPUs (NCCL) "
-            "and worker processes of other tools do: docker run --shm-size=1g"
+            "and worker processes of other tools do: docker run --shm-size=1g",
+            file=sys.stderr,
         )
 
 
@@ -108,6 +113,9 @@ def main(config: TrainConfig) -> None:
     folds = read_prepared(prepared, "folds")
     numbers = fold_numbers(config.fold, folds)
     _check_folds(run_dir, prepared)
+    compute = choose_compute(config.device, config.precision)
+    device = torch.cuda.get_device_name() if compute.device.type == "cuda" else compute.device.type
+    print(f"training on {device}, {str(compute.dtype).removeprefix('torch.')}")
     scores = [train_fold(config, number, competition, prepared, folds) for number in numbers]
     if len(scores) > 1:
         print(

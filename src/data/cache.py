@@ -4,11 +4,13 @@ Files: <split>.npy, and <split>.json with the ordered image paths, the size, wha
 a stamp of everything that the pixels depend on. The cache is rebuilt when the stamp changes and only then.
 """
 
+import errno
 import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,6 +26,8 @@ from src.outputs import replacing, write_json
 
 POLICY = 1  # raise when images.py reads or resizes pictures differently
 CHUNK = 256  # pictures handed to a process at a time
+
+Job = tuple[str, int, list[Location | None], int]  # _read_chunk's arguments
 
 
 class Reading(NamedTuple):
@@ -113,6 +117,25 @@ def _read_chunk(file: str, start: int, locations: list[Location | None], limit: 
             archive.close()
 
 
+def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Reading]]:
+    """Yield the result of each job in order, from as many processes as asked for."""
+    if num_processes <= 1:
+        yield from (_read_chunk(*job) for job in jobs)
+        return
+    try:
+        # "spawn": a fork would inherit the locks of torch's and opencv's threads.
+        with ProcessPoolExecutor(num_processes, mp_context=get_context("spawn")) as pool:
+            yield from pool.map(_read_chunk, *zip(*jobs, strict=True))
+    except BrokenProcessPool as error:
+        raise InputError("a decoding process was killed, for want of memory? Use --num-processes 1") from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise InputError(
+            "no room for processes in /dev/shm (or on the disk): docker run --shm-size=1g, or --num-processes 1"
+        ) from error
+
+
 def build_cache(
     folder: Path,
     split: str,
@@ -136,18 +159,11 @@ def build_cache(
         shape = (len(image_paths), *image_size, 3)
         np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
         starts = range(0, len(places), CHUNK)
-        # "spawn": a fork would inherit the locks of torch's and opencv's threads.
-        pool = ProcessPoolExecutor(num_processes, mp_context=get_context("spawn")) if num_processes > 1 else None
-        try:
-            jobs = [(str(temporary), start, places[start : start + CHUNK], max_pixels) for start in starts]
-            results = pool.map(_read_chunk, *zip(*jobs, strict=True)) if pool else (_read_chunk(*job) for job in jobs)
-            with tqdm(total=len(places), desc=f"decoding {split}", unit="image", disable=None) as progress:
-                for result in results:
-                    readings += result
-                    progress.update(len(result))
-        finally:
-            if pool:
-                pool.shutdown(cancel_futures=True)
+        jobs = [(str(temporary), start, places[start : start + CHUNK], max_pixels) for start in starts]
+        with tqdm(total=len(places), desc=f"decoding {split}", unit="image", disable=None) as progress:
+            for result in _run_jobs(jobs, min(num_processes, len(jobs))):
+                readings += result
+                progress.update(len(result))
         (folder / f"{split}.json").unlink(missing_ok=True)  # the old facts must not describe the new pixels
     facts = {"image_size": image_size, "stamp": stamp, "image_paths": list(image_paths), "readings": readings}
     write_json(folder / f"{split}.json", facts)

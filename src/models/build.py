@@ -65,9 +65,9 @@ def silence_last_layer(model: nn.Module) -> None:
     timm draws it from a wide range where there are few classes (a first loss of 4 for 11 of them), and the gradients of
     its noise would wreck the features. Source: Kolesnikov et al., Big Transfer, 2020, who begin the same way.
     """
-    last, state = last_layer(model), model.state_dict()
-    for key in last:
-        state[key].zero_()
+    state = model.state_dict()
+    for name in last_layer(model):
+        state[name].zero_()
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -115,7 +115,8 @@ def build_model(
         raise InputError(f"--backbone {backbone}: does not take these options: {error}") from error
     except ValueError as error:
         raise InputError(f"--backbone {backbone}: {error}") from error
-    if weights is not None or (hub and num_outputs != model.pretrained_cfg["num_classes"]):
+    pretrained_outputs = getattr(model, "pretrained_cfg", {}).get("num_classes")
+    if weights is not None or (hub and num_outputs != pretrained_outputs):
         silence_last_layer(model)
     if weights is not None:
         load_weights(model, weights)
