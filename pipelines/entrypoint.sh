@@ -23,7 +23,7 @@ case "${1:-help}" in
         ;;
     help | --help | -h)
         echo "usage: prepare | train | evaluate | predict | blend | make_demo [flags], or a whole pipeline:"
-        echo "  demo | svhn | food11 [flags of train], or any other command"
+        echo "  demo, svhn [flags of train], food11 [flags of train], or any other command"
         echo "  mount input/, runs/ and submissions/ at /app/input, /app/runs and /app/submissions"
         echo "  flags of a command: train --help"
         ;;

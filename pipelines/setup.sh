@@ -1,7 +1,7 @@
 # Sourced by the other scripts: leaves $PYTHON, an interpreter that has requirements.txt installed.
 #
 # The active environment is used where there is one (venv or conda), else .venv beside this project is made with the
-# newest of python3.11 to python3.13. Packages are installed again only when a requirements file has changed.
+# first of python3.11, python3.12, python3.13. Packages are installed again only when a requirements file has changed.
 #
 #   . pipelines/setup.sh         what runs
 #   . pipelines/setup.sh dev     and what tests and lint need
@@ -29,6 +29,11 @@ else
         "$base" -m venv .venv
     fi
     PYTHON=$root/.venv/bin/python
+fi
+
+if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "error: the active environment has $("$PYTHON" --version), 3.11 or newer is needed; deactivate it" >&2
+    exit 2
 fi
 
 files=(requirements.txt)

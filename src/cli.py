@@ -31,5 +31,5 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
         )
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; give the same command again: what is done is not done again", file=sys.stderr)
         sys.exit(130)

@@ -48,7 +48,7 @@ class PrepareConfig(Place):
 class TrainConfig(Place):
     """One network per fold."""
 
-    fold: str = "0"
+    fold: str = "all"
     """A fold's number, or all."""
     run: str = "baseline"
     """Name of the run."""
@@ -166,8 +166,3 @@ def check_name(flag: str, name: str) -> None:
     """Raise InputError where a run's or submission's name could not be one plain file name."""
     if not name or Path(name).name != name or "\\" in name or name.startswith(".") or name == "prepared":
         raise InputError(f"--{flag} {name!r}: must be a plain name, other than 'prepared'")
-
-
-def prepared_dir(place: Place, name: str) -> Path:
-    """Return the folder that prepare writes."""
-    return place.runs_dir / name / "prepared"

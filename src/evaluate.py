@@ -3,8 +3,8 @@
     python -m src.evaluate
     python -m src.evaluate --competition demo --folds 0      (seconds on a CPU)
 
-Writes runs/<competition>/<run>/evaluation/: scores.json, report.html, worst.csv, confusion.csv, and by_length.csv or
-by_class.csv.
+Writes runs/<competition>/<run>/evaluation/: scores.json, report.html, worst.csv, confusion.csv, and by_length.csv,
+by_class.csv or by_head.csv.
 """
 
 from typing import Any
@@ -31,19 +31,21 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     run_dir = config.runs_dir / competition.name / config.run
     oof = out_of_fold(run_dir, prepared, competition, config.folds, config.tta)
     scores = counting.summary(oof, competition, config.num_bootstrap)
-    single = competition.blank is None
-    parts = counting.by_class(oof, competition) if single else counting.by_length(oof, competition)
-    counts, names = counting.confusion(oof, competition), counting.class_names(competition)
+    kind = "length" if competition.blank is not None else "class" if len(competition.heads) == 1 else "head"
+    parts = {"length": counting.by_length, "class": counting.by_class, "head": counting.by_head}[kind](oof, competition)
+    matrices = counting.confusions(oof, competition)
     worst = counting.mistakes(oof, competition, config.num_worst)
     folder = run_dir / "evaluation"
     write_json(folder / "scores.json", {**scores, "tta": config.tta})
-    write_csv(folder / f"by_{'class' if single else 'length'}.csv", parts)
-    write_csv(folder / "confusion.csv", pd.DataFrame(counts, columns=names).assign(true=names))
+    write_csv(folder / f"by_{kind}.csv", parts)
+    for head, (names, counts) in matrices.items():
+        file = "confusion.csv" if head == "all" else f"confusion_{head}.csv"
+        write_csv(folder / file, pd.DataFrame(counts, columns=names).assign(true=names))
     write_csv(folder / "worst.csv", worst)
     cache = open_cache(prepared, "train")
     shown = worst.head(NUM_PICTURES)
     images = cache.images[cache.rows_of(shown["image_path"].tolist())] if len(shown) else cache.images[:0]
-    write_text(folder / "report.html", render(scores, config.run, parts, counts, names, shown, images))
+    write_text(folder / "report.html", render(scores, config.run, parts, matrices, shown, images))
     _show(scores, parts)
     print(f"report: {folder / 'report.html'}")
     return scores

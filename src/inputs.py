@@ -110,16 +110,18 @@ class InputFiles:
             raise InputError(f"{self.root}: the folder is empty. {self.source}".strip())
 
     def images(self, folder: str) -> list[str]:
-        """List the images under every folder (or zip) called `folder` as "folder/name", sorted.
+        """List the images under every folder (or zip) called `folder`, which may be "a/b", as "folder/name", sorted.
 
         Raises InputError where there are none, or where two plain folders hold the same name.
         """
         found: dict[str, Location] = {}
+        wanted = PurePosixPath(folder).parts
         for path, location in self.index.items():
-            if path.suffix.lower() not in IMAGE_SUFFIXES or folder not in path.parts[:-1]:
+            parts = path.parts
+            starts = [at for at in range(len(parts) - len(wanted)) if parts[at : at + len(wanted)] == wanted]
+            if path.suffix.lower() not in IMAGE_SUFFIXES or not starts:
                 continue
-            last = len(path.parts) - 2 - path.parts[-2::-1].index(folder)
-            name = "/".join(path.parts[last:])
+            name = "/".join(parts[starts[-1] :])
             known = found.get(name)
             if known and not known.member and not location.member:
                 raise InputError(f"{location.file}: the same image lies at {known.file}; remove one of the two folders")

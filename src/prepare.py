@@ -15,11 +15,11 @@ import pandas as pd
 
 from src import cli
 from src.competitions.spec import Competition, load_competition
-from src.config import PrepareConfig, check_range, prepared_dir
+from src.config import PrepareConfig, check_range
 from src.data import folds as folding
 from src.data.cache import ImageCache, Reading, build_cache, open_cache
 from src.data.duplicates import exact_copies, group_copies, near_copies
-from src.data.labels import check_labels
+from src.data.labels import check_labels, check_test
 from src.inputs import InputError, InputFiles
 from src.outputs import write_csv, write_json
 
@@ -93,8 +93,8 @@ def _read(config: PrepareConfig) -> tuple[Competition, InputFiles, pd.DataFrame,
     # Sorted: neither the cache nor a group's name may depend on the order in which the organiser lists images.
     labels = check_labels(competition.read_train(files), competition).sort_values("image_path", ignore_index=True)
     train_located = dict(files.located)
-    test = competition.read_test(files)
-    unlabelled = set(train_located) - set(labels["image_path"])
+    test = check_test(competition.read_test(files), competition)
+    unlabelled = set(train_located) - set(labels["image_path"]) - set(test["image_path"])
     labels.attrs["unlabelled"] = sorted(unlabelled)
     labels.attrs["unlisted"] = sorted(set(files.located) - set(train_located) - set(test["image_path"]))
     return competition, files, labels, test
@@ -103,7 +103,7 @@ def _read(config: PrepareConfig) -> tuple[Competition, InputFiles, pd.DataFrame,
 def main(config: PrepareConfig) -> None:
     """Prepare a competition. Raises InputError for bad labels, or with --strict for any bad image."""
     competition, files, labels, test = _read(config)
-    folder = prepared_dir(config, competition.name)
+    folder = config.runs_dir / competition.name / "prepared"
     size = config.image_size or competition.image_size
     if min(size) < 8 or max(size) > 4096:
         raise InputError(f"--image-size {size[0]} {size[1]}: height and width from 8 to 4096 pixels are possible")

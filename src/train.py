@@ -8,9 +8,9 @@ last.safetensors, oof.npz (predictions for the held-out images). The same comman
 does nothing when all is done.
 """
 
+import json
 import os
 import shutil
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -47,9 +47,9 @@ def check(config: TrainConfig, competition: Competition) -> None:
     check_name("run", config.run)
     if config.resume and config.restart:
         raise InputError("--resume --restart: one goes on, the other begins anew; give one of them")
-    if config.accumulate > config.batch_size:
+    if config.batch_size < 2 * config.accumulate:
         raise InputError(
-            f"--accumulate {config.accumulate}: more micro-batches than the {config.batch_size} images of a batch"
+            f"--batch-size {config.batch_size} --accumulate {config.accumulate}: batch norm needs 2 images at once"
         )
     if config.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "gcc", "clang++"))):
         raise InputError("--compile: needs a C++ compiler (Debian: apt-get install g++ python3-dev); or leave it out")
@@ -63,8 +63,9 @@ def check(config: TrainConfig, competition: Competition) -> None:
         raise InputError(
             f"--cutmix {config.cutmix}: would cut strings apart; use it where there is one class per image"
         )
-    if not list_optimizers(config.optimizer):
-        raise InputError(f"--optimizer {config.optimizer}: timm knows {', '.join(map(str, list_optimizers()))}")
+    known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]
+    if config.optimizer not in known:
+        raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")
 
 
 def fold_numbers(text: str, folds: pd.DataFrame) -> list[int]:
@@ -77,33 +78,20 @@ def fold_numbers(text: str, folds: pd.DataFrame) -> list[int]:
     return [int(text)]
 
 
-def _check_folds(run_dir: Path, prepared: Path) -> None:
-    """Raise InputError where the run has folds that were trained on another folds.csv: all of a run must share one."""
-    own = run_dir / "folds.csv"
-    begun = own.exists() and any(run_dir.glob("fold*/config.json"))
-    if begun and sha256_of(own) != sha256_of(prepared / "folds.csv"):
-        raise InputError(
-            f"{own}: this run was begun with other folds than {prepared / 'folds.csv'} has now; "
-            "choose another name with --run, or prepare those folds again"
-        )
-
-
-def _warn_about_shared_memory() -> None:
-    """Say so where /dev/shm is as small as containers have it by default."""
-    if not os.path.isdir("/dev/shm"):
-        return
-    size = shutil.disk_usage("/dev/shm").total >> 20
-    if size < 256:
-        print(
-            f"warning: /dev/shm has only {size} MB; single-GPU training here does not need it, but several GPUs (NCCL) "
-            "and worker processes of other tools do: docker run --shm-size=1g",
-            file=sys.stderr,
-        )
+def _check_run(run_dir: Path, prepared: Path, anew: set[int]) -> None:
+    """Raise InputError where folds of this run that stay (all but `anew`) had another folds.csv or labels.csv."""
+    staying = [path for path in run_dir.glob("fold*/config.json") if path.parent.name not in {f"fold{n}" for n in anew}]
+    hint = "choose another name with --run, prepare as it was, or train all folds with --restart"
+    if staying and sha256_of(run_dir / "folds.csv") != sha256_of(prepared / "folds.csv"):
+        raise InputError(f"{run_dir / 'folds.csv'}: this run was begun with other folds than there are now; {hint}")
+    for path in staying:
+        known = json.loads(path.read_text(encoding="utf-8")).get("labels")
+        if known and known != sha256_of(prepared / "labels.csv"):
+            raise InputError(f"{path}: this fold was trained on other labels than there are now; {hint}")
 
 
 def main(config: TrainConfig) -> None:
     """Train the folds that are asked for. Raises InputError for flags and files that do not fit."""
-    _warn_about_shared_memory()
     keep_freed_memory()
     cv2.setNumThreads(0)  # batches are prepared image by image; opencv's own threads would fight torch's
     competition, prepared = open_competition(config.competition, config.runs_dir)
@@ -112,11 +100,17 @@ def main(config: TrainConfig) -> None:
     run_dir = config.runs_dir / competition.name / config.run
     folds = read_prepared(prepared, "folds")
     numbers = fold_numbers(config.fold, folds)
-    _check_folds(run_dir, prepared)
+    _check_run(run_dir, prepared, set(numbers) if config.restart else set())
     compute = choose_compute(config.device, config.precision)
     device = torch.cuda.get_device_name() if compute.device.type == "cuda" else compute.device.type
     print(f"training on {device}, {str(compute.dtype).removeprefix('torch.')}")
-    scores = [train_fold(config, number, competition, prepared, folds) for number in numbers]
+    try:
+        scores = [train_fold(config, number, competition, prepared, folds) for number in numbers]
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"the GPU's memory is full; --accumulate {2 * config.accumulate} halves what a step needs "
+            "(with --restart if an epoch was done), or use a smaller --image-size or --batch-size"
+        ) from error
     if len(scores) > 1:
         print(
             f"{len(scores)} folds: {np.mean(scores):.4f} ± {np.std(scores, ddof=1):.4f} (standard deviation over folds)"

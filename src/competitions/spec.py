@@ -52,6 +52,10 @@ class Competition:
     score_name: str = "accuracy"
     source: str = ""  # where the files can be had
 
+    def __post_init__(self) -> None:
+        if self.blank is not None and len({head.classes for head in self.heads}) > 1:
+            raise InputError(f"{self.name}: the heads of a string (it has a blank) must all have the same classes")
+
     @property
     def targets(self) -> list[str]:
         return [head.name for head in self.heads]

@@ -79,7 +79,8 @@ def csv_competition(
         ]
         columns = {"image_path": image_paths, "label": table[label_column].map(class_ids).to_numpy()}
         if group_column:
-            columns["group"] = table[group_column].to_numpy()
+            # A row with no group is a group of its own.
+            columns["group"] = [text or f"line {line}" for line, text in table[group_column].items()]
         return pd.DataFrame(columns)
 
     def read_test(files: InputFiles) -> pd.DataFrame:

@@ -6,8 +6,8 @@ noise, JPEG) come from albumentations when `effects` is set.
 """
 
 import os
+import threading
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import cv2
@@ -144,8 +144,16 @@ def _erase(image: np.ndarray, draws: np.ndarray, probability: float) -> None:
     image[top : top + high, left : left + wide] = np.uint8(draws[0] / probability * 256)
 
 
-@cache
+_own = threading.local()  # albumentations keeps its generator in the object: each thread needs one
+
+
 def _effects() -> Any:
+    if not hasattr(_own, "effects"):
+        _own.effects = _make_effects()
+    return _own.effects
+
+
+def _make_effects() -> Any:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look a version up on the network
     import albumentations
 

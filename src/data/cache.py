@@ -85,8 +85,9 @@ def open_cache(folder: Path, split: str) -> ImageCache:
 
 def _is_current(folder: Path, split: str, stamp: str) -> bool:
     try:
-        return bool(json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))["stamp"] == stamp)
-    except (OSError, ValueError, KeyError, TypeError):
+        facts = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
+        return bool(facts["stamp"] == stamp) and len(open_cache(folder, split).images) == len(facts["image_paths"])
+    except (InputError, OSError, ValueError, KeyError, TypeError):
         return False
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from src.data.cache import Reading
 
-BITS_APART = 3  # four 16-bit bands find every pair up to here, without comparing all pairs
+BITS_APART = 3  # four 16-bit bands hold every such pair, so not all pairs are compared
 BUCKET_NEIGHBOURS = 32  # within a full bucket only neighbours in hash order are compared: never quadratic
 MIN_CORRELATION = 0.98  # of the two 24x24 RGB thumbnails about their means
 MIN_CONTRAST = 4.0  # grey levels; flatter pictures say too little to be called copies

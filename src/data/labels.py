@@ -11,7 +11,7 @@ from src.inputs import InputError, parse_csv
 
 
 def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame:
-    """Return the table unchanged. Raises InputError for absent columns, names given twice and ids out of range."""
+    """Return the table's known columns. Raises InputError for absent ones, names given twice and ids out of range."""
     for column in ("image_path", *competition.targets):
         if column not in labels.columns:
             raise InputError(f"{competition.name}: read_train gives no column {column!r}")
@@ -28,7 +28,16 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
             raise InputError(
                 f"{row['image_path']}: {head.name} is {row[head.name]}, outside 0-{head.num_classes - 1}; correct it"
             )
-    return labels
+    known = ("image_path", *competition.targets, "group", "boxes", "split")
+    return labels[[column for column in known if column in labels.columns]]
+
+
+def check_test(test: pd.DataFrame, competition: Competition) -> pd.DataFrame:
+    """Return image_path and id. Raises InputError where one of them is absent."""
+    for column in ("image_path", "id"):
+        if column not in test.columns:
+            raise InputError(f"{competition.name}: read_test gives no column {column!r}")
+    return test[["image_path", "id"]]
 
 
 def open_competition(name: str, runs_dir: Path) -> tuple[Competition, Path]:

@@ -47,6 +47,7 @@ class Loader:
     blank: int | None = None  # the class that pads strings
     seed: int = 0
     num_threads: int = 0
+    pin: bool = False  # page-locked batches, which a GPU fetches while it computes
 
     def __len__(self) -> int:
         if self.policy:  # a last, smaller batch would upset batch norm: its images come in another epoch
@@ -71,7 +72,14 @@ class Loader:
             splice_batch(images, target, others, self.targets[partners], chosen, self.blank)
         if self.policy:
             images = augment_batch(images, rows, self.policy, mirror_ok=self.mirror_ok, seed=self.seed + 1, epoch=epoch)
-        return {"index": torch.from_numpy(rows), "image": torch.from_numpy(images), "target": torch.from_numpy(target)}
+        batch: Batch = {
+            "index": torch.from_numpy(rows),
+            "image": torch.from_numpy(images),
+            "target": torch.from_numpy(target),
+        }
+        if self.pin:
+            batch["image"], batch["target"] = batch["image"].pin_memory(), batch["target"].pin_memory()
+        return batch
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the epoch's batches."""

@@ -83,7 +83,9 @@ def out_of_fold(
     )
 
 
-def test_loader(prepared: Path, image_size: tuple[int, int], mirror_ok: bool, batch_size: int) -> Loader:
+def test_loader(
+    prepared: Path, image_size: tuple[int, int], mirror_ok: bool, batch_size: int, compute: Compute
+) -> Loader:
     """Serve the test images in the submission's order."""
     cache, table = open_cache(prepared, "test"), read_prepared(prepared, "test")
     return Loader(
@@ -93,6 +95,8 @@ def test_loader(prepared: Path, image_size: tuple[int, int], mirror_ok: bool, ba
         image_size=image_size,
         batch_size=batch_size,
         mirror_ok=mirror_ok,
+        num_threads=compute.num_loader_threads,
+        pin=compute.device.type == "cuda",
     )
 
 
@@ -111,7 +115,14 @@ def test_probabilities(
                     return kept[name]
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
             pass  # a damaged copy is made again
-    loader = test_loader(prepared, fold.image_size, competition.mirror_ok, batch_size)
+    loader = test_loader(prepared, fold.image_size, competition.mirror_ok, batch_size, compute)
+    cached = loader.images.shape[1:3]
+    if len(loader.rows) and tuple(fold.config.get("cache_size", cached)) != cached:
+        height, width = fold.config["cache_size"]
+        raise InputError(
+            f"{fold.folder}: was trained on a cache of {height}x{width}, test.npy is {cached[0]}x{cached[1]}; "
+            f"run python -m src.prepare --image-size {height} {width}"
+        )
     if len(loader.rows) == 0:
         raise InputError(f"{prepared}: there are no test images to answer")
     views = list(tta_views(competition.mirror_ok, fold.image_size).values())[1:] if tta else []

@@ -1,7 +1,6 @@
 """One fold's training: put together, gone on with, brought to its out-of-fold predictions."""
 
 import json
-import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,40 +28,50 @@ from src.models.build import build_model, normalisation
 from src.outputs import sha256_of, write_arrays, write_csv, write_json
 
 # Flags that do not change what is trained.
-FREE_FLAGS = ("input_dir", "runs_dir", "submissions_dir", "fold", "resume", "restart", "num_threads", "device")
+FREE_FLAGS = (
+    "competition", "input_dir", "runs_dir", "submissions_dir", "fold", "resume", "restart", "num_threads", "device"
+)  # fmt: skip
 
 
-def _settings(config: TrainConfig) -> dict[str, Any]:
+def _settings(config: TrainConfig, begun: dict[str, Any]) -> dict[str, Any]:
+    """Return what is trained, for config.json. Weights are named by their hash, or as `begun` has them where their file
+    has gone since: what is begun does not need it any more."""
     settings = {key: value for key, value in asdict(config).items() if key not in FREE_FLAGS}
-    if config.weights and not config.weights.is_file():
-        raise InputError(f"--weights {config.weights}: no such file")
-    settings["weights"] = f"{config.weights.name} {sha256_of(config.weights)[:12]}" if config.weights else None
+    if config.weights:
+        known = str(begun.get("weights") or "")
+        if config.weights.is_file():
+            settings["weights"] = f"{config.weights.name} {sha256_of(config.weights)[:12]}"
+        elif known.startswith(f"{config.weights.name} "):
+            settings["weights"] = known
+        else:
+            raise InputError(f"--weights {config.weights}: no such file")
     return json.loads(json.dumps(settings))
 
 
-def _is_begun(config: TrainConfig, settings: dict[str, Any], folder: Path, competition: Competition) -> bool:
-    """Return whether there is a training to go on with. Raises InputError where its settings were others."""
+def _begun(config: TrainConfig, folder: Path, competition: Competition) -> dict[str, Any]:
+    """Return config.json of a training to go on with, or {} where there is none."""
     if config.restart or not (folder / "last.pt").exists():
         if config.resume:
             raise InputError(f"--resume: {folder} holds no checkpoint; leave the flag out to begin")
-        return False
-    begun = open_fold(folder, competition).config["train"]
-    unlike = [
-        f"{key}: {begun.get(key)} then, {value} now" for key, value in settings.items() if begun.get(key) != value
-    ]
+        return {}
+    return open_fold(folder, competition).config
+
+
+def _check_unchanged(begun: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Raise InputError naming each setting that differs from those a training was begun with."""
+    unlike = [f"{key}: {begun.get(key)} then, {value} now" for key, value in now.items() if begun.get(key) != value]
     if unlike:
         raise InputError(f"{folder}: was begun with other settings ({'; '.join(unlike)}); use --run NAME or --restart")
-    return True
 
 
-def _network(config: TrainConfig, competition: Competition, size: tuple[int, int]) -> Network:
+def _network(config: TrainConfig, competition: Competition, size: tuple[int, int], begun: bool) -> Network:
     torch.manual_seed(config.seed)  # the new layers' weights
     backbone = build_model(
         config.backbone,
         sum(widths(competition.heads)),
         size,
-        pretrained=config.pretrained,
-        weights=config.weights,
+        pretrained=config.pretrained and not begun,  # last.pt holds all that going on needs
+        weights=None if begun else config.weights,
         dropout=config.dropout,
         drop_path=config.drop_path,
     )
@@ -80,6 +89,8 @@ def _state(config: TrainConfig, network: Network, compute: Compute) -> TrainStat
             layer_decay=config.layer_decay,
         )
     except (AttributeError, AssertionError) as error:
+        if config.layer_decay is None:
+            raise InputError(f"--optimizer {config.optimizer}: cannot be had here ({error})") from error
         raise InputError(f"--layer-decay {config.layer_decay}: {config.backbone} does not name its layers") from error
     return TrainState(
         network=network,
@@ -103,8 +114,7 @@ def _loader(
         raise InputError("no image is left to train on or to score; look at folds.csv")
     mirror = config.augment.mirror if config.augment.mirror is not None else 0.5 * competition.mirror_ok
     splice = config.augment.splice if config.augment.splice is not None else 0.4 * (competition.blank is not None)
-    on_cpu = choose_compute(config.device, config.precision).device.type == "cpu"
-    default_threads = 0 if on_cpu else min(4, os.cpu_count() or 1)
+    compute = choose_compute(config.device, config.precision)
     return Loader(
         images=cache.images,
         rows=cache.rows_of(table["image_path"].tolist()),
@@ -115,7 +125,8 @@ def _loader(
         mirror_ok=competition.mirror_ok,
         blank=competition.blank,
         seed=config.seed,
-        num_threads=default_threads if config.num_threads is None else config.num_threads,
+        num_threads=compute.num_loader_threads if config.num_threads is None else config.num_threads,
+        pin=compute.device.type == "cuda",
     )
 
 
@@ -124,10 +135,12 @@ def train_fold(
 ) -> float:
     """Train one fold, or what is left of it; return its score."""
     folder = config.runs_dir / competition.name / config.run / f"fold{number}"
-    settings = _settings(config)
-    begun = _is_begun(config, settings, folder, competition)
-    if begun and (folder / "oof.npz").exists():
-        score = open_fold(folder, competition).config["result"]["score"]
+    begun = _begun(config, folder, competition)
+    settings = _settings(config, begun.get("train", {}))
+    if begun:
+        _check_unchanged(begun["train"], settings, folder)
+    if begun and (folder / "oof.npz").exists() and "result" in begun:
+        score = begun["result"]["score"]
         print(f"fold {number}: trained already, score {score:.4f} ({folder}); --restart trains it anew")
         return float(score)
     labels = read_prepared(prepared, "labels").merge(folds, on="image_path", validate="one_to_one")
@@ -138,16 +151,22 @@ def train_fold(
     held_out = (labels["fold"] == number).fillna(False).astype(bool)
     cache = open_cache(prepared, "train")
     size = _image_size(config, cache)
+    data = {"cache_size": list(cache.image_size), "labels": sha256_of(prepared / "labels.csv")}
+    if begun:
+        _check_unchanged(begun, data, folder)
     compute = choose_compute(config.device, config.precision)
-    network = _network(config, competition, size)
+    network = _network(config, competition, size, bool(begun))
     to_device(network, compute)
     loader = _loader(config, competition, cache, labels[~held_out], size, train=True)
     held_out_loader = _loader(config, competition, cache, labels[held_out], size, train=False)
     if not begun:  # all that could be wrong has been found by now: what is there may go
         shutil.rmtree(folder, ignore_errors=True)
         write_csv(folder.parent / "folds.csv", folds)
-        facts = {"num_train": len(loader.rows), "num_held_out": len(held_out_loader.rows), "train": settings}
-        write_json(folder / "config.json", {**_describe(config, number, competition, network, size), **facts})
+        facts = {"num_train": len(loader.rows), "num_held_out": len(held_out_loader.rows), **data}
+        write_json(
+            folder / "config.json",
+            {**_describe(config, number, competition, network, size), **facts, "train": settings},
+        )
 
     def score_of(scored: torch.nn.Module) -> float:
         probabilities, _ = predict_probabilities(scored, held_out_loader, competition.heads, compute)

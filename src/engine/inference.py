@@ -2,6 +2,7 @@
 
 import ctypes
 import ctypes.util
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -27,6 +28,11 @@ class Compute:
     device: torch.device
     dtype: torch.dtype
 
+    @property
+    def num_loader_threads(self) -> int:
+        """How many threads should prepare batches: none where the cores are busy with the steps themselves."""
+        return 0 if self.device.type == "cpu" else min(4, os.cpu_count() or 1)
+
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context of a forward pass; it does nothing at full precision."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -41,7 +47,9 @@ def choose_compute(device: str, precision: str) -> Compute:
             f"--device {device}: this machine or this torch ({torch.__version__}) has none; use --device cpu"
         )
     if precision == "auto":
-        gpu_precision = "bf16" if chosen == "cuda" and torch.cuda.is_bf16_supported() else "fp16"
+        gpu_precision = (
+            "bf16" if chosen == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        )
         precision = gpu_precision if chosen == "cuda" else "fp32"
     return Compute(torch.device(chosen), DTYPES[precision])
 

@@ -127,7 +127,8 @@ class Fit:
         kept = load_state(self.folder / "last.pt")
         self.state.network.load_state_dict(kept["network"])
         self.state.optimizer.load_state_dict(kept["optimizer"])
-        self.state.scaler.load_state_dict(kept["scaler"])
+        if kept["scaler"] and self.state.scaler.is_enabled():  # it may have begun on a device of another precision
+            self.state.scaler.load_state_dict(kept["scaler"])
         if self.state.ema:
             self.state.ema.module.load_state_dict(kept["ema"])
         self.state.step = kept["step"]

@@ -6,10 +6,10 @@ import platform
 import zipfile
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import albumentations
 import cv2
 import numpy as np
 import timm
@@ -36,9 +36,10 @@ def code_version() -> str:
 
 def versions() -> dict[str, str]:
     """Return what a result depends on beside the code."""
-    packages = {"torch": torch, "timm": timm, "numpy": np, "opencv": cv2, "albumentations": albumentations}
+    packages = {"torch": torch, "timm": timm, "numpy": np, "opencv": cv2}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     found = {name: str(package.__version__) for name, package in packages.items()}
+    found["albumentations"] = version("albumentations")  # importing it would ask the network for news
     return {"podium": code_version(), "python": platform.python_version(), **found, "gpu": gpu}
 
 
@@ -116,7 +117,9 @@ def open_run(run_dir: Path, competition: Competition, folds: tuple[int, ...] | N
     numbers = (
         sorted(set(folds))
         if folds
-        else sorted(int(path.parent.name[4:]) for path in run_dir.glob("fold[0-9]*/oof.npz"))
+        else sorted(
+            int(path.parent.name[4:]) for path in run_dir.glob("fold*/oof.npz") if path.parent.name[4:].isdecimal()
+        )
     )
     if not numbers:
         raise InputError(f"{run_dir}: no fold of this run is trained to its end; run python -m src.train first")

@@ -83,7 +83,7 @@ def train_step(
         images, share, partners = _mix(images, options, rng)
     other = target if partners is None else target[partners]
     total = torch.zeros((), device=compute.device)
-    num_parts = min(options.accumulate, len(images))
+    num_parts = max(1, min(options.accumulate, len(images) // 2))
     micro_batches = zip(*(whole.tensor_split(num_parts) for whole in (images, target, other)), strict=True)
     for part, part_target, part_other in micro_batches:
         with compute.autocast():

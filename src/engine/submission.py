@@ -16,6 +16,8 @@ from src.engine.runs import TrainedFold, versions
 from src.inputs import InputError, parse_csv
 from src.outputs import sha256_of, write_arrays, write_csv, write_json
 
+PREPARED = ("labels.csv", "folds.csv", "test.csv", "train.json", "test.json")  # whose hashes the note gives
+
 
 def validate(path: Path, ids: pd.Series, competition: Competition) -> None:
     """Check a submission against the sample submission's ids.
@@ -70,26 +72,22 @@ def write_submission(
     try:
         write_csv(pending, pd.DataFrame({id_column: test["id"], answer_column: answers}))
         validate(pending, test["id"], competition)
-        write_arrays(
-            folder / f"{name}.npz", image_path=test["image_path"].to_numpy(dtype=str), probabilities=probabilities
-        )
+        paths = test["image_path"].to_numpy(dtype=str)
+        write_arrays(folder / f"{name}.npz", image_path=paths, probabilities=probabilities)
+        note = {
+            "submission": path.name,
+            "sha256": sha256_of(pending),
+            "num_answers": len(test),
+            "competition": competition.name,
+            "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **facts,
+            "prepared": {file: sha256_of(prepared / file) for file in PREPARED},
+            "versions": versions(),
+        }
+        write_json(folder / f"{name}.json", note)
         pending.replace(path)
     finally:
         pending.unlink(missing_ok=True)
-    note = {
-        "submission": path.name,
-        "sha256": sha256_of(path),
-        "num_answers": len(test),
-        "competition": competition.name,
-        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **facts,
-        "prepared": {
-            name: sha256_of(prepared / name)
-            for name in ("labels.csv", "folds.csv", "test.csv", "train.json", "test.json")
-        },
-        "versions": versions(),
-    }
-    write_json(folder / f"{name}.json", note)
     return path
 
 

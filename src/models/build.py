@@ -126,9 +126,10 @@ def build_model(
 
 def _go_offline_unless_the_hub_answers() -> None:
     """Without a network the hub's client would try for a minute before it looks into its cache only."""
-    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname
+    url = urlsplit(huggingface_hub.constants.ENDPOINT)
     try:
-        socket.create_connection((host, 443), timeout=3).close()
+        address = (url.hostname, url.port or (80 if url.scheme == "http" else 443))
+        socket.create_connection(address, timeout=3).close()
     except OSError:
         # A proxy may reach what this machine does not.
         huggingface_hub.constants.HF_HUB_OFFLINE = not any(getproxies().values())

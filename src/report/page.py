@@ -57,8 +57,7 @@ def render(
     scores: dict[str, Any],
     run: str,
     parts: pd.DataFrame,
-    counts: np.ndarray,
-    names: list[str],
+    matrices: dict[str, tuple[list[str], np.ndarray]],
     worst: pd.DataFrame,
     images: np.ndarray,
 ) -> str:
@@ -73,6 +72,11 @@ def render(
     heads = pd.DataFrame({"head": list(scores["heads"]), "accuracy": list(scores["heads"].values())})
     gallery = "".join(_figure(image, row) for image, row in zip(images, worst.to_dict("records"), strict=False))
     title = html.escape(f"{scores['competition']} · {run}")
+    confusions = "".join(
+        f"<h2>True class (rows) and answer (columns){'' if head == 'all' else ', ' + html.escape(head)}</h2>"
+        + _matrix(counts, names)
+        for head, (names, counts) in matrices.items()
+    )
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>
 <h1>{title}</h1><p class="score">{scores["score"]:.4f}</p>
 <p class="note">out-of-fold {scores["score_name"]} on {scores["num_images"]:,} images;
@@ -80,6 +84,6 @@ def render(
 {"".join(f'<p class="warning">{warning}</p>' for warning in warnings)}
 <h2>Folds</h2>{_table(folds)}<h2>Heads</h2>{_table(heads)}
 <h2>By {parts.columns[0]}</h2>{_table(parts)}
-<h2>True class (rows) and answer (columns)</h2>{_matrix(counts, names)}
+{confusions}
 <h2>The most confident mistakes</h2><div class="gallery">{gallery}</div></html>
 """

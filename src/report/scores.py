@@ -56,11 +56,11 @@ def by_length(oof: OutOfFold, competition: Competition) -> pd.DataFrame:
 
 def by_class(oof: OutOfFold, competition: Competition) -> pd.DataFrame:
     """Return a row per class of a one-head competition: images, recall and precision."""
-    matrix = confusion(oof, competition)
+    ((names, matrix),) = confusions(oof, competition).values()
     right = np.diag(matrix)
     return pd.DataFrame(
         {
-            "class": class_names(competition),
+            "class": names,
             "images": matrix.sum(axis=1),
             "recall": right / np.maximum(matrix.sum(axis=1), 1),
             "precision": right / np.maximum(matrix.sum(axis=0), 1),
@@ -68,17 +68,29 @@ def by_class(oof: OutOfFold, competition: Competition) -> pd.DataFrame:
     )
 
 
-def confusion(oof: OutOfFold, competition: Competition) -> np.ndarray:
-    """Return (C, C) counts over all heads: rows are true classes, columns predicted ones."""
-    num_classes = max(head.num_classes for head in competition.heads)
+def by_head(oof: OutOfFold, competition: Competition) -> pd.DataFrame:
+    """Return a row per head: number of classes and accuracy."""
+    right = (most_probable(oof.probabilities, competition) == oof.target).mean(axis=0)
+    heads = competition.heads
+    return pd.DataFrame(
+        {"head": [head.name for head in heads], "classes": [head.num_classes for head in heads], "accuracy": right}
+    )
+
+
+def confusions(oof: OutOfFold, competition: Competition) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Return class names and (C, C) counts, rows true and columns predicted, for each head by name; heads with the same
+    classes are counted together, as "all"."""
     predicted = most_probable(oof.probabilities, competition)
-    pairs = oof.target.ravel() * num_classes + predicted.ravel()
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def class_names(competition: Competition) -> list[str]:
-    """Return what reports call the classes."""
-    return [name or "(blank)" for name in competition.class_names or competition.heads[0].classes]
+    found = {}
+    for place, head in enumerate(competition.heads):
+        pairs = oof.target[:, place] * head.num_classes + predicted[:, place]
+        counts = np.bincount(pairs, minlength=head.num_classes**2).reshape(head.num_classes, head.num_classes)
+        texts = competition.class_names if len(competition.heads) == 1 else ()
+        found[head.name] = ([text or "(blank)" for text in texts or head.classes], counts)
+    if len({head.classes for head in competition.heads}) == 1:
+        names = next(iter(found.values()))[0]
+        return {"all": (names, np.sum([counts for _, counts in found.values()], axis=0))}
+    return found
 
 
 def mistakes(oof: OutOfFold, competition: Competition, number: int) -> pd.DataFrame:

@@ -173,3 +173,15 @@ def test_an_absent_or_damaged_cache_is_refused_with_what_to_do(root: Path, tmp_p
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"damaged .*; run python -m src.prepare again"):
         open_cache(tmp_path / "prepared", "train")
+
+
+def test_a_cache_that_was_deleted_or_cut_off_is_built_again(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "prepared"
+    assert build(root, folder, num_processes=1)[0]
+    pixels = (folder / "train.npy").read_bytes()
+    (folder / "train.npy").unlink()
+    assert build(root, folder, num_processes=1)[0]
+    (folder / "train.npy").write_bytes(pixels[: len(pixels) // 2])
+    assert build(root, folder, num_processes=1)[0]
+    assert (folder / "train.npy").read_bytes() == pixels
+    assert not build(root, folder, num_processes=1)[0]

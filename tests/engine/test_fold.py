@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from src.competitions import svhn as street
 from src.data.cache import open_cache
@@ -36,7 +37,7 @@ def train(
     assert podium("prepare", "--num-folds", 2).code == 0
 
     def run(name: str, *flags: object) -> tuple[Path, tuple[int, str, str]]:
-        ended = podium("train", *TRAIN, "--run", name, *flags)
+        ended = podium("train", *TRAIN, "--fold", 0, "--run", name, *flags)
         return tmp_path / "runs" / "svhn" / name / "fold0", ended
 
     return run
@@ -96,7 +97,7 @@ def test_a_training_interrupted_four_times_ends_as_an_uninterrupted_one(
             interrupt_at_call(patch, module, name, number)
             folder, ended = train("stopped")
         assert ended.code == 130
-        assert "the same command goes on" in ended.err
+        assert "give the same command again" in ended.err
         assert not (folder / "oof.npz").exists()
     folder, ended = train("stopped", "--resume", "--num-threads", 2)
     assert ended.code == 0
@@ -250,3 +251,39 @@ def test_a_run_keeps_the_folds_it_was_begun_with(train: Callable, podium: Podium
     _, ended = train("run", "--fold", 1)
     assert ended.code == 2
     assert "begun with other folds" in ended.err
+
+
+def test_a_resumed_fold_keeps_to_the_cache_and_labels_it_was_begun_with(train: Callable, podium: Callable) -> None:
+    folder, ended = train("run")
+    assert ended.code == 0
+    (folder / "oof.npz").unlink()
+    assert podium("prepare", "--num-folds", 2, "--image-size", 40, 56).code == 0
+    _, again = train("run")
+    assert again.code == 2
+    assert "cache_size" in again.err
+
+
+def test_going_on_needs_no_weights_file(train: Callable, tmp_path: Path) -> None:
+    first, _ = train("source")
+    weights = tmp_path / "weights.safetensors"
+    state = {key.removeprefix("backbone."): value for key, value in load_file(first / "last.safetensors").items()}
+    save_file(state, weights)
+    folder, ended = train("tuned", "--weights", weights)
+    assert ended.code == 0
+    (folder / "oof.npz").unlink()
+    weights.unlink()
+    _, again = train("tuned", "--weights", weights)
+    assert again.code == 0
+    assert (folder / "oof.npz").exists()
+
+
+def test_folds_of_one_run_are_not_trained_on_different_labels(
+    train: Callable, podium: Callable, tmp_path: Path
+) -> None:
+    assert train("run")[1].code == 0
+    labels = tmp_path / "runs" / "svhn" / "prepared" / "labels.csv"
+    labels.write_text(labels.read_text().replace(",10,10,10,10,", ",1,10,10,10,", 1))
+    ended = podium("train", *TRAIN, "--fold", 1, "--run", "run")
+    assert ended.code == 2
+    assert "other labels" in ended.err
+    assert podium("train", *TRAIN, "--fold", "all", "--run", "run", "--restart").code == 0
