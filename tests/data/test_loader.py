@@ -26,7 +26,7 @@ def loader(images: np.ndarray, **options: object) -> Loader:
     return Loader(images=images, rows=rows, targets=targets, **{"image_size": SIZE, "batch_size": 6, **options})
 
 
-@pytest.mark.parametrize("policy", [None, Augment()])
+@pytest.mark.parametrize("policy", [None, Augment(), Augment(effects=1.0)])
 @pytest.mark.parametrize("num_threads", [1, 4])
 def test_the_batches_do_not_depend_on_the_number_of_threads(
     images: np.ndarray, policy: Augment | None, num_threads: int
