@@ -60,7 +60,7 @@ def last_layer(model: nn.Module) -> set[str]:
 
 @torch.no_grad()
 def silence_last_layer(model: nn.Module) -> None:
-    """Set the new last layer of one of timm's networks to zero: all classes are equally likely at first.
+    """Set a new last layer to zero: all classes are equally likely at first.
 
     timm draws it from a wide range where there are few classes (a first loss of 4 for 11 of them), and the gradients of
     its noise would wreck pretrained features. Source: Kolesnikov et al., Big Transfer, 2020, who begin the same way.
@@ -116,7 +116,8 @@ def build_model(
     except ValueError as error:
         raise InputError(f"--backbone {backbone}: {error}") from error
     pretrained_outputs = getattr(model, "pretrained_cfg", {}).get("num_classes")
-    if backbone not in REFERENCE_NETS and not (hub and num_outputs == pretrained_outputs):
+    own_init = backbone in REFERENCE_NETS and weights is None
+    if not own_init and not (hub and num_outputs == pretrained_outputs):
         silence_last_layer(model)
     if weights is not None:
         load_weights(model, weights)

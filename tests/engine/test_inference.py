@@ -21,7 +21,7 @@ def network(num_outputs: int) -> Network:
     torch.manual_seed(0)
     backbone = build_model("test_resnet", num_outputs, SIZE, dropout=0.5)
     with torch.no_grad():
-        backbone.get_classifier().weight.mul_(20)  # answers that depend on the image
+        backbone.get_classifier().weight.normal_(std=3)  # answers that depend on the image
     return Network(backbone, Normalise(*normalisation(backbone), SIZE[1])).train()
 
 
