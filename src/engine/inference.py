@@ -57,7 +57,7 @@ def choose_compute(device: str, precision: str) -> Compute:
 def keep_freed_memory() -> None:
     """Let glibc keep what torch frees, for the next step, in place of giving it back to the system each time.
 
-    A CPU step frees and asks for the same large activations again and again; without this a sixth of its time went into
+    A CPU step frees and asks for the same large activations again and again; without this a fifth of its time went into
     page faults (benchmarks/memory.py). Does nothing where the C library is another.
     """
     libc_name = ctypes.util.find_library("c") if sys.platform == "linux" else None
