@@ -1,5 +1,6 @@
 """The shell around every command: flags in, one clear line and exit code 2 for a user's mistake."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -24,6 +25,10 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        # Who reads our lines (head, less) has seen enough; a closed stdout must not complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         # A full disk, a folder that may not be written, a file that went away: no defect of ours.
         print(
