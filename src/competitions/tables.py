@@ -33,6 +33,20 @@ def _to_path(paths: dict[str, str], folder: str, name: str, where: str) -> str:
     return paths.get(name, f"{folder}/{name}")
 
 
+def _read_labels(files: InputFiles, train_csv: str, label_column: str, columns: list[str]) -> pd.DataFrame:
+    """Return train_csv as text. Raises InputError where a column or a label is absent."""
+    table = files.table(train_csv)
+    for column in columns:
+        if column not in table.columns:
+            raise InputError(f"{train_csv}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
+    if len(table) == 0:
+        raise InputError(f"{train_csv}: has no rows")
+    blank = table.index[table[label_column].str.strip() == ""]
+    if len(blank):
+        raise InputError(f"{train_csv}, line {blank[0]}: no value in column {label_column!r}; fill or remove the row")
+    return table
+
+
 def csv_competition(
     *,
     name: str,
@@ -55,18 +69,7 @@ def csv_competition(
     """
 
     def labels(files: InputFiles) -> pd.DataFrame:
-        table = files.table(train_csv)
-        for column in filter(None, (id_column, label_column, group_column)):
-            if column not in table.columns:
-                raise InputError(f"{train_csv}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
-        if len(table) == 0:
-            raise InputError(f"{train_csv}: has no rows")
-        blank = table.index[table[label_column].str.strip() == ""]
-        if len(blank):
-            raise InputError(
-                f"{train_csv}, line {blank[0]}: no value in column {label_column!r}; fill or remove the row"
-            )
-        return table
+        return _read_labels(files, train_csv, label_column, [id_column, label_column, *filter(None, [group_column])])
 
     def read_heads(files: InputFiles) -> tuple[Head, ...]:
         return (Head(name="label", classes=tuple(sorted(set(labels(files)[label_column])))),)
