@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,32 @@ def _loader(
     )
 
 
+def _fit(
+    config: TrainConfig,
+    folder: Path,
+    network: Network,
+    loader: Loader,
+    competition: Competition,
+    compute: Compute,
+    score_of: Callable[[torch.nn.Module], float],
+) -> Fit:
+    return Fit(
+        folder=folder,
+        state=_state(config, network, compute),
+        loader=loader,
+        heads=competition.heads,
+        compute=compute,
+        options=_step_options(config),
+        epochs=config.epochs,
+        lr=config.lr,
+        schedule=config.schedule,
+        warmup=config.warmup,
+        early_stopping=config.early_stopping,
+        evaluate=score_of,
+        label=folder.name.replace("fold", "fold "),
+    )
+
+
 def train_fold(
     config: TrainConfig, number: int, competition: Competition, prepared: Path, folds: pd.DataFrame
 ) -> float:
@@ -172,21 +199,7 @@ def train_fold(
         probabilities, _ = predict_probabilities(scored, held_out_loader, competition.heads, compute)
         return float(exact_matches(probabilities, held_out_loader.targets, competition).mean())
 
-    fit = Fit(
-        folder=folder,
-        state=_state(config, network, compute),
-        loader=loader,
-        heads=competition.heads,
-        compute=compute,
-        options=_step_options(config),
-        epochs=config.epochs,
-        lr=config.lr,
-        schedule=config.schedule,
-        warmup=config.warmup,
-        early_stopping=config.early_stopping,
-        evaluate=score_of,
-        label=f"fold {number}",
-    )
+    fit = _fit(config, folder, network, loader, competition, compute, score_of)
     if begun:
         fit.resume()
         print(f"fold {number}: goes on after epoch {len(fit.history)}")
