@@ -45,6 +45,7 @@ RUN mkdir -p /etc/profile.d \
 WORKDIR /app
 COPY src src
 COPY pipelines pipelines
+COPY benchmarks benchmarks
 COPY README.md LICENSE ./
 # The program is root's; the three folders are open to whatever user the platform chooses (docker run --user), where
 # nothing is mounted over them. The last line fails the build, not a rented hour, where the base lacks a library.

@@ -11,19 +11,19 @@ if [ ! -w /dev/shm ] || [ "${free:-0}" -lt 1024 ]; then
 fi
 
 case "${1:-help}" in
-    prepare | train | evaluate | predict | blend | make_demo)
+    prepare | train | evaluate | predict | blend | summary | make_demo)
         command=$1
         shift
         exec python -m "src.$command" "$@"
         ;;
-    demo | svhn | food11)
+    demo | svhn | food11 | reference)
         script=$1
         shift
         exec bash "/app/pipelines/$script.sh" "$@"
         ;;
     help | --help | -h)
-        echo "usage: prepare | train | evaluate | predict | blend | make_demo [flags], or a whole pipeline:"
-        echo "  demo, svhn [flags of train], food11 [flags of train], or any other command"
+        echo "usage: prepare | train | evaluate | predict | blend | summary | make_demo [flags], or a whole pipeline:"
+        echo "  demo, svhn [flags of train], food11 [flags of train], reference ROW published|ours, or any other command"
         echo "  mount input/, runs/ and submissions/ at /app/input, /app/runs and /app/submissions"
         echo "  flags of a command: train --help"
         ;;

@@ -26,10 +26,13 @@ class Place:
 class PrepareConfig(Place):
     """Labels, checks, folds and the decoded cache."""
 
-    split: Literal["kfold", "official"] = "kfold"
-    """kfold: over all labelled images; official: the organiser's validation set is the one held-out fold."""
+    split: Literal["kfold", "official", "holdout"] = "kfold"
+    """kfold: over all labelled images; official: the organiser's validation set is the one held-out fold; holdout: one
+    fold of about --held-out images, all others are always trained on."""
     num_folds: int = 5
     """Folds of --split kfold."""
+    held_out: int = 1000
+    """Images of --split holdout."""
     folds: Path | None = None
     """A folds.csv of your own (image_path,fold), in place of --split."""
     image_size: tuple[int, int] | None = None
@@ -54,6 +57,8 @@ class TrainConfig(Place):
     """Name of the run."""
     backbone: str = "tf_efficientnet_lite0"
     """Any timm model, or one under src/models/."""
+    backbone_options: tuple[str, ...] = ()
+    """The network's own options, such as batch_norm=False or num_points=1 for nin."""
     pretrained: bool = True
     """Start from timm's pretrained weights (downloaded from the hub once)."""
     weights: Path | None = None
@@ -64,7 +69,8 @@ class TrainConfig(Place):
     batch_size: int = 64
     """Images per optimizer step."""
     accumulate: int = 1
-    """Micro-batches per optimizer step; each holds batch_size / accumulate images."""
+    """Micro-batches per optimizer step, each of batch_size / accumulate images; doubled by itself where the memory does
+    not suffice."""
     lr: float = 2e-3
     """Peak learning rate."""
     optimizer: str = "adamw"
@@ -102,6 +108,10 @@ class TrainConfig(Place):
     """torch.compile; pays back in long trainings."""
     num_threads: int | None = None
     """Threads that prepare batches; default: 0 on a CPU (the step needs the cores), 4 with a GPU."""
+    deterministic: bool = False
+    """Only algorithms that give the same bits each time (a GPU's fastest do not; a CPU's do anyway)."""
+    profile: bool = False
+    """Time some steps: fold<k>/profile.csv (data, forward, backward, optimizer) and trace.json."""
     seed: int = 0
     resume: bool = False
     """Insist on going on with an interrupted training (the same command goes on by itself)."""
@@ -154,6 +164,22 @@ class BlendConfig(Place):
     outer_folds: int = 5
     """Folds of the outer cross-validation that measures the gain."""
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryConfig:
+    """What a network costs."""
+
+    backbone: str = "tf_efficientnet_lite0"
+    """Any timm model, or one under src/models/."""
+    backbone_options: tuple[str, ...] = ()
+    """The network's own options, such as batch_norm=False."""
+    competition: str = "svhn"
+    """Whose image size, channels and classes count, unless given."""
+    num_outputs: int | None = None
+    """Classes of all heads together."""
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels."""
 
 
 def check_range(flag: str, value: float | None, low: float, high: float = 2**31) -> None:

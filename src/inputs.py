@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
@@ -27,7 +28,7 @@ class InputError(ValueError):
 
 
 class Location(NamedTuple):
-    """Where the bytes of a file lie: a plain file (member is "") or a member of a zip."""
+    """Where the bytes of a file lie: a plain file (member is ""), a member of a zip, or a row of a file of pixels."""
 
     file: str
     member: str
@@ -87,6 +88,7 @@ class InputFiles:
     root: Path
     source: str = ""  # where the data can be had; part of the message when something is absent
     located: dict[str, Location] = field(default_factory=dict)  # image_path -> where it lies
+    pixels: dict[str, np.ndarray] = field(default_factory=dict, repr=False)  # image_path -> (H, W, 3) uint8, if raw
     index: dict[PurePosixPath, Location] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -131,6 +133,19 @@ class InputFiles:
             raise InputError(f"{self.root}: no images in a folder or zip called {folder!r}. {self.source}".strip())
         self.located.update(found)
         return sorted(found)
+
+    def add_pixels(self, folder: str, images: np.ndarray, location: Location) -> list[str]:
+        """Register the pictures that one file holds as raw pixels, as "folder/00000", "folder/00001" ...
+
+        images (N, H, W) or (N, H, W, 3) uint8; returns their image paths.
+        """
+        if images.ndim == 3:
+            images = np.broadcast_to(images[..., None], (*images.shape, 3))
+        paths = [f"{folder}/{row:05d}" for row in range(len(images))]
+        for row, (path, image) in enumerate(zip(paths, images, strict=True)):
+            self.pixels[path] = image
+            self.located[path] = Location(location.file, f"{location.member}:{row}", image.size, location.stamp)
+        return paths
 
     def find(self, name: str) -> Location:
         """Return where the only file of this name lies; a plain file goes before a zip's member."""

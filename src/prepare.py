@@ -76,6 +76,8 @@ def _checked_train(
 def _fold(config: PrepareConfig, labels: pd.DataFrame, competition: Competition) -> pd.DataFrame:
     if config.folds:
         folds = folding.from_file(config.folds, labels)
+    elif config.split == "holdout":
+        folds = folding.holdout(labels, competition, config.held_out, config.seed)
     elif config.split == "official":
         folds = folding.official(labels, competition.name)
     else:
@@ -108,14 +110,13 @@ def main(config: PrepareConfig) -> None:
     if min(size) < 8 or max(size) > 4096:
         raise InputError(f"--image-size {size[0]} {size[1]}: height and width from 8 to 4096 pixels are possible")
     check_range("seed", config.seed, 0)
+    check_range("held-out", config.held_out, 1)
     check_range("max-pixels", config.max_pixels, 1, 10**12)
     check_range("num-processes", config.num_processes, 1)
     processes = config.num_processes or os.cpu_count() or 1
     caches = {}
     for split, paths in (("train", labels["image_path"].tolist()), ("test", test["image_path"].tolist())):
-        built = build_cache(
-            folder, split, paths, files.located, size, num_processes=processes, max_pixels=config.max_pixels
-        )
+        built = build_cache(folder, split, paths, files, size, num_processes=processes, max_pixels=config.max_pixels)
         caches[split] = open_cache(folder, split)
         print(
             f"{split}: {len(paths):,} images at {size[0]}x{size[1]}, " + ("decoded" if built else "cache is up to date")

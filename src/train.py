@@ -26,7 +26,7 @@ from src.competitions.spec import Competition
 from src.config import TrainConfig, check_name, check_range
 from src.data.labels import open_competition, read_prepared
 from src.engine.fold import train_fold
-from src.engine.inference import choose_compute, keep_freed_memory
+from src.engine.inference import be_deterministic, choose_compute, is_out_of_memory, keep_freed_memory
 from src.inputs import InputError
 from src.outputs import sha256_of
 
@@ -104,13 +104,18 @@ def main(config: TrainConfig) -> None:
     compute = choose_compute(config.device, config.precision)
     device = torch.cuda.get_device_name() if compute.device.type == "cuda" else compute.device.type
     print(f"training on {device}, {str(compute.dtype).removeprefix('torch.')}")
+    if config.deterministic:
+        be_deterministic()
     try:
         scores = [train_fold(config, number, competition, prepared, folds) for number in numbers]
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"the GPU's memory is full; --accumulate {2 * config.accumulate} halves what a step needs "
-            "(with --restart if an epoch was done), or use a smaller --image-size or --batch-size"
-        ) from error
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise InputError(
+                "the memory does not even suffice for two images at once; use a smaller --image-size or --backbone"
+            ) from error
+        if "deterministic" in str(error) and config.deterministic:
+            raise InputError(f"--deterministic: {str(error).split('. ')[0]}; leave the flag out") from error
+        raise
     if len(scores) > 1:
         print(
             f"{len(scores)} folds: {np.mean(scores):.4f} ± {np.std(scores, ddof=1):.4f} (standard deviation over folds)"

@@ -8,8 +8,10 @@ The fixtures return functions, so that a test chooses when, how many and how pac
         code, out, err = podium("train", "--backbone", "svhn_cnn", "--no-pretrained", "--epochs", "1")
 """
 
+import gzip
 import importlib
 import json
+import pickle
 import struct
 import sys
 import typing
@@ -38,6 +40,7 @@ COMPETITION = csv_competition(
 )
 '''
 SPECIES = ("NA", "007", "oak, red", "null")  # texts that a careless CSV reader changes
+THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 class Finished(NamedTuple):
@@ -174,6 +177,94 @@ def leaves(tmp_path: Path) -> Callable[..., Path]:
         (folder / "sample_submission.csv").write_text("\n".join(["image_id,species", *rows, ""]))
         (tmp_path / "leaves.py").write_text(LEAVES)
         return tmp_path / "leaves.py"
+
+    return write
+
+
+def write_idx(path: Path, values: np.ndarray, packed: bool) -> None:
+    """Write bytes as MNIST's authors do, gzipped or not."""
+    data = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(path.name + ".gz" * packed).write_bytes(gzip.compress(data) if packed else data)
+
+
+def write_four_idx(folder: Path, seed: int, num_train: int, num_test: int, packed: bool) -> Path:
+    """Write MNIST's four files: picture i of both parts is grey, of the class i % 10, from seed + i, seed + 500 + i."""
+    for part, count, first in (("train", num_train, seed), ("t10k", num_test, seed + 500)):
+        images = np.stack([draw(first + i, (28, 28))[..., 0] for i in range(count)])
+        write_idx(folder / f"{part}-images-idx3-ubyte", images, packed)
+        write_idx(folder / f"{part}-labels-idx1-ubyte", (np.arange(count) % 10).astype(np.uint8), packed)
+    return folder
+
+
+@pytest.fixture
+def mnist(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes input/mnist, and returns that folder; see `write_four_idx`, the seed is 10000.
+
+    `packing` is "gz", "idx" (not gzipped) or "kaggle": the same pictures in train.csv and test.csv, and a
+    sample_submission.csv, whose ImageId counts from 1.
+    """
+
+    def write(num_train: int = 20, num_test: int = 6, packing: str = "gz") -> Path:
+        folder = tmp_path / "input" / "mnist"
+        if packing != "kaggle":
+            return write_four_idx(folder, 10000, num_train, num_test, packing == "gz")
+        folder.mkdir(parents=True, exist_ok=True)
+        header = ",".join(f"pixel{i}" for i in range(784))
+        for name, count, first in (("train", num_train, 10000), ("test", num_test, 10500)):
+            rows = [header] + [",".join(map(str, draw(first + i, (28, 28))[..., 0].ravel())) for i in range(count)]
+            if name == "train":
+                rows = [f"{(i - 1) % 10 if i else 'label'},{row}" for i, row in enumerate(rows)]
+            (folder / f"{name}.csv").write_text("\n".join([*rows, ""]))
+        rows = [f"{i + 1},0" for i in range(num_test)]
+        (folder / "sample_submission.csv").write_text("\n".join(["ImageId,Label", *rows, ""]))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def fashion_mnist(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes input/fashion_mnist (`packing` "gz" or "idx"), from the seed 11000; see `mnist`."""
+
+    def write(num_train: int = 20, num_test: int = 6, packing: str = "gz") -> Path:
+        return write_four_idx(tmp_path / "input" / "fashion_mnist", 11000, num_train, num_test, packing == "gz")
+
+    return write
+
+
+@pytest.fixture
+def cifar10(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes input/cifar10, and returns that folder.
+
+    `packing` is "folder" (Kaggle's train/1.png, test/1.png, CSV files), "zip" (train.zip, test.zip) or "batches" (the
+    authors' pickles: every fifth picture). Picture i is of the class i % 10 and from the seed 12000 + i or 12500 + i.
+    """
+
+    def write(num_train: int = 20, num_test: int = 6, packing: str = "folder", suffix: str = ".png") -> Path:
+        folder = tmp_path / "input" / "cifar10"
+        images = {"train": [draw(12000 + i, (32, 32)) for i in range(num_train)]}
+        images["test"] = [draw(12500 + i, (32, 32)) for i in range(num_test)]
+        if packing == "batches":
+            inside = folder / "cifar-10-batches-py"
+            inside.mkdir(parents=True, exist_ok=True)
+            parts = [(f"data_batch_{k + 1}", "train", range(k, num_train, 5)) for k in range(5)]
+            for name, kind, rows in [*parts, ("test_batch", "test", range(num_test))]:
+                data = np.stack([images[kind][i].transpose(2, 0, 1).ravel() for i in rows])
+                batch = {b"data": data, b"labels": [i % 10 for i in rows], b"batch_label": name.encode()}
+                (inside / name).write_bytes(pickle.dumps(batch, protocol=2))
+            return folder
+        for kind, pictures in images.items():
+            for i, image in enumerate(pictures):
+                write_image(folder / kind / f"{i + 1}{suffix}", image)
+            if packing == "zip":
+                zip_folder(folder / kind, folder / f"{kind}.zip", kind)
+                (folder / kind).rename(tmp_path / f"unpacked {kind}")
+        rows = [f"{i + 1},{THINGS[i % 10]}" for i in range(num_train)]
+        (folder / "trainLabels.csv").write_text("\n".join(["id,label", *rows, ""]))
+        rows = [f"{i + 1},cat" for i in range(num_test)]
+        (folder / "sampleSubmission.csv").write_text("\n".join(["id,label", *rows, ""]))
+        return folder
 
     return write
 

@@ -40,6 +40,14 @@ def test_no_data_yet_tells_where_to_get_it_and_where_to_put_it(podium: Run, leav
     refused(podium("prepare"), "input/svhn: no such folder", "tianchi.aliyun.com", "put them into input/svhn/")
     refused(podium("prepare", "--competition", "food11"), "input/food11", "Get food-11.zip")
     refused(podium("prepare", "--competition", "demo"), "input/demo", "python -m src.make_demo")
+    for name, source in (
+        ("mnist", "the four idx files"),
+        ("fashion_mnist", "zalandoresearch"),
+        ("cifar10", "kaggle.com"),
+    ):
+        refused(
+            podium("prepare", "--competition", name), f"input/{name}: no such folder", source, f"into input/{name}/"
+        )
     leaves()
     (tmp_path / "input").rename(tmp_path / "elsewhere")
     refused(podium("prepare", "--competition", "leaves.py"), "input/leaves", "Get leaves.zip from")
@@ -294,9 +302,9 @@ def test_a_fold_that_is_not_there_is_refused_with_those_that_are(prepared: Run, 
         (("--optimizer", "adamx"), "--optimizer adamx"),
         (("--run", "a/b"), "--run 'a/b'"),
         (("--run", "prepared"), "--run 'prepared'"),
-        (("--image-size", 128, 128), "--image-size 128 128"),
-        (("--image-size", 64, 129), "--image-size 64 129"),
-        (("--image-size", 8, 8), "at least 19x19"),
+        (("--image-size", 7, 64), "--image-size 7 64"),
+        (("--image-size", 64, 4097), "--image-size 64 4097"),
+        (("--image-size", 8, 8), "at least 21x21"),
         (("--resume",), "--resume"),
         (("--lr", "nan"), "--lr nan"),
         (("--mixup", -1), "--mixup -1.0"),

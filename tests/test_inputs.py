@@ -204,3 +204,23 @@ def test_an_absent_folder_or_file_is_told_with_where_to_get_it(tmp_path: Path) -
         files.table("train.csv")
     with pytest.raises(InputError, match=r"no images in a folder or zip called 'test'. Get it from example.org"):
         files.images("test")
+
+
+def test_pixels_of_one_file_are_pictures_with_paths_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "digits.bin").write_bytes(b"a")
+    files = InputFiles(tmp_path)
+    location = files.find("digits.bin")
+    grey = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+    paths = files.add_pixels("train", grey, location)
+    assert paths == ["train/00000", "train/00001", "train/00002"]
+    assert list(files.located) == list(files.pixels) == paths
+    for path, image in zip(paths, grey, strict=True):
+        assert files.pixels[path].shape == (4, 5, 3)
+        assert (files.pixels[path] == image[..., None]).all()
+        assert files.located[path].file == location.file
+        assert files.located[path].stamp == location.stamp
+    assert len(set(files.located.values())) == 3
+    colour = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    for row, path in enumerate(files.add_pixels("test", colour, location)):
+        assert (files.pixels[path] == colour[row]).all()
+    assert len(files.pixels) == 5

@@ -176,6 +176,24 @@ def test_the_official_split_holds_out_the_validation_set(
     assert (folds["fold"].notna() == folds["image_path"].str.startswith("mchar_val/")).all()
 
 
+def test_a_holdout_is_one_fold_and_the_rest_is_always_trained_on(
+    mnist: Callable[..., Path], podium: Run, tmp_path: Path
+) -> None:
+    mnist(num_train=40)
+    place = ("--competition", "mnist", "--split", "holdout")
+    code, out, _ = podium("prepare", *place, "--held-out", 10)
+    assert code == 0
+    assert "40 usable labelled images; held out by fold: 0: 10" in out
+    prepared = tmp_path / "runs" / "mnist" / "prepared"
+    folds = read_prepared(prepared, "folds").merge(read_prepared(prepared, "labels"), on="image_path")
+    assert sorted(folds["digit"][folds["fold"] == 0]) == list(range(10))
+    assert folds["fold"].isna().sum() == 30
+    for flags, words in ((("--held-out", 21), "--held-out 21: from 1 to half of the 40"), ((), "--held-out 1000: ")):
+        code, _, err = podium("prepare", *place, *flags)
+        assert code == 2
+        assert words in err
+
+
 def test_a_users_folds_are_used_and_a_leak_in_them_is_told(
     svhn: Callable[..., Path], podium: Run, prepared: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 from src import competitions
 from src.inputs import InputError, InputFiles
 
-HELPERS = frozenset({"spec", "tables"})  # modules of this package that are not competitions
+HELPERS = frozenset({"arrays", "spec", "tables"})  # modules of this package that are not competitions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class Competition:
     columns: tuple[str, str]  # the submission's id and answer columns
     heads: tuple[Head, ...] = ()
     read_heads: Callable[[InputFiles], tuple[Head, ...]] | None = None  # where the classes are known from the data only
+    channels: int = 3  # that a network sees; 1 for grey pictures
     blank: int | None = None  # the class that pads a short string at its right
     class_names: tuple[str, ...] = ()  # for reports, where the submission's text says little
     score_name: str = "accuracy"

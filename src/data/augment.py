@@ -44,7 +44,8 @@ class Augment:
     invert: float = 0.0
     """Probability of the negative."""
     mirror: float | None = None
-    """Probability of a left-right mirror image; default: 0.5 where the competition allows it, else 0."""
+    """Probability of a left-right mirror image; default: 0.5 where the competition allows it, else 0. With 0.5 an image
+    is mirrored in every second epoch, half of the images in the even ones."""
     erase: float = 0.0
     """Probability that a rectangle of 2-20% of the picture is painted over."""
     splice: float | None = None
@@ -172,6 +173,14 @@ def _make_effects() -> Any:
     )
 
 
+def _mirrored(probability: float, draws: np.ndarray, index: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Return (B,) bool. Source of the alternation: Jordan, 94% on CIFAR-10 in 3.29 Seconds, 2024."""
+    if probability != 0.5:
+        return draws < probability
+    first = keyed_uniforms(seed, 0, index, 8)[:, 6] < 0.5  # as if in epoch 0
+    return first ^ (epoch % 2 == 1)
+
+
 def augment_batch(
     images: np.ndarray, index: np.ndarray, policy: Augment, *, mirror_ok: bool, seed: int, epoch: int
 ) -> np.ndarray:
@@ -186,7 +195,7 @@ def augment_batch(
         shear=np.radians(_both_ways(draws[:, 3], policy.shear)),
         shift_x=_both_ways(draws[:, 4], policy.shift) * width,
         shift_y=_both_ways(draws[:, 5], policy.shift) * height,
-        mirror=draws[:, 6] < (policy.mirror or 0.0),
+        mirror=_mirrored(policy.mirror or 0.0, draws[:, 6], index, seed, epoch),
     )
     colours = _colour_matrices(policy, draws[:, 7:14])
     out = np.empty_like(images)

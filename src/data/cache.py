@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from src.data.images import MAX_PIXELS, ImageProblem, decode_image, perceptual_hash, resize
-from src.inputs import InputError, Location, read_location
+from src.inputs import InputError, InputFiles, Location, read_location
 from src.outputs import replacing, write_json
 
 POLICY = 1  # raise when images.py reads or resizes pictures differently
@@ -102,6 +102,10 @@ def _read_one(location: Location | None, archives: dict[str, zipfile.ZipFile], o
         return Reading(problem.kind, problem.detail, "", 0)
     except (InputError, OSError) as error:
         return Reading("unreadable", str(error), "", 0)
+    return _keep(image, out)
+
+
+def _keep(image: np.ndarray, out: np.ndarray) -> Reading:
     out[:] = resize(image, out.shape[:2])
     pixels = hashlib.blake2b(image.tobytes(), digest_size=12, key=str(image.shape).encode()).hexdigest()
     return Reading("", "", pixels, perceptual_hash(image))
@@ -116,6 +120,12 @@ def _read_chunk(file: str, start: int, locations: list[Location | None], limit: 
     finally:
         for archive in archives.values():
             archive.close()
+
+
+def _keep_all(file: Path, pictures: list[np.ndarray]) -> list[Reading]:
+    """Write pictures that need no decoding: in this process, since that is quick."""
+    images = np.load(file, mmap_mode="r+")
+    return [_keep(np.ascontiguousarray(picture), out) for picture, out in zip(pictures, images, strict=True)]
 
 
 def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Reading]]:
@@ -141,7 +151,7 @@ def build_cache(
     folder: Path,
     split: str,
     image_paths: Sequence[str],
-    located: dict[str, Location],
+    files: InputFiles,
     image_size: tuple[int, int],
     *,
     num_processes: int,
@@ -151,14 +161,16 @@ def build_cache(
 
     A picture that cannot be read leaves zeros, and its reading says why.
     """
-    stamp = _stamp(image_paths, located, image_size, max_pixels)
+    stamp = _stamp(image_paths, files.located, image_size, max_pixels)
     if _is_current(folder, split, stamp):
         return False
-    places = [located.get(path) for path in image_paths]
+    places = [files.located.get(path) for path in image_paths]
     readings: list[Reading] = []
     with replacing(folder / f"{split}.npy") as temporary:
         shape = (len(image_paths), *image_size, 3)
         np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
+        if all(path in files.pixels for path in image_paths):
+            readings, places = _keep_all(temporary, [files.pixels[path] for path in image_paths]), []
         starts = range(0, len(places), CHUNK)
         jobs = [(str(temporary), start, places[start : start + CHUNK], max_pixels) for start in starts]
         with tqdm(total=len(places), desc=f"decoding {split}", unit="image", disable=None) as progress:

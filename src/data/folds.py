@@ -42,6 +42,33 @@ def kfold(labels: pd.DataFrame, competition: Competition, num_folds: int, seed: 
     return pd.DataFrame({"image_path": ordered["image_path"], "fold": pd.array(fold, dtype="Int64")})
 
 
+def holdout(labels: pd.DataFrame, competition: Competition, num_held_out: int, seed: int) -> pd.DataFrame:
+    """Return folds with one held-out fold of about `num_held_out` images; everything else is always trained on.
+
+    Raises InputError where that would be more than half of the images.
+    """
+    if not 1 <= num_held_out <= len(labels) // 2:
+        raise InputError(f"--held-out {num_held_out}: from 1 to half of the {len(labels)} images can be held out")
+    ordered = labels.sort_values("image_path", ignore_index=True)
+    keys, groups = pd.factorize(strata(ordered, competition))[0], pd.factorize(ordered["group"])[0]
+    # Each stratum gives its share; groups come in random order and are taken where all their strata have room.
+    room = np.diff(np.round(np.cumsum(np.bincount(keys)) * num_held_out / len(keys)), prepend=0)
+    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
+    fold = pd.array([pd.NA] * len(ordered), dtype="Int64")
+    order = np.random.default_rng(seed).permutation(len(members))
+    for group in order:
+        needed = np.bincount(keys[members[group]], minlength=len(room))
+        if (needed <= room).all():
+            room -= needed
+            fold[members[group]] = 0
+    if pd.isna(fold).all():  # groups are too large for shares: the first that fits as a whole
+        whole = [group for group in order if len(members[group]) <= num_held_out]
+        if not whole:
+            raise InputError(f"--held-out {num_held_out}: the smallest group has {min(map(len, members))} images")
+        fold[members[whole[0]]] = 0
+    return pd.DataFrame({"image_path": ordered["image_path"], "fold": fold})
+
+
 def official(labels: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the organiser's own split: "val" is fold 0, everything else is always trained on."""
     if "split" not in labels.columns or not (labels["split"] == "val").any():

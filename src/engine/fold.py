@@ -25,12 +25,13 @@ from src.engine.loop import Fit
 from src.engine.runs import TrainedFold, open_fold, versions
 from src.engine.step import StepOptions, TrainState
 from src.inputs import InputError
-from src.models.build import build_model, normalisation
+from src.models.build import build_model, normalisation, read_options
 from src.outputs import sha256_of, write_arrays, write_csv, write_json
 
 # Flags that do not change what is trained.
 FREE_FLAGS = (
-    "competition", "input_dir", "runs_dir", "submissions_dir", "fold", "resume", "restart", "num_threads", "device"
+    "competition", "input_dir", "runs_dir", "submissions_dir", "fold", "resume", "restart", "num_threads", "device",
+    "profile",
 )  # fmt: skip
 
 
@@ -71,12 +72,14 @@ def _network(config: TrainConfig, competition: Competition, size: tuple[int, int
         config.backbone,
         sum(widths(competition.heads)),
         size,
+        competition.channels,
+        read_options(config.backbone_options),
         pretrained=config.pretrained and not begun,  # last.pt holds all that going on needs
         weights=None if begun else config.weights,
         dropout=config.dropout,
         drop_path=config.drop_path,
     )
-    return Network(backbone, Normalise(*normalisation(backbone), size[1]))
+    return Network(backbone, Normalise(*normalisation(backbone, competition.channels), size[1]))
 
 
 def _state(config: TrainConfig, network: Network, compute: Compute) -> TrainState:
@@ -99,6 +102,7 @@ def _state(config: TrainConfig, network: Network, compute: Compute) -> TrainStat
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16),
         ema=ModelEmaV3(network, decay=config.ema, use_warmup=True) if config.ema else None,
+        accumulate=config.accumulate,
     )
 
 
@@ -153,6 +157,7 @@ def _fit(
         warmup=config.warmup,
         early_stopping=config.early_stopping,
         evaluate=score_of,
+        profile=config.profile,
         label=folder.name.replace("fold", "fold "),
     )
 
@@ -209,11 +214,13 @@ def train_fold(
 
 def _image_size(config: TrainConfig, cache: ImageCache) -> tuple[int, int]:
     size = config.image_size or cache.image_size
-    if min(size) < 8 or size[0] > cache.image_size[0] or size[1] > cache.image_size[1]:
+    if min(size) < 8 or max(size) > 4096:
+        raise InputError(f"--image-size {size[0]} {size[1]}: height and width from 8 to 4096 pixels are possible")
+    if size[0] > cache.image_size[0] or size[1] > cache.image_size[1]:
         height, width = cache.image_size
-        raise InputError(
-            f"--image-size {size[0]} {size[1]}: from 8x8 up to the cache's {height}x{width} are possible; "
-            "for more, run python -m src.prepare with this --image-size"
+        print(
+            f"note: images are stretched from the cache's {height}x{width}; where the originals are larger, "
+            f"python -m src.prepare --image-size {size[0]} {size[1]} shows the network more"
         )
     return size
 
@@ -224,7 +231,6 @@ def _step_options(config: TrainConfig) -> StepOptions:
         mixup=config.mixup,
         cutmix=config.cutmix,
         clip_grad=config.clip_grad,
-        accumulate=config.accumulate,
         seed=config.seed,
     )
 
@@ -232,13 +238,14 @@ def _step_options(config: TrainConfig) -> StepOptions:
 def _describe(
     config: TrainConfig, number: int, competition: Competition, network: Network, size: tuple[int, int]
 ) -> dict[str, Any]:
-    mean, std = normalisation(network.backbone)
+    mean, std = normalisation(network.backbone, competition.channels)
     return {
         "competition": competition.name,
         "fold": number,
         "heads": [asdict(head) for head in competition.heads],
         "model": {
             "backbone": config.backbone,
+            "options": read_options(config.backbone_options),
             "num_outputs": sum(widths(competition.heads)),
             "image_size": size,
             "mean": mean,
@@ -254,15 +261,18 @@ def _finish(trained: TrainedFold, fit: Fit, loader: Loader, paths: pd.Series, co
     views = list(tta_views(competition.mirror_ok, trained.image_size).values())[1:]
     plain, mean = predict_probabilities(network, loader, competition.heads, fit.compute, views)
     scores = [float(exact_matches(values, loader.targets, competition).mean()) for values in (plain, mean)]
+    digest = sha256_of(trained.weights_file)
     result = {
         "score": scores[0],
         "score_tta": scores[1],
         "epochs": len(fit.history),
         "seconds": sum(row["seconds"] for row in fit.history),
         "images_per_second": float(np.median([row["images_per_second"] for row in fit.history])),
+        "weights_sha256": digest,
     }
     write_json(trained.folder / "config.json", {**trained.config, "result": result})
     text_paths = paths.to_numpy(dtype=str)
     write_arrays(trained.folder / "oof.npz", image_path=text_paths, probabilities=plain, probabilities_tta=mean)
     print(f"fold {trained.number}: score {scores[0]:.4f}, with test-time views {scores[1]:.4f}; {trained.folder}")
+    print(f"fold {trained.number}: SHA-256 of the weights {digest[:16]}")
     return scores[0]

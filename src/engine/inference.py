@@ -68,20 +68,32 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, (1 << 31) - 1)
 
 
+def be_deterministic() -> None:
+    """Let torch choose only algorithms that give the same bits each time; an operation without one raises an error."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it, CUDA's matrix products are refused
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
 class Normalise(nn.Module):
-    """uint8 images (B, H, W, 3) to normalised float32 (B, 3, H, W) in channels_last order, on the images' device."""
+    """uint8 images (B, H, W, 3) to normalised float32 (B, C, H, W) in channels_last order, on the images' device.
+
+    C is the length of `mean`: 3, or 1 for grey pictures, whose three channels are alike.
+    """
 
     shift: torch.Tensor
     scale: torch.Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], width: int) -> None:
         super().__init__()
+        self.channels = len(mean)
         # Rows are seen as W * 3 flat values: broadcasting over a last axis of 3 is several times slower on a CPU.
         self.register_buffer("shift", torch.tensor(mean).repeat(width) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(std).repeat(width) * 255), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        flat = images.flatten(2).float()  # (B, H, W * 3)
+        images = images[..., : self.channels]
+        flat = images.flatten(2).float()  # (B, H, W * C)
         return flat.sub_(self.shift).mul_(self.scale).view(images.shape).permute(0, 3, 1, 2)
 
 
@@ -128,10 +140,21 @@ def predict_probabilities(
     return _joined(plain), _joined(mean)
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error tells that the GPU, or the machine, has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def _forward(network: nn.Module, images: torch.Tensor, heads: Sequence[Head], compute: Compute) -> torch.Tensor:
-    with compute.autocast():
-        logits = network(images.to(compute.device, non_blocking=True))
-    return probabilities_of(logits, heads)
+    try:
+        with compute.autocast():
+            logits = network(images.to(compute.device, non_blocking=True))
+        return probabilities_of(logits, heads)
+    except RuntimeError as error:
+        if not is_out_of_memory(error) or len(images) < 2:
+            raise
+    halves = images.tensor_split(2)
+    return torch.cat([_forward(network, half, heads, compute) for half in halves])
 
 
 def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:

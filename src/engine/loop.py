@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import record_function
 from tqdm import tqdm
 
 from src.competitions.spec import Head
 from src.data.loader import Batch, Loader
 from src.engine.checkpoint import load_state, save_model, save_state
 from src.engine.inference import Compute
+from src.engine.meter import Meter
+from src.engine.profile import Profiler
 from src.engine.schedule import lr_factor
 from src.engine.step import StepOptions, TrainState, train_step
 from src.inputs import InputError
@@ -41,6 +44,7 @@ class Fit:
     early_stopping: int | None
     evaluate: Callable[[torch.nn.Module], float]  # the score of a network on the held-out fold
     label: str = ""
+    profile: bool = False  # whether to time some steps of the first epoch that is trained
     history: list[dict[str, float]] = field(default_factory=list)
 
     @property
@@ -71,20 +75,24 @@ class Fit:
         started, waited, loss_sum = time.perf_counter(), 0.0, torch.zeros((), device=self.compute.device)
         num_steps, name = len(self.loader), f"{self.label} epoch {epoch + 1}/{self.epochs}"
         self.state.network.train()
+        profiler, meter = Profiler(self._profile_folder(), self.compute.device, num_steps), Meter(self.compute.device)
         with tqdm(total=num_steps, desc=name, mininterval=0.5, disable=None) as progress:
             for step, (batch, seconds) in enumerate(_timed(self.loader.epoch(epoch))):
                 waited += seconds
                 share = (epoch * num_steps + step) / (self.epochs * num_steps)
                 lr = self.lr * lr_factor(self.schedule, share, self.warmup)
-                loss_sum += train_step(self.state, batch, self.heads, lr, self.compute, self.options)
+                loss_sum += train_step(self.state, batch, self.heads, lr, self.compute, self.options, profiler)
+                profiler.step_done(seconds)
                 progress.update()
                 if step % READ_LOSS_EVERY == READ_LOSS_EVERY - 1 or step == num_steps - 1:
+                    meter.read()
                     elapsed = time.perf_counter() - started
                     mean_loss = loss_sum.item() / (step + 1)
                     rate = (step + 1) * self.loader.batch_size / elapsed
                     progress.set_postfix_str(
                         f"loss {mean_loss:.3f}, {rate:,.0f} images/s, waiting {waited / elapsed:.0%}"
                     )
+            profiler.finish()
             seconds = time.perf_counter() - started
             if not math.isfinite(mean_loss):
                 raise InputError(f"{self.folder}: the loss of epoch {epoch + 1} is {mean_loss}; use a smaller --lr")
@@ -102,7 +110,14 @@ class Fit:
             "seconds": time.perf_counter() - started,
             "images_per_second": num_steps * self.loader.batch_size / seconds,
             "waiting_share": waited / seconds,
+            "micro_batch": -(-self.loader.batch_size // self.state.accumulate),
+            **meter.row(),
         }
+
+    def _profile_folder(self) -> Path | None:
+        """Return where to write a profile; only once in a run of the command."""
+        wanted, self.profile = self.profile, False
+        return self.folder if wanted else None
 
     def save(self) -> None:
         """Save all that going on needs, then log.csv."""
@@ -113,6 +128,7 @@ class Fit:
             "scaler": state.scaler.state_dict(),
             "ema": state.ema.module.state_dict() if state.ema else None,
             "step": state.step,
+            "accumulate": state.accumulate,
             "history": self.history,
         }
         save_state(self.folder / "last.pt", kept)
@@ -132,6 +148,7 @@ class Fit:
         if self.state.ema:
             self.state.ema.module.load_state_dict(kept["ema"])
         self.state.step = kept["step"]
+        self.state.accumulate = kept["accumulate"]
         self.history = kept["history"]
 
 
@@ -139,7 +156,8 @@ def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
     """Yield each batch with the seconds that were spent waiting for it."""
     while True:
         started = time.perf_counter()
-        batch = next(batches, None)
+        with record_function("data"):
+            batch = next(batches, None)
         if batch is None:
             return
         yield batch, time.perf_counter() - started

@@ -84,7 +84,9 @@ class TrainedFold:
 def build_network(model: dict[str, Any], **options: Any) -> Network:
     """Build the network that config.json's `model` describes; options go to `build_model`."""
     size = tuple(model["image_size"])
-    backbone = build_model(model["backbone"], model["num_outputs"], size, **options)
+    backbone = build_model(
+        model["backbone"], model["num_outputs"], size, len(model["mean"]), model.get("options"), **options
+    )
     return Network(backbone, Normalise(model["mean"], model["std"], size[1]))
 
 

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
+from tqdm import tqdm
 
 from src.competitions.spec import Head
 from src.data.loader import Batch
 from src.engine.heads import loss_of
-from src.engine.inference import Compute
+from src.engine.inference import Compute, is_out_of_memory
+from src.engine.profile import Profiler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,6 @@ class StepOptions:
     mixup: float = 0.0
     cutmix: float = 0.0
     clip_grad: float | None = None
-    accumulate: int = 1
     seed: int = 0
 
 
@@ -36,6 +38,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     ema: ModelEmaV3 | None
     step: int = 0
+    accumulate: int = 1  # micro-batches per step; doubled where the memory does not suffice
 
     @property
     def scored(self) -> nn.Module:
@@ -65,14 +68,71 @@ def _mix(
     return mixed, 1 - high * wide / (height * width), partners
 
 
+def _gradients(
+    state: TrainState,
+    whole: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    share: float,
+    heads: Sequence[Head],
+    compute: Compute,
+    options: StepOptions,
+    profiler: Profiler,
+) -> torch.Tensor:
+    """Add up the gradients of all micro-batches of (images, target, other target); return the loss."""
+    torch.manual_seed(options.seed * 1_000_003 + state.step)  # dropout's
+    count = len(whole[0])
+    total = torch.zeros((), device=compute.device)
+    num_parts = max(1, min(state.accumulate, count // 2))
+    for part, target, other in zip(*(tensor.tensor_split(num_parts) for tensor in whole), strict=True):
+        with profiler.phase("forward"):
+            with compute.autocast():
+                logits = state.forward(part)
+            loss = loss_of(logits, target, heads, options.label_smoothing) * share
+            if share < 1:
+                loss = loss + loss_of(logits, other, heads, options.label_smoothing) * (1 - share)
+            loss = loss * (len(part) / count)
+        with profiler.phase("backward"):
+            state.scaler.scale(loss).backward()
+        total += loss.detach()
+    return total
+
+
+def _fitting_gradients(state: TrainState, whole: tuple[torch.Tensor, torch.Tensor, torch.Tensor], *rest: Any) -> Any:
+    """Return `_gradients`; where the memory does not suffice, halve the micro-batch and begin the step again.
+
+    The batch stays whole and so does the loss, but for batch norm, which sees smaller batches (and whose running
+    averages have seen those of the failed attempt).
+    """
+    count = len(whole[0])
+    while True:
+        try:
+            return _gradients(state, whole, *rest)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or state.accumulate >= count // 2:
+                raise
+        # Outside the handler: while it lives, the error keeps the failed step's tensors alive.
+        state.optimizer.zero_grad(set_to_none=True)
+        state.accumulate = min(2 * state.accumulate, count // 2)
+        torch.cuda.empty_cache()
+        tqdm.write(
+            f"out of memory: {-(-count // state.accumulate)} images at once from now on, "
+            f"{state.accumulate} times per step; the batch stays {count}"
+        )
+
+
 def train_step(
-    state: TrainState, batch: Batch, heads: Sequence[Head], lr: float, compute: Compute, options: StepOptions
+    state: TrainState,
+    batch: Batch,
+    heads: Sequence[Head],
+    lr: float,
+    compute: Compute,
+    options: StepOptions,
+    profiler: Profiler | None = None,
 ) -> torch.Tensor:
     """Make one optimizer step at learning rate `lr`; return the loss (scalar, on the device, not synchronised).
 
     Dropout and mixing are keyed on (seed, step), so that a resumed training goes on as if it had not stopped.
     """
-    torch.manual_seed(options.seed * 1_000_003 + state.step)
+    profiler = profiler or Profiler(None, compute.device)
     rng = np.random.default_rng([options.seed, state.step])
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
@@ -82,25 +142,15 @@ def train_step(
     if options.mixup or options.cutmix:
         images, share, partners = _mix(images, options, rng)
     other = target if partners is None else target[partners]
-    total = torch.zeros((), device=compute.device)
-    num_parts = max(1, min(options.accumulate, len(images) // 2))
-    micro_batches = zip(*(whole.tensor_split(num_parts) for whole in (images, target, other)), strict=True)
-    for part, part_target, part_other in micro_batches:
-        with compute.autocast():
-            logits = state.forward(part)
-        loss = loss_of(logits, part_target, heads, options.label_smoothing) * share
-        if share < 1:
-            loss = loss + loss_of(logits, part_other, heads, options.label_smoothing) * (1 - share)
-        loss = loss * (len(part) / len(images))
-        state.scaler.scale(loss).backward()
-        total += loss.detach()
-    if options.clip_grad is not None:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.network.parameters(), options.clip_grad)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.optimizer.zero_grad(set_to_none=True)
-    state.step += 1
-    if state.ema:
-        state.ema.update(state.network, step=state.step)
+    total: torch.Tensor = _fitting_gradients(state, (images, target, other), share, heads, compute, options, profiler)
+    with profiler.phase("optimizer"):
+        if options.clip_grad is not None:
+            state.scaler.unscale_(state.optimizer)
+            nn.utils.clip_grad_norm_(state.network.parameters(), options.clip_grad)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        if state.ema:
+            state.ema.update(state.network, step=state.step)
     return total

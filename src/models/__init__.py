@@ -1,5 +1,27 @@
 """Networks by name: timm's, and reference nets, one file each, that register with timm when imported."""
 
-from src.models import string_cnn, svhn_cnn
+from src.models import (
+    food_cnn,
+    food_vgg16_bn,
+    inception_cifar,
+    inception_mnist,
+    nin,
+    resnet_cifar,
+    resnet_mnist,
+    string_cnn,
+    svhn_cnn,
+    vgg_cifar,
+)
 
-REFERENCE_NETS = {"svhn_cnn": svhn_cnn.svhn_cnn, "string_cnn": string_cnn.string_cnn}
+REFERENCE_NETS = {
+    "food_cnn": food_cnn.food_cnn,
+    "food_vgg16_bn": food_vgg16_bn.food_vgg16_bn,
+    "inception_cifar": inception_cifar.inception_cifar,
+    "inception_mnist": inception_mnist.inception_mnist,
+    "nin": nin.nin,
+    "resnet_cifar": resnet_cifar.resnet_cifar,
+    "resnet_mnist": resnet_mnist.resnet_mnist,
+    "string_cnn": string_cnn.string_cnn,
+    "svhn_cnn": svhn_cnn.svhn_cnn,
+    "vgg_cifar": vgg_cifar.vgg_cifar,
+}

@@ -1,9 +1,11 @@
 """A network from its name, with pretrained weights from the hub, from a file, or none."""
 
+import ast
 import difflib
 import pickle
 import socket
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,10 +16,14 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import nn
 
 from src.inputs import InputError
 from src.models import REFERENCE_NETS
+
+# What is not for --backbone-options to say.
+OWN_FLAGS = {"num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate", "pretrained"}
 
 
 def check_backbone(name: str) -> str:
@@ -27,6 +33,20 @@ def check_backbone(name: str) -> str:
         near = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.5)
         raise InputError(f"--backbone {name}: no such network; nearest: {', '.join(near) or 'see timm.list_models()'}")
     return name
+
+
+def read_options(texts: Sequence[str]) -> dict[str, Any]:
+    """Return a network's own options from texts such as "num_points=1". Raises InputError for any other form."""
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            options[name] = ast.literal_eval(value.capitalize() if value.lower() in ("true", "false") else value)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            options[name] = value
+        if not equals or not name.isidentifier() or not value:
+            raise InputError(f"--backbone-options {text}: is not of the form name=value, such as batch_norm=False")
+    return options
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -73,6 +93,9 @@ def silence_last_layer(model: nn.Module) -> None:
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a backbone's weights; a last layer of another width stays new. Raises InputError where they misfit."""
     state, own, last = read_weights(path), model.state_dict(), last_layer(model)
+    first = f"{getattr(model, 'pretrained_cfg', {}).get('first_conv')}.weight"
+    if first in state and first in own and own[first].shape[1] == 1:  # grey pictures: the sum over colours
+        state[first] = adapt_input_conv(1, state[first])
     fitting = {key: value for key, value in state.items() if key not in last or own[key].shape == value.shape}
     wrong = [
         key for key, value in own.items() if key not in last and (key not in state or state[key].shape != value.shape)
@@ -93,17 +116,22 @@ def build_model(
     backbone: str,
     num_outputs: int,
     image_size: tuple[int, int],
+    in_chans: int = 3,
+    extra: dict[str, Any] | None = None,
     *,
     pretrained: bool = False,
     weights: Path | None = None,
     dropout: float = 0.0,
     drop_path: float | None = None,
 ) -> nn.Module:
-    """Return the network: (B, 3, H, W) float32 images to (B, num_outputs) logits.
+    """Return the network: (B, in_chans, H, W) float32 images to (B, num_outputs) logits.
 
-    Raises InputError for an unknown name, options that the backbone lacks, images it cannot take, weights that misfit.
+    `extra` are options of the network itself, such as num_points=1 for nin. Raises
+    InputError for an unknown name, options that the backbone lacks, images it cannot take, weights that misfit.
     """
-    options: dict[str, Any] = {"num_classes": num_outputs, "drop_rate": dropout}
+    for name in OWN_FLAGS & set(extra or {}):
+        raise InputError(f"--backbone-options {name}: is decided by the competition or by another flag; leave it out")
+    options: dict[str, Any] = {"num_classes": num_outputs, "in_chans": in_chans, "drop_rate": dropout, **(extra or {})}
     if drop_path is not None:
         options["drop_path_rate"] = drop_path
     hub = pretrained and weights is None and backbone not in REFERENCE_NETS
@@ -121,7 +149,7 @@ def build_model(
         silence_last_layer(model)
     if weights is not None:
         load_weights(model, weights)
-    _try(model, backbone, image_size)
+    _try(model, backbone, (in_chans, *image_size))
     return model
 
 
@@ -155,21 +183,23 @@ def _create(backbone: str, hub: bool, image_size: tuple[int, int], options: dict
         ) from error
 
 
-def _try(model: nn.Module, backbone: str, image_size: tuple[int, int]) -> None:
+def _try(model: nn.Module, backbone: str, shape: tuple[int, int, int]) -> None:
     """Run one black image through, so that a size the network cannot take is told now."""
     was_training = model.training
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, *image_size))
+            model.eval()(torch.zeros(1, *shape))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(
-            f"--backbone {backbone}: takes no images of {image_size[0]}x{image_size[1]} ({str(error).splitlines()[0]})"
+            f"--backbone {backbone}: takes no images of {shape[1]}x{shape[2]} ({str(error).splitlines()[0]})"
         ) from error
     finally:
         model.train(was_training)
 
 
-def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the channel mean and std, of RGB in [0, 1], that the backbone was trained with."""
+def normalisation(model: nn.Module, channels: int = 3) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the channel mean and std, of RGB in [0, 1], that the backbone was trained with; their means for grey."""
     facts = getattr(model, "pretrained_cfg", None) or {}
-    return tuple(facts.get("mean", (0.5, 0.5, 0.5))), tuple(facts.get("std", (0.25, 0.25, 0.25)))
+    both = facts.get("mean", (0.5, 0.5, 0.5)), facts.get("std", (0.25, 0.25, 0.25))
+    mean, std = (tuple(values) if channels == 3 else (sum(values) / 3,) for values in both)
+    return mean, std

@@ -10,7 +10,7 @@ import torch
 from timm.models import register_model
 from torch import nn
 
-from src.models.options import own_options
+from src.models.options import check_size, own_options
 
 
 class SvhnCnn(nn.Module):
@@ -26,8 +26,7 @@ class SvhnCnn(nn.Module):
             nn.ReLU(),
             nn.MaxPool2d(2),  # (B, 32, 3, 7)
         )
-        if min(img_size) < 19:
-            raise ValueError(f"svhn_cnn needs images of at least 19x19 pixels, not {img_size[0]}x{img_size[1]}")
+        check_size("svhn_cnn", img_size, 21)
         with torch.no_grad():
             num_features = self.features(torch.zeros(1, in_chans, *img_size)).numel()
         self.head = nn.Linear(num_features, num_classes)  # six heads of 11 are one layer of 66

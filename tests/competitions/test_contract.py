@@ -16,6 +16,8 @@ from src.make_demo import MakeDemoConfig
 from src.make_demo import main as make_demo
 
 NAMES = [*competition_names(), "leaves"]
+OTHER_PACKINGS = ["mnist, idx", "mnist, kaggle", "cifar10, zip", "cifar10, batches", "food11, zip"]
+COUNTED_FROM_1 = ("mnist", "fashion_mnist", "cifar10")  # where no sample submission names the ids
 Opened = tuple[Competition, InputFiles]
 
 
@@ -27,16 +29,16 @@ def open_files(competition: Competition, folder: Path) -> Opened:
 @pytest.fixture
 def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Opened:
     """Write tiny data of the competition that the test asks for, and open it. A new competition is added here."""
-    name = request.param
+    name, _, packing = request.param.partition(", ")
     if name == "demo":
         make_demo(MakeDemoConfig(input_dir=tmp_path / "input", num_train=12, num_val=6, num_test=5))
         return open_files(load_competition(name), tmp_path / "input" / "demo")
-    written = request.getfixturevalue(name)()
+    written = request.getfixturevalue(name)(**({"packing": packing} if packing else {}))
     competition = load_competition(str(written) if name == "leaves" else name)
     return open_files(competition, tmp_path / "input" / name)
 
 
-every_competition = pytest.mark.parametrize("opened", NAMES, indirect=True)
+every_competition = pytest.mark.parametrize("opened", [*NAMES, *OTHER_PACKINGS], indirect=True)
 
 
 @every_competition
@@ -58,13 +60,15 @@ def test_test_images_are_found_and_answer_the_sample_submission_in_its_order(ope
     assert list(test.columns) == ["image_path", "id"]
     assert set(test["image_path"]) <= set(files.located)
     assert test["image_path"].is_unique
+    assert len(test) > 0
     samples = [path.name for path in files.index if "sample" in path.name]
     if samples:
         sample = files.table(samples[0])
         assert tuple(sample.columns) == competition.columns
         assert test["id"].tolist() == sample.iloc[:, 0].tolist()
     else:
-        assert test["id"].tolist() == [str(number) for number in range(len(test))]
+        first = int(competition.name in COUNTED_FROM_1)
+        assert test["id"].tolist() == [str(number + first) for number in range(len(test))]
 
 
 @every_competition
@@ -90,6 +94,7 @@ def test_a_competition_says_where_its_files_can_be_had_and_what_it_is_called(ope
     assert competition.source
     assert competition.name in NAMES
     assert min(competition.image_size) >= 8
+    assert competition.channels in (1, 3)
     assert len(set(competition.targets)) == len(competition.heads) > 0
     assert all(len(set(head.classes)) == head.num_classes > 1 for head in competition.heads)
 

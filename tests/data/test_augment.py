@@ -99,6 +99,31 @@ def test_mirror_1_gives_the_mirror_image_and_one_half_mirrors_about_half(image: 
     assert (half[~mirrored] == image).all()
 
 
+def mirrored(image: np.ndarray, index: list[int], epoch: int, seed: int = 0, mirror: float = 0.5) -> np.ndarray:
+    """Return for each copy of the picture whether it came out mirrored, (B,) bool."""
+    changed = augmented(repeated(image, len(index)), index, replace(NO_AUGMENT, mirror=mirror), epoch, seed)
+    return (changed == image[:, ::-1]).all(axis=(1, 2, 3))
+
+
+def test_half_mirrors_each_picture_in_every_second_epoch(image: np.ndarray) -> None:
+    index = list(range(400))
+    epochs = [mirrored(image, index, epoch) for epoch in range(6)]
+    for even, odd in ((0, 1), (2, 3), (0, 5)):
+        assert (epochs[even] ^ epochs[odd]).all()  # exactly once in the two
+    assert 160 < epochs[0].sum() < 240
+    assert (mirrored(image, index[::-1], 0)[::-1] == epochs[0]).all()
+    others = mirrored(image, index, 0, seed=1)
+    assert 140 < (others == epochs[0]).sum() < 260  # another seed begins with another half
+
+
+def test_another_probability_is_drawn_anew_in_each_epoch(image: np.ndarray) -> None:
+    index = list(range(400))
+    first, second = (mirrored(image, index, epoch, mirror=0.3) for epoch in (0, 1))
+    assert 80 < first.sum() < 160
+    assert 10 < (first & second).sum() < 70
+    assert (~first & ~second).sum() > 140
+
+
 @pytest.mark.parametrize("mirror_ok", [False, True])
 def test_the_edge_is_reflected_only_where_a_mirror_image_keeps_its_label(image: np.ndarray, mirror_ok: bool) -> None:
     out = np.empty_like(image)

@@ -20,7 +20,7 @@ def build(root: Path, folder: Path, **options: object) -> tuple[bool, ImageCache
     """Build the cache of the pictures in root/train; return whether it was built, and the cache."""
     files = InputFiles(root)
     settings = {"num_processes": 1, "image_size": SIZE, **options}
-    built = build_cache(folder, "train", files.images("train"), files.located, **settings)
+    built = build_cache(folder, "train", files.images("train"), files, **settings)
     return built, open_cache(folder, "train")
 
 
@@ -133,7 +133,7 @@ def test_a_picture_that_cannot_be_read_is_black_and_its_reading_says_why(
         (root / "train" / f"{name}.png").write_bytes(data)
     files = InputFiles(root)
     paths = [*files.images("train"), "train/absent.png"]
-    build_cache(tmp_path / "prepared", "train", paths, files.located, SIZE, num_processes=1)
+    build_cache(tmp_path / "prepared", "train", paths, files, SIZE, num_processes=1)
     cache = open_cache(tmp_path / "prepared", "train")
     problems = {path: reading.problem for path, reading in zip(paths, cache.readings, strict=True) if reading.problem}
     assert problems == {
@@ -185,3 +185,50 @@ def test_a_cache_that_was_deleted_or_cut_off_is_built_again(root: Path, tmp_path
     assert build(root, folder, num_processes=1)[0]
     assert (folder / "train.npy").read_bytes() == pixels
     assert not build(root, folder, num_processes=1)[0]
+
+
+def build_pixels(root: Path, folder: Path, images: np.ndarray, image_size: tuple[int, int] = (28, 28)) -> bool:
+    """Build the cache of raw pixels as if root/pixels held them, the last picture first; tell whether it was built."""
+    (root / "pixels").open("a").close()
+    files = InputFiles(root)
+    paths = files.add_pixels("raw", images, files.find("pixels"))
+    return build_cache(folder, "train", paths[::-1], files, image_size, num_processes=1)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_raw_pixels_are_kept_as_they_are_and_known_again(
+    root: Path, tmp_path: Path, picture: Callable[..., np.ndarray], grey: bool
+) -> None:
+    images = np.stack([picture(i, (28, 28)) for i in (0, 1, 2, 1)])
+    images = images[..., 0] if grey else images
+    assert build_pixels(root, tmp_path / "prepared", images)
+    cache = open_cache(tmp_path / "prepared", "train")
+    assert cache.image_paths == ["raw/00003", "raw/00002", "raw/00001", "raw/00000"]
+    assert cache.images.shape == (4, 28, 28, 3)
+    assert (cache.images[::-1] == (images[..., None] if grey else images)).all()
+    assert not any(reading.problem for reading in cache.readings)
+    pixels = [reading.pixels for reading in cache.readings]
+    assert pixels[0] == pixels[2]  # two copies
+    assert len(set(pixels)) == 3
+
+
+def test_raw_pixels_are_resized_like_decoded_ones(root: Path, tmp_path: Path) -> None:
+    image = cv2.imread(str(root / "train" / "04.png"))[..., ::-1]
+    _, decoded = build(root, tmp_path / "decoded", image_size=(20, 24))
+    build_pixels(root, tmp_path / "raw", image[None], (20, 24))
+    raw = open_cache(tmp_path / "raw", "train")
+    assert (raw.images[0] == decoded.images[4]).all()
+    assert raw.readings[0] == decoded.readings[4]
+
+
+def test_raw_pixels_are_written_again_only_where_their_file_or_the_size_changed(
+    root: Path, tmp_path: Path, picture: Callable[..., np.ndarray]
+) -> None:
+    images = np.stack([picture(i, (28, 28)) for i in range(3)])
+    assert build_pixels(root, tmp_path / "prepared", images)
+    assert not build_pixels(root, tmp_path / "prepared", images)
+    later(root / "pixels")
+    assert build_pixels(root, tmp_path / "prepared", images)
+    assert build_pixels(root, tmp_path / "prepared", images[:2])
+    assert build_pixels(root, tmp_path / "prepared", images[:2], (14, 14))
+    assert not build_pixels(root, tmp_path / "prepared", images[:2], (14, 14))

@@ -19,28 +19,10 @@ from src.engine.checkpoint import load_model
 from src.engine.inference import choose_compute, predict_probabilities
 from src.engine.runs import build_network
 
-# Dropout, batch statistics, mixing, a moving average and Adam's moments: all that a resume could lose.
-TRAIN = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 3,
-         "--mixup", 0.2)  # fmt: skip
 STEPS_PER_EPOCH = 2  # 9 images in batches of 4; the last one comes in another epoch
-LOG_TIMES = {"seconds", "train_seconds", "images_per_second", "waiting_share"}
+MEASURED = {"seconds", "train_seconds", "images_per_second", "waiting_share", "memory_mib", "gpu_utilisation"}
 
 Podium = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def train(
-    svhn: Callable[..., Path], podium: Podium, tmp_path: Path
-) -> Callable[..., tuple[Path, tuple[int, str, str]]]:
-    """Return a function that trains fold 0 of a run, and returns the fold's folder and how the command ended."""
-    svhn(num_train=12, num_val=6, num_test=3)
-    assert podium("prepare", "--num-folds", 2).code == 0
-
-    def run(name: str, *flags: object) -> tuple[Path, tuple[int, str, str]]:
-        ended = podium("train", *TRAIN, "--fold", 0, "--run", name, *flags)
-        return tmp_path / "runs" / "svhn" / name / "fold0", ended
-
-    return run
 
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:
@@ -50,7 +32,7 @@ def arrays(folder: Path) -> dict[str, np.ndarray]:
 
 def log_rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "log.csv").open() as stream:
-        return [{key: value for key, value in row.items() if key not in LOG_TIMES} for row in csv.DictReader(stream)]
+        return [{key: value for key, value in row.items() if key not in MEASURED} for row in csv.DictReader(stream)]
 
 
 def assert_same_training(one: Path, other: Path) -> None:
@@ -277,13 +259,22 @@ def test_going_on_needs_no_weights_file(train: Callable, tmp_path: Path) -> None
     assert (folder / "oof.npz").exists()
 
 
-def test_folds_of_one_run_are_not_trained_on_different_labels(
-    train: Callable, podium: Callable, tmp_path: Path
-) -> None:
+def test_folds_of_one_run_are_not_trained_on_different_labels(train: Callable, tmp_path: Path) -> None:
     assert train("run")[1].code == 0
     labels = tmp_path / "runs" / "svhn" / "prepared" / "labels.csv"
     labels.write_text(labels.read_text().replace(",10,10,10,10,", ",1,10,10,10,", 1))
-    ended = podium("train", *TRAIN, "--fold", 1, "--run", "run")
+    _, ended = train("run", "--fold", 1)
     assert ended.code == 2
     assert "other labels" in ended.err
-    assert podium("train", *TRAIN, "--fold", "all", "--run", "run", "--restart").code == 0
+    assert train("run", "--fold", "all", "--restart")[1].code == 0
+
+
+def test_options_of_the_network_itself_are_kept_and_hold_for_the_rest_of_the_run(train: Callable) -> None:
+    flags = ("--backbone", "resnet_cifar", "--backbone-options", "batch_norm=false")
+    folder, ended = train("run", *flags)
+    assert ended.code == 0
+    assert json.loads((folder / "config.json").read_text())["model"]["options"] == {"batch_norm": False}
+    assert not any("running_mean" in key for key in load_file(folder / "last.safetensors"))
+    _, again = train("run", "--backbone", "resnet_cifar")
+    assert again.code == 2
+    assert "backbone_options" in again.err

@@ -8,7 +8,15 @@ from torch import nn
 from src.competitions import food11, svhn
 from src.data.augment import tta_views, warp_batch
 from src.data.loader import Loader
-from src.engine.inference import Network, Normalise, choose_compute, predict_probabilities, to_device
+from src.engine.inference import (
+    Network,
+    Normalise,
+    choose_compute,
+    is_out_of_memory,
+    predict_probabilities,
+    to_device,
+)
+from src.engine.runs import build_network
 from src.inputs import InputError
 from src.models.build import build_model, normalisation
 
@@ -46,6 +54,21 @@ def test_normalise_is_the_textbook_formula() -> None:
     assert result.dtype == torch.float32
     assert result.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
+
+
+def test_grey_pictures_are_normalised_with_one_channel() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 5, 7, 1), dtype=np.uint8).repeat(3, axis=3)
+    result = Normalise((0.3,), (0.2,), 7)(torch.from_numpy(images))
+    assert result.shape == (4, 1, 5, 7)
+    np.testing.assert_allclose(result[:, 0].numpy(), (images[..., 0] / 255 - 0.3) / 0.2, atol=1e-5)
+
+
+def test_a_grey_network_with_options_of_its_own_is_built_again_from_what_config_json_tells() -> None:
+    facts = {"backbone": "resnet_mnist", "num_outputs": 10, "image_size": [28, 28], "mean": [0.5], "std": [0.25]}
+    grey = build_network({**facts, "options": {"batch_norm": False}})
+    assert grey(torch.zeros(2, 28, 28, 3, dtype=torch.uint8)).shape == (2, 10)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in grey.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in build_network(facts).modules())
 
 
 def test_the_network_keeps_no_normalisation_in_its_weights() -> None:
@@ -91,6 +114,48 @@ def test_predicting_changes_no_weight() -> None:
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
+class Refusing(nn.Module):
+    """A network that fails on more than `limit` images, and notes how many it is given."""
+
+    def __init__(self, net: nn.Module, limit: int, error: Exception) -> None:
+        super().__init__()
+        self.net, self.limit, self.error, self.given = net, limit, error, []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.given.append(len(images))
+        if len(images) > self.limit:
+            raise self.error
+        return self.net(images)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError("x: can't allocate memory: you tried")])
+def test_out_of_memory_halves_the_batch_and_gives_the_same_probabilities(error: Exception) -> None:
+    net, views = network(66), list(tta_views(False, SIZE).values())[1:2]
+    expected = predict_probabilities(net, loader(batch_size=7), svhn.DIGITS, CPU, views)
+    short = Refusing(net, 2, error)
+    found = predict_probabilities(short, loader(batch_size=7), svhn.DIGITS, CPU, views)
+    assert short.given == [7, 4, 2, 2, 3, 2, 1] * 2
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(("error", "attempts"), [(torch.OutOfMemoryError("x"), [4, 2, 1]), (RuntimeError("x"), [4])])
+def test_not_even_one_image_and_other_errors_are_no_way_out(error: Exception, attempts: list[int]) -> None:
+    short = Refusing(network(66), 0, error)
+    with pytest.raises(type(error), match="x"):
+        predict_probabilities(short, loader(batch_size=4), svhn.DIGITS, CPU)
+    assert short.given == attempts
+
+
+def test_what_torch_says_of_too_much_memory_is_known() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 55)
+    assert is_out_of_memory(caught.value)
+    with pytest.raises(RuntimeError) as caught:
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
+    assert not is_out_of_memory(caught.value)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="--device cuda: .* has none; use --device cpu"):
@@ -110,3 +175,10 @@ def test_a_gpu_gives_the_probabilities_of_the_cpu(precision: str, tolerance: flo
     found = predict_probabilities(to_device(net, compute), loader(), svhn.DIGITS, compute, views)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=tolerance)
+
+
+@pytest.mark.gpu
+def test_what_a_gpu_says_of_too_much_memory_is_known() -> None:
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        torch.empty(1 << 44, device="cuda")
+    assert is_out_of_memory(caught.value)

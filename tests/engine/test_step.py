@@ -1,6 +1,7 @@
 """The training step: accumulation, mixing, clipping, and randomness keyed on (seed, step)."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -11,15 +12,19 @@ from torch.nn import functional
 
 from src.competitions.spec import Head
 from src.data.loader import Batch
-from src.engine.inference import Network, Normalise, choose_compute
+from src.engine.inference import Network, Normalise, choose_compute, to_device
 from src.engine.step import StepOptions, TrainState, train_step
 
 HEADS = (Head(name="a", classes=("x", "y", "z")), Head(name="b", classes=("x", "y")))
 ONE_HEAD = (Head(name="a", classes=("x", "y")),)
 CPU = choose_compute("cpu", "fp32")
+OUT_OF_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+)
 
 
-def make_state(num_outputs: int = 5, dropout: float = 0.0, ema: float = 0.0) -> TrainState:
+def make_state(num_outputs: int = 5, dropout: float = 0.0, ema: float = 0.0, accumulate: int = 1) -> TrainState:
     torch.manual_seed(3)
     layers = (nn.Flatten(), nn.Linear(3 * 6 * 8, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, num_outputs))
     network = Network(nn.Sequential(*layers), Normalise((0.5,) * 3, (0.25,) * 3, 8)).train()
@@ -29,6 +34,7 @@ def make_state(num_outputs: int = 5, dropout: float = 0.0, ema: float = 0.0) -> 
         optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         ema=ModelEmaV3(network, decay=ema) if ema else None,
+        accumulate=accumulate,
     )
 
 
@@ -43,8 +49,8 @@ def weights(state: TrainState) -> torch.Tensor:
     return torch.cat([value.detach().flatten() for value in state.network.parameters()]).clone()
 
 
-def steps(options: StepOptions, count: int = 3, dropout: float = 0.0) -> torch.Tensor:
-    state = make_state(dropout=dropout)
+def steps(options: StepOptions, count: int = 3, dropout: float = 0.0, accumulate: int = 1) -> torch.Tensor:
+    state = make_state(dropout=dropout, accumulate=accumulate)
     for number in range(count):
         train_step(state, make_batch(seed=number), HEADS, 0.05, CPU, options)
     return weights(state)
@@ -54,7 +60,7 @@ def steps(options: StepOptions, count: int = 3, dropout: float = 0.0) -> torch.T
 @pytest.mark.parametrize("clip_grad", [None, 0.5])
 def test_accumulating_over_uneven_parts_changes_nothing(mixup: float, clip_grad: float | None) -> None:
     whole, parts = (
-        steps(StepOptions(accumulate=accumulate, mixup=mixup, clip_grad=clip_grad, label_smoothing=0.1))
+        steps(StepOptions(mixup=mixup, clip_grad=clip_grad, label_smoothing=0.1), accumulate=accumulate)
         for accumulate in (1, 4)
     )
     assert torch.allclose(whole, parts, atol=1e-6)
@@ -63,7 +69,7 @@ def test_accumulating_over_uneven_parts_changes_nothing(mixup: float, clip_grad:
 
 def test_the_loss_is_the_same_for_any_accumulation() -> None:
     losses = [
-        train_step(make_state(), make_batch(), HEADS, 0.0, CPU, StepOptions(accumulate=accumulate)).item()
+        train_step(make_state(accumulate=accumulate), make_batch(), HEADS, 0.0, CPU, StepOptions()).item()
         for accumulate in (1, 3, 10)
     ]
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-6)
@@ -174,3 +180,107 @@ def test_mixing_differs_between_steps_and_is_the_same_again() -> None:
     one, again, other = (mixed_step(options, step)[0] for step in (0, 0, 1))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+def refuse(state: TrainState, limit: int, error: Exception) -> list[int]:
+    """Let the forward pass fail on more than `limit` images; return the list in which it notes how many it is given."""
+    network, given = state.network, []
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        given.append(len(images))
+        if len(images) > limit:
+            raise error
+        return network(images)
+
+    state.forward = forward
+    return given
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_out_of_memory_makes_smaller_parts_and_changes_nothing_else(
+    mixup: float, error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calm, short = make_state(), make_state()
+    given = refuse(short, 3, error)
+    options = StepOptions(mixup=mixup, clip_grad=0.5, label_smoothing=0.1)
+    for number in range(3):
+        losses = [train_step(state, make_batch(seed=number), HEADS, 0.05, CPU, options) for state in (calm, short)]
+        assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
+    assert torch.allclose(weights(calm), weights(short), atol=1e-6)
+    assert given == [10, 5, *[3, 3, 2, 2] * 3]  # what fits is kept for the steps to come
+    assert (calm.accumulate, short.accumulate, short.step) == (1, 4, 3)
+    assert capsys.readouterr().out.splitlines() == [
+        "out of memory: 5 images at once from now on, 2 times per step; the batch stays 10",
+        "out of memory: 3 images at once from now on, 4 times per step; the batch stays 10",
+    ]
+
+
+@pytest.mark.parametrize("place", ["forward", "backward"])
+def test_what_a_failed_attempt_has_added_up_is_dropped(place: str) -> None:
+    calm, short = make_state(dropout=0.5, accumulate=4), make_state(dropout=0.5, accumulate=2)
+    calls = iter(range(1, 100))
+
+    def fail(*_: object) -> None:
+        raise OUT_OF_MEMORY[0]
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        second = next(calls) == 2  # the gradients of the first half are there
+        if second and place == "forward":
+            fail()
+        logits: torch.Tensor = short.network(images)
+        if second:
+            logits.register_hook(fail)
+        return logits
+
+    short.forward = forward
+    for state in (calm, short):
+        train_step(state, make_batch(), HEADS, 0.05, CPU, StepOptions())
+    assert torch.equal(weights(calm), weights(short))
+    assert next(calls) == 2 + 4 + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"), [(OUT_OF_MEMORY[0], [8, 4, 2]), (OUT_OF_MEMORY[1], [8, 4, 2]), (RuntimeError("other"), [8])]
+)
+def test_less_than_two_images_at_once_and_other_errors_are_no_way_out(error: Exception, attempts: list[int]) -> None:
+    state = make_state()
+    before, given = weights(state), refuse(state, 1, error)
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        train_step(state, make_batch(count=8), HEADS, 0.05, CPU, StepOptions())
+    assert given == attempts
+    assert torch.equal(weights(state), before)
+    assert state.step == 0
+
+
+def on_gpu(init_scale: float) -> TrainState:
+    state = make_state(accumulate=2)
+    to_device(state.network, choose_compute("cuda", "fp16"))
+    state.optimizer = torch.optim.SGD(state.network.parameters(), lr=1.0)
+    state.scaler = torch.amp.GradScaler("cuda", init_scale=init_scale)
+    return state
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("clip_grad", [None, 0.05])
+def test_a_gpu_steps_in_half_precision_as_the_cpu_in_full(clip_grad: float | None) -> None:
+    cpu, gpu, options = make_state(), on_gpu(1024.0), StepOptions(clip_grad=clip_grad, mixup=0.4)
+    before = weights(cpu)
+    losses = [
+        train_step(state, make_batch(), HEADS, 0.5, compute, options).item()
+        for state, compute in ((cpu, CPU), (gpu, choose_compute("cuda", "fp16")))
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=5e-3)
+    moved, moved_too = weights(cpu) - before, weights(gpu).cpu() - before
+    assert (moved - moved_too).norm() < 0.02 * moved.norm()
+    assert moved.norm() > 0.02
+
+
+@pytest.mark.gpu
+def test_a_gradient_beyond_half_precision_changes_no_weight_but_the_scale() -> None:
+    state = on_gpu(2.0**60)
+    before = weights(state)
+    loss = train_step(state, make_batch(), HEADS, 0.5, choose_compute("cuda", "fp16"), StepOptions())
+    assert torch.isfinite(loss)
+    assert torch.equal(weights(state), before)
+    assert state.scaler.get_scale() == 2.0**59

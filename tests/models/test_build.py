@@ -4,16 +4,16 @@ import pickle
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from src.inputs import InputError
 from src.models import REFERENCE_NETS
-from src.models.build import build_model, check_backbone, normalisation
+from src.models.build import build_model, check_backbone, normalisation, read_options
 
 SMALL_TIMM_NETS = ("test_resnet", "test_efficientnet", "test_vit")
+SIZES = {"nin": ((67, 96), (90, 72))}  # where 32 pixels are too few
 
 
 class RunsCode:
@@ -31,17 +31,16 @@ def last_layer(model: nn.Module) -> tuple[str, ...]:
     return (f"{names[-1]}.weight", f"{names[-1]}.bias")
 
 
-@pytest.mark.parametrize("size", [(32, 64), (64, 48)])
+@pytest.mark.parametrize(("place", "in_chans", "num_outputs"), [(0, 3, 18), (1, 1, 12)], ids=["colour", "grey"])
 @pytest.mark.parametrize("name", [*REFERENCE_NETS, *SMALL_TIMM_NETS])
-def test_every_net_gives_one_row_of_logits_per_image(name: str, size: tuple[int, int]) -> None:
-    model = build_model(name, 18, size)
+def test_every_net_gives_one_row_of_logits_per_image(name: str, place: int, in_chans: int, num_outputs: int) -> None:
+    size = SIZES.get(name, ((32, 64), (64, 48)))[place]
+    model = build_model(name, num_outputs, size, in_chans)
     assert model.training
-    assert model(torch.randn(2, 3, *size)).shape == (2, 18)
-
-
-@pytest.mark.parametrize("name", REFERENCE_NETS)
-def test_reference_nets_come_from_timm_too(name: str) -> None:
-    assert type(timm.create_model(name, num_classes=12)) is type(build_model(name, 12, (64, 128)))
+    logits = model(torch.randn(2, in_chans, *size))
+    assert logits.shape == (2, num_outputs)
+    logits.sum().backward()
+    assert all(value.grad is not None for value in model.parameters())  # no layer is left out
 
 
 @pytest.mark.parametrize(("typo", "nearest"), [("resnet_18", "resnet18"), ("svhn_cn", "svhn_cnn")])
@@ -128,23 +127,67 @@ def test_drop_path_reaches_a_net_that_has_it() -> None:
     assert any("DropPath" in type(module).__name__ for module in model.modules())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "vgg11",
-        "string_cnn",
-        "svhn_cnn",
-    ],
-)
+@pytest.mark.parametrize("name", ["vgg11", *REFERENCE_NETS])
 def test_drop_path_on_a_net_without_it_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"--backbone {name}: does not take these options: .*drop_path"):
-        build_model(name, 12, (32, 64), drop_path=0.5)
+        build_model(name, 12, (96, 96), drop_path=0.5)
 
 
 def test_the_normalisation_is_the_one_the_backbone_was_trained_with() -> None:
     mean, std = normalisation(build_model("lcnet_035", 12, (32, 64)))
     assert (mean, std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert normalisation(build_model("string_cnn", 12, (32, 64))) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def test_grey_pictures_are_normalised_by_the_mean_over_colours() -> None:
+    (mean,), (std,) = normalisation(build_model("lcnet_035", 12, (32, 64), 1), 1)
+    assert (mean, std) == (pytest.approx(0.449, abs=1e-6), pytest.approx(0.226, abs=1e-6))
+    assert normalisation(build_model("resnet_mnist", 10, (28, 28), 1), 1) == ((0.5,), (0.25,))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit"])
+def test_colour_weights_load_into_a_grey_net_as_the_sum_over_colours(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    colour = build_model(name, 12, (32, 64)).eval()
+    with torch.no_grad():
+        colour.get_classifier().weight.normal_()  # answers that depend on the image
+    save_file(colour.state_dict(), tmp_path / "weights.safetensors")
+    grey = build_model(name, 12, (32, 64), 1, weights=tmp_path / "weights.safetensors").eval()
+    images = torch.randn(2, 1, 32, 64)
+    with torch.no_grad():
+        answers = grey(images)
+        torch.testing.assert_close(answers, colour(images.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
+    assert answers.std() > 0.01
+
+
+def test_options_are_read_as_python_writes_them() -> None:
+    texts = ["batch_norm=False", "num_points=1", "drop_rate=0.25", "act_layer=silu", "depths=(2, 2)", "name=a=b"]
+    assert read_options(texts) == {
+        "batch_norm": False,
+        "num_points": 1,
+        "drop_rate": 0.25,
+        "act_layer": "silu",
+        "depths": (2, 2),
+        "name": "a=b",
+    }
+    assert read_options([]) == {}
+
+
+@pytest.mark.parametrize("text", ["batch_norm", "batch_norm=", "=1", "batch norm=1", ""])
+def test_options_of_another_form_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is not of the form name=value, such as batch_norm=False"):
+        read_options([text])
+
+
+def test_options_reach_a_net_of_timm() -> None:
+    model = build_model("test_resnet", 12, (32, 64), extra=read_options(["act_layer=silu"]))
+    assert any(isinstance(module, nn.SiLU) for module in model.modules())
+
+
+@pytest.mark.parametrize("name", ["nin", "test_resnet"])
+def test_the_number_of_outputs_is_no_option(name: str) -> None:
+    with pytest.raises(InputError, match="num_classes"):
+        build_model(name, 10, (96, 96), extra={"num_classes": 3})
 
 
 def test_the_string_net_refuses_outputs_that_are_no_equal_heads() -> None:

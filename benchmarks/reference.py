@@ -1,0 +1,168 @@
+"""Train a reference net as published or with our recipe, score it on what chose nothing, and print the table.
+
+    python -m benchmarks.reference --row resnet_mnist --way ours --seed 0
+    python -m benchmarks.reference --table
+
+A run is kept as runs/<competition>/<row>-<way>-s<seed>/ with its result in reference.json. MNIST, Fashion-MNIST and
+CIFAR-10 are trained on all but 1,000 images (which draw the learning curve and choose nothing) and scored once on the
+10,000 test images, whose answers are public; svhn and food11 on the organiser's validation set, as the answers of their
+tests are unknown. --epochs shortens a training; the table says so.
+"""
+
+import csv
+import json
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+
+from benchmarks.reference_rows import ROWS, Row
+from benchmarks.table import processor
+from src import cli, evaluate, predict, prepare, train
+from src.competitions.arrays import read_cifar_batch, read_idx
+from src.competitions.spec import load_competition
+from src.config import EvaluateConfig, Place, PredictConfig, PrepareConfig, TrainConfig
+from src.data.labels import open_competition
+from src.engine.runs import build_network, open_fold
+from src.inputs import InputError, InputFiles
+from src.models.summary import summarise
+from src.outputs import write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceConfig(Place):
+    """Which row of the table to train, and how."""
+
+    row: str = ""
+    """A name of benchmarks/reference_rows.py."""
+    way: Literal["published", "ours"] = "ours"
+    seed: int = 0
+    epochs: int | None = None
+    """Fewer than the recipe says; the result is labelled as shortened."""
+    image_size: tuple[int, int] | None = None
+    """Another than the recipe says; labelled too."""
+    table: bool = False
+    """Print the table of all results that are there."""
+
+
+def known_answers(competition: str, input_dir: Path) -> dict[str, str]:
+    """Return the public answers of the test set by id, {} where there are none."""
+    files = InputFiles(input_dir / competition)
+    names = {path.name for path in files.index}
+    if competition in ("mnist", "fashion_mnist"):
+        plain = "t10k-labels-idx1-ubyte"
+        labels = [str(label) for label in read_idx(files, plain, f"{plain}.gz")[0]]
+        return {str(number + 1): label for number, label in enumerate(labels)}
+    if competition == "cifar10" and "testLabels.csv" in names:
+        table = files.table("testLabels.csv")
+        return dict(zip(table["id"], table["label"], strict=True))
+    if competition == "cifar10" and "test_batch" in names:
+        texts = load_competition(competition).heads[0].classes
+        labels = [texts[label] for label in read_cifar_batch(files, "test_batch")[1]]
+        return {str(number + 1): label for number, label in enumerate(labels)}
+    return {}
+
+
+def _submitted(path: Path, answers: dict[str, str]) -> float:
+    with open(path, newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))[1:]
+    return float(np.mean([answers[key] == answer for key, answer in rows]))
+
+
+def _scores(place: list[str], competition: str, run: str, config: ReferenceConfig) -> dict[str, Any]:
+    """Return n and the score of the plain image and of the mean over views."""
+    answers = known_answers(competition, config.input_dir)
+    scores: dict[str, Any] = {}
+    for name, flag in (("plain", "--no-tta"), ("views", "--tta")):
+        flags = [*place, "--run", run, flag]
+        if answers:
+            predict.main(tyro.cli(PredictConfig, args=[*flags, "--name", f"{run}-{name}"]))
+            path = config.submissions_dir / competition / f"{run}-{name}.csv"
+            scores[name], scores["n"] = _submitted(path, answers), len(answers)
+        else:
+            found = evaluate.main(tyro.cli(EvaluateConfig, args=flags))
+            scores[name], scores["n"] = found["score"], found["num_images"]
+            scores[f"first head, {name}"] = next(iter(found["heads"].values()))
+    return scores
+
+
+def _train(config: ReferenceConfig, row: Row) -> None:
+    run = f"{config.row}-{config.way}-s{config.seed}"
+    place = ["--competition", row.competition]
+    for name in ("input_dir", "runs_dir", "submissions_dir"):
+        place += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
+    flags = [*row.flags(config.way), "--seed", str(config.seed), "--run", run, "--backbone", row.backbone]
+    if config.epochs:
+        flags += ["--epochs", str(config.epochs)]
+    if config.image_size:
+        flags += ["--image-size", *map(str, config.image_size)]
+    prepare.main(tyro.cli(PrepareConfig, args=[*place, *row.prepare.split()]))
+    train.main(tyro.cli(TrainConfig, args=[*place, *flags]))
+    scores = _scores(place, row.competition, run, config)
+    competition, _ = open_competition(row.competition, config.runs_dir)
+    folder = config.runs_dir / row.competition / run
+    trained = open_fold(folder / "fold0", competition)
+    model = trained.config["model"]
+    costs = summarise(build_network(model).backbone, trained.image_size, len(model["mean"]))
+    result = {
+        "row": config.row,
+        "way": config.way,
+        "seed": config.seed,
+        "epochs": trained.config["result"]["epochs"],
+        "full_epochs": row.epochs(config.way),
+        "image_size": trained.image_size,
+        **scores,
+        "parameters": costs.parameters,
+        "multiply_adds": costs.multiply_adds,
+        "minutes": trained.config["result"]["seconds"] / 60,
+        "hardware": f"{processor()}, {torch.get_num_threads()} threads, GPU {trained.config['versions']['gpu']}",
+        "torch": torch.__version__,
+    }
+    write_json(folder / "reference.json", result)
+    print(json.dumps(result))
+
+
+def _mean(values: list[float]) -> str:
+    spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.4f}{spread}"
+
+
+def _print_table(config: ReferenceConfig) -> None:
+    results: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for path in sorted(config.runs_dir.glob("*/*/reference.json")):
+        result = json.loads(path.read_text())
+        results[result["row"], result["way"], result["epochs"], tuple(result["image_size"])].append(result)
+    columns = ["row", "way", "epochs", "size", "plain", "views", "seeds", "n", "parameters", "multiply-adds", "minutes"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for name in ROWS:
+        for (row, way, epochs, size), group in results.items():
+            if row == name:
+                one, full = group[0], group[0]["full_epochs"]
+                cells = [
+                    row, way, f"{epochs} of {full}, shortened" if epochs < full else epochs, f"{size[0]}x{size[1]}",
+                    _mean([result["plain"] for result in group]), _mean([result["views"] for result in group]),
+                    len(group), f"{one['n']:,}", f"{one['parameters']:,}", f"{one['multiply_adds'] / 1e6:,.1f} M",
+                    f"{np.mean([result['minutes'] for result in group]):.1f}",
+                ]  # fmt: skip
+                print("| " + " | ".join(map(str, cells)) + " |")
+    print("\n" + "; ".join(sorted({result["hardware"] for group in results.values() for result in group})))
+
+
+def main(config: ReferenceConfig) -> None:
+    """Train and score a row, or print the table. Raises InputError for an unknown row."""
+    if config.table:
+        _print_table(config)
+        return
+    if config.row not in ROWS:
+        raise InputError(f"--row {config.row or '(none)'}: there are {', '.join(ROWS)}; or --table")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    _train(config, ROWS[config.row])
+
+
+if __name__ == "__main__":
+    cli.run(main, ReferenceConfig, __doc__)

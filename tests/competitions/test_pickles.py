@@ -1,0 +1,164 @@
+"""A pickle from the internet is read for its plain values and arrays only; anything else in it is refused, not run."""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src.competitions.arrays import read_cifar_batch
+from src.competitions.spec import load_competition
+from src.data.labels import check_labels
+from src.inputs import InputError, InputFiles
+
+DATA = np.random.default_rng(0).integers(0, 255, (2, 3072), dtype=np.uint8)
+GOOD: dict[bytes, Any] = {b"data": DATA, b"labels": [1, 2]}
+
+
+class Call:
+    """A pickle that calls a function when it is loaded."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
+        return self.function, self.arguments
+
+
+def refusal(folder: Path, content: object) -> str:
+    """Return the message with which a batch of these bytes, or of this pickled value, is refused."""
+    data = content if isinstance(content, bytes) else pickle.dumps(content, protocol=2)
+    (folder / "data_batch_1").write_bytes(data)
+    with pytest.raises(InputError, match=r"^data_batch_1: is no batch of CIFAR-10 \(.+\); download it again$") as error:
+        read_cifar_batch(InputFiles(folder), "data_batch_1")
+    return str(error.value)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("place", ["data", "labels", "beside", "alone"])
+def test_a_pickle_that_would_run_code_is_refused_and_the_code_is_not_run(
+    tmp_path: Path, protocol: int, place: str
+) -> None:
+    sprung = tmp_path / "sprung"
+    trap = Call(os.mkdir, str(sprung))
+    content = trap if place == "alone" else {**GOOD, place.encode(): trap}
+    data = pickle.dumps(content, protocol=protocol)
+    assert "it asks for" in refusal(tmp_path, data)
+    assert not sprung.exists()
+    pickle.loads(data)
+    assert sprung.exists()  # it would have been
+
+
+@pytest.mark.parametrize("function", [eval, getattr, np.load, np.frombuffer, np.memmap, __import__, pickle.loads])
+def test_nothing_but_what_makes_an_array_can_be_called(tmp_path: Path, function: Callable[..., Any]) -> None:
+    assert "it asks for" in refusal(tmp_path, {**GOOD, b"more": Call(function, "1")})
+
+
+def test_a_name_with_dots_does_not_reach_into_what_is_allowed(tmp_path: Path) -> None:
+    content = b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93."  # protocol 4 would look dotted names up
+    assert "it asks for numpy.ndarray.tofile" in refusal(tmp_path, content)
+
+
+FORGED = """
+import pickle, sys, numpy as np
+from pathlib import Path
+from src.competitions.arrays import read_cifar_batch
+from src.inputs import InputError, InputFiles
+
+class Forged:
+    def __reduce__(self):
+        return np.ndarray, ((1,), "O", b"AAAAAAAA")  # an array of objects, whose one pointer is of our choice
+
+folder = Path(sys.argv[1])
+batch = {b"data": np.zeros((1, 3072), np.uint8), b"labels": Forged()}
+(folder / "data_batch_1").write_bytes(pickle.dumps(batch, protocol=2))
+try:
+    read_cifar_batch(InputFiles(folder), "data_batch_1")
+except InputError as error:
+    print(error)
+"""
+
+
+def test_an_array_cannot_be_made_of_forged_pointers(tmp_path: Path) -> None:
+    """In a process of its own, which a forged pointer ends."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", FORGED, str(tmp_path)]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("data_batch_1: is no batch of CIFAR-10")
+
+
+def test_a_batch_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    data = pickle.dumps(GOOD, protocol=2)
+    for length in [*range(0, 300, 3), len(data) // 2, *range(len(data) - 30, len(data))]:
+        refusal(tmp_path, data[:length])
+
+
+@pytest.mark.filterwarnings("ignore")  # numpy may warn of a damaged pickle, besides refusing it
+def test_a_batch_with_one_wrong_byte_is_read_or_refused(tmp_path: Path) -> None:
+    data = pickle.dumps(GOOD, protocol=2)
+    rng = np.random.default_rng(0)
+    places = [*range(260), *range(len(data) - 90, len(data))]
+    # Without "r": it puts a value at any place up to 2^32 of the unpickler's table, which takes all of the memory.
+    values = [value for value in range(256) if value != ord("r")]
+    for place in rng.choice(places, 1000):
+        damaged = bytearray(data)
+        damaged[place] = rng.choice(values)
+        (tmp_path / "data_batch_1").write_bytes(damaged)
+        try:
+            read_cifar_batch(InputFiles(tmp_path), "data_batch_1")
+        except InputError:
+            continue
+        except BaseException as error:
+            pytest.fail(f"byte {place} as {damaged[place]}: {error!r}")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>",
+        [1],
+        5,
+        {b"data": DATA},
+        {b"labels": [1, 2]},
+        {"data": DATA, "labels": [1, 2]},
+        {**GOOD, b"data": DATA[0]},
+        {**GOOD, b"data": DATA[:, :-1]},
+        {**GOOD, b"data": DATA.astype(np.int64)},
+        {**GOOD, b"data": DATA.tolist()},
+        {**GOOD, b"labels": [1, 2, 3]},
+        {**GOOD, b"labels": [1, "2"]},
+        {**GOOD, b"labels": [1, 2.0]},
+        {**GOOD, b"labels": [True, 2]},
+        {**GOOD, b"labels": 2},
+        {**GOOD, b"labels": {0: 1, 1: 2}},
+    ],
+    ids=lambda content: repr(content).replace(repr(DATA), "DATA"),
+)
+def test_what_is_no_table_of_pictures_and_labels_is_refused(tmp_path: Path, content: object) -> None:
+    refusal(tmp_path, content)
+
+
+@pytest.mark.parametrize("label", [10, -1, 10**30])
+def test_a_class_that_cifar_lacks_is_refused(cifar10: Callable[..., Path], label: int) -> None:
+    path = cifar10(packing="batches") / "cifar-10-batches-py" / "data_batch_2"
+    batch = pickle.loads(path.read_bytes())
+    batch[b"labels"][1] = label
+    path.write_bytes(pickle.dumps(batch, protocol=2))
+    competition = load_competition("cifar10")
+    with pytest.raises(InputError, match="data_batch_2/00001|'label' must hold integers"):
+        check_labels(competition.read_train(InputFiles(path.parents[1])), competition)
+
+
+@pytest.mark.parametrize("name", ["data_batch_4", "test_batch"])
+def test_a_missing_batch_is_named(cifar10: Callable[..., Path], podium: Callable, name: str) -> None:
+    (cifar10(packing="batches") / "cifar-10-batches-py" / name).unlink()
+    code, _, err = podium("prepare", "--competition", "cifar10")
+    assert code == 2
+    assert f"{name} is missing" in err
