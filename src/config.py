@@ -65,6 +65,10 @@ class TrainConfig(Place):
     """Start from this file (.safetensors or .pth in timm's naming), with no download."""
     image_size: tuple[int, int] | None = None
     """Height and width that the network sees; default: the cache's."""
+    grow_from: float = 1.0
+    """Share of the image size that training begins with; it grows evenly to the whole in the first 70% of epochs."""
+    freeze_backbone: bool = False
+    """Train the last layer alone, on features computed once (no augmentation but mirror images): a quick baseline."""
     epochs: int = 24
     batch_size: int = 64
     """Images per optimizer step."""

@@ -41,6 +41,9 @@ def check(config: TrainConfig, competition: Competition) -> None:
         check_range(name.replace("_", "-"), getattr(config, name), 1e-9)
     for name in ("warmup", "label_smoothing", "dropout", "drop_path", "ema", "momentum"):
         check_range(name.replace("_", "-"), getattr(config, name), 0, 0.99999)
+    check_range("grow-from", config.grow_from, 0.1, 1)
+    if config.freeze_backbone and (config.mixup or config.cutmix or config.grow_from < 1):
+        raise InputError("--freeze-backbone: mixup, cutmix and grow-from need images, not features; leave them out")
     check_range("layer-decay", config.layer_decay, 0.01, 1)
     for name, value in asdict(config.augment).items():
         check_range(f"augment.{name}", value, 0, 180 if name in ("rotate", "shear") else 1)

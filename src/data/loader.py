@@ -47,12 +47,22 @@ class Loader:
     blank: int | None = None  # the class that pads strings
     seed: int = 0
     num_threads: int = 0
+    grow_from: float = 1.0  # share of the image size in epoch 0 ...
+    grow_epochs: int = 0  # ... which grows evenly to the whole in this epoch
     pin: bool = False  # page-locked batches, which a GPU fetches while it computes
 
     def __len__(self) -> int:
         if self.policy:  # a last, smaller batch would upset batch norm: its images come in another epoch
             return max(1, len(self.rows) // self.batch_size)
         return -(-len(self.rows) // self.batch_size)
+
+    def size_at(self, epoch: int) -> tuple[int, int]:
+        """Return (height, width) of an epoch's images: multiples of 8 pixels while they grow."""
+        if self.grow_from >= 1 or epoch >= self.grow_epochs:
+            return self.image_size
+        share = self.grow_from + (1 - self.grow_from) * epoch / self.grow_epochs
+        height, width = (min(side, max(8, 8 * round(share * side / 8))) for side in self.image_size)
+        return height, width
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the positions in `rows` in the order of this epoch, a function of (seed, epoch) alone."""
@@ -63,11 +73,11 @@ class Loader:
 
     def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
         rows = self.rows[positions]
-        images, target = gather(self.images, rows, self.image_size), self.targets[positions]
+        images, target = gather(self.images, rows, self.size_at(epoch)), self.targets[positions]
         if self.policy and self.policy.splice and self.blank is not None:
             draws = keyed_uniforms(self.seed + 2, epoch, rows, 2)
             partners = (draws[:, 0] * len(self.rows)).astype(np.int64)
-            others = gather(self.images, self.rows[partners], self.image_size)
+            others = gather(self.images, self.rows[partners], self.size_at(epoch))
             chosen = draws[:, 1] < self.policy.splice
             splice_batch(images, target, others, self.targets[partners], chosen, self.blank)
         if self.policy:

@@ -1,9 +1,9 @@
 """One fold's training: put together, gone on with, brought to its out-of-fold predictions."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
+from torch import nn
 
 from src.competitions.spec import Competition
 from src.config import TrainConfig
@@ -19,51 +20,18 @@ from src.data.augment import tta_views
 from src.data.cache import ImageCache, open_cache
 from src.data.labels import read_prepared
 from src.data.loader import Loader
+from src.engine.begun import begun_config, check_unchanged, settings_of
+from src.engine.frozen import Features, LastLayer, serve_features, with_last_layer
 from src.engine.heads import exact_matches, widths
 from src.engine.inference import Compute, Network, Normalise, choose_compute, predict_probabilities, to_device
 from src.engine.loop import Fit
 from src.engine.runs import TrainedFold, open_fold, versions
 from src.engine.step import StepOptions, TrainState
 from src.inputs import InputError
-from src.models.build import build_model, normalisation, read_options
+from src.models.build import build_model, check_takes, normalisation, read_options
 from src.outputs import sha256_of, write_arrays, write_csv, write_json
 
-# Flags that do not change what is trained.
-FREE_FLAGS = (
-    "competition", "input_dir", "runs_dir", "submissions_dir", "fold", "resume", "restart", "num_threads", "device",
-    "profile",
-)  # fmt: skip
-
-
-def _settings(config: TrainConfig, begun: dict[str, Any]) -> dict[str, Any]:
-    """Return what is trained, for config.json. Weights are named by their hash, or as `begun` has them where their file
-    has gone since: what is begun does not need it any more."""
-    settings = {key: value for key, value in asdict(config).items() if key not in FREE_FLAGS}
-    if config.weights:
-        known = str(begun.get("weights") or "")
-        if config.weights.is_file():
-            settings["weights"] = f"{config.weights.name} {sha256_of(config.weights)[:12]}"
-        elif known.startswith(f"{config.weights.name} "):
-            settings["weights"] = known
-        else:
-            raise InputError(f"--weights {config.weights}: no such file")
-    return json.loads(json.dumps(settings))
-
-
-def _begun(config: TrainConfig, folder: Path, competition: Competition) -> dict[str, Any]:
-    """Return config.json of a training to go on with, or {} where there is none."""
-    if config.restart or not (folder / "last.pt").exists():
-        if config.resume:
-            raise InputError(f"--resume: {folder} holds no checkpoint; leave the flag out to begin")
-        return {}
-    return open_fold(folder, competition).config
-
-
-def _check_unchanged(begun: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Raise InputError naming each setting that differs from those a training was begun with."""
-    unlike = [f"{key}: {begun.get(key)} then, {value} now" for key, value in now.items() if begun.get(key) != value]
-    if unlike:
-        raise InputError(f"{folder}: was begun with other settings ({'; '.join(unlike)}); use --run NAME or --restart")
+GROWING = 0.7  # share of the epochs in which images grow, where they do
 
 
 def _network(config: TrainConfig, competition: Competition, size: tuple[int, int], begun: bool) -> Network:
@@ -82,10 +50,10 @@ def _network(config: TrainConfig, competition: Competition, size: tuple[int, int
     return Network(backbone, Normalise(*normalisation(backbone, competition.channels), size[1]))
 
 
-def _state(config: TrainConfig, network: Network, compute: Compute) -> TrainState:
+def _state(config: TrainConfig, network: nn.Module, compute: Compute) -> TrainState:
     try:
         optimizer = create_optimizer_v2(
-            network.backbone,
+            network.backbone if isinstance(network, Network) else network,
             opt=config.optimizer,
             lr=config.lr,
             weight_decay=config.weight_decay,
@@ -126,6 +94,8 @@ def _loader(
         targets=table[competition.targets].to_numpy(np.int64),
         image_size=size,
         batch_size=config.batch_size if train else 256,
+        grow_from=config.grow_from if train else 1.0,
+        grow_epochs=round(GROWING * config.epochs),
         policy=replace(config.augment, mirror=mirror, splice=splice) if train else None,
         mirror_ok=competition.mirror_ok,
         blank=competition.blank,
@@ -140,14 +110,24 @@ def _fit(
     folder: Path,
     network: Network,
     loader: Loader,
+    held_out_loader: Loader,
     competition: Competition,
     compute: Compute,
-    score_of: Callable[[torch.nn.Module], float],
 ) -> Fit:
+    def score_of(scored: nn.Module) -> float:
+        probabilities, _ = predict_probabilities(scored, held_out_loader, competition.heads, compute)
+        return float(exact_matches(probabilities, held_out_loader.targets, competition).mean())
+
+    trained: nn.Module = network
+    served: Loader | Features = loader
+    score: Callable[[nn.Module], float] = score_of
+    if config.freeze_backbone:
+        trained = LastLayer(network, config.dropout)
+        served, score = serve_features(network, loader, held_out_loader, competition, compute)
     return Fit(
         folder=folder,
-        state=_state(config, network, compute),
-        loader=loader,
+        state=_state(config, trained, compute),
+        loader=served,
         heads=competition.heads,
         compute=compute,
         options=_step_options(config),
@@ -156,7 +136,8 @@ def _fit(
         schedule=config.schedule,
         warmup=config.warmup,
         early_stopping=config.early_stopping,
-        evaluate=score_of,
+        evaluate=score,
+        whole=partial(with_last_layer, network) if config.freeze_backbone else nn.Identity(),
         profile=config.profile,
         label=folder.name.replace("fold", "fold "),
     )
@@ -167,10 +148,10 @@ def train_fold(
 ) -> float:
     """Train one fold, or what is left of it; return its score."""
     folder = config.runs_dir / competition.name / config.run / f"fold{number}"
-    begun = _begun(config, folder, competition)
-    settings = _settings(config, begun.get("train", {}))
+    begun = begun_config(config, folder, competition)
+    settings = settings_of(config, begun.get("train", {}))
     if begun:
-        _check_unchanged(begun["train"], settings, folder)
+        check_unchanged(begun["train"], settings, folder)
     if begun and (folder / "oof.npz").exists() and "result" in begun:
         score = begun["result"]["score"]
         print(f"fold {number}: trained already, score {score:.4f} ({folder}); --restart trains it anew")
@@ -185,11 +166,13 @@ def train_fold(
     size = _image_size(config, cache)
     data = {"cache_size": list(cache.image_size), "labels": sha256_of(prepared / "labels.csv")}
     if begun:
-        _check_unchanged(begun, data, folder)
+        check_unchanged(begun, data, folder)
     compute = choose_compute(config.device, config.precision)
-    network = _network(config, competition, size, bool(begun))
-    to_device(network, compute)
     loader = _loader(config, competition, cache, labels[~held_out], size, train=True)
+    network = _network(config, competition, size, bool(begun))
+    if config.grow_from < 1:
+        check_takes(network.backbone, config.backbone, (competition.channels, *loader.size_at(0)))
+    to_device(network, compute)
     held_out_loader = _loader(config, competition, cache, labels[held_out], size, train=False)
     if not begun:  # all that could be wrong has been found by now: what is there may go
         shutil.rmtree(folder, ignore_errors=True)
@@ -200,11 +183,7 @@ def train_fold(
             {**_describe(config, number, competition, network, size), **facts, "train": settings},
         )
 
-    def score_of(scored: torch.nn.Module) -> float:
-        probabilities, _ = predict_probabilities(scored, held_out_loader, competition.heads, compute)
-        return float(exact_matches(probabilities, held_out_loader.targets, competition).mean())
-
-    fit = _fit(config, folder, network, loader, competition, compute, score_of)
+    fit = _fit(config, folder, network, loader, held_out_loader, competition, compute)
     if begun:
         fit.resume()
         print(f"fold {number}: goes on after epoch {len(fit.history)}")

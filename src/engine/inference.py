@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,7 +95,8 @@ class Normalise(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         images = images[..., : self.channels]
         flat = images.flatten(2).float()  # (B, H, W * C)
-        return flat.sub_(self.shift).mul_(self.scale).view(images.shape).permute(0, 3, 1, 2)
+        width = flat.shape[2]  # images that grow are narrower at first
+        return flat.sub_(self.shift[:width]).mul_(self.scale[:width]).view(images.shape).permute(0, 3, 1, 2)
 
 
 class Network(nn.Module):
@@ -107,6 +109,12 @@ class Network(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.backbone(self.normalise(images))
         return logits
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the last layer of a timm backbone sees: (B, D)."""
+        hidden: Any = self.backbone
+        features: torch.Tensor = hidden.forward_head(hidden.forward_features(self.normalise(images)), pre_logits=True)
+        return features
 
 
 def to_device(network: nn.Module, compute: Compute) -> nn.Module:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from src.competitions.spec import Head
 from src.data.loader import Batch, Loader
 from src.engine.checkpoint import load_state, save_model, save_state
+from src.engine.frozen import Features
 from src.engine.inference import Compute
 from src.engine.meter import Meter
 from src.engine.profile import Profiler
@@ -33,7 +34,7 @@ class Fit:
 
     folder: Path
     state: TrainState
-    loader: Loader
+    loader: Loader | Features
     heads: tuple[Head, ...]
     compute: Compute
     options: StepOptions
@@ -43,6 +44,7 @@ class Fit:
     warmup: float
     early_stopping: int | None
     evaluate: Callable[[torch.nn.Module], float]  # the score of a network on the held-out fold
+    whole: Callable[[torch.nn.Module], torch.nn.Module] = lambda scored: scored  # what is kept of a scored network
     label: str = ""
     profile: bool = False  # whether to time some steps of the first epoch that is trained
     history: list[dict[str, float]] = field(default_factory=list)
@@ -66,10 +68,10 @@ class Fit:
                 break
             row = self._epoch(epoch)
             if row["score"] > self.best_score:
-                save_model(self.folder / "best.safetensors", self.state.scored)
+                save_model(self.folder / "best.safetensors", self.whole(self.state.scored))
             self.history.append(row)
             self.save()
-        save_model(self.folder / "last.safetensors", self.state.scored)
+        save_model(self.folder / "last.safetensors", self.whole(self.state.scored))
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         started, waited, loss_sum = time.perf_counter(), 0.0, torch.zeros((), device=self.compute.device)

@@ -149,7 +149,7 @@ def build_model(
         silence_last_layer(model)
     if weights is not None:
         load_weights(model, weights)
-    _try(model, backbone, (in_chans, *image_size))
+    check_takes(model, backbone, (in_chans, *image_size))
     return model
 
 
@@ -183,8 +183,8 @@ def _create(backbone: str, hub: bool, image_size: tuple[int, int], options: dict
         ) from error
 
 
-def _try(model: nn.Module, backbone: str, shape: tuple[int, int, int]) -> None:
-    """Run one black image through, so that a size the network cannot take is told now."""
+def check_takes(model: nn.Module, backbone: str, shape: tuple[int, int, int]) -> None:
+    """Run one black image of (channels, height, width) through. Raises InputError where the network cannot take it."""
     was_training = model.training
     try:
         with torch.no_grad():

@@ -126,3 +126,13 @@ def test_leaving_an_epoch_early_leaves_no_thread_behind(images: np.ndarray) -> N
     assert threading.active_count() > before
     batches.close()
     assert threading.active_count() == before
+
+
+def test_growing_images_end_whole_and_only_training_sees_small_ones(images: np.ndarray) -> None:
+    growing = loader(images, policy=Augment(), grow_from=0.5, grow_epochs=4)
+    assert [growing.size_at(epoch) for epoch in range(6)] == [
+        (16, 16), (16, 16), (16, 24), (24, 32), (24, 32), (24, 32)
+    ]  # fmt: skip
+    for epoch in (0, 2, 5):
+        assert all(tuple(batch["image"].shape[1:3]) == growing.size_at(epoch) for batch in growing.epoch(epoch))
+    assert loader(images).size_at(0) == SIZE
