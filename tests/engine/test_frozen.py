@@ -1,4 +1,4 @@
-"""Training the last layer alone: the backbone stays, the result is an ordinary network, a kill costs nothing but time."""
+"""Training the last layer alone: the backbone stays, the result is an ordinary network, a kill loses nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
