@@ -110,10 +110,16 @@ def affine_matrices(
 
 def warp(image: np.ndarray, matrix: np.ndarray, mirror_ok: bool, out: np.ndarray) -> None:
     """Warp one (H, W, 3) uint8 image into `out`. What lies outside repeats the edge, or its reflection where
-    reflections are label-safe."""
+    reflections are label-safe.
+
+    By way of a fourth channel: opencv warps four channels in half the time of three, to the same bits
+    (benchmarks/loader.py).
+    """
     border = cv2.BORDER_REFLECT_101 if mirror_ok else cv2.BORDER_REPLICATE
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    cv2.warpAffine(image, matrix, (image.shape[1], image.shape[0]), dst=out, flags=flags, borderMode=border)
+    four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    warped = cv2.warpAffine(four, matrix, (image.shape[1], image.shape[0]), flags=flags, borderMode=border)
+    cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
 
 
 def _both_ways(uniform: np.ndarray, strength: float) -> np.ndarray:

@@ -1,0 +1,179 @@
+"""CPU time per image of the cached loader against the textbook one, in turns within one run (A B A B).
+
+    python -m benchmarks.loader                       # three sizes, about ten minutes on 2 cores
+    python -m benchmarks.loader --num-images 200 --rounds 2
+
+The textbook loader opens each file with PIL, resizes, augments by torchvision's transforms, and comes in a DataLoader
+with 0 and 2 workers. Ours gathers from the decoded cache. Both rotate, zoom, shift, change colours and mirror by the
+same amounts, and end in normalised float32 batches. Pictures: house numbers of input/svhn/ where they are (else crops of
+scikit-learn's sample photos), and 400x300 JPEG crops of those photos.
+"""
+
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from benchmarks.table import processor
+from src import cli
+from src.data.augment import Augment
+from src.data.images import decode_image, resize
+from src.data.loader import Loader
+from src.engine.inference import Normalise, keep_freed_memory
+from src.inputs import InputFiles, read_location
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+POLICY = Augment(mirror=0.5, splice=0.0, tint=0.0)  # the defaults, but for what torchvision cannot do
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderBenchConfig:
+    """How much to measure."""
+
+    num_images: int = 1000
+    rounds: int = 4
+    input_dir: Path = Path("input")
+
+
+class Textbook(Dataset[tuple[torch.Tensor, int]]):
+    """One file per item, decoded each time."""
+
+    def __init__(self, files: list[Path], size: tuple[int, int]) -> None:
+        self.files = files
+        self.change = transforms.Compose(
+            [
+                transforms.Resize(size),
+                transforms.RandomAffine(
+                    POLICY.rotate,
+                    translate=(POLICY.shift, POLICY.shift),
+                    scale=(1 / (1 + POLICY.zoom), 1 + POLICY.zoom),
+                    interpolation=transforms.InterpolationMode.BILINEAR,
+                ),
+                transforms.ColorJitter(POLICY.brightness, POLICY.contrast, POLICY.saturation),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.change(Image.open(self.files[index]).convert("RGB")), 0
+
+
+def photos(count: int) -> list[bytes]:
+    """Return `count` JPEGs of 300x400 pixels, random crops of scikit-learn's two photos."""
+    whole, rng = load_sample_images().images, np.random.default_rng(0)
+    encoded = []
+    for number in range(count):
+        photo = whole[number % 2]
+        top, left = rng.integers(photo.shape[0] - 300), rng.integers(photo.shape[1] - 400)
+        crop = np.ascontiguousarray(photo[top : top + 300, left : left + 400, ::-1])
+        encoded.append(cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+    return encoded
+
+
+def house_numbers(count: int, input_dir: Path) -> list[bytes]:
+    """Return `count` pictures of input/svhn/, or crops of photos as PNG where it is not there."""
+    if (input_dir / "svhn").is_dir():
+        files = InputFiles(input_dir / "svhn")
+        paths = files.images("mchar_train")[:count]
+        return [read_location(files.located[path]) for path in paths]
+    crops = [cv2.resize(cv2.imdecode(np.frombuffer(data, np.uint8), 1), (100, 60)) for data in photos(count)]
+    return [cv2.imencode(".png", crop)[1].tobytes() for crop in crops]
+
+
+def cpu_seconds(run: Callable[[], None]) -> float:
+    """Return the CPU seconds, of this process and of those that it starts, that a call takes."""
+
+    def spent() -> float:
+        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+    started = spent()
+    run()
+    return spent() - started
+
+
+def candidates(files: list[Path], images: np.ndarray, size: tuple[int, int]) -> dict[str, Callable[[], None]]:
+    """Return what is compared: each call reads every picture once."""
+    normalise = Normalise(MEAN, STD, size[1])
+    facts = {
+        "images": images, "rows": np.arange(len(images)), "targets": np.zeros((len(images), 1), np.int64),
+        "image_size": size, "batch_size": 64, "mirror_ok": True,
+    }  # fmt: skip
+    changed, plain = Loader(**facts, policy=POLICY), Loader(**facts)
+
+    def textbook(num_workers: int) -> Callable[[], None]:
+        # The workers are forked anew in each call, as DataLoader does in each epoch, and end with it.
+        loader = DataLoader(Textbook(files, size), batch_size=64, shuffle=True, num_workers=num_workers)
+        return lambda: [None for _ in loader] and None
+
+    def ours() -> None:
+        for batch in changed.epoch(0):
+            normalise(batch["image"])
+
+    def unchanged() -> None:
+        for _ in plain.epoch(0):
+            pass
+
+    def bare() -> None:
+        order = np.arange(len(images))
+        for start in range(0, len(images), 64):
+            images[order[start : start + 64]]
+
+    return {
+        "textbook, 0 workers": textbook(0), "textbook, 2 workers": textbook(2), "ours": ours,
+        "ours, unchanged uint8": unchanged, "bare gather": bare,
+    }  # fmt: skip
+
+
+def main(config: LoaderBenchConfig) -> None:
+    """Print a Markdown table of CPU microseconds per image, and ratios by round."""
+    torch.set_num_threads(1)
+    keep_freed_memory()  # as train does
+    cv2.setNumThreads(0)
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    print(f"{processor()}, torch {torch.__version__}, opencv {cv2.__version__}, n = {config.num_images}, "
+          f"{config.rounds} rounds; CPU µs an image, median (least to most)")  # fmt: skip
+    cases = [
+        ("house numbers", (64, 128), house_numbers(config.num_images, config.input_dir)),
+        ("photos", (128, 128), photos(config.num_images)),
+        ("photos", (224, 224), photos(config.num_images)),
+    ]
+    for name, size, encoded in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder) / f"{number:06d}" for number in range(len(encoded))]
+            for file, data in zip(files, encoded, strict=True):
+                file.write_bytes(data)
+            np.save(Path(folder) / "cache.npy", np.stack([resize(decode_image(data), size) for data in encoded]))
+            images = np.load(Path(folder) / "cache.npy", mmap_mode="r")
+            compared = candidates(files, images, size)
+            for run in compared.values():
+                run()  # what happens only the first time is not counted
+            spent = [{kind: cpu_seconds(run) for kind, run in compared.items()} for _ in range(config.rounds)]
+        print(f"\n{name} to {size[0]}x{size[1]}\n")
+        print("| loader | CPU µs an image | textbook, 0 workers / this |\n|---|---|---|")
+        for kind in compared:
+            values = sorted(1e6 * each[kind] / len(encoded) for each in spent)
+            ratios = ", ".join(f"{each['textbook, 0 workers'] / max(1e-9, each[kind]):.1f}" for each in spent)
+            print(f"| {kind} | {np.median(values):.0f} ({values[0]:.0f}-{values[-1]:.0f}) | {ratios} |", flush=True)
+
+
+if __name__ == "__main__":
+    started = time.perf_counter()
+    cli.run(main, LoaderBenchConfig, __doc__)
+    print(f"\n{time.perf_counter() - started:.0f} s")
