@@ -5,7 +5,7 @@
 
 The textbook loader opens each file with PIL, resizes, augments by torchvision's transforms, and comes in a DataLoader
 with 0 and 2 workers. Ours gathers from the decoded cache. Both rotate, zoom, shift, change colours and mirror by the
-same amounts, and end in normalised float32 batches. Pictures: house numbers of input/svhn/ where they are (else crops of
+same amounts, and end in normalised float32 batches. Pictures: house numbers of input/svhn/ (where absent, crops of
 scikit-learn's sample photos), and 400x300 JPEG crops of those photos.
 """
 

@@ -124,6 +124,14 @@ class TrainConfig(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchConfig(TrainConfig):
+    """The flags of train, on made-up pictures."""
+
+    steps: int = 20
+    """Steps that are timed, of each kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Place):
     """The out-of-fold score of a run."""
 

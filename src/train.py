@@ -9,66 +9,22 @@ does nothing when all is done.
 """
 
 import json
-import os
-import shutil
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import torch
-from timm.optim import list_optimizers
 
 from src import cli
-from src.competitions.spec import Competition
-from src.config import TrainConfig, check_name, check_range
+from src.config import TrainConfig
 from src.data.labels import open_competition, read_prepared
 from src.engine.fold import train_fold
 from src.engine.inference import be_deterministic, choose_compute, is_out_of_memory, keep_freed_memory
+from src.engine.setup import check_flags
 from src.inputs import InputError
 from src.outputs import sha256_of
-
-
-def check(config: TrainConfig, competition: Competition) -> None:
-    """Raise InputError for flags that cannot be."""
-    for name in ("epochs", "batch_size", "accumulate", "early_stopping"):
-        check_range(name.replace("_", "-"), getattr(config, name), 1)
-    for name in ("mixup", "cutmix", "seed", "num_threads", "weight_decay"):
-        check_range(name.replace("_", "-"), getattr(config, name), 0)
-    for name in ("lr", "clip_grad"):
-        check_range(name.replace("_", "-"), getattr(config, name), 1e-9)
-    for name in ("warmup", "label_smoothing", "dropout", "drop_path", "ema", "momentum"):
-        check_range(name.replace("_", "-"), getattr(config, name), 0, 0.99999)
-    check_range("grow-from", config.grow_from, 0.1, 1)
-    if config.freeze_backbone and (config.mixup or config.cutmix or config.grow_from < 1):
-        raise InputError("--freeze-backbone: mixup, cutmix and grow-from need images, not features; leave them out")
-    check_range("layer-decay", config.layer_decay, 0.01, 1)
-    for name, value in asdict(config.augment).items():
-        check_range(f"augment.{name}", value, 0, 180 if name in ("rotate", "shear") else 1)
-    check_name("run", config.run)
-    if config.resume and config.restart:
-        raise InputError("--resume --restart: one goes on, the other begins anew; give one of them")
-    if config.batch_size < 2 * config.accumulate:
-        raise InputError(
-            f"--batch-size {config.batch_size} --accumulate {config.accumulate}: batch norm needs 2 images at once"
-        )
-    if config.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "gcc", "clang++"))):
-        raise InputError("--compile: needs a C++ compiler (Debian: apt-get install g++ python3-dev); or leave it out")
-    if config.augment.mirror and not competition.mirror_ok:
-        raise InputError(
-            f"--augment.mirror {config.augment.mirror}: a mirror image changes {competition.name}'s labels"
-        )
-    if config.augment.splice and competition.blank is None:
-        raise InputError(f"--augment.splice {config.augment.splice}: {competition.name}'s answers are no strings")
-    if config.cutmix and len(competition.heads) > 1:
-        raise InputError(
-            f"--cutmix {config.cutmix}: would cut strings apart; use it where there is one class per image"
-        )
-    known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]
-    if config.optimizer not in known:
-        raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")
 
 
 def fold_numbers(text: str, folds: pd.DataFrame) -> list[int]:
@@ -98,7 +54,7 @@ def main(config: TrainConfig) -> None:
     keep_freed_memory()
     cv2.setNumThreads(0)  # batches are prepared image by image; opencv's own threads would fight torch's
     competition, prepared = open_competition(config.competition, config.runs_dir)
-    check(config, competition)
+    check_flags(config, competition)
     started = time.perf_counter()
     run_dir = config.runs_dir / competition.name / config.run
     folds = read_prepared(prepared, "folds")

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "src").rglob("*.py"))
 # In the order in which data passes; inputs and outputs are one stage, and so are the commands.
 STAGES = ["inputs", "competitions", "data", "config", "models", "engine", "report", "cli", "commands"]
-COMMANDS = {"prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary"}
+COMMANDS = {"prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench"}
 MAX_LINES = 300
 
 

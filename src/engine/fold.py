@@ -2,16 +2,13 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from timm.optim import create_optimizer_v2
-from timm.utils import ModelEmaV3
 from torch import nn
 
 from src.competitions.spec import Competition
@@ -23,86 +20,13 @@ from src.data.loader import Loader
 from src.engine.begun import begun_config, check_unchanged, settings_of
 from src.engine.frozen import Features, LastLayer, serve_features, with_last_layer
 from src.engine.heads import exact_matches, widths
-from src.engine.inference import Compute, Network, Normalise, choose_compute, predict_probabilities, to_device
+from src.engine.inference import Compute, Network, choose_compute, predict_probabilities, to_device
 from src.engine.loop import Fit
 from src.engine.runs import TrainedFold, open_fold, versions
-from src.engine.step import StepOptions, TrainState
+from src.engine.setup import make_loader, make_network, make_state, step_options
 from src.inputs import InputError
-from src.models.build import build_model, check_takes, normalisation, read_options
+from src.models.build import check_takes, normalisation, read_options
 from src.outputs import sha256_of, write_arrays, write_csv, write_json
-
-GROWING = 0.7  # share of the epochs in which images grow, where they do
-
-
-def _network(config: TrainConfig, competition: Competition, size: tuple[int, int], begun: bool) -> Network:
-    torch.manual_seed(config.seed)  # the new layers' weights
-    backbone = build_model(
-        config.backbone,
-        sum(widths(competition.heads)),
-        size,
-        competition.channels,
-        read_options(config.backbone_options),
-        pretrained=config.pretrained and not begun,  # last.pt holds all that going on needs
-        weights=None if begun else config.weights,
-        dropout=config.dropout,
-        drop_path=config.drop_path,
-    )
-    return Network(backbone, Normalise(*normalisation(backbone, competition.channels), size[1]))
-
-
-def _state(config: TrainConfig, network: nn.Module, compute: Compute) -> TrainState:
-    try:
-        optimizer = create_optimizer_v2(
-            network.backbone if isinstance(network, Network) else network,
-            opt=config.optimizer,
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            momentum=config.momentum,
-            layer_decay=config.layer_decay,
-        )
-    except (AttributeError, AssertionError) as error:
-        if config.layer_decay is None:
-            raise InputError(f"--optimizer {config.optimizer}: cannot be had here ({error})") from error
-        raise InputError(f"--layer-decay {config.layer_decay}: {config.backbone} does not name its layers") from error
-    return TrainState(
-        network=network,
-        forward=torch.compile(network) if config.compile else network,
-        optimizer=optimizer,
-        scaler=torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16),
-        ema=ModelEmaV3(network, decay=config.ema, use_warmup=True) if config.ema else None,
-        accumulate=config.accumulate,
-    )
-
-
-def _loader(
-    config: TrainConfig,
-    competition: Competition,
-    cache: ImageCache,
-    table: pd.DataFrame,
-    size: tuple[int, int],
-    train: bool,
-) -> Loader:
-    """Serve the images of `table`, which has image_path and the targets."""
-    if len(table) == 0:
-        raise InputError("no image is left to train on or to score; look at folds.csv")
-    mirror = config.augment.mirror if config.augment.mirror is not None else 0.5 * competition.mirror_ok
-    splice = config.augment.splice if config.augment.splice is not None else 0.4 * (competition.blank is not None)
-    compute = choose_compute(config.device, config.precision)
-    return Loader(
-        images=cache.images,
-        rows=cache.rows_of(table["image_path"].tolist()),
-        targets=table[competition.targets].to_numpy(np.int64),
-        image_size=size,
-        batch_size=config.batch_size if train else 256,
-        grow_from=config.grow_from if train else 1.0,
-        grow_epochs=round(GROWING * config.epochs),
-        policy=replace(config.augment, mirror=mirror, splice=splice) if train else None,
-        mirror_ok=competition.mirror_ok,
-        blank=competition.blank,
-        seed=config.seed,
-        num_threads=compute.num_loader_threads if config.num_threads is None else config.num_threads,
-        pin=compute.device.type == "cuda",
-    )
 
 
 def _fit(
@@ -126,11 +50,11 @@ def _fit(
         served, score = serve_features(network, loader, held_out_loader, competition, compute)
     return Fit(
         folder=folder,
-        state=_state(config, trained, compute),
+        state=make_state(config, trained, compute),
         loader=served,
         heads=competition.heads,
         compute=compute,
-        options=_step_options(config),
+        options=step_options(config),
         epochs=config.epochs,
         lr=config.lr,
         schedule=config.schedule,
@@ -168,12 +92,22 @@ def train_fold(
     if begun:
         check_unchanged(begun, data, folder)
     compute = choose_compute(config.device, config.precision)
-    loader = _loader(config, competition, cache, labels[~held_out], size, train=True)
-    network = _network(config, competition, size, bool(begun))
+    loader, held_out_loader = (
+        make_loader(
+            config,
+            competition,
+            cache.images,
+            cache.rows_of(table["image_path"].tolist()),
+            table[competition.targets].to_numpy(np.int64),
+            size,
+            train,
+        )
+        for table, train in ((labels[~held_out], True), (labels[held_out], False))
+    )
+    network = make_network(config, competition, size, bool(begun))
     if config.grow_from < 1:
         check_takes(network.backbone, config.backbone, (competition.channels, *loader.size_at(0)))
     to_device(network, compute)
-    held_out_loader = _loader(config, competition, cache, labels[held_out], size, train=False)
     if not begun:  # all that could be wrong has been found by now: what is there may go
         shutil.rmtree(folder, ignore_errors=True)
         write_csv(folder.parent / "folds.csv", folds)
@@ -202,16 +136,6 @@ def _image_size(config: TrainConfig, cache: ImageCache) -> tuple[int, int]:
             f"python -m src.prepare --image-size {size[0]} {size[1]} shows the network more"
         )
     return size
-
-
-def _step_options(config: TrainConfig) -> StepOptions:
-    return StepOptions(
-        label_smoothing=config.label_smoothing,
-        mixup=config.mixup,
-        cutmix=config.cutmix,
-        clip_grad=config.clip_grad,
-        seed=config.seed,
-    )
 
 
 def _describe(

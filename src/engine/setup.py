@@ -1,0 +1,148 @@
+"""What a training is made of: its flags checked, its network, optimizer and loader."""
+
+import os
+import shutil
+from dataclasses import asdict, replace
+
+import numpy as np
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from src.competitions.spec import Competition
+from src.config import TrainConfig, check_name, check_range
+from src.data.loader import Loader
+from src.engine.heads import widths
+from src.engine.inference import Compute, Network, Normalise, choose_compute
+from src.engine.step import StepOptions, TrainState
+from src.inputs import InputError
+from src.models.build import build_model, normalisation, read_options
+
+
+def check_flags(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError for flags that cannot be."""
+    for name in ("epochs", "batch_size", "accumulate", "early_stopping"):
+        check_range(name.replace("_", "-"), getattr(config, name), 1)
+    for name in ("mixup", "cutmix", "seed", "num_threads", "weight_decay"):
+        check_range(name.replace("_", "-"), getattr(config, name), 0)
+    for name in ("lr", "clip_grad"):
+        check_range(name.replace("_", "-"), getattr(config, name), 1e-9)
+    for name in ("warmup", "label_smoothing", "dropout", "drop_path", "ema", "momentum"):
+        check_range(name.replace("_", "-"), getattr(config, name), 0, 0.99999)
+    check_range("grow-from", config.grow_from, 0.1, 1)
+    if config.freeze_backbone and (config.mixup or config.cutmix or config.grow_from < 1):
+        raise InputError("--freeze-backbone: mixup, cutmix and grow-from need images, not features; leave them out")
+    check_range("layer-decay", config.layer_decay, 0.01, 1)
+    for name, value in asdict(config.augment).items():
+        check_range(f"augment.{name}", value, 0, 180 if name in ("rotate", "shear") else 1)
+    check_name("run", config.run)
+    if config.resume and config.restart:
+        raise InputError("--resume --restart: one goes on, the other begins anew; give one of them")
+    if config.batch_size < 2 * config.accumulate:
+        raise InputError(
+            f"--batch-size {config.batch_size} --accumulate {config.accumulate}: batch norm needs 2 images at once"
+        )
+    if config.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "gcc", "clang++"))):
+        raise InputError("--compile: needs a C++ compiler (Debian: apt-get install g++ python3-dev); or leave it out")
+    if config.augment.mirror and not competition.mirror_ok:
+        raise InputError(
+            f"--augment.mirror {config.augment.mirror}: a mirror image changes {competition.name}'s labels"
+        )
+    if config.augment.splice and competition.blank is None:
+        raise InputError(f"--augment.splice {config.augment.splice}: {competition.name}'s answers are no strings")
+    if config.cutmix and len(competition.heads) > 1:
+        raise InputError(
+            f"--cutmix {config.cutmix}: would cut strings apart; use it where there is one class per image"
+        )
+    known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]
+    if config.optimizer not in known:
+        raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")
+
+
+GROWING = 0.7  # share of the epochs in which images grow, where they do
+
+
+def make_network(config: TrainConfig, competition: Competition, size: tuple[int, int], begun: bool) -> Network:
+    """Return the network, new or with pretrained weights; where training has begun, last.pt holds its weights."""
+    torch.manual_seed(config.seed)  # the new layers' weights
+    backbone = build_model(
+        config.backbone,
+        sum(widths(competition.heads)),
+        size,
+        competition.channels,
+        read_options(config.backbone_options),
+        pretrained=config.pretrained and not begun,
+        weights=None if begun else config.weights,
+        dropout=config.dropout,
+        drop_path=config.drop_path,
+    )
+    return Network(backbone, Normalise(*normalisation(backbone, competition.channels), size[1]))
+
+
+def make_state(config: TrainConfig, network: nn.Module, compute: Compute) -> TrainState:
+    """Return the network with its optimizer, scaler and moving average. Raises InputError for flags that do not fit."""
+    try:
+        optimizer = create_optimizer_v2(
+            network.backbone if isinstance(network, Network) else network,
+            opt=config.optimizer,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            layer_decay=config.layer_decay,
+        )
+    except (AttributeError, AssertionError) as error:
+        if config.layer_decay is None:
+            raise InputError(f"--optimizer {config.optimizer}: cannot be had here ({error})") from error
+        raise InputError(f"--layer-decay {config.layer_decay}: {config.backbone} does not name its layers") from error
+    return TrainState(
+        network=network,
+        forward=torch.compile(network) if config.compile else network,
+        optimizer=optimizer,
+        scaler=torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16),
+        ema=ModelEmaV3(network, decay=config.ema, use_warmup=True) if config.ema else None,
+        accumulate=config.accumulate,
+    )
+
+
+def make_loader(
+    config: TrainConfig,
+    competition: Competition,
+    images: np.ndarray,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    size: tuple[int, int],
+    train: bool,
+) -> Loader:
+    """Serve these rows of a cache (N, H, W, 3), with targets (len(rows), num_heads), to train on or to score."""
+    if len(rows) == 0:
+        raise InputError("no image is left to train on or to score; look at folds.csv")
+    mirror = config.augment.mirror if config.augment.mirror is not None else 0.5 * competition.mirror_ok
+    splice = config.augment.splice if config.augment.splice is not None else 0.4 * (competition.blank is not None)
+    compute = choose_compute(config.device, config.precision)
+    return Loader(
+        images=images,
+        rows=rows,
+        targets=targets,
+        image_size=size,
+        batch_size=config.batch_size if train else 256,
+        grow_from=config.grow_from if train else 1.0,
+        grow_epochs=round(GROWING * config.epochs),
+        policy=replace(config.augment, mirror=mirror, splice=splice) if train else None,
+        mirror_ok=competition.mirror_ok,
+        blank=competition.blank,
+        seed=config.seed,
+        num_threads=compute.num_loader_threads if config.num_threads is None else config.num_threads,
+        pin=compute.device.type == "cuda",
+    )
+
+
+def step_options(config: TrainConfig) -> StepOptions:
+    """Return what train_step does beside the plain step."""
+    return StepOptions(
+        label_smoothing=config.label_smoothing,
+        mixup=config.mixup,
+        cutmix=config.cutmix,
+        clip_grad=config.clip_grad,
+        seed=config.seed,
+    )

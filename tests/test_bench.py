@@ -1,0 +1,32 @@
+"""python -m src.bench: figures of every kind without data, and the refusals of src.train."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+FLAGS = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--steps", 3)
+
+
+def test_loader_step_both_and_inference_are_measured_without_data(
+    podium: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.bench.NUM_IMAGES", 16)
+    code, out, err = podium("bench", *FLAGS)
+    assert code == 0, err
+    rates = dict(re.findall(r"^(loader|step|both|inference) +([\d,]+) images/s", out, flags=re.MULTILINE))
+    assert set(rates) == {"loader", "step", "both", "inference"}
+    assert all(int(rate.replace(",", "")) > 0 for rate in rates.values())
+    # Together they are no faster than each alone, but for the noise of three steps.
+    assert int(rates["both"].replace(",", "")) < 2 * int(rates["step"].replace(",", ""))
+    assert re.search(r"waiting for data [\d.]+% of the time; peak memory [\d,]+ MiB", out)
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [(("--steps", 2), "--steps 2"), (("--epochs", 0), "--epochs 0"), (("--competition", "nowhere"), "nowhere")],
+)
+def test_what_cannot_be_is_refused(podium: Callable, flags: tuple[object, ...], word: str) -> None:
+    code, _, err = podium("bench", *FLAGS, *flags)
+    assert code == 2
+    assert word in err
