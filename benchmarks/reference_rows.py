@@ -61,7 +61,7 @@ def _cifar(backbone: str, figure: str, epochs: int, extra: str = "", published: 
         prepare=HOLDOUT,
         common=f"--no-pretrained {extra}",
         published=f"{CIFAR} {published or f'{NO_COLOUR} --augment.shift 0.125'}",
-        ours=f"{OURS_SGD} --epochs {epochs} {NO_COLOUR} --augment.shift 0.125",
+        ours=f"{OURS_SGD} --weight-decay 1e-4 --epochs {epochs} {NO_COLOUR} --augment.shift 0.125",
         figure=figure,
     )
 

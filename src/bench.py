@@ -17,11 +17,11 @@ import torch
 from src import cli
 from src.competitions.spec import Competition, load_competition
 from src.config import BenchConfig, check_range
-from src.data.loader import Batch, Loader
+from src.data.loader import Batch, Batches, Loader
 from src.engine.heads import widths
 from src.engine.inference import Compute, choose_compute, keep_freed_memory, predict_probabilities, to_device
 from src.engine.meter import Meter
-from src.engine.setup import check_flags, make_loader, make_network, make_state, step_options
+from src.engine.setup import check_flags, make_loader, make_network, make_state, place, step_options
 from src.engine.step import TrainState, train_step
 from src.inputs import InputError
 from src.models.summary import summarise
@@ -65,7 +65,7 @@ def made_up(competition: Competition, size: tuple[int, int]) -> tuple[np.ndarray
     return images, np.stack(columns, axis=1)
 
 
-def _endless(loader: Loader) -> Callable[[], Batch]:
+def _endless(loader: Batches) -> Callable[[], Batch]:
     batches = (batch for epoch in range(10**9) for batch in loader.epoch(epoch))
     return lambda: next(batches)
 
@@ -86,7 +86,8 @@ def main(config: BenchConfig) -> dict[str, float]:
     network = make_network(replace(config, pretrained=False, weights=None), competition, size, begun=False)
     costs = summarise(network.backbone, size, competition.channels)
     to_device(network, compute)
-    figures = _measure(config, competition, compute, loader, make_state(config, network, compute))
+    state, served = make_state(config, network, compute), place(config, loader, compute)
+    figures = _measure(config, competition, compute, served, loader, state)
     limits = {
         # Each picture is read and written once by the gather, and once more by the warp.
         "loader": bandwidth(torch.device("cpu")) / (4 * size[0] * size[1] * 3),
@@ -105,11 +106,16 @@ def main(config: BenchConfig) -> dict[str, float]:
 
 
 def _measure(
-    config: BenchConfig, competition: Competition, compute: Compute, loader: Loader, state: TrainState
+    config: BenchConfig,
+    competition: Competition,
+    compute: Compute,
+    served: Batches,
+    loader: Loader,
+    state: TrainState,
 ) -> dict[str, float]:
     device, size, options = compute.device, config.batch_size, step_options(config)
     meter = Meter(device)
-    get = _endless(loader)
+    get = _endless(served)
     batch = get()
     waited: list[float] = []
 
@@ -124,7 +130,7 @@ def _measure(
 
     state.network.train()
     figures = {
-        "loader": size / _seconds(get, torch.device("cpu"), config.steps),
+        "loader": size / _seconds(get, device, config.steps),
         "step": size / _seconds(lambda: step(batch), device, config.steps),
     }
     seconds = _seconds(both, device, config.steps)

@@ -110,6 +110,8 @@ class TrainConfig(Place):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     compile: bool = False
     """torch.compile; pays back in long trainings."""
+    cache_on_device: Literal["auto", "on", "off"] = "auto"
+    """Keep all images in the GPU's memory and augment whole batches there; auto: where there is a GPU with room."""
     num_threads: int | None = None
     """Threads that prepare batches; default: 0 on a CPU (the step needs the cores), 4 with a GPU."""
     deterministic: bool = False

@@ -140,15 +140,16 @@ def _colour_matrices(policy: Augment, draws: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, offset[:, :, None]], axis=2)
 
 
-def _erase(image: np.ndarray, draws: np.ndarray, probability: float) -> None:
-    if draws[0] >= probability:
-        return
-    height, width = image.shape[:2]
-    area, ratio = 0.02 + 0.18 * draws[1], np.exp(np.log(3) * (2 * draws[2] - 1))
-    high = min(height, max(1, round(height * np.sqrt(area * ratio))))
-    wide = min(width, max(1, round(width * np.sqrt(area / ratio))))
-    top, left = int(draws[3] * (height - high + 1)), int(draws[4] * (width - wide + 1))
-    image[top : top + high, left : left + wide] = np.uint8(draws[0] / probability * 256)
+def _erase_boxes(draws: np.ndarray, probability: float, size: tuple[int, int]) -> np.ndarray:
+    """Return (B, 5) int64: top, left, height, width and grey value of what is painted over; a height of 0: nothing."""
+    height, width = size
+    area, ratio = 0.02 + 0.18 * draws[:, 1], np.exp(np.log(3) * (2 * draws[:, 2] - 1))
+    high = np.clip(np.round(height * np.sqrt(area * ratio)), 1, height)
+    wide = np.clip(np.round(width * np.sqrt(area / ratio)), 1, width)
+    top, left = np.floor(draws[:, 3] * (height - high + 1)), np.floor(draws[:, 4] * (width - wide + 1))
+    value = np.floor(draws[:, 0] / max(probability, 1e-9) * 256)
+    boxes = np.stack([top, left, high, wide, value], axis=1)
+    return np.where((draws[:, 0] < probability)[:, None], boxes, 0).astype(np.int64)
 
 
 _own = threading.local()  # albumentations keeps its generator in the object: each thread needs one
@@ -187,53 +188,78 @@ def _mirrored(probability: float, draws: np.ndarray, index: np.ndarray, seed: in
     return first ^ (epoch % 2 == 1)
 
 
-def augment_batch(
-    images: np.ndarray, index: np.ndarray, policy: Augment, *, mirror_ok: bool, seed: int, epoch: int
-) -> np.ndarray:
-    """Return changed copies of (B, H, W, 3) uint8 images; `index` (B,) names each for its random draws."""
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What is done to each image of a batch, on a CPU or on a GPU."""
+
+    matrices: np.ndarray  # (B, 2, 3) float64, from output to input pixels
+    colours: np.ndarray  # (B, 3, 4) float64, from RGB and 1 to RGB
+    boxes: np.ndarray  # (B, 5) int64, what is painted over, see _erase_boxes
+    has_effects: np.ndarray  # (B,) bool
+    effect_seeds: np.ndarray  # (B,) int64
+
+
+def draw_changes(policy: Augment, index: np.ndarray, size: tuple[int, int], *, seed: int, epoch: int) -> Changes:
+    """Return each image's own random changes; `index` (B,) names the images."""
     draws = keyed_uniforms(seed, epoch, index, 32)
-    count, height, width = images.shape[:3]
     matrices = affine_matrices(
-        (height, width),
+        size,
         angle=np.radians(_both_ways(draws[:, 0], policy.rotate)),
         zoom=np.exp(_both_ways(draws[:, 1], np.log1p(policy.zoom))),
         ratio=np.exp(_both_ways(draws[:, 2], np.log1p(policy.stretch))),
         shear=np.radians(_both_ways(draws[:, 3], policy.shear)),
-        shift_x=_both_ways(draws[:, 4], policy.shift) * width,
-        shift_y=_both_ways(draws[:, 5], policy.shift) * height,
+        shift_x=_both_ways(draws[:, 4], policy.shift) * size[1],
+        shift_y=_both_ways(draws[:, 5], policy.shift) * size[0],
         mirror=_mirrored(policy.mirror or 0.0, draws[:, 6], index, seed, epoch),
     )
-    colours = _colour_matrices(policy, draws[:, 7:14])
+    return Changes(
+        matrices=matrices,
+        colours=_colour_matrices(policy, draws[:, 7:14]),
+        boxes=_erase_boxes(draws[:, 14:19], policy.erase, size),
+        has_effects=draws[:, 19] < policy.effects,
+        effect_seeds=(draws[:, 20] * 2**32).astype(np.int64),
+    )
+
+
+def augment_batch(images: np.ndarray, changes: Changes, mirror_ok: bool) -> np.ndarray:
+    """Return changed copies of (B, H, W, 3) uint8 images."""
     out = np.empty_like(images)
     warped = np.empty(images.shape[1:], np.uint8)
-    for i in range(count):
-        warp(images[i], matrices[i], mirror_ok, warped)
-        cv2.transform(warped, colours[i], dst=out[i])
-        if policy.erase:
-            _erase(out[i], draws[i, 14:19], policy.erase)
-        if draws[i, 19] < policy.effects:
+    for i, (top, left, high, wide, value) in enumerate(changes.boxes):
+        warp(images[i], changes.matrices[i], mirror_ok, warped)
+        cv2.transform(warped, changes.colours[i], dst=out[i])
+        out[i, top : top + high, left : left + wide] = value
+        if changes.has_effects[i]:
             effects = _effects()
-            effects.set_random_seed(int(draws[i, 20] * 2**32))
+            effects.set_random_seed(int(changes.effect_seeds[i]))
             out[i] = effects(image=out[i])["image"]
     return out
 
 
-def splice_batch(
-    images: np.ndarray, target: np.ndarray, others: np.ndarray, other_target: np.ndarray, chosen: np.ndarray, blank: int
-) -> None:
-    """Set `others` at the right of the `chosen` images, in place, where both strings fit into the heads together.
+def splice_widths(
+    target: np.ndarray, other_target: np.ndarray, chosen: np.ndarray, blank: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the width (B,) that each image keeps where another is set at its right, and the joined targets.
 
-    images and others (B, H, W, 3) uint8; targets (B, num_heads) int64, padded right with `blank`; chosen (B,) bool.
-    Each string gets a share of the width by its length, so long strings, rare in most data, become common.
+    Targets (B, num_heads) int64, padded right with `blank`; chosen (B,) bool. Where an image is not chosen, or both
+    strings do not fit into the heads together, it keeps the whole width. Each string gets a share by its length, so
+    long strings, rare in most data, become common.
     """
-    width, num_heads = images.shape[2], target.shape[1]
     lengths, other_lengths = ((ids != blank).sum(axis=1) for ids in (target, other_target))
-    for i in np.flatnonzero(chosen & (lengths + other_lengths <= num_heads)):
+    kept, joined = np.full(len(target), width), target.copy()
+    for i in np.flatnonzero(chosen & (lengths + other_lengths <= target.shape[1])):
         total = lengths[i] + other_lengths[i]
-        left = round(width * lengths[i] / total)
-        images[i, :, :left] = resize(images[i], (images.shape[1], left))
-        images[i, :, left:] = resize(others[i], (images.shape[1], width - left))
-        target[i, lengths[i] : total] = other_target[i, : other_lengths[i]]
+        kept[i] = round(width * lengths[i] / total)
+        joined[i, lengths[i] : total] = other_target[i, : other_lengths[i]]
+    return kept, joined
+
+
+def splice_batch(images: np.ndarray, others: np.ndarray, kept: np.ndarray) -> None:
+    """Set `others` at the right of `images`, both (B, H, W, 3) uint8, in place, where `kept` (B,) leaves room."""
+    height, width = images.shape[1:3]
+    for i in np.flatnonzero(kept < width):
+        images[i, :, : kept[i]] = resize(images[i], (height, int(kept[i])))
+        images[i, :, kept[i] :] = resize(others[i], (height, int(width - kept[i])))
 
 
 def tta_views(mirror_ok: bool, size: tuple[int, int]) -> dict[str, np.ndarray]:

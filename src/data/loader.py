@@ -4,12 +4,12 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
 import torch
 
-from src.data.augment import Augment, augment_batch, keyed_uniforms, splice_batch
+from src.data.augment import Augment, augment_batch, draw_changes, keyed_uniforms, splice_batch, splice_widths
 from src.data.images import resize
 
 
@@ -19,6 +19,17 @@ class Batch(TypedDict):
     index: torch.Tensor
     image: torch.Tensor
     target: torch.Tensor
+
+
+class Batches(Protocol):
+    """What a training takes its batches from."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, epoch: int) -> Iterator[Batch]: ...
 
 
 def gather(images: np.ndarray, rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -71,17 +82,30 @@ class Loader:
             return positions
         return np.argsort(keyed_uniforms(self.seed, epoch, positions, 1)[:, 0], kind="stable")
 
+    @property
+    def splices(self) -> bool:
+        """Whether some strings are set side by side."""
+        return bool(self.policy and self.policy.splice and self.blank is not None)
+
+    def spliced(self, positions: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return for each image the position of the one at its right, the width it keeps, and the joined targets."""
+        assert self.policy
+        assert self.policy.splice
+        assert self.blank is not None
+        draws = keyed_uniforms(self.seed + 2, epoch, self.rows[positions], 2)
+        partners = (draws[:, 0] * len(self.rows)).astype(np.int64)
+        chosen, width = draws[:, 1] < self.policy.splice, self.size_at(epoch)[1]
+        return partners, *splice_widths(self.targets[positions], self.targets[partners], chosen, self.blank, width)
+
     def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
-        rows = self.rows[positions]
-        images, target = gather(self.images, rows, self.size_at(epoch)), self.targets[positions]
-        if self.policy and self.policy.splice and self.blank is not None:
-            draws = keyed_uniforms(self.seed + 2, epoch, rows, 2)
-            partners = (draws[:, 0] * len(self.rows)).astype(np.int64)
-            others = gather(self.images, self.rows[partners], self.size_at(epoch))
-            chosen = draws[:, 1] < self.policy.splice
-            splice_batch(images, target, others, self.targets[partners], chosen, self.blank)
+        rows, size = self.rows[positions], self.size_at(epoch)
+        images, target = gather(self.images, rows, size), self.targets[positions]
+        if self.splices:
+            partners, kept, target = self.spliced(positions, epoch)
+            splice_batch(images, gather(self.images, self.rows[partners], size), kept)
         if self.policy:
-            images = augment_batch(images, rows, self.policy, mirror_ok=self.mirror_ok, seed=self.seed + 1, epoch=epoch)
+            changes = draw_changes(self.policy, rows, size, seed=self.seed + 1, epoch=epoch)
+            images = augment_batch(images, changes, self.mirror_ok)
         batch: Batch = {
             "index": torch.from_numpy(rows),
             "image": torch.from_numpy(images),

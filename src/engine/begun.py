@@ -14,7 +14,7 @@ from src.outputs import sha256_of
 # Flags that do not change what is trained.
 FREE_FLAGS = (
     "competition", "input_dir", "runs_dir", "submissions_dir", "fold", "resume", "restart", "num_threads", "device",
-    "profile",
+    "profile", "cache_on_device",
 )  # fmt: skip
 
 

@@ -16,14 +16,14 @@ from src.config import TrainConfig
 from src.data.augment import tta_views
 from src.data.cache import ImageCache, open_cache
 from src.data.labels import read_prepared
-from src.data.loader import Loader
+from src.data.loader import Batches, Loader
 from src.engine.begun import begun_config, check_unchanged, settings_of
-from src.engine.frozen import Features, LastLayer, serve_features, with_last_layer
+from src.engine.frozen import LastLayer, serve_features, with_last_layer
 from src.engine.heads import exact_matches, widths
 from src.engine.inference import Compute, Network, choose_compute, predict_probabilities, to_device
 from src.engine.loop import Fit
 from src.engine.runs import TrainedFold, open_fold, versions
-from src.engine.setup import make_loader, make_network, make_state, step_options
+from src.engine.setup import make_loader, make_network, make_state, place, step_options
 from src.inputs import InputError
 from src.models.build import check_takes, normalisation, read_options
 from src.outputs import sha256_of, write_arrays, write_csv, write_json
@@ -43,11 +43,13 @@ def _fit(
         return float(exact_matches(probabilities, held_out_loader.targets, competition).mean())
 
     trained: nn.Module = network
-    served: Loader | Features = loader
+    served: Batches = loader
     score: Callable[[nn.Module], float] = score_of
     if config.freeze_backbone:
         trained = LastLayer(network, config.dropout)
         served, score = serve_features(network, loader, held_out_loader, competition, compute)
+    else:
+        served = place(config, loader, compute)
     return Fit(
         folder=folder,
         state=make_state(config, trained, compute),

@@ -14,9 +14,8 @@ from torch.profiler import record_function
 from tqdm import tqdm
 
 from src.competitions.spec import Head
-from src.data.loader import Batch, Loader
+from src.data.loader import Batch, Batches
 from src.engine.checkpoint import load_state, save_model, save_state
-from src.engine.frozen import Features
 from src.engine.inference import Compute
 from src.engine.meter import Meter
 from src.engine.profile import Profiler
@@ -34,7 +33,7 @@ class Fit:
 
     folder: Path
     state: TrainState
-    loader: Loader | Features
+    loader: Batches
     heads: tuple[Head, ...]
     compute: Compute
     options: StepOptions

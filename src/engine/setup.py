@@ -12,7 +12,8 @@ from torch import nn
 
 from src.competitions.spec import Competition
 from src.config import TrainConfig, check_name, check_range
-from src.data.loader import Loader
+from src.data.device import fits, on_device
+from src.data.loader import Batches, Loader
 from src.engine.heads import widths
 from src.engine.inference import Compute, Network, Normalise, choose_compute
 from src.engine.step import StepOptions, TrainState
@@ -135,6 +136,21 @@ def make_loader(
         num_threads=compute.num_loader_threads if config.num_threads is None else config.num_threads,
         pin=compute.device.type == "cuda",
     )
+
+
+def place(config: TrainConfig, loader: Loader, compute: Compute) -> Batches:
+    """Return the loader, or what serves the same from the GPU's memory, where that is wanted and has room."""
+    wanted = config.cache_on_device == "on" or (config.cache_on_device == "auto" and compute.device.type == "cuda")
+    if not wanted:
+        return loader
+    num_bytes = len(loader.rows) * loader.images[0].nbytes
+    if loader.policy and loader.policy.effects:
+        print("images stay in the machine's memory: --augment.effects are made by albumentations, on the CPU")
+    elif not fits(num_bytes, compute.device):
+        print(f"images stay in the machine's memory: the GPU has no room for {num_bytes / 2**30:.1f} GiB of them")
+    else:
+        return on_device(loader, compute.device, config.compile)
+    return loader
 
 
 def step_options(config: TrainConfig) -> StepOptions:

@@ -1,0 +1,137 @@
+"""Batches that never leave the GPU: the images lie there whole, and a batch is changed there at once.
+
+The same policy and the same draws as the loader's (`augment.draw_changes`), so both change an image alike, but for
+rounding and for how a spliced string is shrunk (four samples across in place of the mean over an area).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from src.data.augment import draw_changes
+from src.data.loader import Batch, Loader
+
+CHUNK = 4096  # images copied at a time
+SAMPLES = 4  # across, for one pixel of a string that is squeezed
+
+
+def fits(num_bytes: int, device: torch.device) -> bool:
+    """Return whether so many bytes leave half of the GPU's free memory to the training."""
+    return device.type != "cuda" or 2 * num_bytes <= torch.cuda.mem_get_info(device)[0]
+
+
+def change_batch(
+    images: torch.Tensor, matrices: torch.Tensor, colours: torch.Tensor, boxes: torch.Tensor, reflect: bool
+) -> torch.Tensor:
+    """Return changed (B, H, W, 3) uint8 images; the other arguments are those of `augment.Changes`, as float32."""
+    _, height, width, _ = images.shape
+    rows = torch.arange(height, device=images.device, dtype=torch.float32)
+    columns = torch.arange(width, device=images.device, dtype=torch.float32)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    places = torch.stack([x, y, torch.ones_like(x)], dim=-1)  # (H, W, 3)
+    sources = torch.einsum("hwk,bck->bhwc", places, matrices)  # (B, H, W, 2), in pixels
+    last = torch.tensor([width - 1, height - 1], device=images.device).clamp(min=1)
+    warped = functional.grid_sample(
+        images.permute(0, 3, 1, 2).float(),
+        sources * (2 / last) - 1,
+        padding_mode="reflection" if reflect else "border",
+        align_corners=True,
+    ).round()  # (B, 3, H, W)
+    coloured = torch.einsum("bck,bkhw->bchw", colours[:, :, :3], warped) + colours[:, :, 3, None, None]
+    top, left, high, wide, value = (column[:, None, None] for column in boxes.unbind(dim=1))
+    erased = (y >= top) & (y < top + high) & (x >= left) & (x < left + wide)
+    out = torch.where(erased[:, None], value[:, None], coloured.round().clamp(0, 255))
+    return out.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def warp_all(images: torch.Tensor, matrix: np.ndarray, reflect: bool) -> torch.Tensor:
+    """Return (B, H, W, 3) uint8 images all warped by one view's matrix, where they lie."""
+    count, device = len(images), images.device
+    matrices = torch.from_numpy(matrix).to(device, torch.float32).expand(count, 2, 3)
+    colours = torch.eye(3, 4, device=device).expand(count, 3, 4)
+    return change_batch(images, matrices, colours, torch.zeros(count, 5, device=device), reflect)
+
+
+def splice_side_by_side(images: torch.Tensor, others: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Return `images` squeezed into their left `kept` (B,) columns, with `others` in the rest; (B, H, W, 3)."""
+    width = images.shape[2]
+    columns = torch.arange(width, device=images.device, dtype=torch.float32)
+    within = (torch.arange(SAMPLES, device=images.device) + 0.5) / SAMPLES  # places within a pixel
+
+    def squeezed(source: torch.Tensor, start: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros(source.shape, device=source.device)
+        for part in within:
+            at = (columns[None] - start[:, None] + part) * width / room.clamp(min=1)[:, None] - 0.5  # (B, W)
+            low = at.floor().clamp(0, width - 1)
+            share = (at - low).clamp(0, 1)[:, None, :, None]
+            first, second = (
+                source.gather(2, place.long()[:, None, :, None].expand(source.shape)).float()
+                for place in (low, (low + 1).clamp(max=width - 1))
+            )
+            total += first * (1 - share) + second * share
+        return (total / SAMPLES).round()
+
+    left = squeezed(images, torch.zeros_like(kept), kept)
+    right = squeezed(others, kept, width - kept)
+    at_left = columns[None] < kept[:, None]  # (B, W)
+    joined = torch.where(at_left[:, None, :, None], left, right).to(torch.uint8)
+    return torch.where((kept < width)[:, None, None, None], joined, images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceLoader:
+    """Serves what `loader` would, from images (M, H, W, 3) uint8 on the device, in the order of `loader.rows`."""
+
+    loader: Loader
+    images: torch.Tensor
+    change: Callable[..., torch.Tensor]  # change_batch, perhaps compiled
+
+    @property
+    def batch_size(self) -> int:
+        return self.loader.batch_size
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def _put(self, array: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.images.device, dtype, non_blocking=True)
+
+    def _gather(self, positions: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+        picked = self.images[self._put(positions, torch.int64)]
+        if tuple(picked.shape[1:3]) == size:
+            return picked
+        shrinks = size[0] * size[1] < picked.shape[1] * picked.shape[2]
+        how = {"mode": "area"} if shrinks else {"mode": "bilinear", "align_corners": False}
+        resized = functional.interpolate(picked.permute(0, 3, 1, 2).float(), size=size, **how)
+        return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+    def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
+        loader = self.loader
+        size, rows, target = loader.size_at(epoch), loader.rows[positions], loader.targets[positions]
+        images = self._gather(positions, size)
+        if loader.splices:
+            partners, kept, target = loader.spliced(positions, epoch)
+            images = splice_side_by_side(images, self._gather(partners, size), self._put(kept))
+        if loader.policy:
+            changes = draw_changes(loader.policy, rows, size, seed=loader.seed + 1, epoch=epoch)
+            given = [self._put(array) for array in (changes.matrices, changes.colours, changes.boxes)]
+            images = self.change(images, *given, loader.mirror_ok)
+        return {"index": torch.from_numpy(rows), "image": images, "target": self._put(target, torch.int64)}
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield the epoch's batches."""
+        order = self.loader.order(epoch)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield self._batch(order[start : start + self.batch_size], epoch)
+
+
+def on_device(loader: Loader, device: torch.device, compiled: bool) -> DeviceLoader:
+    """Copy the loader's images to the device, and return what serves them from there."""
+    images = torch.empty((len(loader.rows), *loader.images.shape[1:]), dtype=torch.uint8, device=device)
+    for start in range(0, len(loader.rows), CHUNK):
+        images[start : start + CHUNK] = torch.from_numpy(loader.images[loader.rows[start : start + CHUNK]]).to(device)
+    change = torch.compile(change_batch, dynamic=False) if compiled else change_batch
+    return DeviceLoader(loader=loader, images=images, change=change)

@@ -1,0 +1,111 @@
+"""The GPU's path changes images as the CPU's does, with the same draws: on CPU tensors, and on a GPU by -m gpu."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.data.augment import Augment, tta_views, warp_batch
+from src.data.device import on_device, warp_all
+from src.data.loader import Loader
+
+SIZE = (32, 48)
+BLANK = 10
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture
+def images(picture: Callable[..., np.ndarray]) -> np.ndarray:
+    return np.stack([picture(seed, SIZE) for seed in range(26)])
+
+
+def loader(images: np.ndarray, policy: Augment | None, **options: object) -> Loader:
+    """Serve the pictures backwards; numbers of one to three digits."""
+    targets = np.random.default_rng(0).integers(0, 10, (len(images), 6))
+    for row, target in enumerate(targets):
+        target[1 + row % 3 :] = BLANK
+    facts = {"image_size": SIZE, "batch_size": 8, "seed": 3, "blank": BLANK, **options}
+    return Loader(images=images, rows=np.arange(len(images))[::-1].copy(), targets=targets, policy=policy, **facts)
+
+
+def both(one: Loader, device: str, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return an epoch's images of both paths, whose indices and targets must agree."""
+    ours, theirs = list(one.epoch(epoch)), list(on_device(one, torch.device(device), False).epoch(epoch))
+    assert len(ours) == len(theirs)
+    for batch, same in zip(ours, theirs, strict=True):
+        assert torch.equal(batch["index"], same["index"])
+        assert torch.equal(batch["target"], same["target"].cpu())
+        assert same["image"].dtype == torch.uint8
+        assert same["image"].device.type == device
+    return tuple(torch.cat([batch["image"].cpu() for batch in batches]).float() for batches in (ours, theirs))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("policy", "options", "mean", "most"),
+    [
+        (Augment(splice=0), {}, 0.2, 3),
+        (Augment(splice=0, erase=0.6, mirror=0.5, shear=6, stretch=0.2, invert=0.3), {"mirror_ok": True}, 0.2, 3),
+        (Augment(splice=0), {"image_size": (64, 96)}, 0.3, 3),
+        (Augment(splice=0.6), {}, 0.8, 16),
+        (Augment(splice=0), {"grow_from": 0.5, "grow_epochs": 4}, 4, 40),
+        (None, {}, 0, 0),
+    ],
+    ids=["defaults", "everything", "enlarged", "spliced", "growing", "unchanged"],
+)
+def test_both_paths_change_an_image_alike(
+    images: np.ndarray, policy: Augment | None, options: dict, mean: float, most: float, device: str
+) -> None:
+    for epoch in (0, 1):
+        ours, theirs = both(loader(images, policy, **options), device, epoch)
+        apart = (ours - theirs).abs()
+        assert apart.mean() <= mean  # grey levels
+        assert apart.max() <= most
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_both_paths_have_the_same_distribution(images: np.ndarray, device: str) -> None:
+    """Over many epochs: mean and spread of what one pixel and one image's brightness come to."""
+    one = loader(images, Augment(splice=0, rotate=20, erase=0.3))
+    ours, theirs = (
+        torch.stack(parts) for parts in zip(*(both(one, device, epoch) for epoch in range(12)), strict=True)
+    )
+    for of in (lambda x: x[..., 16, 24, :], lambda x: x.mean(dim=(-3, -2))):
+        assert torch.allclose(of(ours).mean(), of(theirs).mean(), atol=0.2)
+        assert torch.allclose(of(ours).std(), of(theirs).std(), rtol=0.01)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("mirror_ok", [True, False])
+def test_views_are_the_same_on_both(images: np.ndarray, mirror_ok: bool, device: str) -> None:
+    for matrix in tta_views(mirror_ok, SIZE).values():
+        theirs = warp_all(torch.from_numpy(images).to(device), matrix, mirror_ok).cpu().float()
+        assert (theirs - torch.from_numpy(warp_batch(images, matrix, mirror_ok)).float()).abs().mean() < 0.3
+
+
+def test_each_sample_has_its_own_draw_and_each_epoch_another(images: np.ndarray) -> None:
+    same = np.broadcast_to(images[:1], images.shape)
+    served = on_device(loader(same, Augment(splice=0)), torch.device("cpu"), False)
+    seen = [image.numpy().tobytes() for epoch in range(2) for batch in served.epoch(epoch) for image in batch["image"]]
+    assert len(set(seen)) == len(seen)
+
+
+def test_training_from_the_devices_memory_ends_near_the_other(
+    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
+) -> None:
+    svhn(num_train=22, num_val=6, num_test=3)
+    assert podium("prepare", "--num-folds", 2).code == 0
+    flags = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--fold", 0)
+    losses = {}
+    for where in ("on", "off"):
+        code, out, err = podium("train", *flags, "--epochs", 1, "--run", where, "--cache-on-device", where)
+        assert code == 0, err
+        losses[where] = float((tmp_path / "runs" / "svhn" / where / "fold0" / "log.csv").read_text().split(",")[12])
+    assert losses["on"] != losses["off"]  # rounding differs
+    assert losses["on"] == pytest.approx(losses["off"], rel=0.02)
+    flags = (*flags, "--epochs", 1, "--run", "effects", "--cache-on-device", "on", "--augment.effects", 1)
+    code, out, _ = podium("train", *flags)
+    assert code == 0
+    assert "images stay in the machine's memory: --augment.effects" in out
