@@ -6,7 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from src.data.augment import NO_AUGMENT, Augment, augment_batch, keyed_uniforms, tta_views, warp, warp_batch
+from src.data.augment import (
+    NO_AUGMENT,
+    Augment,
+    augment_batch,
+    draw_changes,
+    keyed_uniforms,
+    tta_views,
+    warp,
+    warp_batch,
+)
 
 SIZE = (32, 48)
 STRONG = Augment(rotate=20, stretch=0.2, shear=10, erase=0.3)
@@ -18,7 +27,8 @@ def image(picture: Callable[..., np.ndarray]) -> np.ndarray:
 
 
 def augmented(images: np.ndarray, index: list[int], policy: Augment, epoch: int = 0, seed: int = 0) -> np.ndarray:
-    return augment_batch(images, np.array(index), policy, mirror_ok=False, seed=seed, epoch=epoch)
+    changes = draw_changes(policy, np.array(index), images.shape[1:3], seed=seed, epoch=epoch)
+    return augment_batch(images, changes, False)
 
 
 def repeated(image: np.ndarray, count: int) -> np.ndarray:
