@@ -12,6 +12,9 @@ import torch
 from src.data.augment import Augment, augment_batch, draw_changes, keyed_uniforms, splice_batch, splice_widths
 from src.data.images import resize
 
+BLOCK = 256  # rows that are read together where the cache is larger than the memory
+WINDOW = 16  # blocks that an epoch mixes at a time
+
 
 class Batch(TypedDict):
     """index (B,) int64: rows of the cache; image (B, H, W, 3) uint8; target (B, num_heads) int64."""
@@ -60,6 +63,7 @@ class Loader:
     num_threads: int = 0
     grow_from: float = 1.0  # share of the image size in epoch 0 ...
     grow_epochs: int = 0  # ... which grows evenly to the whole in this epoch
+    in_blocks: bool = False  # whether to read rows that lie near each other, for a cache larger than the memory
     pin: bool = False  # page-locked batches, which a GPU fetches while it computes
 
     def __len__(self) -> int:
@@ -80,7 +84,17 @@ class Loader:
         positions = np.arange(len(self.rows))
         if not self.policy:
             return positions
-        return np.argsort(keyed_uniforms(self.seed, epoch, positions, 1)[:, 0], kind="stable")
+        draws = keyed_uniforms(self.seed, epoch, positions, 1)[:, 0]
+        if not self.in_blocks:
+            return np.argsort(draws, kind="stable")
+        # Blocks come in random order, and each image up to WINDOW blocks later: what is read lies in a few blocks.
+        blocks = self.rows // BLOCK
+        ranks = np.argsort(np.argsort(keyed_uniforms(self.seed + 3, epoch, np.arange(blocks.max() + 1), 1)[:, 0]))
+        order = np.argsort(ranks[blocks] + WINDOW * draws, kind="stable")
+        for start in range(0, len(order), self.batch_size):  # a batch is read in the order in which it lies
+            part = order[start : start + self.batch_size]
+            order[start : start + self.batch_size] = part[np.argsort(self.rows[part], kind="stable")]
+        return order
 
     @property
     def splices(self) -> bool:
@@ -93,7 +107,7 @@ class Loader:
         assert self.policy.splice
         assert self.blank is not None
         draws = keyed_uniforms(self.seed + 2, epoch, self.rows[positions], 2)
-        partners = (draws[:, 0] * len(self.rows)).astype(np.int64)
+        partners = np.roll(positions, 1) if self.in_blocks else (draws[:, 0] * len(self.rows)).astype(np.int64)
         chosen, width = draws[:, 1] < self.policy.splice, self.size_at(epoch)[1]
         return partners, *splice_widths(self.targets[positions], self.targets[partners], chosen, self.blank, width)
 

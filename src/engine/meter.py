@@ -1,10 +1,23 @@
 """Memory and GPU utilisation of an epoch, for log.csv."""
 
 import importlib.util
+import os
 import resource
 import sys
+from pathlib import Path
 
 import torch
+
+
+def memory_limit() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or fewer in a container."""
+    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        path = Path(name)
+        text = path.read_text().strip() if path.is_file() else ""
+        if text.isdigit():
+            limit = min(limit, int(text))
+    return limit
 
 
 class Meter:

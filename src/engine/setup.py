@@ -16,6 +16,7 @@ from src.data.device import fits, on_device
 from src.data.loader import Batches, Loader
 from src.engine.heads import widths
 from src.engine.inference import Compute, Network, Normalise, choose_compute
+from src.engine.meter import memory_limit
 from src.engine.step import StepOptions, TrainState
 from src.inputs import InputError
 from src.models.build import build_model, normalisation, read_options
@@ -61,6 +62,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")
 
 
+FITTING = 0.7  # share of the memory that a cache may take before its images are shuffled in blocks
 GROWING = 0.7  # share of the epochs in which images grow, where they do
 
 
@@ -121,6 +123,9 @@ def make_loader(
     mirror = config.augment.mirror if config.augment.mirror is not None else 0.5 * competition.mirror_ok
     splice = config.augment.splice if config.augment.splice is not None else 0.4 * (competition.blank is not None)
     compute = choose_compute(config.device, config.precision)
+    in_blocks = train and images.nbytes > FITTING * memory_limit()
+    if in_blocks:
+        print(f"the cache of {images.nbytes / 2**30:.1f} GiB is larger than the memory: images are shuffled in blocks")
     return Loader(
         images=images,
         rows=rows,
@@ -133,6 +138,7 @@ def make_loader(
         mirror_ok=competition.mirror_ok,
         blank=competition.blank,
         seed=config.seed,
+        in_blocks=in_blocks,
         num_threads=compute.num_loader_threads if config.num_threads is None else config.num_threads,
         pin=compute.device.type == "cuda",
     )

@@ -9,7 +9,7 @@ import torch
 
 from src.data.augment import NO_AUGMENT, Augment
 from src.data.images import resize
-from src.data.loader import Loader, gather
+from src.data.loader import BLOCK, WINDOW, Loader, gather
 
 SIZE = (24, 32)
 
@@ -136,3 +136,33 @@ def test_growing_images_end_whole_and_only_training_sees_small_ones(images: np.n
     for epoch in (0, 2, 5):
         assert all(tuple(batch["image"].shape[1:3]) == growing.size_at(epoch) for batch in growing.epoch(epoch))
     assert loader(images).size_at(0) == SIZE
+
+
+def test_in_blocks_every_row_comes_once_and_what_is_read_lies_together() -> None:
+    count, batch_size = 256 * 40, 64
+    images = np.zeros((count, 1, 1, 3), np.uint8)
+    rows = np.arange(count)
+    blocks = Loader(
+        images=images, rows=rows, targets=rows[:, None], image_size=(1, 1), batch_size=batch_size, policy=Augment(),
+        in_blocks=True, seed=4,
+    )  # fmt: skip
+    orders = [blocks.order(epoch) for epoch in (0, 1)]
+    assert not np.array_equal(*orders)
+    assert np.array_equal(blocks.order(0), orders[0])
+    for order in orders:
+        assert sorted(order) == rows.tolist()
+        batches = order.reshape(-1, batch_size)
+        assert (np.diff(batches, axis=1) > 0).all()  # read in the order in which they lie
+        touched = [len(np.unique(batch // BLOCK)) for batch in batches]
+        assert max(touched) <= WINDOW + 1
+        assert min(touched[20:-20]) > WINDOW // 2  # and yet mixed
+        # Every place of the data comes at any time of the epoch.
+        assert abs(np.corrcoef(order, rows)[0, 1]) < 0.5
+
+
+def test_in_blocks_a_string_is_set_beside_one_of_its_batch(images: np.ndarray) -> None:
+    one = loader(images, policy=Augment(splice=1.0), blank=10, in_blocks=True)
+    positions = one.order(0)[:6]
+    partners, _, _ = one.spliced(positions, 0)
+    assert sorted(partners) == sorted(positions)
+    assert (partners != positions).all()

@@ -129,3 +129,10 @@ def test_a_resumed_half_precision_training_keeps_its_scaler(train: Callable, mon
     for folder in (straight, stopped):
         assert log(folder)["micro_batch"].tolist() == [2, 2, 2]
         assert (log(folder)["memory_mib"] > 0).all()
+
+
+def test_a_cache_larger_than_the_memory_is_read_in_blocks(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.engine.setup.memory_limit", lambda: 1000)
+    _, ended = train("blocks")
+    assert ended.code == 0, ended.err
+    assert "larger than the memory: images are shuffled in blocks" in ended.out
