@@ -3,10 +3,10 @@
     python -m benchmarks.reference --row resnet_mnist --way ours --seed 0
     python -m benchmarks.reference --table
 
-A run is kept as runs/<competition>/<row>-<way>-s<seed>/ with its result in reference.json. MNIST, Fashion-MNIST and
-CIFAR-10 are trained on all but 1,000 images (which draw the learning curve and choose nothing) and scored once on the
-10,000 test images, whose answers are public; svhn and food11 on the organiser's validation set, as the answers of their
-tests are unknown. --epochs shortens a training; the table says so.
+A run is kept as runs/reference/<competition>/<row>-<way>-s<seed>/ with its result in reference.json. MNIST,
+Fashion-MNIST and CIFAR-10 are trained on all but 1,000 images (which draw the learning curve and choose nothing) and
+scored once on the 10,000 test images, where their answers are public; svhn and food11 on the organiser's validation set,
+as the answers of their tests are unknown. --epochs shortens a training; the table says so.
 """
 
 import csv
@@ -38,6 +38,8 @@ from src.outputs import write_json
 class ReferenceConfig(Place):
     """Which row of the table to train, and how."""
 
+    runs_dir: Path = Path("runs/reference")
+    """Apart from your own runs, since svhn and food11 are prepared with the organiser's split here."""
     row: str = ""
     """A name of benchmarks/reference_rows.py."""
     way: Literal["published", "ours"] = "ours"
@@ -55,9 +57,10 @@ def known_answers(competition: str, input_dir: Path) -> dict[str, str]:
     files = InputFiles(input_dir / competition)
     names = {path.name for path in files.index}
     if competition in ("mnist", "fashion_mnist"):
-        plain = "t10k-labels-idx1-ubyte"
-        labels = [str(label) for label in read_idx(files, plain, f"{plain}.gz")[0]]
-        return {str(number + 1): label for number, label in enumerate(labels)}
+        plain, dotted = "t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte"
+        known = [name for name in (plain, f"{plain}.gz", dotted, f"{dotted}.gz") if name in names]
+        labels = read_idx(files, *known)[0] if known else []  # Kaggle's test has no public answers
+        return {str(number + 1): str(label) for number, label in enumerate(labels)}
     if competition == "cifar10" and "testLabels.csv" in names:
         table = files.table("testLabels.csv")
         return dict(zip(table["id"], table["label"], strict=True))
@@ -93,6 +96,8 @@ def _scores(place: list[str], competition: str, run: str, config: ReferenceConfi
 
 def _train(config: ReferenceConfig, row: Row) -> None:
     run = f"{config.row}-{config.way}-s{config.seed}"
+    run += f"-{config.epochs}epochs" if config.epochs else ""
+    run += "-{}x{}".format(*config.image_size) if config.image_size else ""
     place = ["--competition", row.competition]
     for name in ("input_dir", "runs_dir", "submissions_dir"):
         place += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
@@ -137,14 +142,28 @@ def _print_table(config: ReferenceConfig) -> None:
     for path in sorted(config.runs_dir.glob("*/*/reference.json")):
         result = json.loads(path.read_text())
         results[result["row"], result["way"], result["epochs"], tuple(result["image_size"])].append(result)
-    columns = ["row", "way", "epochs", "size", "plain", "views", "seeds", "n", "parameters", "multiply-adds", "minutes"]
+    columns = [
+        "row",
+        "published",
+        "way",
+        "epochs",
+        "size",
+        "plain",
+        "views",
+        "seeds",
+        "n",
+        "parameters",
+        "multiply-adds",
+        "minutes",
+    ]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for name in ROWS:
         for (row, way, epochs, size), group in results.items():
             if row == name:
                 one, full = group[0], group[0]["full_epochs"]
                 cells = [
-                    row, way, f"{epochs} of {full}, shortened" if epochs < full else epochs, f"{size[0]}x{size[1]}",
+                    row, ROWS[row].figure, way, f"{epochs} of {full}, shortened" if epochs < full else epochs,
+                    f"{size[0]}x{size[1]}",
                     _mean([result["plain"] for result in group]), _mean([result["views"] for result in group]),
                     len(group), f"{one['n']:,}", f"{one['parameters']:,}", f"{one['multiply_adds'] / 1e6:,.1f} M",
                     f"{np.mean([result['minutes'] for result in group]):.1f}",

@@ -70,7 +70,8 @@ def main(config: TrainConfig) -> None:
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise InputError(
-                "the memory does not even suffice for two images at once; use a smaller --image-size or --backbone"
+                "out of memory, although batches are split as far as they can be; use a smaller --image-size, "
+                "--batch-size or --backbone, or --cache-on-device off"
             ) from error
         if "deterministic" in str(error) and config.deterministic:
             raise InputError(f"--deterministic: {str(error).split('. ')[0]}; leave the flag out") from error

@@ -247,7 +247,9 @@ def splice_widths(
     """
     lengths, other_lengths = ((ids != blank).sum(axis=1) for ids in (target, other_target))
     kept, joined = np.full(len(target), width), target.copy()
-    for i in np.flatnonzero(chosen & (lengths + other_lengths <= target.shape[1])):
+    for i in np.flatnonzero(
+        chosen & (lengths > 0) & (other_lengths > 0) & (lengths + other_lengths <= target.shape[1])
+    ):
         total = lengths[i] + other_lengths[i]
         kept[i] = round(width * lengths[i] / total)
         joined[i, lengths[i] : total] = other_target[i, : other_lengths[i]]

@@ -20,7 +20,10 @@ SAMPLES = 4  # across, for one pixel of a string that is squeezed
 
 def fits(num_bytes: int, device: torch.device) -> bool:
     """Return whether so many bytes leave half of the GPU's free memory to the training."""
-    return device.type != "cuda" or 2 * num_bytes <= torch.cuda.mem_get_info(device)[0]
+    if device.type != "cuda":
+        return True
+    torch.cuda.empty_cache()  # what the fold before left behind is free too
+    return 2 * num_bytes <= torch.cuda.mem_get_info(device)[0]
 
 
 def change_batch(
@@ -133,5 +136,5 @@ def on_device(loader: Loader, device: torch.device, compiled: bool) -> DeviceLoa
     images = torch.empty((len(loader.rows), *loader.images.shape[1:]), dtype=torch.uint8, device=device)
     for start in range(0, len(loader.rows), CHUNK):
         images[start : start + CHUNK] = torch.from_numpy(loader.images[loader.rows[start : start + CHUNK]]).to(device)
-    change = torch.compile(change_batch, dynamic=False) if compiled else change_batch
+    change = torch.compile(change_batch) if compiled and loader.grow_from == 1 else change_batch
     return DeviceLoader(loader=loader, images=images, change=change)

@@ -39,7 +39,7 @@ def begun_config(config: TrainConfig, folder: Path, competition: Competition) ->
     # A last layer is trained in a minute; its checkpoint does not hold the backbone that going on would need.
     if config.restart or not (folder / "last.pt").exists() or (config.freeze_backbone and unfinished):
         if config.resume:
-            raise InputError(f"--resume: {folder} holds no checkpoint; leave the flag out to begin")
+            raise InputError(f"--resume: {folder} holds no checkpoint to go on from; leave the flag out to begin")
         return {}
     return open_fold(folder, competition).config
 

@@ -3,6 +3,7 @@
 The backbone stays as its pretrained weights have it; a first baseline within a minute on a laptop.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,8 +54,11 @@ class LastLayer(nn.Module):
         backbone: Any = network.backbone
         if not all(hasattr(backbone, name) for name in ("get_classifier", "forward_features", "forward_head")):
             raise InputError(f"--freeze-backbone: {type(backbone).__name__} does not tell its features apart")
+        layer = backbone.get_classifier()
+        if not isinstance(layer, nn.Linear):
+            raise InputError(f"--freeze-backbone: {type(backbone).__name__} does not end in one linear layer")
         self.dropout = nn.Dropout(dropout)
-        self.layer: nn.Module = backbone.get_classifier()
+        self.layer = copy.deepcopy(layer)  # the network's own takes what is kept, while this one goes on learning
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.layer(self.dropout(features))
@@ -80,7 +84,7 @@ def serve_features(
     """Compute all features; return what serves them, and the function that scores a LastLayer on the held-out ones."""
     network.eval()
     views: list[np.ndarray | None] = [None]
-    if loader.mirror_ok:
+    if loader.policy and loader.policy.mirror:
         views.append(tta_views(True, loader.image_size)["original, mirrored"])
     served = Features(loader=loader, views=[_features(network, loader, compute, view) for view in views])
     held_out_features = _features(network, held_out, compute, None)

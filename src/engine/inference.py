@@ -142,7 +142,7 @@ def predict_probabilities(
         images = batch["image"].to(compute.device, non_blocking=True)
         total = first = _forward(network, images, heads, compute)
         for matrix in views:
-            total = total + _forward(network, warped(images, matrix, loader.mirror_ok), heads, compute)
+            total = total + _forward(network, images, heads, compute, matrix, loader.mirror_ok)
         plain.append(first.cpu().numpy())
         mean.append((total / (1 + len(views))).cpu().numpy())
     return _joined(plain), _joined(mean)
@@ -157,19 +157,29 @@ def warped(images: torch.Tensor, matrix: np.ndarray, mirror_ok: bool) -> torch.T
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether an error tells that the GPU, or the machine, has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    words = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
-def _forward(network: nn.Module, images: torch.Tensor, heads: Sequence[Head], compute: Compute) -> torch.Tensor:
+def _forward(
+    network: nn.Module,
+    images: torch.Tensor,
+    heads: Sequence[Head],
+    compute: Compute,
+    matrix: np.ndarray | None = None,
+    mirror_ok: bool = False,
+) -> torch.Tensor:
+    """Return the probabilities of images, or of one view of them; in halves where the memory does not suffice."""
     try:
+        seen = images if matrix is None else warped(images, matrix, mirror_ok)
         with compute.autocast():
-            logits = network(images)
+            logits = network(seen)
         return probabilities_of(logits, heads)
     except RuntimeError as error:
         if not is_out_of_memory(error) or len(images) < 2:
             raise
     halves = images.tensor_split(2)
-    return torch.cat([_forward(network, half, heads, compute) for half in halves])
+    return torch.cat([_forward(network, half, heads, compute, matrix, mirror_ok) for half in halves])
 
 
 def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Memory and GPU utilisation of an epoch, for log.csv."""
 
+import importlib
 import importlib.util
 import os
 import resource
@@ -29,6 +30,9 @@ class Meter:
     def __init__(self, device: torch.device) -> None:
         self.on_gpu = device.type == "cuda"
         self.can_ask = self.on_gpu and importlib.util.find_spec("pynvml") is not None
+        self.driver_error: type[Exception] = RuntimeError
+        if self.can_ask:
+            self.driver_error = importlib.import_module("pynvml").NVMLError
         self.readings: list[float] = []
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats()
@@ -36,7 +40,14 @@ class Meter:
     def read(self) -> None:
         """Ask the driver once, a few milliseconds; call it every some steps."""
         if self.can_ask:
-            self.readings.append(torch.cuda.utilization() / 100)
+            try:
+                self.readings.append(torch.cuda.utilization() / 100)
+            except (
+                RuntimeError,
+                self.driver_error,
+            ) as error:  # where the driver refuses to tell, as for a part of a GPU
+                print(f"GPU utilisation cannot be read ({error}): log.csv goes without")
+                self.can_ask = False
 
     def row(self) -> dict[str, float]:
         """Return the columns of log.csv."""

@@ -35,6 +35,8 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     check_range("grow-from", config.grow_from, 0.1, 1)
     if config.freeze_backbone and (config.mixup or config.cutmix or config.grow_from < 1):
         raise InputError("--freeze-backbone: mixup, cutmix and grow-from need images, not features; leave them out")
+    if config.freeze_backbone and not config.pretrained and not config.weights:
+        raise InputError("--freeze-backbone --no-pretrained: features of random weights say nothing; give --weights")
     check_range("layer-decay", config.layer_decay, 0.01, 1)
     for name, value in asdict(config.augment).items():
         check_range(f"augment.{name}", value, 0, 180 if name in ("rotate", "shear") else 1)
@@ -133,7 +135,7 @@ def make_loader(
         image_size=size,
         batch_size=config.batch_size if train else 256,
         grow_from=config.grow_from if train else 1.0,
-        grow_epochs=round(GROWING * config.epochs),
+        grow_epochs=min(round(GROWING * config.epochs), config.epochs - 1),
         policy=replace(config.augment, mirror=mirror, splice=splice) if train else None,
         mirror_ok=competition.mirror_ok,
         blank=competition.blank,

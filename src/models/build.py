@@ -23,7 +23,8 @@ from src.inputs import InputError
 from src.models import REFERENCE_NETS
 
 # What is not for --backbone-options to say.
-OWN_FLAGS = {"num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate", "pretrained"}
+OWN_FLAGS = {"num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate", "pretrained", "features_only",
+             "scriptable", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"}  # fmt: skip
 
 
 def check_backbone(name: str) -> str:
@@ -141,8 +142,8 @@ def build_model(
         raise
     except TypeError as error:
         raise InputError(f"--backbone {backbone}: does not take these options: {error}") from error
-    except ValueError as error:
-        raise InputError(f"--backbone {backbone}: {error}") from error
+    except (ValueError, AssertionError, KeyError, ZeroDivisionError, AttributeError) as error:
+        raise InputError(f"--backbone {backbone}: {error or 'these options do not fit it'}") from error
     pretrained_outputs = getattr(model, "pretrained_cfg", {}).get("num_classes")
     own_init = backbone in REFERENCE_NETS and weights is None
     if not own_init and not (hub and num_outputs == pretrained_outputs):

@@ -89,7 +89,7 @@ def test_views_take_turns_and_every_image_comes_with_its_own_features_and_target
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--backbone", "svhn_cnn"), "SvhnCnn does not tell its features apart"),
+        (("--backbone", "svhn_cnn"), "features of random weights say nothing"),
         (("--backbone", "test_resnet", "--mixup", 0.2), "mixup, cutmix and grow-from need images"),
         (("--backbone", "test_resnet", "--grow-from", 0.5), "mixup, cutmix and grow-from need images"),
     ],
