@@ -5,8 +5,8 @@
 
 A run is kept as runs/reference/<competition>/<row>-<way>-s<seed>/ with its result in reference.json. MNIST,
 Fashion-MNIST and CIFAR-10 are trained on all but 1,000 images (which draw the learning curve and choose nothing) and
-scored once on the 10,000 test images, where their answers are public; svhn and food11 on the organiser's validation set,
-as the answers of their tests are unknown. --epochs shortens a training; the table says so.
+scored once on the 10,000 test images, where their answers are public; svhn and food11 on the organiser's validation
+set, as the answers of their tests are unknown. --epochs shortens a training; the table says so.
 """
 
 import csv
