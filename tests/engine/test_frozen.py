@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from src.data.loader import Loader
 from src.engine import loop
-from src.engine.frozen import Features, LastLayer
+from src.engine.frozen import Features, LastLayer, with_last_layer
 from src.engine.inference import Network, Normalise
 from src.inputs import InputError
 from src.models.build import build_model
@@ -116,3 +116,12 @@ def test_images_grow_and_the_last_epochs_see_them_whole(train: Callable) -> None
     _, ended = train("refused", "--backbone", "svhn_cnn", "--grow-from", 0.5)
     assert ended.code == 2
     assert "takes no images of 16x24" in ended.err
+
+
+def test_what_learns_is_not_the_networks_own_layer() -> None:
+    """Keeping a moving average in the network must not change the weights that go on learning."""
+    network = Network(build_model("test_resnet", 12, (32, 64)), Normalise((0.5,) * 3, (0.25,) * 3, 64))
+    learning, average = LastLayer(network), LastLayer(network)
+    torch.nn.init.ones_(average.layer.weight)
+    assert with_last_layer(network, average).backbone.fc.weight.min() == 1
+    assert learning.layer.weight.abs().max() == 0

@@ -1,0 +1,22 @@
+"""Every recipe of benchmarks/reference_rows.py is one that src.train would take."""
+
+import pytest
+import tyro
+
+from benchmarks.reference_rows import ROWS
+from src.competitions.spec import load_competition
+from src.config import PrepareConfig, TrainConfig
+from src.engine.setup import check_flags
+from src.models.build import check_backbone, read_options
+
+
+@pytest.mark.parametrize("way", ["published", "ours"])
+@pytest.mark.parametrize("name", ROWS)
+def test_a_recipe_is_made_of_flags_that_can_be(name: str, way: str) -> None:
+    row = ROWS[name]
+    tyro.cli(PrepareConfig, args=["--competition", row.competition, *row.prepare.split()])
+    config = tyro.cli(TrainConfig, args=["--competition", row.competition, *row.flags(way)])
+    check_flags(config, load_competition(row.competition))
+    assert check_backbone(row.backbone) == row.backbone
+    assert config.epochs == row.epochs(way) > 0
+    assert read_options(config.backbone_options).keys() <= {"batch_norm", "num_points"}
