@@ -18,7 +18,12 @@ BARE = "--schedule constant --warmup 0 --ema 0 --clip-grad None --label-smoothin
 OURS_SGD = (
     "--batch-size 128 --optimizer sgd --lr 0.3 --weight-decay 5e-4 --dropout 0 --label-smoothing 0.05 --ema 0.999"
 )
-# The same for nets without batch norm, which large SGD steps would make diverge.
+# Muon (Jordan, 2024) orthogonalises the steps and needs fewer epochs for small nets; growing images save a quarter.
+OURS_MUON = (
+    "--batch-size 128 --optimizer nmuon --momentum 0.95 --lr 0.02 --weight-decay 0.01 --dropout 0 "
+    "--label-smoothing 0.05 --ema 0.999 --grow-from 0.5"
+)
+# The same as the first for nets without batch norm, which large SGD steps would make diverge.
 OURS_ADAMW = "--batch-size 128 --optimizer adamw --weight-decay 0.02 --dropout 0 --label-smoothing 0.05 --ema 0.999"
 DIGITS = "--augment.rotate 10 --augment.zoom 0.1 --augment.shift 0.1"
 CIFAR = f"{BARE} --optimizer adam --lr 1e-3 --batch-size 100 --epochs 80"
@@ -53,7 +58,7 @@ class Row:
         return int(flags[flags.index("--epochs") + 1])
 
 
-def _cifar(backbone: str, figure: str, epochs: int, extra: str = "", published: str = "") -> Row:
+def _cifar(backbone: str, figure: str, ours: str, extra: str = "", published: str = "") -> Row:
     """Batch 100 and crops of 4 pixels are the tutorial's; its lr steps are left out, as the comparison tells none."""
     return Row(
         competition="cifar10",
@@ -61,7 +66,7 @@ def _cifar(backbone: str, figure: str, epochs: int, extra: str = "", published: 
         prepare=HOLDOUT,
         common=f"--no-pretrained {extra}",
         published=f"{CIFAR} {published or f'{NO_COLOUR} --augment.shift 0.125'}",
-        ours=f"{OURS_SGD} --weight-decay 1e-4 --epochs {epochs} {NO_COLOUR} --augment.shift 0.125",
+        ours=f"{ours} {NO_COLOUR} --augment.shift 0.125",
         figure=figure,
     )
 
@@ -73,7 +78,7 @@ def _nin(figure: str, points: int, size: int, published: str) -> Row:
         prepare=HOLDOUT,
         common=f"--no-pretrained --backbone-options num_points={points} --image-size {size} {size}",
         published=f"{BARE} {NO_CHANGE} {published} --dropout 0.5",
-        ours=f"{OURS_ADAMW} --lr 1e-3 --epochs 12 --dropout 0.3 {NO_COLOUR} --augment.zoom 0.1",
+        ours=f"{OURS_ADAMW} --lr 1e-3 --epochs 12 --grow-from 0.75 --dropout 0.3 {NO_COLOUR} --augment.zoom 0.1",
         figure=figure,
     )
 
@@ -137,9 +142,11 @@ ROWS = {
     "nin_one": _nin("0.8527", 1, 224, "--optimizer momentum --momentum 0 --lr 0.1 --batch-size 128 --epochs 10"),
     # Its epochs are not told: 10.
     "nin_adam": _nin("0.906", 2, 96, "--optimizer adam --lr 1e-3 --batch-size 512 --epochs 10"),
-    "resnet_cifar": _cifar("resnet_cifar", "0.88, 22 min on a GTX 1050", 36),
-    "resnet_cifar_no_bn": _cifar("resnet_cifar", "0.86", 36, "--backbone-options batch_norm=False"),
-    "resnet_cifar_no_augment": _cifar("resnet_cifar", "0.64", 36, published=NO_CHANGE),
-    "vgg_cifar": _cifar("vgg_cifar", "0.84, 17 min", 30),
-    "inception_cifar": _cifar("inception_cifar", "0.80, 19 min", 30),
+    "resnet_cifar": _cifar("resnet_cifar", "0.88, 22 min on a GTX 1050", f"{OURS_MUON} --epochs 64"),
+    "resnet_cifar_no_bn": _cifar(
+        "resnet_cifar", "0.86", f"{OURS_MUON} --epochs 64", extra="--backbone-options batch_norm=False"
+    ),
+    "resnet_cifar_no_augment": _cifar("resnet_cifar", "0.64", f"{OURS_MUON} --epochs 64", published=NO_CHANGE),
+    "vgg_cifar": _cifar("vgg_cifar", "0.84, 17 min", f"{OURS_MUON} --epochs 48"),
+    "inception_cifar": _cifar("inception_cifar", "0.80, 19 min", f"{OURS_SGD} --epochs 30"),
 }

@@ -8,9 +8,10 @@ import csv
 import io
 import json
 import os
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ class Location(NamedTuple):
     member: str
     size: int  # bytes, unpacked
     stamp: int  # mtime in ns of a plain file, CRC-32 of a zip member
+    offset: int = 0  # where a zip member's own header begins
+    packed: int = 0  # bytes of a zip member in the zip
 
 
 def checked_name(name: str, where: str) -> str:
@@ -106,8 +109,8 @@ class InputFiles:
                     inside = relative.with_suffix("") / PurePosixPath(member.filename.replace("\\", "/"))
                     if not _is_junk(inside.parts):
                         # A file that was also unpacked is taken from the folder.
-                        location = Location(entry.path, member.filename, member.file_size, member.CRC)
-                        self.index.setdefault(inside, location)
+                        facts = member.file_size, member.CRC, member.header_offset, member.compress_size
+                        self.index.setdefault(inside, Location(entry.path, member.filename, *facts))
         if not self.index:
             raise InputError(f"{self.root}: the folder is empty. {self.source}".strip())
 
@@ -166,21 +169,36 @@ class InputFiles:
         return parse_json(read_location(self.find(name)), name)
 
 
-def read_location(location: Location, archives: Mapping[str, zipfile.ZipFile] | None = None) -> bytes:
-    """Return a file's bytes; `archives` may hold zips that are open already. Raises InputError or OSError."""
+def read_location(location: Location) -> bytes:
+    """Return a file's bytes. Raises InputError or OSError."""
     if location.size > MAX_FILE_BYTES:
         raise InputError(f"{location.file}: {location.member} unpacks to {location.size:,} bytes; remove it")
     if not location.member:
         return Path(location.file).read_bytes()
-    archive = (archives or {}).get(location.file) or zipfile.ZipFile(location.file)
     try:
-        with archive.open(location.member) as stream:
-            return stream.read(location.size + 1)
+        return _unpacked(location)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
         raise InputError(f"{location.file}: {location.member} is damaged ({error}); download it again") from error
-    finally:
-        if not archives:
-            archive.close()
+
+
+def _unpacked(location: Location) -> bytes:
+    """Return a zip member's bytes without reading the zip's directory, which may list a million others."""
+    with open(location.file, "rb") as stream:
+        stream.seek(location.offset)
+        header = stream.read(30)  # its compression is at 8, the lengths of the name and extras that follow at 26
+        if not header.startswith(b"PK\3\4") or len(header) < 30:
+            raise zipfile.BadZipFile("its header is not where the directory says")
+        compression, name, extra = struct.unpack_from("<8xH16xHH", header)
+        stream.seek(name + extra, os.SEEK_CUR)
+        data = stream.read(location.packed)
+    if compression == zipfile.ZIP_DEFLATED:
+        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, location.size + 1)
+    elif compression != zipfile.ZIP_STORED:  # seldom, so the directory may be read
+        with zipfile.ZipFile(location.file) as archive:
+            return archive.read(location.member)
+    if len(data) != location.size or zlib.crc32(data) != location.stamp:
+        raise zipfile.BadZipFile("its checksum is wrong")
+    return data
 
 
 def _decoded(data: bytes, name: str) -> str:

@@ -17,7 +17,7 @@ from src import cli
 from src.competitions.spec import Competition, load_competition
 from src.config import PrepareConfig, check_range
 from src.data import folds as folding
-from src.data.cache import ImageCache, Reading, build_cache, open_cache
+from src.data.cache import ImageCache, build_cache, open_cache
 from src.data.duplicates import exact_copies, group_copies, near_copies
 from src.data.labels import check_labels, check_test
 from src.inputs import InputError, InputFiles
@@ -35,13 +35,13 @@ def _reading_problems(split: str, cache: ImageCache, action: str) -> list[Proble
     ]
 
 
-def _conflicts(labels: pd.DataFrame, targets: list[str], readings: list[Reading]) -> tuple[set[int], list[Problem]]:
-    """Find exact copies: those with unlike labels are dropped, the others are kept in one group."""
+def _conflicts(labels: pd.DataFrame, targets: list[str], copies: list[list[int]]) -> tuple[set[int], list[Problem]]:
+    """Judge exact copies: those with unlike labels are dropped, the others are kept in one group."""
     dropped: set[int] = set()
     problems: list[Problem] = []
-    paths = labels["image_path"].tolist()
-    for rows in exact_copies(readings):
-        same = len(labels.loc[rows, targets].drop_duplicates()) == 1
+    paths, values = labels["image_path"].tolist(), labels[targets].to_numpy()
+    for rows in copies:
+        same = bool((values[rows] == values[rows[0]]).all())
         if not same:
             dropped.update(rows)
         for row in rows[1:] if same else rows:
@@ -56,11 +56,12 @@ def _checked_train(
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Return the labels of usable images with their `group`, and the problems."""
     problems = _reading_problems("train", cache, "left out")
-    dropped, conflicts = _conflicts(labels, competition.targets, cache.readings)
+    copies = exact_copies(cache.readings)
+    dropped, conflicts = _conflicts(labels, competition.targets, copies)
     problems += conflicts
     near = near_copies(cache.readings, cache.images)
     paths = labels["image_path"].tolist()
-    exact = {(same[0], row) for same in exact_copies(cache.readings) for row in same[1:]}
+    exact = {(same[0], row) for same in copies for row in same[1:]}
     exact_rows = {row for pair in exact for row in pair}
     for one, other in near:
         if not (one in exact_rows and other in exact_rows):

@@ -192,6 +192,36 @@ def test_a_damaged_member_of_a_zip_is_refused_by_name(tmp_path: Path, compressio
         read_location(files.located["train/1.png"])
 
 
+@pytest.mark.parametrize(
+    "compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_member_is_read_whatever_its_compression_and_what_lies_before_it(tmp_path: Path, compression: int) -> None:
+    path, content = tmp_path / "train.zip", bytes(range(256)) * 20
+    path.write_bytes(b"#!/bin/sh the start of a zip that unpacks itself")
+    with zipfile.ZipFile(path, "a", compression) as archive:
+        with archive.open("folder/1.png", "w", force_zip64=True) as stream:  # has an extra field
+            stream.write(content)
+        archive.writestr("folder/猫.png", content[::-1])
+        archive.writestr("folder/empty.png", b"")
+    files = InputFiles(tmp_path)
+    files.images("train")
+    assert read_location(files.located["train/folder/1.png"]) == content
+    assert read_location(files.located["train/folder/猫.png"]) == content[::-1]
+    assert read_location(files.located["train/folder/empty.png"]) == b""
+
+
+def test_a_member_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "train.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.png", bytes(100_000))
+    data = (tmp_path / "train.zip").read_bytes()
+    said = (100_000).to_bytes(4, "little")
+    (tmp_path / "train.zip").write_bytes(data.replace(said, (10).to_bytes(4, "little")))
+    files = InputFiles(tmp_path)
+    files.images("train")
+    with pytest.raises(InputError, match=r"train.zip: 1.png is damaged .*checksum"):
+        read_location(files.located["train/1.png"])
+
+
 def test_an_absent_folder_or_file_is_told_with_where_to_get_it(tmp_path: Path) -> None:
     source = "Get it from example.org"
     with pytest.raises(InputError, match=r"none: no such folder. Get it from example.org"):

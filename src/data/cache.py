@@ -7,7 +7,6 @@ a stamp of everything that the pixels depend on. The cache is rebuilt when the s
 import errno
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -91,13 +90,11 @@ def _is_current(folder: Path, split: str, stamp: str) -> bool:
         return False
 
 
-def _read_one(location: Location | None, archives: dict[str, zipfile.ZipFile], out: np.ndarray, limit: int) -> Reading:
+def _read_one(location: Location | None, out: np.ndarray, limit: int) -> Reading:
     if location is None:
         return Reading("missing", "no such file", "", 0)
     try:
-        if location.member and location.file not in archives:
-            archives[location.file] = zipfile.ZipFile(location.file)
-        image = decode_image(read_location(location, archives), limit)
+        image = decode_image(read_location(location), limit)
     except ImageProblem as problem:
         return Reading(problem.kind, problem.detail, "", 0)
     except (InputError, OSError) as error:
@@ -114,12 +111,7 @@ def _keep(image: np.ndarray, out: np.ndarray) -> Reading:
 def _read_chunk(file: str, start: int, locations: list[Location | None], limit: int) -> list[Reading]:
     cv2.setNumThreads(1)
     images = np.load(file, mmap_mode="r+")
-    archives: dict[str, zipfile.ZipFile] = {}
-    try:
-        return [_read_one(place, archives, images[start + i], limit) for i, place in enumerate(locations)]
-    finally:
-        for archive in archives.values():
-            archive.close()
+    return [_read_one(place, images[start + i], limit) for i, place in enumerate(locations)]
 
 
 def _keep_all(file: Path, pictures: list[np.ndarray]) -> list[Reading]:

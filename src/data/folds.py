@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from src.competitions.spec import Competition
 from src.inputs import InputError, parse_csv
@@ -28,18 +27,44 @@ def kfold(labels: pd.DataFrame, competition: Competition, num_folds: int, seed: 
     num_groups = ordered["group"].nunique()
     if not 2 <= num_folds <= num_groups:
         raise InputError(f"--num-folds {num_folds}: between 2 and {num_groups} folds are possible with these groups")
-    keys = strata(ordered, competition)
-    # A stratum smaller than the number of folds cannot be balanced: all such share one.
-    keys = keys.where(keys.map(keys.value_counts()) >= num_folds, -1)
-    if (keys == -1).sum() < num_folds:  # too few even together: they go with the commonest stratum
-        keys = keys.replace(-1, keys[keys != -1].mode().iloc[0] if (keys != -1).any() else 0)
-    splitter = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed)
-    fold = np.zeros(len(ordered), dtype=np.int64)
+    keys = np.unique(strata(ordered, competition), return_inverse=True)[1]
     # The name of a group must not matter, only its members: number groups by their first image path.
     groups = pd.factorize(ordered["group"])[0]
-    for number, (_, held_out) in enumerate(splitter.split(ordered, keys, groups)):
-        fold[held_out] = number
+    fold = _deal(keys, groups, num_folds, np.random.default_rng(seed))
     return pd.DataFrame({"image_path": ordered["image_path"], "fold": pd.array(fold, dtype="Int64")})
+
+
+def _deal(keys: np.ndarray, groups: np.ndarray, num_folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a fold (N,) for each row, given its stratum and group number, both (N,) and counted from 0.
+
+    Groups of several rows come first, the largest before the others, each to the fold that has least of its strata;
+    then single rows level each stratum, and by their remainders the sizes of folds.
+    """
+    sizes, totals = np.bincount(groups), np.bincount(keys)
+    fold, filled = np.full(len(keys), -1), np.zeros((num_folds, len(totals)), dtype=np.int64)
+    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(sizes)[:-1])
+    shuffled = rng.permutation(len(sizes))
+    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        if sizes[group] == 1:
+            break
+        of_group = keys[members[group]]
+        shares = (filled[:, of_group] / totals[of_group]).sum(axis=1)
+        chosen = np.lexsort((filled.sum(axis=1), shares))[0]
+        fold[members[group]] = chosen
+        np.add.at(filled[chosen], of_group, 1)
+    single = rng.permutation(np.flatnonzero(fold < 0))
+    single = single[np.argsort(keys[single], kind="stable")]
+    for rows in np.split(single, np.flatnonzero(np.diff(keys[single])) + 1):
+        if len(rows) == 0:
+            continue
+        stratum = keys[rows[0]]
+        emptiest = np.argsort(filled.sum(axis=1), kind="stable")
+        # A fold's next place in this stratum is at the height that the fold has reached: the lowest are taken.
+        heights = filled[emptiest, stratum] + np.arange(len(rows))[:, None]
+        taken = emptiest[np.argsort(heights, axis=None, kind="stable")[: len(rows)] % num_folds]
+        fold[rows] = taken
+        filled[:, stratum] += np.bincount(taken, minlength=num_folds)
+    return fold
 
 
 def holdout(labels: pd.DataFrame, competition: Competition, num_held_out: int, seed: int) -> pd.DataFrame:

@@ -47,6 +47,23 @@ def test_a_group_is_never_split() -> None:
     assert split_groups(folds, labels) == 0
 
 
+def test_single_images_level_what_groups_of_several_leave_uneven() -> None:
+    rng = np.random.default_rng(0)
+    labels = food_labels(2000).assign(category=rng.integers(0, 7, 2000))
+    labels["group"] = np.where(np.arange(2000) < 600, np.arange(2000) // 9, np.arange(2000))
+    joined = kfold(labels, FOOD, 5, 0).merge(labels, on="image_path")
+    counts = pd.crosstab(joined["fold"], joined["category"])
+    assert (counts.max() - counts.min()).max() <= 1
+    assert joined["fold"].value_counts().tolist() == [400] * 5
+
+
+def test_groups_of_one_class_alone_are_spread_over_the_folds() -> None:
+    labels = food_labels(240, group_size=4).assign(category=lambda table: table["group"] % 3)
+    joined = kfold(labels, FOOD, 4, 0).merge(labels, on="image_path")
+    counts = pd.crosstab(joined["fold"], joined["category"])
+    assert (counts == 20).all(axis=None)
+
+
 def test_folds_depend_neither_on_the_order_of_rows_nor_on_the_names_of_groups() -> None:
     labels = food_labels(group_size=3)
     folds = kfold(labels, FOOD, 5, 0)

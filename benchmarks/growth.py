@@ -1,0 +1,160 @@
+"""How time and memory grow with the number of images: prepare, load, train, predict at 1k, 10k, 100k and 1M.
+
+    python -m benchmarks.growth                                 # 1M: about half an hour and 12 GB of disk on 2 cores
+    python -m benchmarks.growth --sizes 1000 10000
+
+Each size is a competition of its own in a temporary folder: N labelled and N test pictures of 24x24 pixels, as PNGs in
+two zips, one in a hundred labelled twice. Each command runs in a process of its own. What starting it costs, measured
+with the smallest competition that there can be, is taken off; memory is what the process and its children hold
+themselves (RssAnon), sampled, without the mapped cache, which the system may drop at will.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.table import processor
+from src import cli
+from src.competitions.spec import load_competition
+from src.data.augment import Augment
+from src.data.cache import open_cache
+from src.data.loader import Loader
+
+SIDE, CLASSES, COPIES = 24, 10, 0.01
+SPEC = """from src.competitions.tables import csv_competition
+COMPETITION = csv_competition(name="growth", id_column="id", label_column="label", image_size=(24, 24))
+"""
+STAGES = ("prepare", "load", "train", "predict")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowthConfig:
+    """Which sizes to measure."""
+
+    sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    folder: Path | None = None
+    """Where to make the competitions; default: the system's temporary folder."""
+    out: Path = Path("benchmarks/growth.json")
+    load: Path | None = None
+    """Used by itself: serve one augmented epoch of this prepared folder."""
+
+
+def _write_zip(path: Path, count: int, rng: np.random.Generator) -> None:
+    """Write `count` smooth pictures, all different but for one copy in a hundred."""
+    with zipfile.ZipFile(path, "w") as archive:
+        data = b""
+        for row in range(count):
+            if row % round(1 / COPIES) != 1:
+                small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+                data = cv2.imencode(".png", cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC))[1].tobytes()
+            archive.writestr(f"{row:07d}.png", data)
+
+
+def make(folder: Path, count: int) -> None:
+    """Write a competition of `count` labelled and `count` test pictures into input/growth/."""
+    root, rng = folder / "input" / "growth", np.random.default_rng(count)
+    root.mkdir(parents=True)
+    (folder / "growth.py").write_text(SPEC)
+    for name in ("train", "test"):
+        _write_zip(root / f"{name}.zip", count, rng)
+    labels = rng.integers(0, CLASSES, count)
+    labels[1 :: round(1 / COPIES)] = labels[0 :: round(1 / COPIES)][: len(labels[1 :: round(1 / COPIES)])]
+    rows = "".join(f"{row:07d}.png,{label}\n" for row, label in enumerate(labels))
+    (root / "train.csv").write_text("id,label\n" + rows)
+    (root / "sample_submission.csv").write_text("id,label\n" + "".join(f"{row:07d}.png,0\n" for row in range(count)))
+
+
+def _held(pid: int) -> int:
+    """Return the bytes that a process and its children hold themselves."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        own = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (OSError, StopIteration):  # it has ended
+        return 0
+    return own + sum(_held(int(child)) for child in children)
+
+
+def measure(command: list[str]) -> tuple[float, float]:
+    """Run a command; return its seconds and its peak memory in MiB. Raises CalledProcessError where it fails."""
+    started, peak = time.perf_counter(), 0
+    with subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            peak = max(peak, _held(process.pid))
+            time.sleep(0.05)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return time.perf_counter() - started, peak / 2**20
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """Return each stage's command."""
+    place = ["--competition", str(folder / "growth.py")]
+    for name in ("input", "runs"):
+        place += [f"--{name}-dir", str(folder / name)]
+    net = ["--backbone", "svhn_cnn", "--no-pretrained", "--epochs", "1", "--batch-size", "500", "--fold", "0"]
+    return {
+        "prepare": ["src.prepare", *place],
+        "load": ["benchmarks.growth", "--load", str(folder)],
+        "train": ["src.train", *place, *net],
+        "predict": ["src.predict", *place, "--submissions-dir", str(folder / "submissions")],
+    }
+
+
+def _serve(folder: Path) -> None:
+    competition = load_competition(str(folder / "growth.py"))
+    cache = open_cache(folder / "runs" / competition.name / "prepared", "train")
+    rows = np.arange(len(cache.images))
+    loader = Loader(
+        images=cache.images,
+        rows=rows,
+        targets=np.zeros((len(rows), 1), dtype=np.int64),
+        image_size=cache.image_size,
+        batch_size=500,
+        policy=Augment(mirror=0.5, splice=0.0),
+        mirror_ok=True,
+    )
+    for _ in loader.epoch(0):
+        pass
+
+
+def _measure_size(count: int, parent: Path | None) -> dict[str, tuple[float, float]]:
+    folder = Path(tempfile.mkdtemp(dir=parent))
+    try:
+        make(folder, count)
+        return {stage: measure(command) for stage, command in commands(folder).items()}
+    finally:
+        shutil.rmtree(folder)
+
+
+def main(config: GrowthConfig) -> None:
+    """Print a table and write the figures as JSON for benchmarks.pictures."""
+    if config.load:
+        _serve(config.load)
+        return
+    start = _measure_size(20 * CLASSES, config.folder)
+    print(f"{processor()}; starting: " + ", ".join(f"{name} {start[name][0]:.1f} s" for name in STAGES), flush=True)
+    print("| images | " + " | ".join(f"{name}: µs an image, MiB" for name in STAGES) + " |\n|" + "---|" * 5)
+    found = {}
+    for count in config.sizes:
+        result = _measure_size(count, config.folder)
+        found[count] = {
+            name: {"us": 1e6 * (result[name][0] - start[name][0]) / count, "mib": result[name][1] - start[name][1]}
+            for name in STAGES
+        }
+        cells = [f"{found[count][name]['us']:,.0f}, {found[count][name]['mib']:,.0f}" for name in STAGES]
+        print(f"| {count:,} | " + " | ".join(cells) + " |", flush=True)
+    config.out.write_text(json.dumps({"processor": processor(), "sizes": found}))
+
+
+if __name__ == "__main__":
+    cli.run(main, GrowthConfig, __doc__)
