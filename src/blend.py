@@ -17,7 +17,7 @@ from src.competitions.spec import Competition
 from src.config import BlendConfig, check_name, check_range
 from src.data.augment import tta_views
 from src.data.labels import open_competition
-from src.engine.ensemble import OutOfFold, out_of_fold, test_probabilities, weighted_mean
+from src.engine.ensemble import OutOfFold, out_of_fold, predict_test, weighted_mean
 from src.engine.heads import exact_matches, widths
 from src.engine.inference import choose_compute, keep_freed_memory
 from src.engine.runs import open_run
@@ -100,9 +100,7 @@ def main(config: BlendConfig) -> None:
     for run_dir, weight in zip(run_dirs, weights, strict=True):
         if weight > 0:
             folds = open_run(run_dir, competition, None)
-            kept = [
-                test_probabilities(fold, prepared, competition, compute, tta=True, batch_size=256) for fold in folds
-            ]
+            kept = [predict_test(fold, prepared, competition, compute, tta=True) for fold in folds]
             means.append(weighted_mean(kept, [1.0] * len(kept)))
             used.append(float(weight))
             facts.append({"run": run_dir.name, "weight": float(weight), "folds": describe_folds(folds)})

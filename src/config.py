@@ -160,7 +160,10 @@ class PredictConfig(Place):
     """Average over label-safe views, or the plain image only."""
     name: str | None = None
     """Name of the submission; default: the runs' names joined by +."""
-    batch_size: int = 256
+    batch_size: int | None = None
+    """Default: 256, or the fastest of a few where predicting takes longer than 20 seconds."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto: where predicting takes minutes and a trial shows it faster."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 

@@ -12,8 +12,9 @@ from src import cli
 from src.config import PredictConfig, check_name, check_range
 from src.data.augment import tta_views
 from src.data.labels import open_competition
-from src.engine.ensemble import test_probabilities, weighted_mean
+from src.engine.ensemble import predict_test, weighted_mean
 from src.engine.inference import choose_compute, keep_freed_memory
+from src.engine.probe import check_compile
 from src.engine.runs import open_run
 from src.engine.submission import describe_folds, write_submission
 
@@ -27,13 +28,22 @@ def main(config: PredictConfig) -> None:
     check_name("name", name)
     check_range("batch-size", config.batch_size, 1)
     compute = choose_compute(config.device, config.precision)
+    check_compile(config.compile == "on")
     means, facts = [], []
     for run in config.run:
         folds = open_run(config.runs_dir / competition.name / run, competition, config.folds)
         parts = []
         for fold in folds:
             parts.append(
-                test_probabilities(fold, prepared, competition, compute, tta=config.tta, batch_size=config.batch_size)
+                predict_test(
+                    fold,
+                    prepared,
+                    competition,
+                    compute,
+                    tta=config.tta,
+                    batch_size=config.batch_size,
+                    wanted=config.compile,
+                )
             )
             print(f"{run}, fold {fold.number}: {len(parts[-1]):,} test images")
         means.append(weighted_mean(parts, [1.0] * len(parts)))

@@ -192,9 +192,7 @@ def test_a_damaged_member_of_a_zip_is_refused_by_name(tmp_path: Path, compressio
         read_location(files.located["train/1.png"])
 
 
-@pytest.mark.parametrize(
-    "compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
-)
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_member_is_read_whatever_its_compression_and_what_lies_before_it(tmp_path: Path, compression: int) -> None:
     path, content = tmp_path / "train.zip", bytes(range(256)) * 20
     path.write_bytes(b"#!/bin/sh the start of a zip that unpacks itself")

@@ -43,7 +43,7 @@ def test_predict_gives_the_out_of_fold_probabilities_for_the_same_images(
     copies = copy_into_test(competition, folder)
     place = ("--competition", competition)
     assert podium("prepare", *place, "--num-folds", 2, "--image-size", 48, 64).code == 0
-    flags = ("--backbone", BACKBONES[competition], "--no-pretrained", "--epochs", 1, "--batch-size", 4, "--lr", 0.05,
+    flags = ("--backbone", BACKBONES[competition], "--no-pretrained", "--epochs", 1, "--batch-size", 4, "--lr", 0.03,
              "--ema", 0)  # fmt: skip
     size = ("--image-size", *image_size) if image_size else ()
     assert podium("train", *place, *flags, *size, "--fold", 0).code == 0

@@ -15,6 +15,7 @@ from src.data.labels import read_prepared
 from src.data.loader import Loader
 from src.engine.heads import exact_matches
 from src.engine.inference import Compute, predict_probabilities, to_device
+from src.engine.probe import Wanted, fastest
 from src.engine.runs import TrainedFold, code_version, open_run
 from src.inputs import InputError
 from src.outputs import sha256_of, write_arrays
@@ -83,9 +84,7 @@ def out_of_fold(
     )
 
 
-def test_loader(
-    prepared: Path, image_size: tuple[int, int], mirror_ok: bool, batch_size: int, compute: Compute
-) -> Loader:
+def test_loader(prepared: Path, image_size: tuple[int, int], mirror_ok: bool, compute: Compute) -> Loader:
     """Serve the test images in the submission's order."""
     cache, table = open_cache(prepared, "test"), read_prepared(prepared, "test")
     return Loader(
@@ -93,15 +92,22 @@ def test_loader(
         rows=cache.rows_of(table["image_path"].tolist()),
         targets=np.zeros((len(table), 0), np.int64),
         image_size=image_size,
-        batch_size=batch_size,
+        batch_size=256,
         mirror_ok=mirror_ok,
         num_threads=compute.num_loader_threads,
         pin=compute.device.type == "cuda",
     )
 
 
-def test_probabilities(
-    fold: TrainedFold, prepared: Path, competition: Competition, compute: Compute, *, tta: bool, batch_size: int
+def predict_test(
+    fold: TrainedFold,
+    prepared: Path,
+    competition: Competition,
+    compute: Compute,
+    *,
+    tta: bool,
+    batch_size: int | None = None,
+    wanted: Wanted = "auto",
 ) -> np.ndarray:
     """Return (N, sum of num_classes) float32 for the test images; kept in the fold's test.npz and used again while the
     weights, the test cache, the views and the code are the same."""
@@ -115,7 +121,7 @@ def test_probabilities(
                     return kept[name]
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
             pass  # a damaged copy is made again
-    loader = test_loader(prepared, fold.image_size, competition.mirror_ok, batch_size, compute)
+    loader = test_loader(prepared, fold.image_size, competition.mirror_ok, compute)
     cached = loader.images.shape[1:3]
     if len(loader.rows) and tuple(fold.config.get("cache_size", cached)) != cached:
         height, width = fold.config["cache_size"]
@@ -127,7 +133,8 @@ def test_probabilities(
         raise InputError(f"{prepared}: there are no test images to answer")
     views = list(tta_views(competition.mirror_ok, fold.image_size).values())[1:] if tta else []
     network = to_device(fold.network(), compute)
-    plain, mean = predict_probabilities(network, loader, competition.heads, compute, views)
+    forward, loader = fastest(network, loader, compute, 1 + len(views), batch_size, wanted)
+    plain, mean = predict_probabilities(network, loader, competition.heads, compute, views, forward)
     arrays = {"probabilities": plain, **({"probabilities_tta": mean} if tta else {})}
     write_arrays(path, key=np.array(key), **arrays)
     return mean

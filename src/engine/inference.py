@@ -4,7 +4,7 @@ import ctypes
 import ctypes.util
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from src.data.loader import Loader
 from src.engine.heads import probabilities_of
 from src.inputs import InputError
 
+Forward = Callable[[torch.Tensor], torch.Tensor]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -130,19 +131,21 @@ def predict_probabilities(
     heads: Sequence[Head],
     compute: Compute,
     views: Sequence[np.ndarray] = (),
+    forward: Forward | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return two (N, sum of num_classes) float32 arrays: of the plain images, and the mean over them and all views.
 
     Each image is gathered once for all views. `views` are affine matrices from `augment.tta_views`, without the
-    original.
+    original. `forward` stands for the network where it is compiled.
     """
     network.eval()
+    forward = forward or network
     plain, mean = [], []
     for batch in loader.epoch(0):
         images = batch["image"].to(compute.device, non_blocking=True)
-        total = first = _forward(network, images, heads, compute)
+        total = first = _forward(forward, images, heads, compute)
         for matrix in views:
-            total = total + _forward(network, images, heads, compute, matrix, loader.mirror_ok)
+            total = total + _forward(forward, images, heads, compute, matrix, loader.mirror_ok)
         plain.append(first.cpu().numpy())
         mean.append((total / (1 + len(views))).cpu().numpy())
     return _joined(plain), _joined(mean)
@@ -162,7 +165,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def _forward(
-    network: nn.Module,
+    network: Forward,
     images: torch.Tensor,
     heads: Sequence[Head],
     compute: Compute,

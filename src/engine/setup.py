@@ -1,12 +1,11 @@
 """What a training is made of: its flags checked, its network, optimizer and loader."""
 
-import os
-import shutil
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -17,6 +16,7 @@ from src.data.loader import Batches, Loader
 from src.engine.heads import widths
 from src.engine.inference import Compute, Network, Normalise, choose_compute
 from src.engine.meter import memory_limit
+from src.engine.probe import check_compile
 from src.engine.step import StepOptions, TrainState
 from src.inputs import InputError
 from src.models.build import build_model, normalisation, read_options
@@ -47,8 +47,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(
             f"--batch-size {config.batch_size} --accumulate {config.accumulate}: batch norm needs 2 images at once"
         )
-    if config.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "gcc", "clang++"))):
-        raise InputError("--compile: needs a C++ compiler (Debian: apt-get install g++ python3-dev); or leave it out")
+    check_compile(config.compile)
     if config.augment.mirror and not competition.mirror_ok:
         raise InputError(
             f"--augment.mirror {config.augment.mirror}: a mirror image changes {competition.name}'s labels"
@@ -65,6 +64,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
 
 
 FITTING = 0.7  # share of the memory that a cache may take before its images are shuffled in blocks
+FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # update all weights in one kernel on every device
 GROWING = 0.7  # share of the epochs in which images grow, where they do
 
 
@@ -87,6 +87,8 @@ def make_network(config: TrainConfig, competition: Competition, size: tuple[int,
 
 def make_state(config: TrainConfig, network: nn.Module, compute: Compute) -> TrainState:
     """Return the network with its optimizer, scaler and moving average. Raises InputError for flags that do not fit."""
+    kind = get_optimizer_class(config.optimizer, bind_defaults=False)
+    fused: dict[str, Any] = {"fused": True} if kind in FUSED else {}
     try:
         optimizer = create_optimizer_v2(
             network.backbone if isinstance(network, Network) else network,
@@ -95,6 +97,7 @@ def make_state(config: TrainConfig, network: nn.Module, compute: Compute) -> Tra
             weight_decay=config.weight_decay,
             momentum=config.momentum,
             layer_decay=config.layer_decay,
+            **fused,
         )
     except (AttributeError, AssertionError) as error:
         if config.layer_decay is None:

@@ -1,0 +1,103 @@
+"""Predicting is as quick as a short trial finds, and its answers do not depend on what the trial chose."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from src.competitions import svhn
+from src.data.loader import Loader
+from src.engine import probe
+from src.engine.inference import Network, Normalise, choose_compute, predict_probabilities
+from src.inputs import InputError
+
+CPU = choose_compute("cpu", "fp32")
+
+
+def loader(count: int = 10) -> Loader:
+    images = np.random.default_rng(0).integers(0, 256, (count, 8, 16, 3), dtype=np.uint8)
+    return Loader(
+        images=images,
+        rows=np.arange(count),
+        targets=np.zeros((count, 0), np.int64),
+        image_size=(8, 16),
+        batch_size=256,
+    )
+
+
+def network() -> Network:
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 14, 66))
+    return Network(backbone, Normalise((0.5,) * 3, (0.25,) * 3, 16))
+
+
+def rates(monkeypatch: pytest.MonkeyPatch, rate_of: Callable[[int], float]) -> None:
+    monkeypatch.setattr(probe, "images_per_second", lambda forward, images, compute: rate_of(len(images)))
+
+
+def test_few_images_are_predicted_in_the_usual_batches_at_once() -> None:
+    forward, served = probe.fastest(network(), loader(), CPU, 5, None, "auto")
+    assert isinstance(forward, Network)
+    assert served.batch_size == probe.USUAL
+
+
+def test_where_it_takes_long_the_fastest_batch_size_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates(monkeypatch, lambda size: {64: 1.0, 256: 2.0, 512: 4.0, 1024: 3.0}[size] / 100)
+    assert probe.fastest(network(), loader(), CPU, 5, None, "off")[1].batch_size == 512
+    assert probe.fastest(network(), loader(), CPU, 5, 7, "off")[1].batch_size == 7
+
+
+def test_what_is_no_faster_than_noise_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates(monkeypatch, lambda size: 0.0103 if size == 64 else 0.01)
+    assert probe.fastest(network(), loader(), CPU, 5, None, "off")[1].batch_size == probe.USUAL
+
+
+def test_a_batch_too_large_for_the_memory_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rate_of(size: int) -> float:
+        if size > 256:
+            raise torch.OutOfMemoryError("out of memory")
+        return size / 10_000
+
+    rates(monkeypatch, rate_of)
+    assert probe.fastest(network(), loader(), CPU, 5, None, "off")[1].batch_size == 256
+
+
+@pytest.mark.parametrize(("gain", "used"), [(1.6, True), (1.01, False)])
+def test_a_compiled_network_is_used_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, gain: float, used: bool
+) -> None:
+    net, calls = network(), []
+
+    def quick(images: torch.Tensor) -> torch.Tensor:
+        calls.append(len(images))
+        return net(images)
+
+    monkeypatch.setattr(torch, "compile", lambda network, options: quick)
+    monkeypatch.setattr(
+        probe, "images_per_second", lambda forward, images, compute: 0.01 * (gain if forward is quick else 1)
+    )
+    monkeypatch.setattr(probe, "has_compiler", lambda: True)
+    forward, served = probe.fastest(net, loader(), CPU, 5, 4, "auto")
+    found, _ = predict_probabilities(net, served, svhn.DIGITS, CPU, forward=forward)
+    assert calls == ([4, 4] if used else [])  # the last two images are a batch of another shape
+    expected, _ = predict_probabilities(net, loader(), svhn.DIGITS, CPU)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_compiling_without_a_compiler_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "has_compiler", lambda: False)
+    probe.check_compile(False)
+    with pytest.raises(InputError, match="--compile: needs a C"):
+        probe.check_compile(True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not probe.has_compiler(), reason="needs a C++ compiler")
+def test_a_network_compiled_for_real_gives_the_same_answers() -> None:
+    net = network().eval()
+    forward, served = probe.fastest(net, loader(), CPU, 5, 4, "on")
+    found, _ = predict_probabilities(net, served, svhn.DIGITS, CPU, forward=forward)
+    expected, _ = predict_probabilities(net, loader(), svhn.DIGITS, CPU)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
