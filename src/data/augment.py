@@ -53,6 +53,10 @@ class Augment:
     effects: float = 0.0
     """Probability of blur, noise or JPEG damage (albumentations)."""
 
+    def changes_pixels(self) -> bool:
+        """Return whether anything but splicing is done."""
+        return any(value for name, value in vars(self).items() if name != "splice")
+
 
 NO_AUGMENT = Augment(
     rotate=0, zoom=0, shift=0, brightness=0, contrast=0, saturation=0, tint=0, mirror=0.0, splice=0.0
@@ -202,14 +206,17 @@ class Changes:
 def draw_changes(policy: Augment, index: np.ndarray, size: tuple[int, int], *, seed: int, epoch: int) -> Changes:
     """Return each image's own random changes; `index` (B,) names the images."""
     draws = keyed_uniforms(seed, epoch, index, 32)
+    shift_x, shift_y = (_both_ways(draws[:, 4 + i], policy.shift) * size[1 - i] for i in range(2))
+    if not (policy.rotate or policy.zoom or policy.stretch or policy.shear):
+        shift_x, shift_y = np.round(shift_x), np.round(shift_y)  # nothing else blurs: neither shall a part of a pixel
     matrices = affine_matrices(
         size,
         angle=np.radians(_both_ways(draws[:, 0], policy.rotate)),
         zoom=np.exp(_both_ways(draws[:, 1], np.log1p(policy.zoom))),
         ratio=np.exp(_both_ways(draws[:, 2], np.log1p(policy.stretch))),
         shear=np.radians(_both_ways(draws[:, 3], policy.shear)),
-        shift_x=_both_ways(draws[:, 4], policy.shift) * size[1],
-        shift_y=_both_ways(draws[:, 5], policy.shift) * size[0],
+        shift_x=shift_x,
+        shift_y=shift_y,
         mirror=_mirrored(policy.mirror or 0.0, draws[:, 6], index, seed, epoch),
     )
     return Changes(
@@ -224,10 +231,19 @@ def draw_changes(policy: Augment, index: np.ndarray, size: tuple[int, int], *, s
 def augment_batch(images: np.ndarray, changes: Changes, mirror_ok: bool) -> np.ndarray:
     """Return changed copies of (B, H, W, 3) uint8 images."""
     out = np.empty_like(images)
-    warped = np.empty(images.shape[1:], np.uint8)
+    moved, recoloured = (
+        (matrices != np.eye(*matrices.shape[1:])).any(axis=(1, 2)) for matrices in (changes.matrices, changes.colours)
+    )
+    between = np.empty(images.shape[1:], np.uint8)
     for i, (top, left, high, wide, value) in enumerate(changes.boxes):
-        warp(images[i], changes.matrices[i], mirror_ok, warped)
-        cv2.transform(warped, changes.colours[i], dst=out[i])
+        source = images[i]
+        if moved[i]:
+            source = between if recoloured[i] else out[i]
+            warp(images[i], changes.matrices[i], mirror_ok, source)
+        if recoloured[i]:
+            cv2.transform(source, changes.colours[i], dst=out[i])
+        elif not moved[i]:
+            out[i] = source
         out[i, top : top + high, left : left + wide] = value
         if changes.has_effects[i]:
             effects = _effects()
@@ -268,7 +284,7 @@ def tta_views(mirror_ok: bool, size: tuple[int, int]) -> dict[str, np.ndarray]:
     """Return the label-safe views of test-time augmentation by name, each a (2, 3) matrix; the original is first."""
     names = ["original", "left", "right", "zoom in", "zoom out"]
     zoom = np.array([1, 1, 1, 1.06, 0.94])
-    shift = np.array([0, -0.03, 0.03, 0, 0]) * size[1]
+    shift = np.round(np.array([0, -0.03, 0.03, 0, 0]) * size[1])  # whole pixels are not blurred
     mirror = np.zeros(5, dtype=bool)
     if mirror_ok:  # every view and its mirror image
         names += [f"{name}, mirrored" for name in names]

@@ -118,7 +118,7 @@ class DeviceLoader:
         if loader.splices:
             partners, kept, target = loader.spliced(positions, epoch)
             images = splice_side_by_side(images, self._gather(partners, size), self._put(kept))
-        if loader.policy:
+        if loader.policy and loader.policy.changes_pixels():
             changes = draw_changes(loader.policy, rows, size, seed=loader.seed + 1, epoch=epoch)
             given = [self._put(array) for array in (changes.matrices, changes.colours, changes.boxes)]
             images = self.change(images, *given, loader.mirror_ok)

@@ -117,7 +117,7 @@ class Loader:
         if self.splices:
             partners, kept, target = self.spliced(positions, epoch)
             splice_batch(images, gather(self.images, self.rows[partners], size), kept)
-        if self.policy:
+        if self.policy and self.policy.changes_pixels():
             changes = draw_changes(self.policy, rows, size, seed=self.seed + 1, epoch=epoch)
             images = augment_batch(images, changes, self.mirror_ok)
         batch: Batch = {
