@@ -21,11 +21,12 @@ SMALLEST = {
     "inception_cifar": 8,
     "inception_mnist": 16,
     "nin": 67,
+    "resnet9": 8,
     "resnet_mnist": 4,
     "svhn_cnn": 21,
     "vgg_cifar": 16,
 }
-WITHOUT_BATCH_NORM_OPTION = {"inception_mnist", "string_cnn", "svhn_cnn"}
+WITHOUT_BATCH_NORM_OPTION = {"inception_mnist", "resnet9", "string_cnn", "svhn_cnn"}
 
 
 def shapes_of(name: str, num_outputs: int = 12, side: int = 96, in_chans: int = 3, **options: Any) -> nn.Module:
@@ -97,6 +98,11 @@ def test_resnet_cifar_has_its_published_size() -> None:
         2 * conv(32, 64) + 3 * conv(64, 64),
     ]
     assert num_parameters(shapes_of("resnet_cifar", 10, 32)) == sum(stages) + 64 * 10 + 10 == 195_738
+
+
+def test_resnet9_has_its_published_size() -> None:
+    pairs = [(3, 64), (64, 128), (128, 128), (128, 128), (128, 256), (256, 512), (512, 512), (512, 512)]
+    assert num_parameters(shapes_of("resnet9", 10, 32)) == sum(conv(*pair) for pair in pairs) + 5120 == 6_573_120
 
 
 def test_vgg_cifar_has_its_published_size() -> None:
