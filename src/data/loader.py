@@ -1,9 +1,11 @@
 """Batches from the cache: gathered whole, resized and augmented in this process, uint8 out."""
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import Protocol, TypedDict
 
 import numpy as np
@@ -35,12 +37,48 @@ class Batches(Protocol):
     def epoch(self, epoch: int) -> Iterator[Batch]: ...
 
 
-def gather(images: np.ndarray, rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def gather(images: "np.ndarray | Blocks", rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return (B, H, W, 3) uint8 copies of the cache's rows at `size`: training, validation and test all pass here."""
     picked = images[rows]
     if picked.shape[1:3] == tuple(size):
         return picked
     return np.stack([resize(image, size) for image in picked])
+
+
+class Blocks:
+    """Reads each block of a cache once in an epoch, whole, and keeps it until its last row has been taken."""
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
+        """Prepare to hand out each of `rows` once, in about this order."""
+        self.images, self.left = images, np.bincount(rows // BLOCK)
+        self.kept: dict[int, np.ndarray] = {}
+        self.lock = Lock()
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Return (B, H, W, 3) copies; threads may ask at the same time."""
+        out = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
+        blocks = rows // BLOCK
+        with self.lock:
+            for block in np.unique(blocks):
+                if block not in self.kept:
+                    self.kept[block] = self._read(block * BLOCK)
+                here = blocks == block
+                out[here] = self.kept[block][rows[here] - block * BLOCK]
+                self.left[block] -= here.sum()
+                if not self.left[block]:
+                    del self.kept[block]
+        return out
+
+    def _read(self, start: int) -> np.ndarray:
+        """Return a block's rows, read from the file itself: through the map, the system would read megabytes around."""
+        block = self.images[start : start + BLOCK]
+        if not isinstance(block, np.memmap) or block.filename is None:
+            return np.array(block)
+        with open(block.filename, "rb") as stream:
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no more than is asked for
+            place = block.offset + start * block[0].nbytes  # a slice keeps the offset of the whole
+            return np.fromfile(stream, np.uint8, block.size, offset=place).reshape(block.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +125,10 @@ class Loader:
         draws = keyed_uniforms(self.seed, epoch, positions, 1)[:, 0]
         if not self.in_blocks:
             return np.argsort(draws, kind="stable")
-        # Blocks come in random order, and each image up to WINDOW blocks later: what is read lies in a few blocks.
+        # Blocks come in random order, and each image up to WINDOW blocks later: few blocks are in use at a time.
         blocks = self.rows // BLOCK
         ranks = np.argsort(np.argsort(keyed_uniforms(self.seed + 3, epoch, np.arange(blocks.max() + 1), 1)[:, 0]))
-        order = np.argsort(ranks[blocks] + WINDOW * draws, kind="stable")
-        for start in range(0, len(order), self.batch_size):  # a batch is read in the order in which it lies
-            part = order[start : start + self.batch_size]
-            order[start : start + self.batch_size] = part[np.argsort(self.rows[part], kind="stable")]
-        return order
+        return np.argsort(ranks[blocks] + WINDOW * draws, kind="stable")
 
     @property
     def splices(self) -> bool:
@@ -111,12 +145,13 @@ class Loader:
         chosen, width = draws[:, 1] < self.policy.splice, self.size_at(epoch)[1]
         return partners, *splice_widths(self.targets[positions], self.targets[partners], chosen, self.blank, width)
 
-    def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
+    def _batch(self, positions: np.ndarray, epoch: int, cache: np.ndarray | Blocks) -> Batch:
         rows, size = self.rows[positions], self.size_at(epoch)
-        images, target = gather(self.images, rows, size), self.targets[positions]
+        images, target = gather(cache, rows, size), self.targets[positions]
         if self.splices:
             partners, kept, target = self.spliced(positions, epoch)
-            splice_batch(images, gather(self.images, self.rows[partners], size), kept)
+            others = np.roll(images, 1, axis=0) if self.in_blocks else gather(cache, self.rows[partners], size)
+            splice_batch(images, others, kept)
         if self.policy and self.policy.changes_pixels():
             changes = draw_changes(self.policy, rows, size, seed=self.seed + 1, epoch=epoch)
             images = augment_batch(images, changes, self.mirror_ok)
@@ -133,14 +168,15 @@ class Loader:
         """Yield the epoch's batches."""
         order = self.order(epoch)
         parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        cache = Blocks(self.images, self.rows[np.concatenate(parts)]) if self.in_blocks else self.images
         if not self.num_threads:
-            yield from (self._batch(part, epoch) for part in parts)
+            yield from (self._batch(part, epoch, cache) for part in parts)
             return
         with ThreadPoolExecutor(self.num_threads) as pool:
             waiting: deque[Future[Batch]] = deque()
             try:
                 for part in parts:
-                    waiting.append(pool.submit(self._batch, part, epoch))
+                    waiting.append(pool.submit(self._batch, part, epoch, cache))
                     if len(waiting) > 2 * self.num_threads:
                         yield waiting.popleft().result()
                 while waiting:

@@ -5,16 +5,30 @@ import importlib.util
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def _limit_files() -> Iterator[Path]:
+    """Yield where a container's memory limit may stand: for this process's own group, and at the root that it sees."""
+    own = Path("/proc/self/cgroup")
+    groups = ["0::/", "0:memory:/", *(own.read_text().splitlines() if own.is_file() else ())]
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            yield CGROUPS / path.lstrip("/") / "memory.max"
+        elif "memory" in controllers.split(","):
+            yield CGROUPS / "memory" / path.lstrip("/") / "memory.limit_in_bytes"
 
 
 def memory_limit() -> int:
     """Return the bytes of memory that this process may use: the machine's, or fewer in a container."""
     limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        path = Path(name)
+    for path in _limit_files():
         text = path.read_text().strip() if path.is_file() else ""
         if text.isdigit():
             limit = min(limit, int(text))

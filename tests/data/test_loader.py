@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from src.data.augment import NO_AUGMENT, Augment
 from src.data.images import resize
-from src.data.loader import BLOCK, WINDOW, Loader, gather
+from src.data.loader import BLOCK, WINDOW, Blocks, Loader, gather
 
 SIZE = (24, 32)
 
@@ -152,12 +153,43 @@ def test_in_blocks_every_row_comes_once_and_what_is_read_lies_together() -> None
     for order in orders:
         assert sorted(order) == rows.tolist()
         batches = order.reshape(-1, batch_size)
-        assert (np.diff(batches, axis=1) > 0).all()  # read in the order in which they lie
         touched = [len(np.unique(batch // BLOCK)) for batch in batches]
         assert max(touched) <= WINDOW + 1
         assert min(touched[20:-20]) > WINDOW // 2  # and yet mixed
         # Every place of the data comes at any time of the epoch.
         assert abs(np.corrcoef(order, rows)[0, 1]) < 0.5
+
+
+@pytest.mark.parametrize("num_threads", [0, 3])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_in_blocks_each_block_is_read_once_and_kept_no_longer_than_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool, num_threads: int
+) -> None:
+    count = 256 * 40 + 17
+    images = np.arange(count, dtype=np.int64)[:, None].view(np.uint8).reshape(count, 1, 8)[..., :3, None]
+    images = np.ascontiguousarray(images.transpose(0, 1, 3, 2))  # (N, 1, 1, 3): each row tells its number
+    np.save(tmp_path / "train.npy", images)
+    if mapped:
+        images = np.load(tmp_path / "train.npy", mmap_mode="r")
+    rows = np.arange(count)[::2]
+    blocks = Loader(
+        images=images, rows=rows, targets=rows[:, None], image_size=(1, 1), batch_size=50, policy=NO_AUGMENT,
+        in_blocks=True, num_threads=num_threads,
+    )  # fmt: skip
+    read, most, original = [], 0, Blocks._read
+
+    def counted(self: Blocks, start: int) -> np.ndarray:
+        nonlocal most
+        read.append(start)
+        most = max(most, len(self.kept))
+        return original(self, start)
+
+    monkeypatch.setattr(Blocks, "_read", counted)
+    for batch in blocks.epoch(1):
+        told = batch["image"].numpy()[:, 0, 0].astype(np.int64) @ [1, 256, 65536]
+        assert (told == batch["index"].numpy()).all()
+    assert sorted(read) == [256 * block for block in range(41)]
+    assert most <= WINDOW + 2
 
 
 def test_in_blocks_a_string_is_set_beside_one_of_its_batch(images: np.ndarray) -> None:

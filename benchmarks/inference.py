@@ -1,0 +1,144 @@
+"""Images a second of predicting with five views: the textbook way and ours, in fresh processes in turn (A B A B).
+
+    python -m benchmarks.inference --weights tf_efficientnet_lite0.safetensors      # input/svhn, about 10 minutes
+
+Textbook: a Dataset that opens each file with PIL, resizes and changes it a little by torchvision, a DataLoader with two
+workers, the whole once for each view (so each picture is decoded five times), a network as timm makes it. Ours: decode
+into the cache (counted, as "with decoding"; done once for all folds and runs), then src.predict's own functions.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from benchmarks.table import processor
+from src import cli
+from src.competitions.svhn import COMPETITION as STREET
+from src.data.augment import tta_views
+from src.data.cache import build_cache, open_cache
+from src.data.loader import Loader
+from src.engine.inference import Network, Normalise, choose_compute, keep_freed_memory, predict_probabilities, to_device
+from src.engine.probe import fastest
+from src.inputs import InputFiles, read_location
+
+MEAN = STD = (0.5, 0.5, 0.5)
+SIZE, VIEWS = (64, 128), 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """What to measure."""
+
+    weights: Path
+    input_dir: Path = Path("input")
+    num_images: int = 1000
+    rounds: int = 3
+    way: Literal["", "textbook", "ours", "compiled"] = ""
+    """Used by itself: measure this way once."""
+
+
+class Textbook(Dataset[torch.Tensor]):
+    """One file per item, decoded each time."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.files = files
+        self.change = transforms.Compose(
+            [
+                transforms.Resize(SIZE),
+                transforms.RandomAffine(0, translate=(0.03, 0.03), scale=(0.94, 1.06)),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return self.change(Image.open(self.files[row]).convert("RGB"))
+
+
+@torch.no_grad()
+def textbook(network: torch.nn.Module, files: list[Path]) -> np.ndarray:
+    """Return the mean probabilities over views, view after view."""
+    total = 0
+    for _ in range(VIEWS):
+        loader = DataLoader(Textbook(files), batch_size=40, num_workers=2)
+        parts = [network(images).unflatten(1, (6, 11)).softmax(dim=2).flatten(1) for images in loader]
+        total = total + torch.cat(parts).numpy()
+    return total / VIEWS
+
+
+def _measure(config: InferenceConfig) -> None:
+    files = InputFiles(config.input_dir / "svhn")
+    paths = files.images("mchar_test_a")[: config.num_images]
+    network = timm.create_model("tf_efficientnet_lite0", num_classes=66, checkpoint_path=str(config.weights)).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        if config.way == "textbook":
+            plain = [Path(folder, f"{row}.png") for row in range(len(paths))]
+            for file, path in zip(plain, paths, strict=True):
+                file.write_bytes(read_location(files.located[path]))
+            started = time.perf_counter()
+            textbook(network, plain)
+            print(f"{len(paths) / (time.perf_counter() - started):.1f}")
+            return
+        keep_freed_memory()
+        cv2.setNumThreads(0)
+        compute = choose_compute("cpu", "fp32")
+        started = time.perf_counter()
+        build_cache(Path(folder), "test", paths, files, SIZE, num_processes=1)
+        cache = open_cache(Path(folder), "test")
+        decoded = time.perf_counter()
+        loader = Loader(
+            images=cache.images,
+            rows=np.arange(len(paths)),
+            targets=np.zeros((len(paths), 0), np.int64),
+            image_size=SIZE,
+            batch_size=256,
+        )
+        whole = to_device(Network(network, Normalise(MEAN, STD, SIZE[1])), compute)
+        views = list(tta_views(False, SIZE).values())[1:]
+        wanted = "on" if config.way == "compiled" else "off"
+        forward, loader = fastest(whole, loader, compute, VIEWS, 256, wanted)
+        ready = time.perf_counter()
+        predict_probabilities(whole, loader, STREET.heads, compute, views, forward)
+        spent = time.perf_counter() - ready
+        print(f"{len(paths) / spent:.1f} {len(paths) / (spent + decoded - started):.1f} {ready - decoded:.1f}")
+
+
+def main(config: InferenceConfig) -> None:
+    """Print each way's images/s by round, and the ratios."""
+    if config.way:
+        _measure(config)
+        return
+    print(f"{processor()}, torch {torch.__version__}, n = {config.num_images}, {VIEWS} views, 64x128")
+    command = [sys.executable, "-m", "benchmarks.inference", "--weights", str(config.weights)]
+    command += ["--input-dir", str(config.input_dir), "--num-images", str(config.num_images), "--way"]
+    for _ in range(config.rounds):
+        found = {}
+        for way in ("textbook", "ours", "compiled"):
+            done = subprocess.run([*command, way], capture_output=True, text=True, check=True)
+            found[way] = [float(word) for word in done.stdout.splitlines()[-1].split()]
+        slow = found["textbook"][0]
+        print(f"textbook {slow:.1f} images/s", end="")
+        for way in ("ours", "compiled"):
+            rate, with_decoding, compiling = found[way]
+            print(f"; {way} {rate:.1f} ({rate / slow:.2f} times; {with_decoding / slow:.2f} with decoding"
+                  + (f"; {compiling:.0f} s to compile" if way == "compiled" else "") + ")", end="")  # fmt: skip
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main, InferenceConfig, __doc__)

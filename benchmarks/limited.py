@@ -1,0 +1,123 @@
+"""A cache larger than the memory: shuffled in blocks, and shuffled at large, under a memory limit, A B A B.
+
+    sudo python -m benchmarks.limited                 # writes 3 GiB to the temporary folder; needs to make a cgroup
+
+Each epoch runs in a process of its own that may use 1 GiB; Python, torch and the page cache all count.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.table import processor
+from src import cli
+from src.data.augment import Augment
+from src.data.loader import Loader
+from src.engine.meter import CGROUPS, memory_limit
+from src.inputs import InputError
+
+SIZE = (64, 128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitedConfig:
+    """How much to read and with how much memory."""
+
+    gib: float = 3.0
+    limit_mib: int = 1024
+    rounds: int = 2
+    seconds: float = 120.0
+    """Time after which an epoch is given up."""
+    serve: Path | None = None
+    """Used by itself: serve one epoch of this cache."""
+    in_blocks: bool = False
+
+
+def make_group(limit: int) -> tuple[Path, str]:
+    """Make a control group with so many bytes of memory; return it and the name of the file with its peak."""
+    old = (CGROUPS / "memory").is_dir()
+    group = (CGROUPS / "memory" if old else CGROUPS) / f"podium{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / ("memory.limit_in_bytes" if old else "memory.max")).write_text(str(limit))
+    except OSError as error:
+        raise InputError(f"{group}: cannot be made ({error.strerror}); run as root") from error
+    return group, "memory.max_usage_in_bytes" if old else "memory.peak"
+
+
+def make_cache(path: Path, count: int) -> None:
+    """Write random pictures, and let the system forget them."""
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *SIZE, 3))
+    rng = np.random.default_rng(0)
+    for start in range(0, count, 4096):
+        images[start : start + 4096] = rng.integers(0, 256, images[start : start + 4096].shape, dtype=np.uint8)
+    images.flush()
+
+
+def forget(path: Path) -> None:
+    """Drop a file's pages from the page cache."""
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _bytes_read() -> int:
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes"))
+
+
+def _serve(config: LimitedConfig) -> None:
+    assert config.serve
+    images = np.load(config.serve, mmap_mode="r")
+    rows = np.arange(len(images))
+    loader = Loader(
+        images=images,
+        rows=rows,
+        targets=rows[:, None],
+        image_size=SIZE,
+        batch_size=64,
+        policy=Augment(mirror=0.0, splice=0.0),
+        in_blocks=config.in_blocks,
+    )
+    started, before = time.perf_counter(), _bytes_read()
+    count = 0
+    for batch in loader.epoch(0):
+        count += len(batch["index"])
+        if time.perf_counter() - started > config.seconds:
+            break
+    seconds, read = time.perf_counter() - started, _bytes_read() - before
+    print(f"{count / seconds:.0f} images/s over {count:,} images, {read / count / images[0].nbytes:.2f} bytes read "
+          f"from the disk for each byte served, limit {memory_limit() / 2**20:.0f} MiB")  # fmt: skip
+
+
+def main(config: LimitedConfig) -> None:
+    """Print a line for each epoch."""
+    if config.serve:
+        _serve(config)
+        return
+    count = int(config.gib * 2**30 / (SIZE[0] * SIZE[1] * 3))
+    print(f"{processor()}; {count:,} images, {config.gib} GiB, under {config.limit_mib} MiB")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "train.npy")
+        make_cache(path, count)
+        for _ in range(config.rounds):
+            for name, flag in (("in blocks", "--in-blocks"), ("at large", "--no-in-blocks")):
+                forget(path)
+                group, peak = make_group(config.limit_mib * 2**20)
+                enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
+                command = ["sh", "-c", enter, "sh", sys.executable, "-m", "benchmarks.limited", "--serve", str(path)]
+                done = subprocess.run([*command, flag], capture_output=True, text=True, check=False)
+                used = int((group / peak).read_text()) / 2**20 if (group / peak).exists() else float("nan")
+                group.rmdir()
+                last = done.stdout.strip() if done.returncode == 0 else f"died ({done.returncode}) {done.stderr[-300:]}"
+                print(f"{name:9} {last}, peak with the page cache {used:.0f} MiB", flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main, LimitedConfig, __doc__)
