@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -204,3 +205,42 @@ def test_keyed_uniforms_never_repeat_over_seeds_epochs_and_images() -> None:
 def test_more_draws_begin_with_the_same_ones() -> None:
     index = np.array([3, 10**9, 5])
     assert (keyed_uniforms(7, 2, index, 32)[:, :16] == keyed_uniforms(7, 2, index, 16)).all()
+
+
+def test_a_shift_alone_moves_whole_pixels_and_so_do_the_views(image: np.ndarray) -> None:
+    changed = augmented(repeated(image, 40), list(range(40)), replace(NO_AUGMENT, shift=0.2, mirror=0.5))
+    colours = {tuple(pixel) for pixel in image.reshape(-1, 3)}
+    assert {tuple(pixel) for pixel in changed.reshape(-1, 3)} <= colours  # nothing is mixed of two pixels
+    assert len({picture.tobytes() for picture in changed}) > 30
+    for name, matrix in tta_views(True, SIZE).items():
+        if "zoom" not in name:
+            seen = warp_batch(image[None], matrix, True)
+            assert {tuple(pixel) for pixel in seen.reshape(-1, 3)} <= colours
+
+
+def test_a_shift_beside_another_change_moves_parts_of_a_pixel() -> None:
+    policy = replace(NO_AUGMENT, shift=0.2, rotate=1e-9)
+    places = draw_changes(policy, np.arange(40), SIZE, seed=0, epoch=0).matrices[:, :, 2]
+    assert (abs(places - np.round(places)) > 0.05).mean() > 0.5
+
+
+@pytest.mark.parametrize("policy", [replace(NO_AUGMENT, brightness=0.3), replace(NO_AUGMENT, shift=0.2), STRONG])
+def test_a_change_that_is_left_out_because_it_does_nothing_would_have_done_nothing(
+    image: np.ndarray, policy: Augment
+) -> None:
+    changes = draw_changes(policy, np.arange(20), SIZE, seed=0, epoch=0)
+    found = augment_batch(repeated(image, 20), changes, False)
+    for changed, matrix, colour, box in zip(found, changes.matrices, changes.colours, changes.boxes, strict=True):
+        expected = np.empty_like(image)
+        warp(image, matrix, False, expected)
+        expected = cv2.transform(expected, colour)
+        top, left, high, wide, value = box
+        expected[top : top + high, left : left + wide] = value
+        assert np.array_equal(changed, expected)
+
+
+def test_a_policy_tells_whether_it_changes_pixels() -> None:
+    assert not NO_AUGMENT.changes_pixels()
+    assert not replace(NO_AUGMENT, splice=1.0).changes_pixels()
+    assert replace(NO_AUGMENT, erase=0.1).changes_pixels()
+    assert replace(NO_AUGMENT, mirror=0.5).changes_pixels()

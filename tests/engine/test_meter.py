@@ -1,9 +1,12 @@
 """Memory and GPU utilisation of an epoch."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from src.engine.meter import Meter
+from src.engine import meter as metering
+from src.engine.meter import Meter, memory_limit
 
 
 def test_memory_of_a_cpu_training_is_the_peak_of_the_process_in_mib() -> None:
@@ -34,3 +37,16 @@ def test_memory_of_a_gpu_training_is_the_peak_since_the_meter_began() -> None:
     assert 100 <= row["memory_mib"] < 300
     assert 0 <= row["gpu_utilisation"] <= 1
     assert held.is_cuda
+
+
+def test_the_limit_of_a_containers_own_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metering, "CGROUPS", tmp_path)
+    whole = memory_limit()
+    assert whole > 2**28
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory_limit() == whole
+    (tmp_path / "memory.max").write_text("1000000\n")
+    assert memory_limit() == 1_000_000
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("5000\n")
+    assert memory_limit() == 5000
