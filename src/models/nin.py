@@ -26,7 +26,9 @@ class Nin(nn.Module):
     """Images (B, in_chans, H, W), at least 67x67, to logits (B, num_classes).
 
     num_points is the number of 1x1 convolutions per block, 1 or 2. Weights begin by Xavier's rule. There is no last
-    layer by itself: --weights must have been trained for as many classes.
+    layer by itself: --weights must have been trained for as many classes. A class's output ends in a ReLU, and one that
+    is silent for every image never learns again: with positive_start the last block begins as one convolution with a
+    bias of 1, its 1x1 convolutions as the identity.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Nin(nn.Module):
         drop_rate: float = 0.5,
         num_points: int = 2,
         batch_norm: bool = False,
+        positive_start: bool = False,
     ) -> None:
         super().__init__()
         check_size("nin", img_size, 67)
@@ -52,9 +55,14 @@ class Nin(nn.Module):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.xavier_uniform_(module.weight)
+        convs: list[Any] = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+        for conv in convs:
+            nn.init.xavier_uniform_(conv.weight)
+        if positive_start:
+            nn.init.constant_(convs[-1 - num_points].bias, 1.0)
+            for conv in convs[-num_points:]:
+                nn.init.dirac_(conv.weight)
+                nn.init.zeros_(conv.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.net(images)
@@ -63,4 +71,5 @@ class Nin(nn.Module):
 @register_model
 def nin(pretrained: bool = False, **kwargs: Any) -> Nin:
     """Build the network; there are no pretrained weights."""
-    return Nin(**own_options(kwargs, "num_classes", "in_chans", "img_size", "drop_rate", "num_points", "batch_norm"))
+    own = ("num_classes", "in_chans", "img_size", "drop_rate", "num_points", "batch_norm", "positive_start")
+    return Nin(**own_options(kwargs, *own))

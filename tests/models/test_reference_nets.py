@@ -153,3 +153,13 @@ def test_nin_begins_by_xaviers_rule() -> None:
             places = module.kernel_size[0] * module.kernel_size[1]
             bound = (6 / (places * (module.in_channels + module.out_channels))) ** 0.5
             assert 0.8 * bound < module.weight.abs().max() <= bound
+
+
+def test_nin_can_begin_with_every_class_heard() -> None:
+    images = torch.randn(8, 1, 67, 67, generator=torch.Generator().manual_seed(0))
+    for num_points in (1, 2):
+        torch.manual_seed(0)
+        model = build_model("nin", 10, (67, 67), 1, {"num_points": num_points, "positive_start": True}).eval()
+        convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+        assert all(torch.equal(conv.weight[:, :, 0, 0], torch.eye(10)) for conv in convs[-num_points:])
+        assert (model(images) > 0).any(dim=0).all()
