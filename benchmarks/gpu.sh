@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# All that wants a GPU, in one go, in about ten minutes on a recent one: rates of loader, step and both; a five-fold
+# All that wants a GPU, in one go: rates of loader, step and both; a five-fold
 # street-view training at full scale; CIFAR-10 to 94%; the tests marked gpu. Prints everything; runs go to $RUNS.
 #
 #   bash benchmarks/gpu.sh WEIGHTS.safetensors            needs input/svhn and input/cifar10
-#   TRIAL=1 bash benchmarks/gpu.sh WEIGHTS.safetensors    the same on a CPU in a few minutes: does it run?
+#   TRIAL=1 bash benchmarks/gpu.sh WEIGHTS.safetensors    the same on a CPU in five minutes (and input/mnist): does it run?
+#
+# Each part has a limit; all together they may take 29 minutes, and should take about ten. PARTS="bench street cifar
+# tests" chooses some, for a machine that is lent for less.
 set -uo pipefail
+weights=$(realpath "$1")
 cd "$(dirname "$0")/.."
 [ -n "${PYTHON:-}" ] || . pipelines/setup.sh # PYTHON: an interpreter that has all it needs
 export NO_ALBUMENTATIONS_UPDATE=1
-weights=$1
 runs=${RUNS:-runs/gpu}
 trial=${TRIAL:-}
 
 say() { printf '\n== %s (%s s since the start)\n' "$*" "$SECONDS"; }
+wanted() { [[ " ${PARTS:-bench street cifar tests} " == *" $1 "* ]]; }
 timed() { # limit in seconds, then a command; a part that fails or takes too long does not stop the others
     local limit=$1
     shift
@@ -23,24 +27,33 @@ timed() { # limit in seconds, then a command; a part that fails or takes too lon
 "$PYTHON" -c 'import torch, timm; print("torch", torch.__version__, "timm", timm.__version__,
     torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")'
 bench="--batch-size 256 ${trial:+--batch-size 8 --steps 3}"
-for backbone in resnet18 efficientnet_b0; do
-    for size in "64 128" "128 128"; do
-        timed 60 "$PYTHON" -m src.bench --backbone $backbone --image-size $size $bench
-        [ -n "$trial" ] && break
-        timed 60 "$PYTHON" -m src.bench --backbone $backbone --image-size $size $bench --cache-on-device off
-        timed 120 "$PYTHON" -m src.bench --backbone $backbone --image-size $size $bench --compile
+if wanted bench; then
+    for backbone in resnet18 efficientnet_b0; do
+        for size in "64 128" "128 128"; do
+            timed 60 "$PYTHON" -m src.bench --backbone $backbone --image-size $size $bench
+            [ -n "$trial" ] && break
+            timed 60 "$PYTHON" -m src.bench --backbone $backbone --image-size $size $bench --cache-on-device off
+            timed 120 "$PYTHON" -m src.bench --backbone $backbone --image-size $size $bench --compile
+        done
     done
-done
+fi
 
-street="--competition benchmarks/street_view_30k.py --runs-dir $runs"
-timed 120 "$PYTHON" -m src.prepare $street
-timed 300 "$PYTHON" -m src.train $street --fold all --epochs 24 --batch-size 256 --lr 4e-3 --weights "$weights" \
-    ${trial:+--fold 0 --epochs 1 --backbone svhn_cnn --no-pretrained --weights None}
+if wanted street; then
+    street="--competition benchmarks/street_view_30k.py --runs-dir $runs"
+    timed 120 "$PYTHON" -m src.prepare $street
+    timed 300 "$PYTHON" -m src.train $street --fold all --epochs 24 --batch-size 256 --lr 4e-3 --weights "$weights" \
+        ${trial:+--fold 0 --epochs 1 --backbone svhn_cnn --no-pretrained --weights None}
+fi
 
-for seed in 0 1 2; do
-    timed 120 "$PYTHON" -m benchmarks.reference --row resnet9 --way ours --seed $seed --runs-dir "$runs" \
-        ${trial:+--epochs 1 --row resnet_mnist}
-    [ -n "$trial" ] && break
-done
-timed 180 "$PYTHON" -m pytest -q -m gpu tests
+if wanted cifar; then
+    for seed in 0 1 2; do
+        timed 120 "$PYTHON" -m benchmarks.reference --row resnet9 --way ours --seed $seed --runs-dir "$runs" \
+            ${trial:+--epochs 1 --row resnet_mnist}
+        [ -n "$trial" ] && break
+    done
+fi
+
+if wanted tests; then
+    timed 180 "$PYTHON" -m pytest -q -m gpu tests
+fi
 say "done"

@@ -5,7 +5,7 @@
 
 Each size is a competition of its own in a temporary folder: N labelled and N test pictures of 24x24 pixels, as PNGs in
 two zips, one in a hundred labelled twice. Each command runs in a process of its own. What starting it costs, measured
-with the smallest competition that there can be, is taken off; memory is what the process and its children hold
+with 200 pictures, is taken off; memory is what the process and its children hold
 themselves (RssAnon), sampled, without the mapped cache, which the system may drop at will.
 """
 
@@ -137,7 +137,7 @@ def _measure_size(count: int, parent: Path | None) -> dict[str, tuple[float, flo
 
 
 def main(config: GrowthConfig) -> None:
-    """Print a table and write the figures as JSON for benchmarks.pictures."""
+    """Print a table and write the figures as JSON."""
     if config.load:
         _serve(config.load)
         return

@@ -84,7 +84,10 @@ def textbook(network: torch.nn.Module, files: list[Path]) -> np.ndarray:
 def _measure(config: InferenceConfig) -> None:
     files = InputFiles(config.input_dir / "svhn")
     paths = files.images("mchar_test_a")[: config.num_images]
-    network = timm.create_model("tf_efficientnet_lite0", num_classes=66, checkpoint_path=str(config.weights)).eval()
+    start = {"file": str(config.weights)}
+    network = timm.create_model(
+        "tf_efficientnet_lite0", pretrained=True, pretrained_cfg_overlay=start, num_classes=66
+    ).eval()
     with tempfile.TemporaryDirectory() as folder:
         if config.way == "textbook":
             plain = [Path(folder, f"{row}.png") for row in range(len(paths))]

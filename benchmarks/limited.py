@@ -112,9 +112,11 @@ def main(config: LimitedConfig) -> None:
                 group, peak = make_group(config.limit_mib * 2**20)
                 enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
                 command = ["sh", "-c", enter, "sh", sys.executable, "-m", "benchmarks.limited", "--serve", str(path)]
-                done = subprocess.run([*command, flag], capture_output=True, text=True, check=False)
-                used = int((group / peak).read_text()) / 2**20 if (group / peak).exists() else float("nan")
-                group.rmdir()
+                try:
+                    done = subprocess.run([*command, flag], capture_output=True, text=True, check=False)
+                    used = int((group / peak).read_text()) / 2**20 if (group / peak).exists() else float("nan")
+                finally:
+                    group.rmdir()
                 last = done.stdout.strip() if done.returncode == 0 else f"died ({done.returncode}) {done.stderr[-300:]}"
                 print(f"{name:9} {last}, peak with the page cache {used:.0f} MiB", flush=True)
 

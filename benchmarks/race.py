@@ -10,7 +10,8 @@ lr 0.05, momentum 0.9, weight decay 2e-5, cosine, crops of 8-100%, flips, colour
 pretrained network, 64x64 as the photos are. Ours: src.prepare and src.train as they come, with few epochs.
 
 All score the organiser's validation set after each epoch; that scoring is on nobody's clock. The start of Python is on
-nobody's clock either; our decoding is on ours. A run writes <out>/<which>.json, which benchmarks.pictures draws.
+nobody's clock either; our decoding is on ours. All share a process, so what src.train sets for the C library's memory
+serves the others too. Curves go to <out>/<which>.json after each run.
 """
 
 import csv
@@ -123,6 +124,14 @@ def _epochs(
     return curve
 
 
+def _pretrained(config: RaceConfig, num_classes: int) -> nn.Module:
+    start = {"file": str(config.weights)}
+    network: nn.Module = timm.create_model(
+        NETWORK, pretrained=True, pretrained_cfg_overlay=start, num_classes=num_classes
+    )
+    return network
+
+
 def course(config: RaceConfig, seed: int, pretrained: bool) -> list[Point]:
     """Run the street-view course's recipe."""
     torch.manual_seed(seed)
@@ -137,8 +146,7 @@ def course(config: RaceConfig, seed: int, pretrained: bool) -> list[Point]:
             DataLoader(own, batch_size=40, shuffle=True, num_workers=2),
             DataLoader(held_out, batch_size=40, num_workers=2),
         )
-        start = {"checkpoint_path": str(config.weights)} if pretrained else {}
-        network = timm.create_model(NETWORK if pretrained else "resnet18", num_classes=66, **start)
+        network = _pretrained(config, 66) if pretrained else timm.create_model("resnet18", num_classes=66)
         return _epochs(network, torch.optim.Adam(network.parameters(), 1e-3), loaders, 6, config.epochs, lambda _: 0)
 
 
@@ -169,7 +177,7 @@ def stock(config: RaceConfig, seed: int) -> list[Point]:
             )
             for name in ("training", "validation")
         )
-        network = timm.create_model(NETWORK, num_classes=11, checkpoint_path=str(config.weights))
+        network = _pretrained(config, 11)
         optimizer = create_optimizer_v2(network, "sgd", lr=0.05, weight_decay=2e-5, momentum=0.9)
         scheduler, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=config.epochs)
         return _epochs(network, optimizer, (loaders[0], loaders[1]), 1, config.epochs, scheduler.step)
@@ -209,6 +217,9 @@ def main(config: RaceConfig) -> None:
         for name, run in runners.items():
             print(f"{name}, seed {seed}", flush=True)
             curves[name].append(run(seed))
+            config.out.mkdir(parents=True, exist_ok=True)
+            facts = {"processor": processor(), "torch": torch.__version__, "curves": curves}
+            (config.out / f"{config.which}.json").write_text(json.dumps(facts))
     print(f"\n{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, timm {timm.__version__}")
     for name, own in curves.items():
         for seed, curve in zip(config.seeds, own, strict=True):
@@ -216,9 +227,6 @@ def main(config: RaceConfig) -> None:
             mine = seconds_to(curves["ours"][config.seeds.index(seed)], score)
             print(f"{name}, seed {seed}: {score:.4f} after {spent:.0f} s; ours had that after {mine:.0f} s "
                   f"({spent / mine:.1f} times sooner)")  # fmt: skip
-    config.out.mkdir(parents=True, exist_ok=True)
-    facts = {"processor": processor(), "torch": torch.__version__, "curves": curves}
-    (config.out / f"{config.which}.json").write_text(json.dumps(facts))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ def bare(images: np.ndarray) -> Epoch:
     def epoch(number: int) -> Iterator[Any]:
         order = np.random.default_rng(number).permutation(len(images))
         for start in range(0, len(order), BATCH):
-            yield np.take(images, order[start : start + BATCH], axis=0, out=kept, mode="clip")
+            rows = order[start : start + BATCH]
+            yield np.take(images, rows, axis=0, out=kept[: len(rows)], mode="clip")
 
     return epoch
 

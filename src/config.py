@@ -161,9 +161,9 @@ class PredictConfig(Place):
     name: str | None = None
     """Name of the submission; default: the runs' names joined by +."""
     batch_size: int | None = None
-    """Default: 256, or the fastest of a few where predicting takes longer than 20 seconds."""
+    """Default: 256; with a GPU, the fastest of a few where predicting takes longer than 20 seconds."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile; auto: where predicting takes minutes and a trial shows it faster."""
+    """torch.compile; auto: where a fold takes more than ten minutes and a trial shows it faster."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 

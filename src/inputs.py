@@ -7,6 +7,7 @@ unpacked into a folder of its own name, so labels look the same for packed and u
 import csv
 import io
 import json
+import lzma
 import os
 import struct
 import zipfile
@@ -177,12 +178,14 @@ def read_location(location: Location) -> bytes:
         return Path(location.file).read_bytes()
     try:
         return _unpacked(location)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError) as error:
         raise InputError(f"{location.file}: {location.member} is damaged ({error}); download it again") from error
 
 
 def _unpacked(location: Location) -> bytes:
     """Return a zip member's bytes without reading the zip's directory, which may list a million others."""
+    if location.offset < 0:
+        raise zipfile.BadZipFile("the zip's beginning is cut off")
     with open(location.file, "rb") as stream:
         stream.seek(location.offset)
         header = stream.read(30)  # its compression is at 8, the lengths of the name and extras that follow at 26
@@ -194,8 +197,8 @@ def _unpacked(location: Location) -> bytes:
     if compression == zipfile.ZIP_DEFLATED:
         data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, location.size + 1)
     elif compression != zipfile.ZIP_STORED:  # seldom, so the directory may be read
-        with zipfile.ZipFile(location.file) as archive:
-            return archive.read(location.member)
+        with zipfile.ZipFile(location.file) as archive, archive.open(location.member) as member:
+            return member.read(location.size + 1)
     if len(data) != location.size or zlib.crc32(data) != location.stamp:
         raise zipfile.BadZipFile("its checksum is wrong")
     return data

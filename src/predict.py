@@ -52,7 +52,9 @@ def main(config: PredictConfig) -> None:
     views = list(tta_views(competition.mirror_ok, size)) if config.tta else ["original"]
     mean = weighted_mean(means, [1.0] * len(means))
     folder = config.submissions_dir / competition.name
-    path = write_submission(folder, name, mean, competition, prepared, {"views": views, "runs": facts})
+    how = {"device": compute.device.type, "precision": str(compute.dtype), "compile": config.compile}
+    note = {"views": views, "predicted": how | {"batch_size": config.batch_size}, "runs": facts}
+    path = write_submission(folder, name, mean, competition, prepared, note)
     print(f"validated against the sample submission: {path}")
 
 

@@ -7,6 +7,7 @@ A competition file of your own needs no more than this:
     COMPETITION = csv_competition(name="leaves", id_column="image_id", label_column="species")
 """
 
+from pathlib import PurePosixPath
 from posixpath import splitext
 
 import pandas as pd
@@ -19,7 +20,7 @@ def _paths_by_name(files: InputFiles, folder: str) -> dict[str, str]:
     """Map each image's name below the folder, with and without its extension, to its image_path."""
     paths: dict[str, str] = {}
     for path in files.images(folder):
-        name = path.removeprefix(f"{folder}/")
+        name = path.removeprefix(f"{PurePosixPath(folder)}/")
         paths[name] = path
         short = splitext(name)[0]
         # "7" could be 7.jpg or 7.png: such an id must be written out.

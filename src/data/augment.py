@@ -208,7 +208,9 @@ def draw_changes(policy: Augment, index: np.ndarray, size: tuple[int, int], *, s
     draws = keyed_uniforms(seed, epoch, index, 32)
     shift_x, shift_y = (_both_ways(draws[:, 4 + i], policy.shift) * size[1 - i] for i in range(2))
     if not (policy.rotate or policy.zoom or policy.stretch or policy.shear):
-        shift_x, shift_y = np.round(shift_x), np.round(shift_y)  # nothing else blurs: neither shall a part of a pixel
+        # Nothing else blurs the picture: neither shall a part of a pixel. Each whole shift is as likely.
+        most = [np.round(policy.shift * side) for side in (size[1], size[0])]
+        shift_x, shift_y = (np.floor(draws[:, 4 + i] * (2 * most[i] + 1)) - most[i] for i in range(2))
     matrices = affine_matrices(
         size,
         angle=np.radians(_both_ways(draws[:, 0], policy.rotate)),
@@ -284,7 +286,7 @@ def tta_views(mirror_ok: bool, size: tuple[int, int]) -> dict[str, np.ndarray]:
     """Return the label-safe views of test-time augmentation by name, each a (2, 3) matrix; the original is first."""
     names = ["original", "left", "right", "zoom in", "zoom out"]
     zoom = np.array([1, 1, 1, 1.06, 0.94])
-    shift = np.round(np.array([0, -0.03, 0.03, 0, 0]) * size[1])  # whole pixels are not blurred
+    shift = np.array([0, -1, 1, 0, 0]) * max(1, round(0.03 * size[1]))  # whole pixels are not blurred
     mirror = np.zeros(5, dtype=bool)
     if mirror_ok:  # every view and its mirror image
         names += [f"{name}, mirrored" for name in names]

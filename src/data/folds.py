@@ -54,9 +54,9 @@ def _deal(keys: np.ndarray, groups: np.ndarray, num_folds: int, rng: np.random.G
         np.add.at(filled[chosen], of_group, 1)
     single = rng.permutation(np.flatnonzero(fold < 0))
     single = single[np.argsort(keys[single], kind="stable")]
-    for rows in np.split(single, np.flatnonzero(np.diff(keys[single])) + 1):
-        if len(rows) == 0:
-            continue
+    parts = np.split(single, np.flatnonzero(np.diff(keys[single])) + 1) if len(single) else []
+    # The strata that groups left most uneven come first: what they add to one fold only, the others make up for.
+    for rows in sorted(parts, key=lambda rows: -int(np.ptp(filled[:, keys[rows[0]]]))):
         stratum = keys[rows[0]]
         emptiest = np.argsort(filled.sum(axis=1), kind="stable")
         # A fold's next place in this stratum is at the height that the fold has reached: the lowest are taken.

@@ -1,10 +1,13 @@
 """Batches from the cache: gathered whole, resized and augmented in this process, uint8 out."""
 
 import os
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from mmap import mmap
 from threading import Lock
 from typing import Protocol, TypedDict
 
@@ -14,8 +17,8 @@ import torch
 from src.data.augment import Augment, augment_batch, draw_changes, keyed_uniforms, splice_batch, splice_widths
 from src.data.images import resize
 
-BLOCK = 256  # rows that are read together where the cache is larger than the memory
-WINDOW = 16  # blocks that an epoch mixes at a time
+BLOCK = 4 << 20  # bytes that are read together where the cache is larger than the memory
+WINDOW = 32  # blocks that an epoch mixes, and keeps, at a time
 
 
 class Batch(TypedDict):
@@ -48,37 +51,37 @@ def gather(images: "np.ndarray | Blocks", rows: np.ndarray, size: tuple[int, int
 class Blocks:
     """Reads each block of a cache once in an epoch, whole, and keeps it until its last row has been taken."""
 
-    def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
-        """Prepare to hand out each of `rows` once, in about this order."""
-        self.images, self.left = images, np.bincount(rows // BLOCK)
+    def __init__(self, images: np.ndarray, rows: np.ndarray, height: int, file: int | None) -> None:
+        """Prepare to hand out each of `rows` once, in about this order; a block has `height` rows.
+
+        `file` describes the file that `images` maps: through the map, the system would read megabytes around each row.
+        """
+        self.images, self.height, self.file = images, height, file
+        self.left = np.bincount(rows // height)
         self.kept: dict[int, np.ndarray] = {}
         self.lock = Lock()
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return (B, H, W, 3) copies; threads may ask at the same time."""
         out = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
-        blocks = rows // BLOCK
+        blocks = rows // self.height
         with self.lock:
             for block in np.unique(blocks):
                 if block not in self.kept:
-                    self.kept[block] = self._read(block * BLOCK)
+                    self.kept[block] = self._read(block * self.height)
                 here = blocks == block
-                out[here] = self.kept[block][rows[here] - block * BLOCK]
+                out[here] = self.kept[block][rows[here] - block * self.height]
                 self.left[block] -= here.sum()
                 if not self.left[block]:
                     del self.kept[block]
         return out
 
     def _read(self, start: int) -> np.ndarray:
-        """Return a block's rows, read from the file itself: through the map, the system would read megabytes around."""
-        block = self.images[start : start + BLOCK]
-        if not isinstance(block, np.memmap) or block.filename is None:
+        block = self.images[start : start + self.height]
+        if self.file is None:
             return np.array(block)
-        with open(block.filename, "rb") as stream:
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no more than is asked for
-            place = block.offset + start * block[0].nbytes  # a slice keeps the offset of the whole
-            return np.fromfile(stream, np.uint8, block.size, offset=place).reshape(block.shape)
+        place = self.images.offset + start * self.images[0].nbytes  # type: ignore[attr-defined]
+        return np.frombuffer(os.pread(self.file, block.nbytes, place), np.uint8).reshape(block.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +120,23 @@ class Loader:
         height, width = (min(side, max(8, 8 * round(share * side / 8))) for side in self.image_size)
         return height, width
 
+    @property
+    def block_height(self) -> int:
+        """How many rows of the cache are read together where it is read in blocks."""
+        return max(1, BLOCK // max(1, self.images[0].nbytes))
+
+    @cached_property
+    def file(self) -> int | None:
+        """Descriptor of the cache file, to read blocks from; opened once, as prepare may put another in its place."""
+        images = self.images
+        if not isinstance(images, np.memmap) or not isinstance(images.base, mmap) or images.filename is None:
+            return None
+        file = os.open(images.filename, os.O_RDONLY)
+        weakref.finalize(self, os.close, file)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # read no more than is asked for
+        return file
+
     def order(self, epoch: int) -> np.ndarray:
         """Return the positions in `rows` in the order of this epoch, a function of (seed, epoch) alone."""
         positions = np.arange(len(self.rows))
@@ -126,7 +146,7 @@ class Loader:
         if not self.in_blocks:
             return np.argsort(draws, kind="stable")
         # Blocks come in random order, and each image up to WINDOW blocks later: few blocks are in use at a time.
-        blocks = self.rows // BLOCK
+        blocks = self.rows // self.block_height
         ranks = np.argsort(np.argsort(keyed_uniforms(self.seed + 3, epoch, np.arange(blocks.max() + 1), 1)[:, 0]))
         return np.argsort(ranks[blocks] + WINDOW * draws, kind="stable")
 
@@ -168,7 +188,9 @@ class Loader:
         """Yield the epoch's batches."""
         order = self.order(epoch)
         parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
-        cache = Blocks(self.images, self.rows[np.concatenate(parts)]) if self.in_blocks else self.images
+        cache: np.ndarray | Blocks = self.images
+        if self.in_blocks:
+            cache = Blocks(self.images, self.rows[np.concatenate(parts)], self.block_height, self.file)
         if not self.num_threads:
             yield from (self._batch(part, epoch, cache) for part in parts)
             return

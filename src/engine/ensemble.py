@@ -15,7 +15,7 @@ from src.data.labels import read_prepared
 from src.data.loader import Loader
 from src.engine.heads import exact_matches
 from src.engine.inference import Compute, predict_probabilities, to_device
-from src.engine.probe import Wanted, fastest
+from src.engine.probe import USUAL, Wanted, fastest
 from src.engine.runs import TrainedFold, code_version, open_run
 from src.inputs import InputError
 from src.outputs import sha256_of, write_arrays
@@ -92,7 +92,7 @@ def test_loader(prepared: Path, image_size: tuple[int, int], mirror_ok: bool, co
         rows=cache.rows_of(table["image_path"].tolist()),
         targets=np.zeros((len(table), 0), np.int64),
         image_size=image_size,
-        batch_size=256,
+        batch_size=USUAL,
         mirror_ok=mirror_ok,
         num_threads=compute.num_loader_threads,
         pin=compute.device.type == "cuda",
@@ -112,7 +112,8 @@ def predict_test(
     """Return (N, sum of num_classes) float32 for the test images; kept in the fold's test.npz and used again while the
     weights, the test cache, the views and the code are the same."""
     files = (fold.weights_file, prepared / "test.csv", prepared / "test.json")
-    key = " ".join([*(sha256_of(file) for file in files if file.exists()), str(compute.dtype), code_version()])
+    how = [str(compute.dtype), str(batch_size), wanted, code_version()]
+    key = " ".join([*(sha256_of(file) for file in files if file.exists()), *how])
     path, name = fold.folder / "test.npz", "probabilities_tta" if tta else "probabilities"
     if path.exists():
         try:

@@ -144,6 +144,9 @@ class Fit:
         kept = load_state(self.folder / "last.pt")
         self.state.network.load_state_dict(kept["network"])
         self.state.optimizer.load_state_dict(kept["optimizer"])
+        for group in self.state.optimizer.param_groups:
+            if "fused" in group:  # what an older version began unfused
+                group["fused"] = True
         if kept["scaler"] and self.state.scaler.is_enabled():  # it may have begun on a device of another precision
             self.state.scaler.load_state_dict(kept["scaler"])
         if self.state.ema:

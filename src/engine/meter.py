@@ -6,23 +6,24 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def _limit_files() -> Iterator[Path]:
     """Yield where a container's memory limit may stand: for this process's own group, and at the root that it sees."""
-    own = Path("/proc/self/cgroup")
-    groups = ["0::/", "0:memory:/", *(own.read_text().splitlines() if own.is_file() else ())]
+    groups = ["0::/", "0:memory:/", *(OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.is_file() else ())]
     for line in groups:
         _, controllers, path = line.split(":", 2)
-        if not controllers:
-            yield CGROUPS / path.lstrip("/") / "memory.max"
-        elif "memory" in controllers.split(","):
-            yield CGROUPS / "memory" / path.lstrip("/") / "memory.limit_in_bytes"
+        group = PurePosixPath("/", path).relative_to("/")
+        for place in (group, *group.parents):  # any group above limits it too
+            if not controllers:
+                yield CGROUPS / place / "memory.max"
+            elif "memory" in controllers.split(","):
+                yield CGROUPS / "memory" / place / "memory.limit_in_bytes"
 
 
 def memory_limit() -> int:

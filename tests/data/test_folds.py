@@ -57,6 +57,17 @@ def test_single_images_level_what_groups_of_several_leave_uneven() -> None:
     assert joined["fold"].value_counts().tolist() == [400] * 5
 
 
+@pytest.mark.parametrize("place", [0, 9])
+def test_what_a_large_group_adds_to_a_fold_the_other_classes_make_up_for(place: int) -> None:
+    classes = [24] * 9
+    classes.insert(place, 100)
+    labels = food_labels(sum(classes)).assign(category=np.repeat(range(10), classes))
+    large = labels.index[labels["category"] == place][:20]
+    labels.loc[large, "group"] = -1
+    sizes = kfold(labels, FOOD, 5, 0)["fold"].value_counts()
+    assert sizes.max() - sizes.min() <= 1
+
+
 def test_groups_of_one_class_alone_are_spread_over_the_folds() -> None:
     labels = food_labels(240, group_size=4).assign(category=lambda table: table["group"] % 3)
     joined = kfold(labels, FOOD, 4, 0).merge(labels, on="image_path")

@@ -1,5 +1,6 @@
 """Batches do not depend on threads, serve every row, and give each picture the same pixels everywhere."""
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from src.data.augment import NO_AUGMENT, Augment
 from src.data.images import resize
-from src.data.loader import BLOCK, WINDOW, Blocks, Loader, gather
+from src.data.loader import WINDOW, Blocks, Loader, gather
 
 SIZE = (24, 32)
 
@@ -139,8 +140,18 @@ def test_growing_images_end_whole_and_only_training_sees_small_ones(images: np.n
     assert loader(images).size_at(0) == SIZE
 
 
+HEIGHT = 256  # rows of a block in these tests
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of HEIGHT pictures of one pixel."""
+    monkeypatch.setattr("src.data.loader.BLOCK", 3 * HEIGHT)
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_in_blocks_every_row_comes_once_and_what_is_read_lies_together() -> None:
-    count, batch_size = 256 * 40, 64
+    count, batch_size = HEIGHT * 80, 64
     images = np.zeros((count, 1, 1, 3), np.uint8)
     rows = np.arange(count)
     blocks = Loader(
@@ -153,19 +164,20 @@ def test_in_blocks_every_row_comes_once_and_what_is_read_lies_together() -> None
     for order in orders:
         assert sorted(order) == rows.tolist()
         batches = order.reshape(-1, batch_size)
-        touched = [len(np.unique(batch // BLOCK)) for batch in batches]
+        touched = [len(np.unique(batch // HEIGHT)) for batch in batches]
         assert max(touched) <= WINDOW + 1
-        assert min(touched[20:-20]) > WINDOW // 2  # and yet mixed
+        assert min(touched[40:-40]) > WINDOW // 2  # and yet mixed
         # Every place of the data comes at any time of the epoch.
         assert abs(np.corrcoef(order, rows)[0, 1]) < 0.5
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("num_threads", [0, 3])
 @pytest.mark.parametrize("mapped", [True, False])
 def test_in_blocks_each_block_is_read_once_and_kept_no_longer_than_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool, num_threads: int
 ) -> None:
-    count = 256 * 40 + 17
+    count = HEIGHT * 80 + 17
     images = np.arange(count, dtype=np.int64)[:, None].view(np.uint8).reshape(count, 1, 8)[..., :3, None]
     images = np.ascontiguousarray(images.transpose(0, 1, 3, 2))  # (N, 1, 1, 3): each row tells its number
     np.save(tmp_path / "train.npy", images)
@@ -185,10 +197,14 @@ def test_in_blocks_each_block_is_read_once_and_kept_no_longer_than_needed(
         return original(self, start)
 
     monkeypatch.setattr(Blocks, "_read", counted)
+    if mapped:
+        assert blocks.file is not None  # opened now
+        np.save(tmp_path / "other.npy", images + 1)
+        (tmp_path / "other.npy").replace(tmp_path / "train.npy")  # as prepare would
     for batch in blocks.epoch(1):
         told = batch["image"].numpy()[:, 0, 0].astype(np.int64) @ [1, 256, 65536]
         assert (told == batch["index"].numpy()).all()
-    assert sorted(read) == [256 * block for block in range(41)]
+    assert sorted(read) == [HEIGHT * block for block in range(81)]
     assert most <= WINDOW + 2
 
 
@@ -198,3 +214,21 @@ def test_in_blocks_a_string_is_set_beside_one_of_its_batch(images: np.ndarray) -
     partners, _, _ = one.spliced(positions, 0)
     assert sorted(partners) == sorted(positions)
     assert (partners != positions).all()
+
+
+def test_in_blocks_the_picture_beside_is_the_one_whose_target_is_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.data.loader.BLOCK", 5 * 8 * 12 * 3)
+    count, blank = 40, 10
+    images = np.empty((count, 8, 12, 3), np.uint8)
+    images[:] = (np.arange(count) * 6)[:, None, None, None]  # each in a grey of its own ...
+    targets = np.full((count, 6), blank)
+    targets[:, 0] = np.arange(count) % 10
+    policy = dataclasses.replace(NO_AUGMENT, splice=1.0)
+    one = Loader(
+        images=images, rows=np.arange(count), targets=targets, image_size=(8, 12), batch_size=8, policy=policy,
+        blank=blank, in_blocks=True,
+    )  # fmt: skip
+    for batch in one.epoch(0):
+        left, right = (batch["image"][:, 4, column, 0].numpy() // 6 for column in (0, 11))
+        assert (left == batch["index"].numpy()).all()
+        assert (right % 10 == batch["target"][:, 1].numpy()).all()  # ... which tells its digit

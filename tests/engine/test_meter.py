@@ -50,3 +50,15 @@ def test_the_limit_of_a_containers_own_group_counts(tmp_path: Path, monkeypatch:
     (tmp_path / "memory").mkdir()
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text("5000\n")
     assert memory_limit() == 5000
+
+
+def test_the_limit_of_any_group_above_this_process_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metering, "CGROUPS", tmp_path)
+    monkeypatch.setattr(metering, "OWN_GROUPS", tmp_path / "cgroup")
+    (tmp_path / "cgroup").write_text("3:cpu,memory:/job/step\n1:cpu:/other\n0::/slice/unit\n")
+    for folder, name in (("memory/job/step", "memory.limit_in_bytes"), ("slice", "memory.max")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / name).write_text("7000\n")
+        assert memory_limit() == 7000
+        (tmp_path / folder / name).unlink()
+    assert memory_limit() > 2**28

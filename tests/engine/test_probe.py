@@ -1,5 +1,6 @@
 """Predicting is as quick as a short trial finds, and its answers do not depend on what the trial chose."""
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -37,53 +38,86 @@ def rates(monkeypatch: pytest.MonkeyPatch, rate_of: Callable[[int], float]) -> N
     monkeypatch.setattr(probe, "images_per_second", lambda forward, images, compute: rate_of(len(images)))
 
 
-def test_few_images_are_predicted_in_the_usual_batches_at_once() -> None:
-    forward, served = probe.fastest(network(), loader(), CPU, 5, None, "auto")
-    assert isinstance(forward, Network)
+def test_few_images_are_predicted_at_once_without_a_trial() -> None:
+    net = network()
+    net.forward = lambda images: pytest.fail("tried")  # type: ignore[method-assign]
+    forward, served = probe.fastest(net, loader(), CPU, 5, None, "auto")
+    assert forward is net
     assert served.batch_size == probe.USUAL
+    assert probe.fastest(net, loader(), CPU, 5, 7, "auto")[1].batch_size == 7
 
 
-def test_where_it_takes_long_the_fastest_batch_size_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    rates(monkeypatch, lambda size: {64: 1.0, 256: 2.0, 512: 4.0, 1024: 3.0}[size] / 100)
-    assert probe.fastest(network(), loader(), CPU, 5, None, "off")[1].batch_size == 512
-    assert probe.fastest(network(), loader(), CPU, 5, 7, "off")[1].batch_size == 7
+def test_the_fastest_batch_size_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates(monkeypatch, lambda size: {64: 1.0, 256: 2.0, 512: 4.0, 1024: 3.0}[size])
+    assert probe.best_batch_size(network(), torch.zeros(10, 8, 16, 3), CPU) == 512
 
 
 def test_what_is_no_faster_than_noise_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    rates(monkeypatch, lambda size: 0.0103 if size == 64 else 0.01)
-    assert probe.fastest(network(), loader(), CPU, 5, None, "off")[1].batch_size == probe.USUAL
+    rates(monkeypatch, lambda size: 1.03 if size == 64 else 1.0)
+    assert probe.best_batch_size(network(), torch.zeros(10, 8, 16, 3), CPU) == probe.USUAL
 
 
-def test_a_batch_too_large_for_the_memory_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rate_of(size: int) -> float:
-        if size > 256:
+@pytest.mark.parametrize(("room", "best"), [(600, 512), (300, 256), (100, 64)])
+def test_a_batch_too_large_for_the_memory_is_passed_over(room: int, best: int) -> None:
+    net = network().eval()
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        if len(images) > room:
             raise torch.OutOfMemoryError("out of memory")
-        return size / 10_000
+        time.sleep(0.01)  # the larger, the quicker
+        return net(images)
 
-    rates(monkeypatch, rate_of)
-    assert probe.fastest(network(), loader(), CPU, 5, None, "off")[1].batch_size == 256
+    with torch.inference_mode():
+        assert probe.best_batch_size(forward, torch.zeros(10, 8, 16, 3, dtype=torch.uint8), CPU) == best
+
+
+def test_where_not_even_few_fit_predicting_halves_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates(monkeypatch, lambda size: 0.0)
+    net = network()
+    assert probe.fastest(net, loader(600), CPU, 5, None, "auto")[0] is net
+
+
+def compiling(monkeypatch: pytest.MonkeyPatch, quick: Callable[[torch.Tensor], torch.Tensor], gain: float) -> None:
+    """Make torch.compile return `quick`, which is `gain` times as fast as a very slow network."""
+    monkeypatch.setattr(torch, "compile", lambda network, **options: quick)
+
+    def rate(forward: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, compute: object) -> float:
+        if forward is quick:
+            quick(images[:1])
+        return 0.01 * (gain if forward is quick else 1)
+
+    monkeypatch.setattr(probe, "images_per_second", rate)
+    monkeypatch.setattr(probe, "has_compiler", lambda: True)
 
 
 @pytest.mark.parametrize(("gain", "used"), [(1.6, True), (1.01, False)])
-def test_a_compiled_network_is_used_where_it_is_faster(
-    monkeypatch: pytest.MonkeyPatch, gain: float, used: bool
-) -> None:
+def test_a_compiled_network_is_used_where_faster(monkeypatch: pytest.MonkeyPatch, gain: float, used: bool) -> None:
     net, calls = network(), []
 
     def quick(images: torch.Tensor) -> torch.Tensor:
         calls.append(len(images))
         return net(images)
 
-    monkeypatch.setattr(torch, "compile", lambda network, options: quick)
-    monkeypatch.setattr(
-        probe, "images_per_second", lambda forward, images, compute: 0.01 * (gain if forward is quick else 1)
-    )
-    monkeypatch.setattr(probe, "has_compiler", lambda: True)
-    forward, served = probe.fastest(net, loader(), CPU, 5, 4, "auto")
+    compiling(monkeypatch, quick, gain)
+    forward, served = probe.fastest(net, loader(602), CPU, 5, 100, "auto")
     found, _ = predict_probabilities(net, served, svhn.DIGITS, CPU, forward=forward)
-    assert calls == ([4, 4] if used else [])  # the last two images are a batch of another shape
-    expected, _ = predict_probabilities(net, loader(), svhn.DIGITS, CPU)
+    assert calls == [1] + ([100] * 6 if used else [])  # the last two images are a batch of another shape
+    expected, _ = predict_probabilities(net, loader(602), svhn.DIGITS, CPU)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_compiler_that_fails_stops_nothing_unless_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def quick(images: torch.Tensor) -> torch.Tensor:
+        raise TypeError("no such instruction\nand a long story")
+
+    compiling(monkeypatch, quick, 2.0)
+    net = network()
+    assert probe.fastest(net, loader(600), CPU, 5, None, "auto")[0] is net
+    assert capsys.readouterr().out == "predicting without torch.compile, which fails here\n"
+    with pytest.raises(InputError, match=r"--compile on: torch.compile fails here \(no such instruction\)$"):
+        probe.fastest(net, loader(600), CPU, 5, None, "on")
 
 
 def test_compiling_without_a_compiler_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
