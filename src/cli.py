@@ -8,6 +8,7 @@ from typing import TypeVar
 import tyro
 
 from src.inputs import InputError
+from src.stopping import Stopped, stop
 
 Config = TypeVar("Config")
 
@@ -15,13 +16,14 @@ Config = TypeVar("Config")
 def run(main: Callable[[Config], object], config_class: type[Config], doc: str | None) -> None:
     """Parse flags into `config_class` and call `main`.
 
-    Exit codes: 0 done, 2 a mistake in flags or data (one line on stderr), 130 interrupted.
+    Exit codes: 0 done, 2 a mistake in flags or data (one line on stderr), 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
     module = sys.modules[main.__module__].__spec__
     program = f"python -m {module.name}" if module else None
     config = tyro.cli(config_class, description=doc, prog=program)
     try:
-        main(config)
+        with stop.handled():
+            main(config)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -35,6 +37,6 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
             f"error: {error.filename or ''}: {error.strerror or error}".replace("error: :", "error:"), file=sys.stderr
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; give the same command again: what is done is not done again", file=sys.stderr)
-        sys.exit(130)
+    except Stopped as stopped:
+        print("stopped; give the same command again: what is done is not done again", file=sys.stderr)
+        sys.exit(stopped.code)

@@ -118,6 +118,8 @@ class TrainConfig(Place):
     """Only algorithms that give the same bits each time (a GPU's fastest do not; a CPU's do anyway)."""
     profile: bool = False
     """Time some steps: fold<k>/profile.csv (data, forward, backward, optimizer) and trace.json."""
+    save_every: float = 10.0
+    """Minutes between saves within an epoch. Its end is saved too, and on Ctrl-C or SIGTERM the step at hand."""
     seed: int = 0
     resume: bool = False
     """Insist on going on with an interrupted training (the same command goes on by itself)."""

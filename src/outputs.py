@@ -1,5 +1,6 @@
 """Writing what must not be lost: a file is whole under its name, or it is not there."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +11,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from src.inputs import InputError
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file, which the system frees however the process ends. Raises InputError where another has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            raise InputError(f"{path.parent}: process {stream.read().strip() or '?'} {what}; wait for it") from error
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        yield
 
 
 @contextmanager
@@ -55,22 +74,29 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_with_checksum(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file and keep its SHA-256 beside it as <name>.sha256.
+def _sums_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def write_with_checksum(path: Path, write: Callable[[Path], None], previous: Path | None = None) -> None:
+    """Let `write` fill a file and keep its SHA-256 beside it as <name>.sha256; move a sound old one to `previous`.
 
     The new sum is written first and the previous one stays as a second line, so that a kill between the two files
     leaves a file that one of the lines vouches for.
     """
-    sums = path.with_name(path.name + ".sha256")
     with replacing(path) as temporary:
         write(temporary)
+        sums = _sums_of(path)
         lines = sums.read_text().splitlines() if sums.exists() and path.exists() else []
         standing = sha256_of(path) if lines else ""
-        previous = [line for line in lines if line.startswith(standing)][:1]
-        write_text(sums, "\n".join([f"{sha256_of(temporary)}  {path.name}", *previous]) + "\n")
+        sound = [line for line in lines if line.startswith(standing)][:1]
+        write_text(sums, "\n".join([f"{sha256_of(temporary)}  {path.name}", *sound]) + "\n")
+        if previous and sound:
+            write_text(_sums_of(previous), sound[0] + "\n")
+            os.replace(path, previous)
 
 
 def checksum_fits(path: Path) -> bool:
     """Return whether a file written by `write_with_checksum` still has the bytes that were written."""
-    sums = path.with_name(path.name + ".sha256")
+    sums = _sums_of(path)
     return sums.exists() and sha256_of(path) in {line.split(" ")[0] for line in sums.read_text().splitlines()}

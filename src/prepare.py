@@ -9,6 +9,7 @@ test.npy/json. What is there already and still fits is kept.
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from src.data.cache import ImageCache, build_cache, open_cache
 from src.data.duplicates import exact_copies, group_copies, near_copies
 from src.data.labels import check_labels, check_test
 from src.inputs import InputError, InputFiles
-from src.outputs import write_csv, write_json
+from src.outputs import locked, write_csv, write_json
 
 PROBLEM_COLUMNS = ["split", "image_path", "problem", "action", "detail"]
 Problem = tuple[str, str, str, str, str]
@@ -104,9 +105,17 @@ def _read(config: PrepareConfig) -> tuple[Competition, InputFiles, pd.DataFrame,
 
 
 def main(config: PrepareConfig) -> None:
-    """Prepare a competition. Raises InputError for bad labels, or with --strict for any bad image."""
+    """Prepare a competition.
+
+    Raises InputError for bad labels, while another process prepares the same, or with --strict for any bad image.
+    """
+    folder = config.runs_dir / load_competition(config.competition).name / "prepared"
+    with locked(folder.with_name(".prepared.lock"), "is preparing this competition"):
+        _prepare(config, folder)
+
+
+def _prepare(config: PrepareConfig, folder: Path) -> None:
     competition, files, labels, test = _read(config)
-    folder = config.runs_dir / competition.name / "prepared"
     size = config.image_size or competition.image_size
     if min(size) < 8 or max(size) > 4096:
         raise InputError(f"--image-size {size[0]} {size[1]}: height and width from 8 to 4096 pixels are possible")

@@ -12,6 +12,7 @@ import pytest
 
 from src.data import cache as caching
 from src.data.labels import read_prepared
+from src.outputs import locked
 
 PREPARED = ("labels.csv", "test.csv", "folds.csv", "problems.csv", "competition.json")
 Run = Callable[..., tuple[int, str, str]]
@@ -225,3 +226,14 @@ def test_nothing_below_input_is_written(svhn: Callable[..., Path], podium: Run) 
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert podium("prepare")[0] == 0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_two_commands_do_not_prepare_the_same_competition(
+    svhn: Callable[..., Path], podium: Run, prepared: Path
+) -> None:
+    svhn()
+    with locked(prepared.with_name(".prepared.lock"), "is preparing this competition"):
+        code, _, told = podium("prepare")
+        assert code == 2
+        assert f"process {os.getpid()} is preparing this competition; wait for it" in told
+    assert podium("prepare")[0] == 0

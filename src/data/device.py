@@ -124,11 +124,11 @@ class DeviceLoader:
             images = self.change(images, *given, loader.mirror_ok)
         return {"index": torch.from_numpy(rows), "image": images, "target": self._put(target, torch.int64)}
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the epoch's batches."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the epoch's batches, all or those from number `start`."""
         order = self.loader.order(epoch)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield self._batch(order[start : start + self.batch_size], epoch)
+        for place in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            yield self._batch(order[place : place + self.batch_size], epoch)
 
 
 def on_device(loader: Loader, device: torch.device, compiled: bool) -> DeviceLoader:

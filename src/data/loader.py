@@ -37,7 +37,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def epoch(self, epoch: int) -> Iterator[Batch]: ...
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
 
 
 def gather(images: "np.ndarray | Blocks", rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -184,12 +184,12 @@ class Loader:
             batch["image"], batch["target"] = batch["image"].pin_memory(), batch["target"].pin_memory()
         return batch
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the epoch's batches."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the epoch's batches, all or those from number `start`."""
         order = self.order(epoch)
-        parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, len(self))]
         cache: np.ndarray | Blocks = self.images
-        if self.in_blocks:
+        if self.in_blocks and parts:
             cache = Blocks(self.images, self.rows[np.concatenate(parts)], self.block_height, self.file)
         if not self.num_threads:
             yield from (self._batch(part, epoch, cache) for part in parts)

@@ -7,6 +7,7 @@ from typing import Any
 
 from src.competitions.spec import Competition
 from src.config import TrainConfig
+from src.engine.checkpoint import has_state
 from src.engine.runs import open_fold
 from src.inputs import InputError
 from src.outputs import sha256_of
@@ -14,7 +15,7 @@ from src.outputs import sha256_of
 # Flags that do not change what is trained.
 FREE_FLAGS = (
     "competition", "input_dir", "runs_dir", "submissions_dir", "fold", "resume", "restart", "num_threads", "device",
-    "profile", "cache_on_device",
+    "profile", "cache_on_device", "save_every",
 )  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def begun_config(config: TrainConfig, folder: Path, competition: Competition) ->
     """Return config.json of a training to go on with, or {} where there is none."""
     unfinished = not (folder / "oof.npz").exists()
     # A last layer is trained in a minute; its checkpoint does not hold the backbone that going on would need.
-    if config.restart or not (folder / "last.pt").exists() or (config.freeze_backbone and unfinished):
+    if config.restart or not has_state(folder / "last.pt") or (config.freeze_backbone and unfinished):
         if config.resume:
             raise InputError(f"--resume: {folder} holds no checkpoint to go on from; leave the flag out to begin")
         return {}

@@ -13,20 +13,42 @@ from src.inputs import InputError
 from src.outputs import checksum_fits, write_with_checksum
 
 
+def previous_of(path: Path) -> Path:
+    """Return where the state before the last one is kept."""
+    return path.with_name(f"previous_{path.name}")
+
+
+def has_state(path: Path) -> bool:
+    """Return whether `load_state` has something to go on from."""
+    return path.exists() or previous_of(path).exists()
+
+
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Save a resumable state whole, or leave the previous one."""
-    write_with_checksum(path, lambda temporary: torch.save(state, temporary))
+    """Save a resumable state whole, and keep the one before beside it; at every moment one of the two can be loaded."""
+    write_with_checksum(path, lambda temporary: torch.save(state, temporary), previous_of(path))
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Load a resumable state. Raises InputError where a byte differs from what was saved."""
-    if not checksum_fits(path):
-        raise InputError(f"{path}: is damaged (its SHA-256 differs from what was saved); train with --restart")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(f"{path}: holds more than tensors and plain values, refused; train with --restart") from error
-    return state
+    """Load a resumable state, or the one before where a byte differs from what was saved.
+
+    Raises InputError where both are damaged or hold more than tensors and plain values.
+    """
+    for file in (path, previous_of(path)):
+        if not file.exists():
+            continue
+        if not checksum_fits(file):
+            print(f"{file}: is damaged (its SHA-256 differs from what was saved)")
+            continue
+        if file != path:
+            print(f"going on from {file}, saved before")
+        try:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                f"{file}: holds more than tensors and plain values, refused; train with --restart"
+            ) from error
+        return state
+    raise InputError(f"{path}: is damaged, as is what was saved before it; train with --restart")
 
 
 def save_model(path: Path, model: nn.Module) -> None:

@@ -26,7 +26,7 @@ from src.engine.runs import TrainedFold, open_fold, versions
 from src.engine.setup import make_loader, make_network, make_state, place, step_options
 from src.inputs import InputError
 from src.models.build import check_takes, normalisation, read_options
-from src.outputs import sha256_of, write_arrays, write_csv, write_json
+from src.outputs import locked, sha256_of, write_arrays, write_csv, write_json
 
 
 def _fit(
@@ -65,6 +65,7 @@ def _fit(
         evaluate=score,
         whole=partial(with_last_layer, network) if config.freeze_backbone else nn.Identity(),
         profile=config.profile,
+        save_every=config.save_every,
         label=folder.name.replace("fold", "fold "),
     )
 
@@ -72,8 +73,15 @@ def _fit(
 def train_fold(
     config: TrainConfig, number: int, competition: Competition, prepared: Path, folds: pd.DataFrame
 ) -> float:
-    """Train one fold, or what is left of it; return its score."""
+    """Train one fold, or what is left of it; return its score. Raises InputError where another process does so."""
     folder = config.runs_dir / competition.name / config.run / f"fold{number}"
+    with locked(folder.with_name(f".{folder.name}.lock"), f"is training {folder.name}"):
+        return _train_fold(config, number, folder, competition, prepared, folds)
+
+
+def _train_fold(
+    config: TrainConfig, number: int, folder: Path, competition: Competition, prepared: Path, folds: pd.DataFrame
+) -> float:
     begun = begun_config(config, folder, competition)
     settings = settings_of(config, begun.get("train", {}))
     if begun:
@@ -122,7 +130,7 @@ def train_fold(
     fit = _fit(config, folder, network, loader, held_out_loader, competition, compute)
     if begun:
         fit.resume()
-        print(f"fold {number}: goes on after epoch {len(fit.history)}")
+        print(f"fold {number}: goes on after epoch {len(fit.history)}, step {fit.within.step}")
     fit.run()
     return _finish(open_fold(folder, competition), fit, held_out_loader, labels[held_out]["image_path"], competition)
 

@@ -34,11 +34,11 @@ class Features:
     def __len__(self) -> int:
         return len(self.loader)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the epoch's batches."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the epoch's batches, all or those from number `start`."""
         order = self.loader.order(epoch)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            places = order[start : start + self.batch_size]
+        for place in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            places = order[place : place + self.batch_size]
             yield {
                 "index": torch.from_numpy(self.loader.rows[places]),
                 "image": self.views[epoch % len(self.views)][places],

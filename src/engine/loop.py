@@ -23,13 +23,29 @@ from src.engine.schedule import lr_factor
 from src.engine.step import StepOptions, TrainState, train_step
 from src.inputs import InputError
 from src.outputs import write_text
+from src.stopping import Stopped, stop
 
 READ_LOSS_EVERY = 20  # steps; reading it waits for the device
 
 
 @dataclass(kw_only=True)
+class Within:
+    """Where an epoch stands: steps made, the sum of their losses, seconds spent and of these waited for data."""
+
+    step: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    @property
+    def loss(self) -> float:
+        """The mean over the steps made."""
+        return self.loss_sum / self.step
+
+
+@dataclass(kw_only=True)
 class Fit:
-    """A training: what it needs, and where it stands (`history`, one row per epoch of log.csv)."""
+    """A training: what it needs, and where it stands (`history`: a row of log.csv per epoch; `within` the next one)."""
 
     folder: Path
     state: TrainState
@@ -46,7 +62,9 @@ class Fit:
     whole: Callable[[torch.nn.Module], torch.nn.Module] = lambda scored: scored  # what is kept of a scored network
     label: str = ""
     profile: bool = False  # whether to time some steps of the first epoch that is trained
+    save_every: float = math.inf  # minutes
     history: list[dict[str, float]] = field(default_factory=list)
+    within: Within = field(default_factory=Within)
 
     @property
     def best_score(self) -> float:
@@ -73,47 +91,73 @@ class Fit:
         save_model(self.folder / "last.safetensors", self.whole(self.state.scored))
 
     def _epoch(self, epoch: int) -> dict[str, float]:
-        started, waited, loss_sum = time.perf_counter(), 0.0, torch.zeros((), device=self.compute.device)
-        num_steps, name = len(self.loader), f"{self.label} epoch {epoch + 1}/{self.epochs}"
-        self.state.network.train()
-        profiler, meter = Profiler(self._profile_folder(), self.compute.device, num_steps), Meter(self.compute.device)
-        with tqdm(total=num_steps, desc=name, mininterval=0.5, disable=None) as progress:
-            for step, (batch, seconds) in enumerate(_timed(self.loader.epoch(epoch))):
-                waited += seconds
-                share = (epoch * num_steps + step) / (self.epochs * num_steps)
-                lr = self.lr * lr_factor(self.schedule, share, self.warmup)
-                loss_sum += train_step(self.state, batch, self.heads, lr, self.compute, self.options, profiler)
-                profiler.step_done(seconds)
-                progress.update()
-                if step % READ_LOSS_EVERY == READ_LOSS_EVERY - 1 or step == num_steps - 1:
-                    meter.read()
-                    elapsed = time.perf_counter() - started
-                    mean_loss = loss_sum.item() / (step + 1)
-                    rate = (step + 1) * self.loader.batch_size / elapsed
-                    progress.set_postfix_str(
-                        f"loss {mean_loss:.3f}, {rate:,.0f} images/s, waiting {waited / elapsed:.0%}"
-                    )
-            profiler.finish()
-            seconds = time.perf_counter() - started
-            if not math.isfinite(mean_loss):
-                raise InputError(f"{self.folder}: the loss of epoch {epoch + 1} is {mean_loss}; use a smaller --lr")
-            score = self.evaluate(self.state.scored)
-            summary = f"loss {mean_loss:.3f}, score {score:.4f}, {rate:,.0f} images/s, waiting {waited / seconds:.0%}"
+        name = f"{self.label} epoch {epoch + 1}/{self.epochs}"
+        started, meter = time.perf_counter() - self.within.seconds, Meter(self.compute.device)
+        with tqdm(
+            total=len(self.loader), initial=self.within.step, desc=name, mininterval=0.5, disable=None
+        ) as progress:
+            self._steps(epoch, progress, meter)
+            within = self.within
+            if not math.isfinite(within.loss):
+                raise InputError(f"{self.folder}: the loss of epoch {epoch + 1} is {within.loss}; use a smaller --lr")
+            try:
+                score = self.evaluate(self.state.scored)
+            except Stopped:
+                self.save()
+                raise
+            summary = f"loss {within.loss:.3f}, score {score:.4f}, {self._pace()}"
             progress.set_postfix_str(summary)
             if progress.disable:  # no terminal: one line per epoch for the log
                 print(f"{name}: {summary}", flush=True)
+        self.within = Within()
         return {
             "epoch": epoch + 1,
-            "lr": lr,
-            "loss": mean_loss,
+            "lr": self._lr(epoch, within.step - 1),
+            "loss": within.loss,
             "score": score,
-            "train_seconds": seconds,
+            "train_seconds": within.seconds,
             "seconds": time.perf_counter() - started,
-            "images_per_second": num_steps * self.loader.batch_size / seconds,
-            "waiting_share": waited / seconds,
+            "images_per_second": within.step * self.loader.batch_size / within.seconds,
+            "waiting_share": within.waited / within.seconds,
             "micro_batch": -(-self.loader.batch_size // self.state.accumulate),
             **meter.row(),
         }
+
+    def _steps(self, epoch: int, progress: "tqdm[Any]", meter: Meter) -> None:
+        """Make the steps of an epoch, or those that are left of it; save now and then, and when asked to stop."""
+        within, num_steps = self.within, len(self.loader)
+        profiler = Profiler(self._profile_folder(), self.compute.device, num_steps)
+        started, saved = time.perf_counter() - within.seconds, time.perf_counter()
+        loss_sum = torch.tensor(within.loss_sum, device=self.compute.device)
+        self.state.network.train()
+        with stop.deferring():
+            for batch, seconds in _timed(self.loader.epoch(epoch, within.step)):
+                lr = self._lr(epoch, within.step)
+                loss_sum += train_step(self.state, batch, self.heads, lr, self.compute, self.options, profiler)
+                profiler.step_done(seconds)
+                progress.update()
+                now = time.perf_counter()
+                within.step, within.waited, within.seconds = within.step + 1, within.waited + seconds, now - started
+                due = bool(stop.asked) or now - saved > 60 * self.save_every
+                if within.step % READ_LOSS_EVERY == 0 or within.step == num_steps or due:
+                    meter.read()
+                    within.loss_sum = loss_sum.item()
+                    progress.set_postfix_str(f"loss {within.loss:.3f}, {self._pace()}")
+                if due:
+                    self.save()
+                    stop.check()
+                    saved = time.perf_counter()
+            profiler.finish()
+
+    def _lr(self, epoch: int, step: int) -> float:
+        num_steps = len(self.loader)
+        share = (epoch * num_steps + step) / (self.epochs * num_steps)
+        return self.lr * lr_factor(self.schedule, share, self.warmup)
+
+    def _pace(self) -> str:
+        within = self.within
+        rate = within.step * self.loader.batch_size / within.seconds
+        return f"{rate:,.0f} images/s, waiting {within.waited / within.seconds:.0%}"
 
     def _profile_folder(self) -> Path | None:
         """Return where to write a profile; only once in a run of the command."""
@@ -131,8 +175,11 @@ class Fit:
             "step": state.step,
             "accumulate": state.accumulate,
             "history": self.history,
+            "within": vars(self.within),
         }
         save_state(self.folder / "last.pt", kept)
+        if not self.history:
+            return
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(self.history[0]), lineterminator="\n")
         writer.writeheader()
@@ -140,7 +187,7 @@ class Fit:
         write_text(self.folder / "log.csv", text.getvalue())
 
     def resume(self) -> None:
-        """Go on from last.pt. Raises InputError where it is damaged."""
+        """Go on from last.pt, or where it is damaged from the one before. Raises InputError where both are."""
         kept = load_state(self.folder / "last.pt")
         self.state.network.load_state_dict(kept["network"])
         self.state.optimizer.load_state_dict(kept["optimizer"])
@@ -154,6 +201,7 @@ class Fit:
         self.state.step = kept["step"]
         self.state.accumulate = kept["accumulate"]
         self.history = kept["history"]
+        self.within = Within(**kept.get("within", {}))
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

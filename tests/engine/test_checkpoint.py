@@ -42,9 +42,12 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0, 0.3, 0.5, 0.7, 1])
 def test_one_flipped_bit_is_refused(tmp_path: Path, share: float) -> None:
     model = nn.Linear(3, 2)
+    save_state(tmp_path / "last.pt", {"step": 2})
     save_state(tmp_path / "last.pt", STATE)
     save_model(tmp_path / "best.safetensors", model)
     flip_bit(tmp_path / "last.pt", share)
+    assert load_state(tmp_path / "last.pt")["step"] == 2  # the one before
+    flip_bit(tmp_path / "previous_last.pt", share)
     flip_bit(tmp_path / "best.safetensors", share)
     with pytest.raises(InputError, match=r"last.pt: is damaged"):
         load_state(tmp_path / "last.pt")

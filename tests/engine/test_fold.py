@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,16 +45,29 @@ def assert_same_training(one: Path, other: Path) -> None:
         assert np.array_equal(value, arrays(other)[key])
 
 
-def interrupt_at_call(patch: pytest.MonkeyPatch, module: object, name: str, number: int) -> None:
-    """Let Ctrl-C come in the call of that number (from 1) of a function."""
+class Killed(BaseException):
+    """Ends a command as kill -9 would: nothing handles it."""
+
+
+def at_call(patch: pytest.MonkeyPatch, module: object, name: str, number: int, happens: Callable[[], None]) -> None:
+    """Let something happen in the call of that number (from 1) of a function."""
     original, calls = getattr(module, name), iter(range(1, 1000))
 
     def interrupted(*args: object, **options: object) -> object:
         if next(calls) == number:
-            raise KeyboardInterrupt
+            happens()
         return original(*args, **options)
 
     patch.setattr(module, name, interrupted)
+
+
+def stop_at_call(patch: pytest.MonkeyPatch, module: object, name: str, number: int, kind: int = signal.SIGINT) -> None:
+    """Let a signal come in that call."""
+    at_call(patch, module, name, number, lambda: os.kill(os.getpid(), kind))
+
+
+def kill(*_: object) -> None:
+    raise Killed
 
 
 def test_the_same_seed_is_bit_identical_and_another_is_not(train: Callable) -> None:
@@ -63,28 +78,79 @@ def test_the_same_seed_is_bit_identical_and_another_is_not(train: Callable) -> N
     assert [row["loss"] for row in log_rows(one)] != [row["loss"] for row in log_rows(other)]
 
 
-def test_a_training_interrupted_four_times_ends_as_an_uninterrupted_one(
-    train: Callable, monkeypatch: pytest.MonkeyPatch
+STOPS = [
+    (loop, "train_step", 1),  # in the first epoch, after whose first step it is kept
+    (loop, "train_step", 2),  # in its third step, the second epoch's first
+    (folding, "exact_matches", 1),  # while the second epoch is scored
+    (loop, "save_state", 1),  # while it is saved
+    (folding, "write_arrays", 1),  # all epochs done, out-of-fold predictions not written
+]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_stopped_by_signals_ends_as_one_that_was_not(
+    train: Callable, monkeypatch: pytest.MonkeyPatch, kind: int
 ) -> None:
     straight, ended = train("straight")
     assert ended.code == 0
-    stops = [
-        (loop, "train_step", 2),  # in the first epoch: nothing is kept yet
-        (loop, "train_step", STEPS_PER_EPOCH + 2),  # in the second: one epoch is kept
-        (loop, "save_state", 1),  # the second again: best.safetensors is saved, last.pt is not
-        (folding, "write_arrays", 1),  # all epochs done, out-of-fold predictions not written
-    ]
-    for module, name, number in stops:
+    for module, name, number in STOPS:
         with monkeypatch.context() as patch:
-            interrupt_at_call(patch, module, name, number)
+            stop_at_call(patch, module, name, number, kind)
             folder, ended = train("stopped")
-        assert ended.code == 130
+        assert ended.code == 128 + kind
         assert "give the same command again" in ended.err
         assert not (folder / "oof.npz").exists()
     folder, ended = train("stopped", "--resume", "--num-threads", 2)
     assert ended.code == 0
-    assert "goes on after epoch 3" in ended.out
+    assert "goes on after epoch 3, step 0" in ended.out
     assert_same_training(straight, folder)
+
+
+def test_a_signal_is_answered_after_the_step_at_hand(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
+        folder, _ = train("run")
+    _, ended = train("run")
+    assert "goes on after epoch 1, step 1" in ended.out
+
+
+def test_a_second_signal_does_not_wait(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("went on")
+
+    at_call(monkeypatch, loop, "train_step", 2, twice)
+    folder, ended = train("run")
+    assert ended.code == 130
+    assert not (folder / "last.pt").exists()
+
+
+@pytest.mark.parametrize("save_every", [0, 10])
+@pytest.mark.parametrize("where", [(loop, "train_step", 4), (loop, "save_state", 2), (loop, "save_model", 2)])
+def test_a_training_killed_anywhere_ends_as_one_that_was_not(
+    train: Callable, monkeypatch: pytest.MonkeyPatch, where: tuple[object, str, int], save_every: float
+) -> None:
+    straight, _ = train("straight")
+    with monkeypatch.context() as patch:
+        at_call(patch, *where, kill)
+        with pytest.raises(Killed):
+            train("killed", "--save-every", save_every)
+    folder, ended = train("killed")
+    assert ended.code == 0
+    if where[1] == "train_step":  # the fourth step, the second of the second epoch
+        assert f"goes on after epoch 1, step {1 if save_every == 0 else 0}" in ended.out
+    assert_same_training(straight, folder)
+
+
+def test_two_commands_do_not_train_the_same_fold(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    with monkeypatch.context() as patch:
+        at_call(patch, loop, "train_step", 2, lambda: told.append(train("run")[1]))
+        _, ended = train("run")
+    assert ended.code == 0
+    assert told[0].code == 2
+    assert f"process {os.getpid()} is training fold0; wait for it" in told[0].err
 
 
 def test_no_held_out_image_is_trained_on(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +178,7 @@ def test_going_on_with_other_settings_is_refused_with_the_difference(
     train: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        interrupt_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
+        stop_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
         folder, _ = train("run")
     before = (folder / "last.pt").read_bytes()
     _, ended = train("run", "--lr", 0.001, "--augment.rotate", 3)
@@ -146,16 +212,32 @@ def test_resume_without_a_checkpoint_is_refused(train: Callable) -> None:
     assert "holds no checkpoint" in ended.err
 
 
-def test_a_damaged_checkpoint_is_refused(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(
+    train: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, _ = train("straight")
     with monkeypatch.context() as patch:
-        interrupt_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
+        stop_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
         folder, _ = train("run")
     data = bytearray((folder / "last.pt").read_bytes())
     data[len(data) // 2] ^= 1
     (folder / "last.pt").write_bytes(data)
     _, ended = train("run")
+    assert ended.code == 0
+    assert "last.pt: is damaged" in ended.out
+    assert "goes on after epoch 1, step 0" in ended.out
+    assert_same_training(straight, folder)
+
+
+def test_where_both_checkpoints_are_damaged_it_is_refused(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
+        folder, _ = train("run")
+    for name in ("last.pt", "previous_last.pt"):
+        (folder / name).write_bytes(b"nothing")
+    _, ended = train("run")
     assert ended.code == 2
-    assert "is damaged" in ended.err
+    assert "train with --restart" in ended.err
 
 
 def scripted_scores(patch: pytest.MonkeyPatch, scores: list[float]) -> None:

@@ -1,5 +1,6 @@
 """Training the last layer alone: the backbone stays, the result is an ordinary network, a kill loses nothing."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from src.engine.frozen import Features, LastLayer, with_last_layer
 from src.engine.inference import Network, Normalise
 from src.inputs import InputError
 from src.models.build import build_model
+from src.stopping import Stopped
 
 FLAGS = ("--backbone", "test_resnet", "--mixup", 0, "--freeze-backbone", "--lr", 0.01)
 
@@ -48,7 +50,7 @@ def test_an_interrupted_training_begins_anew_and_ends_the_same(
 
     def interrupted(*args: object, **options: object) -> object:
         if next(calls) == 3:  # in the second epoch
-            raise KeyboardInterrupt
+            raise Stopped(signal.SIGINT)
         return original(*args, **options)
 
     with monkeypatch.context() as patch:

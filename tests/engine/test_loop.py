@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from src.engine import loop
 from src.engine.checkpoint import load_state
 from src.engine.inference import Network
+from src.stopping import Stopped
 
 OUT_OF_MEMORY = {
     "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -46,7 +48,7 @@ def stop_after_an_epoch(patch: pytest.MonkeyPatch) -> None:
 
     def save_and_stop(fit: loop.Fit) -> None:
         save(fit)
-        raise KeyboardInterrupt
+        raise Stopped(signal.SIGINT)
 
     patch.setattr(loop.Fit, "save", save_and_stop)
 
