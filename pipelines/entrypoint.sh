@@ -11,7 +11,7 @@ if [ ! -w /dev/shm ] || [ "${free:-0}" -lt 1024 ]; then
 fi
 
 case "${1:-help}" in
-    prepare | train | evaluate | predict | blend | summary | bench | make_demo)
+    prepare | train | evaluate | predict | blend | summary | bench | doctor | make_demo)
         command=$1
         shift
         exec python -m "src.$command" "$@"
@@ -22,7 +22,7 @@ case "${1:-help}" in
         exec bash "/app/pipelines/$script.sh" "$@"
         ;;
     help | --help | -h)
-        echo "usage: prepare | train | evaluate | predict | blend | summary | bench | make_demo [flags], or a whole pipeline:"
+        echo "usage: prepare | train | evaluate | predict | blend | summary | bench | doctor | make_demo [flags], or a whole pipeline:"
         echo "  demo, svhn [flags of train], food11 [flags of train], reference ROW published|ours, or any other command"
         echo "  mount input/, runs/ and submissions/ at /app/input, /app/runs and /app/submissions"
         echo "  flags of a command: train --help"

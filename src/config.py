@@ -186,6 +186,17 @@ class BlendConfig(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DoctorConfig(Place):
+    """What is about to be trained."""
+
+    backbone: str = "tf_efficientnet_lite0"
+    """Whose checkpoints need room on the disk."""
+    num_folds: int = 5
+    image_size: tuple[int, int] | None = None
+    """Height and width of the cache; default: the competition's."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SummaryConfig:
     """What a network costs."""
 

@@ -13,8 +13,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from src.data.images import resize
-
 NUM_DRAWS = 16  # uniforms per sample
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -252,34 +250,6 @@ def augment_batch(images: np.ndarray, changes: Changes, mirror_ok: bool) -> np.n
             effects.set_random_seed(int(changes.effect_seeds[i]))
             out[i] = effects(image=out[i])["image"]
     return out
-
-
-def splice_widths(
-    target: np.ndarray, other_target: np.ndarray, chosen: np.ndarray, blank: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the width (B,) that each image keeps where another is set at its right, and the joined targets.
-
-    Targets (B, num_heads) int64, padded right with `blank`; chosen (B,) bool. Where an image is not chosen, or both
-    strings do not fit into the heads together, it keeps the whole width. Each string gets a share by its length, so
-    long strings, rare in most data, become common.
-    """
-    lengths, other_lengths = ((ids != blank).sum(axis=1) for ids in (target, other_target))
-    kept, joined = np.full(len(target), width), target.copy()
-    for i in np.flatnonzero(
-        chosen & (lengths > 0) & (other_lengths > 0) & (lengths + other_lengths <= target.shape[1])
-    ):
-        total = lengths[i] + other_lengths[i]
-        kept[i] = round(width * lengths[i] / total)
-        joined[i, lengths[i] : total] = other_target[i, : other_lengths[i]]
-    return kept, joined
-
-
-def splice_batch(images: np.ndarray, others: np.ndarray, kept: np.ndarray) -> None:
-    """Set `others` at the right of `images`, both (B, H, W, 3) uint8, in place, where `kept` (B,) leaves room."""
-    height, width = images.shape[1:3]
-    for i in np.flatnonzero(kept < width):
-        images[i, :, : kept[i]] = resize(images[i], (height, int(kept[i])))
-        images[i, :, kept[i] :] = resize(others[i], (height, int(width - kept[i])))
 
 
 def tta_views(mirror_ok: bool, size: tuple[int, int]) -> dict[str, np.ndarray]:

@@ -1,0 +1,75 @@
+"""The doctor names what would stop a training, and what to do, before anything is decoded."""
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from src import doctor
+
+Run = Callable[..., tuple[int, str, str]]
+NET = ("--backbone", "string_cnn")
+
+
+def test_all_is_well_with_a_complete_competition(svhn: Callable[..., Path], podium: Run, tmp_path: Path) -> None:
+    svhn(num_train=5, num_val=2, num_test=3)
+    code, out, _ = podium("doctor", *NET)
+    assert code == 0
+    assert "ok    7 labelled images, all there" in out
+    assert "ok    3 test images, all there" in out
+    assert out.splitlines()[-1] == "ready: python -m src.prepare"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_image_and_a_missing_file_are_named(svhn: Callable[..., Path], podium: Run) -> None:
+    folder = svhn(packing="folder")
+    (folder / "mchar_test_a" / "000001.png").unlink()
+    code, out, _ = podium("doctor", *NET)
+    assert code == 1
+    assert "test images are missing, such as mchar_test_a/000001.png; download them again" in out
+    (folder / "mchar_train.json").unlink()
+    code, out, _ = podium("doctor", *NET)
+    assert code == 1
+    assert "mchar_train.json is missing" in out
+
+
+def test_too_little_room_on_the_disk_is_told(svhn: Callable[..., Path], podium: Run) -> None:
+    svhn()
+    code, out, _ = podium("doctor", *NET, "--image-size", 4096, 4096, "--num-folds", 2_000_000)
+    assert code == 1
+    assert "of disk are free" in out
+
+
+def test_a_folder_that_cannot_be_written_is_told(
+    svhn: Callable[..., Path], podium: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    svhn()
+
+    def refused(dir: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    code, out, _ = podium("doctor", *NET)
+    assert code == 1
+    assert "bad   runs: cannot be written (Read-only file system)" in out
+
+
+def test_packages_absent_or_of_another_version_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "requirements.txt").write_text("# a comment\nnumpy==0.1\nno-such-package==2.0\n")
+    monkeypatch.setattr(doctor, "REQUIREMENTS", tmp_path / "requirements.txt")
+    _, absent, unlike = doctor.check_python()
+    assert absent == ("bad", "not installed: no-such-package; python -m pip install -r requirements.txt")
+    assert unlike.kind == "note"
+    assert "(tested with 0.1)" in unlike.text
+
+
+def test_a_full_shared_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1000))
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)
+    (found,) = doctor.check_shared_memory()
+    assert found.kind == "bad"
+    assert "--shm-size=1g" in found.text
