@@ -57,7 +57,7 @@ RUN chmod -R a+rX,go-w /app \
     && rm -rf /tmp/*
 
 USER 10001:10001
-# Python as process 1 passes over TERM; INT ends a training at once, after which the same command goes on.
+# A training that gets INT saves the step at hand and ends; the same command goes on.
 STOPSIGNAL SIGINT
 ENTRYPOINT ["/app/pipelines/entrypoint.sh"]
 CMD ["help"]

@@ -23,12 +23,14 @@ from src.config import DoctorConfig
 from src.data.labels import check_labels, check_test
 from src.engine.heads import widths
 from src.engine.meter import memory_limit
+from src.engine.setup import FITTING
 from src.inputs import InputError, InputFiles
+from src.models import REFERENCE_NETS
 from src.models.build import build_model
 
 GIB = 2**30
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"
-COPIES = 10  # of a network's weights that a fold keeps at most: weights, average and two moments, twice; two finished
+COPIES = 14  # of a network's weights that a fold may keep: weights, average and two moments, thrice; two finished
 
 
 class Finding(NamedTuple):
@@ -49,7 +51,8 @@ def check_python() -> Iterator[Finding]:
         try:
             found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            absent.append(name)
+            if name != "nvidia-ml-py":  # only log.csv's GPU utilisation wants it
+                absent.append(name)
             continue
         if found.split("+")[0] != version:
             unlike.append(f"{name} {found} (tested with {version})")
@@ -92,12 +95,17 @@ def check_shared_memory() -> Iterator[Finding]:
         yield Finding("ok", f"/dev/shm has {free / 2**20:,.0f} MiB free, enough for any number of processes")
 
 
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest above it that is there."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
 def check_folders(folders: list[Path]) -> Iterator[Finding]:
     """Try to write where commands will."""
     for folder in folders:
-        place = folder
-        while not place.exists():
-            place = place.parent
+        place = _existing(folder)
         try:
             with tempfile.TemporaryFile(dir=place):
                 yield Finding("ok", f"{folder}: can be written, {shutil.disk_usage(place).free / GIB:.1f} GiB free")
@@ -115,7 +123,8 @@ def check_data(config: DoctorConfig, competition: Competition) -> Iterator[Findi
         missing = [path for path in table["image_path"] if path not in files.located]
         if missing:
             text = f"{files.root}: {len(missing):,} of {len(table):,} {name} images are missing, such as {missing[0]}"
-            yield Finding("bad", f"{text}; download them again")
+            kind = "bad" if len(missing) == len(table) else "note"
+            yield Finding(kind, f"{text}; download them again, or prepare goes on without")
         else:
             yield Finding("ok", f"{len(table):,} {name} images, all there")
     size = config.image_size or competition.image_size
@@ -123,13 +132,15 @@ def check_data(config: DoctorConfig, competition: Competition) -> Iterator[Findi
     with torch.device("meta"):
         network = build_model(config.backbone, sum(widths(competition.heads)), size, competition.channels)
     kept = config.num_folds * COPIES * 4 * sum(value.numel() for value in network.parameters())
-    place = config.runs_dir if config.runs_dir.exists() else Path()
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(_existing(config.runs_dir)).free
     text = f"cache {cache / GIB:.2f} GiB at {size[0]}x{size[1]}, {config.num_folds} folds {kept / GIB:.2f} GiB"
     enough = free > cache + kept
     yield Finding("ok" if enough else "bad", text + ("" if enough else f": only {free / GIB:.2f} GiB of disk are free"))
+    if config.backbone not in REFERENCE_NETS:
+        yield Finding("note", f"weights of {config.backbone} come from timm's hub at the first training; offline, give "
+                      "src.train --weights FILE or --no-pretrained")  # fmt: skip
     memory = memory_limit()
-    if cache > 0.7 * memory:
+    if cache * len(labels) / (len(labels) + len(test)) > FITTING * memory:
         yield Finding("note", f"the cache is larger than the memory ({memory / GIB:.1f} GiB): it is read in blocks")
 
 

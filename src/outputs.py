@@ -1,5 +1,6 @@
 """Writing what must not be lost: a file is whole under its name, or it is not there."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -19,12 +20,23 @@ from src.inputs import InputError
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold a lock file, which the system frees however the process ends. Raises InputError where another has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as stream:
+    try:
+        stream = open(path, "a+")  # noqa: SIM115
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        yield  # nothing can be written here, by this command or by another
+        return
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             stream.seek(0)
             raise InputError(f"{path.parent}: process {stream.read().strip() or '?'} {what}; wait for it") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise
+            print(f"note: {path.parent} lies on a file system without locks: start no second command for the same run")
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")
         stream.flush()
@@ -87,7 +99,7 @@ def write_with_checksum(path: Path, write: Callable[[Path], None], previous: Pat
     with replacing(path) as temporary:
         write(temporary)
         sums = _sums_of(path)
-        lines = sums.read_text().splitlines() if sums.exists() and path.exists() else []
+        lines = sums.read_text(errors="replace").splitlines() if sums.exists() and path.exists() else []
         standing = sha256_of(path) if lines else ""
         sound = [line for line in lines if line.startswith(standing)][:1]
         write_text(sums, "\n".join([f"{sha256_of(temporary)}  {path.name}", *sound]) + "\n")
@@ -99,4 +111,6 @@ def write_with_checksum(path: Path, write: Callable[[Path], None], previous: Pat
 def checksum_fits(path: Path) -> bool:
     """Return whether a file written by `write_with_checksum` still has the bytes that were written."""
     sums = _sums_of(path)
-    return sums.exists() and sha256_of(path) in {line.split(" ")[0] for line in sums.read_text().splitlines()}
+    return sums.exists() and sha256_of(path) in {
+        line.split(" ")[0] for line in sums.read_text(errors="replace").splitlines()
+    }

@@ -1,10 +1,12 @@
-"""Being asked to stop, by Ctrl-C or SIGTERM: after the step at hand while steps are made, at once elsewhere."""
+"""Being asked to stop, by Ctrl-C, SIGTERM or a lost terminal: after the step at hand, or at once where none is made."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Stopped(BaseException):
@@ -30,12 +32,14 @@ class _Stop:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle both signals here; does nothing outside the main thread, where Python allows no handlers."""
+        """Handle signals here; does nothing outside the main thread, where Python allows no handlers."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         self.asked = 0
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        # What the caller ignores (nohup, a job in the background) stays ignored.
+        heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._handle) for number in heeded}
         try:
             yield
         finally:
@@ -44,12 +48,13 @@ class _Stop:
 
     @contextmanager
     def deferring(self) -> Iterator[None]:
-        """Leave a signal to `check` while inside."""
+        """Let a signal wait for `check`, or for the end of what is inside."""
         self.deferred = True
         try:
             yield
         finally:
             self.deferred = False
+        self.check()
 
     def check(self) -> None:
         """Raise Stopped where a signal has come."""

@@ -28,7 +28,7 @@ def test_a_missing_image_and_a_missing_file_are_named(svhn: Callable[..., Path],
     folder = svhn(packing="folder")
     (folder / "mchar_test_a" / "000001.png").unlink()
     code, out, _ = podium("doctor", *NET)
-    assert code == 1
+    assert code == 0  # prepare goes on without
     assert "test images are missing, such as mchar_test_a/000001.png; download them again" in out
     (folder / "mchar_train.json").unlink()
     code, out, _ = podium("doctor", *NET)

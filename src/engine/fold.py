@@ -111,6 +111,7 @@ def _train_fold(
             table[competition.targets].to_numpy(np.int64),
             size,
             train,
+            bool(begun.get("in_blocks", False)) and train if begun else None,
         )
         for table, train in ((labels[~held_out], True), (labels[held_out], False))
     )
@@ -119,9 +120,12 @@ def _train_fold(
         check_takes(network.backbone, config.backbone, (competition.channels, *loader.size_at(0)))
     to_device(network, compute)
     if not begun:  # all that could be wrong has been found by now: what is there may go
+        for name in ("last.pt", "previous_last.pt"):  # first: without them, what is left of a folder is begun anew
+            (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         write_csv(folder.parent / "folds.csv", folds)
         facts = {"num_train": len(loader.rows), "num_held_out": len(held_out_loader.rows), **data}
+        facts["in_blocks"] = loader.in_blocks
         write_json(
             folder / "config.json",
             {**_describe(config, number, competition, network, size), **facts, "train": settings},

@@ -84,10 +84,12 @@ class Fit:
             if self.stopped_early:
                 break
             row = self._epoch(epoch)
-            if row["score"] > self.best_score:
-                save_model(self.folder / "best.safetensors", self.whole(self.state.scored))
-            self.history.append(row)
-            self.save()
+            with stop.deferring():
+                if row["score"] > self.best_score:
+                    save_model(self.folder / "best.safetensors", self.whole(self.state.scored))
+                self.history.append(row)
+                self.within = Within()
+                self.save()
         save_model(self.folder / "last.safetensors", self.whole(self.state.scored))
 
     def _epoch(self, epoch: int) -> dict[str, float]:
@@ -98,8 +100,6 @@ class Fit:
         ) as progress:
             self._steps(epoch, progress, meter)
             within = self.within
-            if not math.isfinite(within.loss):
-                raise InputError(f"{self.folder}: the loss of epoch {epoch + 1} is {within.loss}; use a smaller --lr")
             try:
                 score = self.evaluate(self.state.scored)
             except Stopped:
@@ -109,7 +109,6 @@ class Fit:
             progress.set_postfix_str(summary)
             if progress.disable:  # no terminal: one line per epoch for the log
                 print(f"{name}: {summary}", flush=True)
-        self.within = Within()
         return {
             "epoch": epoch + 1,
             "lr": self._lr(epoch, within.step - 1),
@@ -142,12 +141,18 @@ class Fit:
                 if within.step % READ_LOSS_EVERY == 0 or within.step == num_steps or due:
                     meter.read()
                     within.loss_sum = loss_sum.item()
+                    if not math.isfinite(within.loss):
+                        raise InputError(
+                            f"{self.folder}: the loss of epoch {epoch + 1} is {within.loss}; use a smaller --lr"
+                        )
                     progress.set_postfix_str(f"loss {within.loss:.3f}, {self._pace()}")
                 if due:
                     self.save()
                     stop.check()
                     saved = time.perf_counter()
             profiler.finish()
+            if stop.asked:  # since the last step was made
+                self.save()
 
     def _lr(self, epoch: int, step: int) -> float:
         num_steps = len(self.loader)
@@ -190,10 +195,11 @@ class Fit:
         """Go on from last.pt, or where it is damaged from the one before. Raises InputError where both are."""
         kept = load_state(self.folder / "last.pt")
         self.state.network.load_state_dict(kept["network"])
+        fused = [group.get("fused") for group in self.state.optimizer.param_groups]
         self.state.optimizer.load_state_dict(kept["optimizer"])
-        for group in self.state.optimizer.param_groups:
-            if "fused" in group:  # what an older version began unfused
-                group["fused"] = True
+        for group, was_fused in zip(self.state.optimizer.param_groups, fused, strict=True):
+            if "fused" in group:  # an older version may have begun it otherwise
+                group["fused"] = was_fused
         if kept["scaler"] and self.state.scaler.is_enabled():  # it may have begun on a device of another precision
             self.state.scaler.load_state_dict(kept["scaler"])
         if self.state.ema:

@@ -37,6 +37,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError("--freeze-backbone: mixup, cutmix and grow-from need images, not features; leave them out")
     if config.freeze_backbone and not config.pretrained and not config.weights:
         raise InputError("--freeze-backbone --no-pretrained: features of random weights say nothing; give --weights")
+    check_range("save-every", config.save_every, 0)
     check_range("layer-decay", config.layer_decay, 0.01, 1)
     for name, value in asdict(config.augment).items():
         check_range(f"augment.{name}", value, 0, 180 if name in ("rotate", "shear") else 1)
@@ -121,6 +122,7 @@ def make_loader(
     targets: np.ndarray,
     size: tuple[int, int],
     train: bool,
+    in_blocks: bool | None = None,
 ) -> Loader:
     """Serve these rows of a cache (N, H, W, 3), with targets (len(rows), num_heads), to train on or to score."""
     if len(rows) == 0:
@@ -128,7 +130,8 @@ def make_loader(
     mirror = config.augment.mirror if config.augment.mirror is not None else 0.5 * competition.mirror_ok
     splice = config.augment.splice if config.augment.splice is not None else 0.4 * (competition.blank is not None)
     compute = choose_compute(config.device, config.precision)
-    in_blocks = train and images.nbytes > FITTING * memory_limit()
+    if in_blocks is None:  # a training that was begun goes on in the order in which it was
+        in_blocks = train and images.nbytes > FITTING * memory_limit()
     if in_blocks:
         print(f"the cache of {images.nbytes / 2**30:.1f} GiB is larger than the memory: images are shuffled in blocks")
     return Loader(

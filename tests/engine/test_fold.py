@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from src.competitions import svhn as street
 from src.data.cache import open_cache
-from src.data.loader import Loader
+from src.data.loader import Batch, Loader
 from src.engine import fold as folding
 from src.engine import loop
 from src.engine.checkpoint import load_model
@@ -78,31 +78,60 @@ def test_the_same_seed_is_bit_identical_and_another_is_not(train: Callable) -> N
     assert [row["loss"] for row in log_rows(one)] != [row["loss"] for row in log_rows(other)]
 
 
-STOPS = [
-    (loop, "train_step", 1),  # in the first epoch, after whose first step it is kept
-    (loop, "train_step", 2),  # in its third step, the second epoch's first
-    (folding, "exact_matches", 1),  # while the second epoch is scored
-    (loop, "save_state", 1),  # while it is saved
-    (folding, "write_arrays", 1),  # all epochs done, out-of-fold predictions not written
-]
+def at_the_end_of_an_epoch(patch: pytest.MonkeyPatch, kind: int) -> None:
+    """Let a signal come after the last step of the first epoch, while its loader ends."""
+    original = Loader.epoch
+
+    def ending(loader: Loader, *args: int) -> Iterator[Batch]:
+        yield from original(loader, *args)
+        os.kill(os.getpid(), kind)
+
+    patch.setattr(Loader, "epoch", ending)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_training_stopped_by_signals_ends_as_one_that_was_not(
-    train: Callable, monkeypatch: pytest.MonkeyPatch, kind: int
+STOPS = {
+    "in the first step": (loop, "train_step", 1, "goes on after epoch 0, step 1"),
+    "in the third step": (loop, "train_step", STEPS_PER_EPOCH + 1, "goes on after epoch 1, step 1"),
+    "while an epoch is scored": (folding, "exact_matches", 2, "goes on after epoch 1, step 2"),
+    "while the best weights are saved": (loop, "save_model", 1, "goes on after epoch 1, step 0"),
+    "while an epoch is saved": (loop, "save_state", 2, "goes on after epoch 2, step 0"),
+    "after the last epoch": (folding, "write_arrays", 1, "goes on after epoch 3, step 0"),
+}
+
+
+@pytest.mark.parametrize("place", [*STOPS, "at the end of an epoch"])
+def test_a_training_stopped_by_a_signal_loses_no_step_and_ends_as_one_that_was_not(
+    train: Callable, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     straight, ended = train("straight")
     assert ended.code == 0
-    for module, name, number in STOPS:
-        with monkeypatch.context() as patch:
-            stop_at_call(patch, module, name, number, kind)
-            folder, ended = train("stopped")
-        assert ended.code == 128 + kind
-        assert "give the same command again" in ended.err
-        assert not (folder / "oof.npz").exists()
+    kind, told = signal.SIGTERM, "goes on after epoch 0, step 2"
+    with monkeypatch.context() as patch:
+        if place in STOPS:
+            *where, told = STOPS[place]
+            stop_at_call(patch, *where, kind)
+        else:
+            at_the_end_of_an_epoch(patch, kind)
+        folder, ended = train("stopped")
+    assert ended.code == 128 + kind
+    assert "give the same command again" in ended.err
+    assert not (folder / "oof.npz").exists()
     folder, ended = train("stopped", "--resume", "--num-threads", 2)
     assert ended.code == 0
-    assert "goes on after epoch 3, step 0" in ended.out
+    assert told in ended.out
+    assert_same_training(straight, folder)
+
+
+def test_a_training_stopped_again_and_again_ends_as_one_that_was_not(
+    train: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, _ = train("straight")
+    for _ in range(3 * STEPS_PER_EPOCH):
+        with monkeypatch.context() as patch:
+            stop_at_call(patch, loop, "train_step", 1)
+            assert train("stopped")[1].code == 130
+    folder, ended = train("stopped")
+    assert ended.code == 0
     assert_same_training(straight, folder)
 
 
