@@ -18,6 +18,8 @@ def snapshot(*folders: Path) -> dict[str, object]:
     """Return each file's bytes (but for the time in a submission's note), and when costly ones were written."""
     found: dict[str, object] = {}
     for path in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
+        if path.suffix == ".lock":  # each command writes who holds it
+            continue
         data = path.read_bytes()
         if path.suffix == ".json":
             data = json.dumps({**json.loads(data), "written": ""}).encode()

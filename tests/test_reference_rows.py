@@ -19,4 +19,4 @@ def test_a_recipe_is_made_of_flags_that_can_be(name: str, way: str) -> None:
     check_flags(config, load_competition(row.competition))
     assert check_backbone(row.backbone) == row.backbone
     assert config.epochs == row.epochs(way) > 0
-    assert read_options(config.backbone_options).keys() <= {"batch_norm", "num_points"}
+    assert read_options(config.backbone_options).keys() <= {"batch_norm", "num_points", "positive_start"}
