@@ -74,7 +74,7 @@ def compiled(network: nn.Module, images: torch.Tensor, compute: Compute, wanted:
     quick, shape = torch.compile(network, dynamic=False, options={"freezing": freezing}), images.shape
     try:
         gain = images_per_second(quick, images, compute) / max(1e-9, images_per_second(network, images, compute))
-    except Exception as error:  # whatever a compiler may raise
+    except (RuntimeError, OSError, ImportError) as error:  # torch's own are RuntimeErrors; no compiler, no headers
         if wanted == "on":
             raise InputError(f"--compile on: torch.compile fails here ({str(error).splitlines()[0]})") from error
         print("predicting without torch.compile, which fails here")

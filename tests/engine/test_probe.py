@@ -110,7 +110,7 @@ def test_a_compiler_that_fails_stops_nothing_unless_it_was_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def quick(images: torch.Tensor) -> torch.Tensor:
-        raise TypeError("no such instruction\nand a long story")
+        raise RuntimeError("no such instruction\nand a long story")
 
     compiling(monkeypatch, quick, 2.0)
     net = network()
