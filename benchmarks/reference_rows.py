@@ -19,9 +19,10 @@ OURS_SGD = (
     "--batch-size 128 --optimizer sgd --lr 0.3 --weight-decay 5e-4 --dropout 0 --label-smoothing 0.05 --ema 0.999"
 )
 # Muon (Jordan, 2024) orthogonalises the steps and needs fewer epochs for small nets; growing images save a quarter.
+# Boxes are painted over since resnet_cifar without them got 0.975 of its training images and 0.898 of the held-out ones.
 OURS_MUON = (
     "--batch-size 128 --optimizer nmuon --momentum 0.95 --lr 0.012 --weight-decay 0.02 --dropout 0 "
-    "--label-smoothing 0.05 --ema 0.999 --grow-from 0.5"
+    "--label-smoothing 0.05 --ema 0.999 --grow-from 0.5 --augment.erase 0.5"
 )
 # The same as the first for nets without batch norm, which large SGD steps would make diverge.
 OURS_ADAMW = "--batch-size 128 --optimizer adamw --weight-decay 0.02 --dropout 0 --label-smoothing 0.05 --ema 0.999"
