@@ -19,7 +19,7 @@ OURS_SGD = (
     "--batch-size 128 --optimizer sgd --lr 0.3 --weight-decay 5e-4 --dropout 0 --label-smoothing 0.05 --ema 0.999"
 )
 # Muon (Jordan, 2024) orthogonalises the steps and needs fewer epochs for small nets; growing images save a quarter.
-# Boxes are painted over since resnet_cifar without them got 0.975 of its training images and 0.898 of the held-out ones.
+# Boxes are painted over: resnet_cifar without them got 0.975 of its training images, 0.898 of the held-out ones.
 OURS_MUON = (
     "--batch-size 128 --optimizer nmuon --momentum 0.95 --lr 0.012 --weight-decay 0.02 --dropout 0 "
     "--label-smoothing 0.05 --ema 0.999 --grow-from 0.5 --augment.erase 0.5"

@@ -20,6 +20,7 @@ from src.engine.inference import Compute
 from src.engine.meter import Meter
 from src.engine.profile import Profiler
 from src.engine.schedule import lr_factor
+from src.engine.skipping import MAX_IN_A_ROW
 from src.engine.step import StepOptions, TrainState, train_step
 from src.inputs import InputError
 from src.outputs import write_text
@@ -30,17 +31,20 @@ READ_LOSS_EVERY = 20  # steps; reading it waits for the device
 
 @dataclass(kw_only=True)
 class Within:
-    """Where an epoch stands: steps made, the sum of their losses, seconds spent and of these waited for data."""
+    """Where an epoch stands: steps, those left out and how many of these came last in a row, the sum of losses, seconds
+    spent and of these waited for data."""
 
     step: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
     waited: float = 0.0
 
     @property
     def loss(self) -> float:
-        """The mean over the steps made."""
-        return self.loss_sum / self.step
+        """The mean over the steps that were not left out."""
+        return self.loss_sum / max(1, self.step - self.skipped)
 
 
 @dataclass(kw_only=True)
@@ -88,7 +92,7 @@ class Fit:
                 if row["score"] > self.best_score:
                     save_model(self.folder / "best.safetensors", self.whole(self.state.scored))
                 self.history.append(row)
-                self.within = Within()
+                self.within = Within(skipped_in_a_row=self.within.skipped_in_a_row)
                 self.save()
         save_model(self.folder / "last.safetensors", self.whole(self.state.scored))
 
@@ -106,6 +110,7 @@ class Fit:
                 self.save()
                 raise
             summary = f"loss {within.loss:.3f}, score {score:.4f}, {self._pace()}"
+            summary += f", {within.skipped} steps left out" if within.skipped else ""
             progress.set_postfix_str(summary)
             if progress.disable:  # no terminal: one line per epoch for the log
                 print(f"{name}: {summary}", flush=True)
@@ -118,6 +123,7 @@ class Fit:
             "seconds": time.perf_counter() - started,
             "images_per_second": within.step * self.loader.batch_size / within.seconds,
             "waiting_share": within.waited / within.seconds,
+            "skipped_steps": within.skipped,
             "micro_batch": -(-self.loader.batch_size // self.state.accumulate),
             **meter.row(),
         }
@@ -128,6 +134,7 @@ class Fit:
         profiler = Profiler(self._profile_folder(), self.compute.device, num_steps)
         started, saved = time.perf_counter() - within.seconds, time.perf_counter()
         loss_sum = torch.tensor(within.loss_sum, device=self.compute.device)
+        self.state.skipping.begin(within.skipped, within.skipped_in_a_row)
         self.state.network.train()
         with stop.deferring():
             for batch, seconds in _timed(self.loader.epoch(epoch, within.step)):
@@ -141,10 +148,7 @@ class Fit:
                 if within.step % READ_LOSS_EVERY == 0 or within.step == num_steps or due:
                     meter.read()
                     within.loss_sum = loss_sum.item()
-                    if not math.isfinite(within.loss):
-                        raise InputError(
-                            f"{self.folder}: the loss of epoch {epoch + 1} is {within.loss}; use a smaller --lr"
-                        )
+                    self._read_skipped(epoch)
                     progress.set_postfix_str(f"loss {within.loss:.3f}, {self._pace()}")
                 if due:
                     self.save()
@@ -153,6 +157,17 @@ class Fit:
             profiler.finish()
             if stop.asked:  # since the last step was made
                 self.save()
+
+    def _read_skipped(self, epoch: int) -> None:
+        """Look how many steps were left out. Raises InputError where it does not end."""
+        within = self.within
+        within.skipped, within.skipped_in_a_row = self.state.skipping.read()
+        if within.skipped_in_a_row >= MAX_IN_A_ROW or within.skipped == within.step == len(self.loader):
+            raise InputError(
+                f"{self.folder}: epoch {epoch + 1}, step {within.step}: {within.skipped_in_a_row} steps in a row had "
+                "no finite loss or gradient and were left out; use a smaller --lr, or --precision fp32 (what was "
+                "saved before is kept: the same command goes on from it)"
+            )
 
     def _lr(self, epoch: int, step: int) -> float:
         num_steps = len(self.loader)
@@ -186,7 +201,8 @@ class Fit:
         if not self.history:
             return
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.history[0]), lineterminator="\n")
+        # An older version may have written the first rows, with fewer columns.
+        writer = csv.DictWriter(text, fieldnames=list(self.history[-1]), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: round(value, 6) for key, value in row.items()} for row in self.history)
         write_text(self.folder / "log.csv", text.getvalue())

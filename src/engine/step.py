@@ -1,7 +1,8 @@
 """The training step: the only place where weights change."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from src.data.loader import Batch
 from src.engine.heads import loss_of
 from src.engine.inference import Compute, is_out_of_memory
 from src.engine.profile import Profiler
+from src.engine.skipping import Skipping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,11 @@ class TrainState:
     ema: ModelEmaV3 | None
     step: int = 0
     accumulate: int = 1  # micro-batches per step; doubled where the memory does not suffice
+    skipping: Skipping = field(init=False)
+
+    def __post_init__(self) -> None:
+        networks = [self.network, self.ema.module] if self.ema else [self.network]
+        self.skipping = Skipping(networks, next(self.network.parameters()).device)
 
     @property
     def scored(self) -> nn.Module:
@@ -119,6 +126,22 @@ def _fitting_gradients(state: TrainState, whole: tuple[torch.Tensor, torch.Tenso
         )
 
 
+def _update(state: TrainState, loss: torch.Tensor, clip_grad: float | None) -> torch.Tensor:
+    """Let the optimizer step unless loss or gradients are not finite; return whether it did, on the device."""
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), math.inf if clip_grad is None else clip_grad)
+    sound = torch.isfinite(loss) & torch.isfinite(norm)
+    if state.scaler.is_enabled():  # it leaves such steps out by itself
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+    elif hasattr(state.optimizer, "_step_supports_amp_scaling"):  # fused: it looks on the device, so nobody waits
+        state.optimizer.found_inf = (~sound).float()  # type: ignore[attr-defined]
+        state.optimizer.step()
+    elif sound:
+        state.optimizer.step()
+    return sound
+
+
 def train_step(
     state: TrainState,
     batch: Batch,
@@ -130,6 +153,7 @@ def train_step(
 ) -> torch.Tensor:
     """Make one optimizer step at learning rate `lr`; return the loss (scalar, on the device, not synchronised).
 
+    Where loss or gradients are not finite, the step is left out and counted in `state.skipping`, and 0 is returned.
     Dropout and mixing are keyed on (seed, step), so that a resumed training goes on as if it had not stopped.
     """
     profiler = profiler or Profiler(None, compute.device)
@@ -144,13 +168,10 @@ def train_step(
     other = target if partners is None else target[partners]
     total: torch.Tensor = _fitting_gradients(state, (images, target, other), share, heads, compute, options, profiler)
     with profiler.phase("optimizer"):
-        if options.clip_grad is not None:
-            state.scaler.unscale_(state.optimizer)
-            nn.utils.clip_grad_norm_(state.network.parameters(), options.clip_grad)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
+        made = _update(state, total, options.clip_grad)
+        state.skipping.note(made)
         state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
         if state.ema:
             state.ema.update(state.network, step=state.step)
-    return total
+    return torch.where(made, total, 0)
