@@ -161,6 +161,7 @@ ROWS = {
         f"--ema 0.98 --epochs 12 --compile {NO_COLOUR} --augment.shift 0.125 --augment.erase 0.5",
         figure="0.94 in 24 epochs, 79 s on a V100",
     ),
-    "vgg_cifar": _cifar("vgg_cifar", "0.84, 17 min", f"{OURS_MUON} --epochs 48"),
+    # Its linear layers take 32x32 only, so its images do not grow.
+    "vgg_cifar": _cifar("vgg_cifar", "0.84, 17 min", f"{OURS_MUON} --grow-from 1 --epochs 36"),
     "inception_cifar": _cifar("inception_cifar", "0.80, 19 min", f"{OURS_SGD} --epochs 30"),
 }
