@@ -1,13 +1,14 @@
 """Every recipe of benchmarks/reference_rows.py is one that src.train would take."""
 
 import pytest
+import timm
 import tyro
 
 from benchmarks.reference_rows import ROWS
 from src.competitions.spec import load_competition
 from src.config import PrepareConfig, TrainConfig
 from src.engine.setup import check_flags
-from src.models.build import check_backbone, read_options
+from src.models.build import check_backbone, check_takes, read_options
 
 
 @pytest.mark.parametrize("way", ["published", "ours"])
@@ -18,5 +19,11 @@ def test_a_recipe_is_made_of_flags_that_can_be(name: str, way: str) -> None:
     config = tyro.cli(TrainConfig, args=["--competition", row.competition, *row.flags(way)])
     check_flags(config, load_competition(row.competition))
     assert check_backbone(row.backbone) == row.backbone
+    options = read_options(config.backbone_options)
+    if config.grow_from < 1:  # the net must take the first size too
+        competition = load_competition(row.competition)
+        size = tuple(round(config.grow_from * side) for side in config.image_size or competition.image_size)
+        model = timm.create_model(row.backbone, num_classes=10, in_chans=competition.channels, **options)
+        check_takes(model, row.backbone, (competition.channels, *size))
     assert config.epochs == row.epochs(way) > 0
-    assert read_options(config.backbone_options).keys() <= {"batch_norm", "num_points", "positive_start"}
+    assert options.keys() <= {"batch_norm", "num_points", "positive_start"}
