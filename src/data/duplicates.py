@@ -1,16 +1,31 @@
-"""Copies of a picture: exact ones by their pixels, near ones by perceptual hash and a look at the pixels."""
+"""Copies of a picture: exact ones by their pixels; near ones (resized, re-encoded, mirrored, cropped by up to a tenth)
+by the nearest of their low frequencies, then by a look at the pixels, aligned.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
+from src.data.alignment import align
 from src.data.cache import Reading
 
-BITS_APART = 3  # four 16-bit bands hold every such pair, so not all pairs are compared
-BUCKET_NEIGHBOURS = 32  # within a full bucket only neighbours in hash order are compared: never quadratic
-MIN_CORRELATION = 0.98  # of the two 24x24 RGB thumbnails about their means
+SMALL = 32  # side of the pictures whose frequencies are taken
+GREY_WAVES, COLOUR_WAVES = 6, 3  # frequencies along each side
+FARTHEST = 0.5  # of two unit vectors of frequencies that may show the same
+TABLES, WINDOW, FILL = 24, 8, 8  # random orders in which neighbours are sought; how far; how many share a key
+NEAREST = 4  # candidates for each picture, at most
+COARSE, FINE = 12, 32  # sides of the pictures that are aligned
+CHUNK = 256  # pairs aligned, or pictures described, at a time
+MAX_UNLIKE = 0.03  # 1 less the correlation of the aligned grey pictures
+MIN_UNLIKE = 0.003  # what MAX_UNLIKE may sink to where pictures are much alike by nature
+USUAL_UNLIKE = 0.45  # of the first tenth of candidates, among photographs
+MIN_CANDIDATES = 200  # fewer tell nothing about what pictures are like
+MIN_DETAIL = 0.7  # of what a blur takes away from them
+MIN_OVERLAP = 0.7
+MAX_CONTRAST = 4 / 3  # of one over the other
+MAX_BRIGHTNESS = 20.0  # grey levels apart
 MIN_CONTRAST = 4.0  # grey levels; flatter pictures say too little to be called copies
 
 
@@ -40,47 +55,163 @@ def exact_copies(readings: Sequence[Reading]) -> list[list[int]]:
     return [same for same in rows.values() if len(same) > 1]
 
 
-def _candidates(hashes: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield pairs of rows whose 64-bit hashes differ in at most BITS_APART bits."""
-    seen: set[tuple[int, int]] = set()
-    for band in range(4):
-        keys = (hashes >> np.uint64(16 * band)) & np.uint64(0xFFFF)
-        order = np.lexsort((hashes, keys))
-        keys, sorted_hashes = keys[order], hashes[order]
-        for step in range(1, min(BUCKET_NEIGHBOURS, len(order) - 1) + 1):
-            same_key = keys[step:] == keys[:-step]
-            apart = np.bitwise_count(sorted_hashes[step:] ^ sorted_hashes[:-step])
-            for place in np.flatnonzero(same_key & (apart <= BITS_APART)):
-                pair = (int(order[place]), int(order[place + step]))
-                pair = (min(pair), max(pair))
-                if pair not in seen:
-                    seen.add(pair)
-                    yield pair
+def _shrunk(image: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
 
 
-def _thumbnail(image: np.ndarray) -> np.ndarray:
-    small = cv2.resize(image, (24, 24), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-    return small - small.mean()
+def _frequencies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the first cosine waves (GREY_WAVES, SMALL), and weights and mirror signs of a vector of frequencies."""
+    waves = np.arange(GREY_WAVES)
+    cosines = np.cos(np.pi * waves[:, None] * (2 * np.arange(SMALL) + 1) / (2 * SMALL)) * np.sqrt(2 / SMALL)
+    weights, signs = [], []
+    for count, first in ((GREY_WAVES, 1), (COLOUR_WAVES, 0), (COLOUR_WAVES, 0)):  # grey without its mean
+        y, x = np.mgrid[:count, :count]
+        norm = np.where(y == 0, 0.5**0.5, 1) * np.where(x == 0, 0.5**0.5, 1)
+        weights.append((norm * np.exp(-(x * x + y * y) / 18)).ravel()[first:])
+        signs.append(np.where(x % 2, -1.0, 1.0).ravel()[first:])
+    return cosines.astype(np.float32), *(np.concatenate(parts).astype(np.float32) for parts in (weights, signs))
+
+
+def _describe(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows whose pictures are not flat, unit vectors of their low frequencies (n, F), and the same mirrored."""
+    cosines, weights, signs = _frequencies()
+    kept, vectors = [], []
+    for start in range(0, len(rows), CHUNK):
+        some = rows[start : start + CHUNK]
+        small = np.stack([_shrunk(image, SMALL) for image in images[some]]).astype(np.float32)
+        red, green, blue = np.moveaxis(small, 3, 0)
+        grey = (red + green + blue) / 3
+        clear = grey.std(axis=(1, 2)) >= MIN_CONTRAST
+        planes = [
+            (grey, GREY_WAVES, 1),
+            ((red - blue) / 2, COLOUR_WAVES, 0),
+            ((red + blue) / 4 - green / 2, COLOUR_WAVES, 0),
+        ]
+        parts = [
+            (cosines[:count] @ plane[clear] @ cosines[:count].T).reshape(-1, count * count)[:, first:]
+            for plane, count, first in planes
+        ]
+        kept.append(some[clear])
+        vectors.append(np.concatenate(parts, axis=1) * weights)
+    found = np.concatenate(vectors)
+    found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)
+    return np.concatenate(kept), found, found * signs
+
+
+class _Nearest:
+    """The nearest others offered for each row so far."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.other = np.full((num_rows, NEAREST), -1, np.int64)
+        self.distance = np.full((num_rows, NEAREST), FARTHEST**2, np.float32)
+        self.worst = np.full(num_rows, FARTHEST**2, np.float32)
+
+    def offer(self, rows: np.ndarray, others: np.ndarray, distance: np.ndarray) -> None:
+        """Take what is nearer than the worst kept. No row may be there twice."""
+        better = distance < self.worst[rows]
+        rows, others, distance = rows[better], others[better], distance[better]
+        new = ~(self.other[rows] == others[:, None]).any(axis=1)
+        rows, others, distance = rows[new], others[new], distance[new]
+        place = self.distance[rows].argmax(axis=1)
+        self.other[rows, place], self.distance[rows, place] = others, distance
+        self.worst[rows] = self.distance[rows].max(axis=1)
+
+
+def _candidates(vectors: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """Return (P, 3) int64: two rows whose frequencies lie near each other, and whether one is to be mirrored.
+
+    Locality-sensitive hashing: in each of some random orders, rows with the same key are compared with the next few, so
+    the work grows in proportion to the number of rows.
+    """
+    count, rng = len(vectors), np.random.default_rng(0)
+    both = np.concatenate([vectors, mirrored])
+    num_bits = max(1, int(np.ceil(np.log2(max(2, len(both) / FILL)))))
+    nearest = _Nearest(count)
+    for _ in range(TABLES):
+        places = both @ rng.standard_normal((both.shape[1], num_bits + 1)).astype(np.float32)
+        keys = (places[:, 1:] > np.median(places[:, 1:], axis=0)) @ (1 << np.arange(num_bits))
+        order = np.lexsort((places[:, 0], keys))
+        keys, ordered = keys[order], both[order]
+        for step in range(1, min(WINDOW, len(order) - 1) + 1):
+            one, other = order[:-step], order[step:]
+            met = (keys[step:] == keys[:-step]) & ((one < count) | (other < count)) & (one % count != other % count)
+            at = np.flatnonzero(met)
+            distance = 2 - 2 * np.einsum("ij,ij->i", ordered[at], ordered[at + step])
+            for rows, others in ((one[at], other[at]), (other[at], one[at])):
+                plain = rows < count
+                nearest.offer(rows[plain], others[plain], distance[plain])
+    rows, places = np.nonzero(nearest.other >= 0)
+    others = nearest.other[rows, places]
+    pairs = np.stack([np.minimum(rows, others % count), np.maximum(rows, others % count), others // count], axis=1)
+    return np.unique(pairs, axis=0)
+
+
+def _grey(images: np.ndarray, rows: np.ndarray, side: int, mirror: np.ndarray | None = None) -> np.ndarray:
+    """Return (len(rows), side, side) float32, mirrored where `mirror` (bool) says so."""
+    wanted, places = np.unique(rows, return_inverse=True)
+    small = np.stack([_shrunk(image, side) for image in images[wanted]])[places].astype(np.float32).mean(axis=3)
+    if mirror is not None:
+        small[mirror] = small[mirror][:, :, ::-1]
+    return small
+
+
+def _first_sight(images: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how unlike pairs (P, 3) are when aligned coarsely (P,), and the warps (P, 4)."""
+    one, other, mirror = pairs[:, 0], pairs[:, 1], pairs[:, 2].astype(bool)
+    found = align(_grey(images, one, COARSE), _grey(images, other, COARSE, mirror), steps=4)
+    return 1 - found.correlation, found.warp
+
+
+def _close_look(images: np.ndarray, pairs: np.ndarray, warp: np.ndarray) -> np.ndarray:
+    """Return how unlike pairs (P, 3) are when aligned finely (P,): infinite where something speaks against a copy."""
+    one, other, mirror = pairs[:, 0], pairs[:, 1], pairs[:, 2].astype(bool)
+    found = align(_grey(images, one, FINE), _grey(images, other, FINE, mirror), warp, steps=4, detail=True)
+    sound = (
+        (found.detail >= MIN_DETAIL)
+        & (found.overlap >= MIN_OVERLAP)
+        & (np.abs(np.log(found.contrast)) <= np.log(MAX_CONTRAST))
+        & (np.abs(found.brightness) <= MAX_BRIGHTNESS)
+    )
+    return np.where(sound, 1 - found.correlation, np.inf)
+
+
+def _allowed(first_sight: np.ndarray) -> float:
+    """Return how unlike copies may be, given how unlike all candidates are at first sight.
+
+    Silhouettes and digits are alike without being copies: the more so, the more alike copies must be.
+    """
+    if len(first_sight) < MIN_CANDIDATES:
+        return MAX_UNLIKE
+    share = max(0.0, float(np.quantile(first_sight, 0.9))) / USUAL_UNLIKE
+    return max(MIN_UNLIKE, MAX_UNLIKE * min(1.0, share) ** 1.5)
 
 
 def near_copies(readings: Sequence[Reading], images: np.ndarray) -> list[tuple[int, int]]:
-    """Return pairs of rows that show the same picture resized, re-encoded or slightly changed.
+    """Return pairs of rows that show the same picture resized, re-encoded, mirrored, cropped or slightly changed.
 
-    `images` is the cache, (N, H, W, 3) uint8. A pair counts when the hashes are at most BITS_APART apart and the
-    thumbnails correlate by MIN_CORRELATION or more.
+    `images` is the cache, (N, H, W, 3) uint8. Of exact copies only the first is looked at.
     """
-    rows = np.array([row for row, reading in enumerate(readings) if not reading.problem], dtype=np.int64)
+    firsts = {reading.pixels: row for row, reading in reversed(list(enumerate(readings))) if not reading.problem}
+    rows = np.array(sorted(firsts.values()), dtype=np.int64)
     if len(rows) < 2:
         return []
-    hashes = np.array([readings[row].phash for row in rows], dtype=np.uint64)
-    pairs = []
-    for one, other in _candidates(hashes):
-        first, second = _thumbnail(images[rows[one]]), _thumbnail(images[rows[other]])
-        norms = float(np.linalg.norm(first) * np.linalg.norm(second))
-        flat = min(first.std(), second.std()) < MIN_CONTRAST
-        if not flat and float(first @ second) >= MIN_CORRELATION * norms:
-            pairs.append((int(rows[one]), int(rows[other])))
-    return pairs
+    rows, vectors, mirrored = _describe(images, rows)
+    if len(rows) < 2:
+        return []
+    pairs = _candidates(vectors, mirrored)
+    pairs[:, :2] = rows[pairs[:, :2]]
+    chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
+    looks = [_first_sight(images, some) for some in chunks]
+    if not looks:
+        return []
+    first_sight, warps = (np.concatenate(parts) for parts in zip(*looks, strict=True))
+    allowed = _allowed(first_sight)
+    likely = np.flatnonzero(first_sight <= 0.1 * (allowed / MAX_UNLIKE) ** 0.5)
+    copies = []
+    for start in range(0, len(likely), CHUNK):
+        some = likely[start : start + CHUNK]
+        copies += pairs[some][_close_look(images, pairs[some], warps[some]) <= allowed].tolist()
+    return sorted({(one, other) for one, other, _ in copies})
 
 
 def group_copies(groups: Sequence[str] | None, pairs: Sequence[tuple[int, int]], size: int) -> np.ndarray:

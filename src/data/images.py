@@ -58,14 +58,3 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return image
     shrinks = image.shape[0] * image.shape[1] > height * width
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-def perceptual_hash(image: np.ndarray) -> int:
-    """Return a 64-bit pHash: the signs of the low frequencies (DCT) of the 32x32 grey picture about their median.
-
-    Source: Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010.
-    """
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
-    low = cv2.dct(grey.astype(np.float32))[:8, :8].ravel()
-    median = np.sort(low[1:])[31]  # of 63
-    return int.from_bytes(np.packbits(low > median).tobytes(), "big")

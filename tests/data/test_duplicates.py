@@ -1,36 +1,90 @@
-"""Copies of a picture are found though resized or re-encoded, and unlike pictures are left apart."""
+"""Copies of a picture are found though resized, re-encoded, mirrored or cropped, and unlike pictures are left apart."""
+
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 import pytest
 
+from src.data import duplicates
+from src.data.alignment import align
 from src.data.cache import Reading
 from src.data.duplicates import exact_copies, group_copies, near_copies
-from src.data.images import perceptual_hash, resize
+from src.data.images import resize
 
 SIZE = (48, 64)
 
 
+def photo(seed: int) -> np.ndarray:
+    """Return a picture (90, 120, 3) with coarse shapes and fine detail, as photographs have."""
+    rng = np.random.default_rng(seed)
+    layers = [
+        cv2.resize(rng.normal(0, 1, (rows, rows, 3)), (120, 90), interpolation=cv2.INTER_CUBIC) * strength
+        for rows, strength in ((3, 40), (6, 30), (14, 20), (30, 12))
+    ]
+    return np.clip(sum(layers) + 128, 0, 255).astype(np.uint8)
+
+
 def near(images: list[np.ndarray]) -> list[tuple[int, int]]:
-    """Find the near copies as prepare does: hashes of the full pictures, thumbnails from the cache."""
-    readings = [Reading("", "", str(i), perceptual_hash(image)) for i, image in enumerate(images)]
-    return near_copies(readings, np.stack([resize(image, SIZE) for image in images]))
+    """Find the near copies as prepare does, from the cache."""
+    readings = [Reading("", "", str(i)) for i in range(len(images))]
+    return near_copies(readings, np.stack([resize(np.ascontiguousarray(image), SIZE) for image in images]))
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
 
 
-def test_a_resized_or_re_encoded_copy_is_found_among_others(picture) -> None:
-    others = [picture(seed, (90, 120)) for seed in range(30)]
-    resized = cv2.resize(others[3], (70, 50), interpolation=cv2.INTER_AREA)
-    re_encoded = jpeg(others[7], 60)
-    lighter = cv2.convertScaleAbs(others[11], alpha=0.95, beta=6)
-    assert sorted(near([*others, resized, re_encoded, lighter])) == [(3, 30), (7, 31), (11, 32)]
+COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "resized": lambda image: cv2.resize(image, (70, 50), interpolation=cv2.INTER_AREA),
+    "re-encoded": lambda image: jpeg(image, 50),
+    "lighter": lambda image: cv2.convertScaleAbs(image, alpha=0.95, beta=6),
+    "mirrored": lambda image: image[:, ::-1],
+    "cropped at the top left": lambda image: image[5:, 6:],
+    "cropped on every side": lambda image: image[4:-4, 6:-6],
+    "mirrored, cropped, re-encoded": lambda image: jpeg(np.ascontiguousarray(image[2:-3, 5:-1][:, ::-1]), 60),
+}
+
+
+@pytest.mark.parametrize("among", [10, 150])
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_copy_is_found_among_others(kind: str, among: int) -> None:
+    others = [photo(seed) for seed in range(among)]
+    assert near([*others, COPIES[kind](others[3])]) == [(3, among)]
+    assert near([COPIES[kind](others[7]), *others]) == [(0, 8)]
+
+
+def test_all_copies_of_one_picture_end_in_one_group() -> None:
+    images = [photo(seed) for seed in range(30)]
+    images += [make(images[4]) for make in COPIES.values()]
+    group = group_copies(None, near(images), len(images))
+    assert np.flatnonzero(group == group[4]).tolist() == [4, *range(30, 37)]
 
 
 def test_different_pictures_are_not_grouped(picture) -> None:
+    assert near([photo(seed) for seed in range(200)]) == []
     assert near([picture(seed) for seed in range(100)]) == []
+
+
+def test_the_same_shapes_with_other_detail_are_not_copies() -> None:
+    coarse = cv2.GaussianBlur(photo(1), (0, 0), 4).astype(int)
+    alike = [np.clip(coarse + photo(seed) // 3 - 42, 0, 255).astype(np.uint8) for seed in range(2, 9)]
+    assert near(alike) == []
+
+
+@pytest.mark.parametrize("change", [lambda image: image // 2, lambda image: image // 2 + 127], ids=["dim", "pale"])
+def test_another_exposure_is_not_a_copy(change: Callable[[np.ndarray], np.ndarray]) -> None:
+    assert near([photo(1), change(photo(1))]) == []
+
+
+def test_pictures_alike_by_nature_must_be_more_alike_to_be_copies() -> None:
+    photographs, digits, silhouettes, same = (np.full(1000, unlike) for unlike in (0.5, 0.2, 0.1, 0.0))
+    allowed = [duplicates._allowed(unlike) for unlike in (photographs, digits, silhouettes, same)]
+    assert allowed == sorted(allowed, reverse=True)
+    assert allowed[0] == duplicates.MAX_UNLIKE > allowed[1] > allowed[2] > allowed[3] == duplicates.MIN_UNLIKE
+    assert duplicates._allowed(silhouettes[:50]) == duplicates.MAX_UNLIKE  # too few to tell
+    half = np.concatenate([np.full(600, 0.01), np.full(400, 0.5)])  # a data set full of copies
+    assert duplicates._allowed(half) == duplicates.MAX_UNLIKE
 
 
 def test_flat_pictures_are_not_copies_of_each_other() -> None:
@@ -38,37 +92,38 @@ def test_flat_pictures_are_not_copies_of_each_other() -> None:
     flat = [np.full((48, 64, 3), level, np.uint8) for level in (0, 90, 200)]
     noisy = [rng.integers(100, 104, (48, 64, 3), dtype=np.uint8) for _ in range(3)]
     assert near([*flat, *flat, *noisy]) == []
+    assert near([*flat, photo(1)]) == []
 
 
-def test_a_mirror_image_is_not_a_copy(picture) -> None:
-    assert near([picture(1), picture(1)[:, ::-1].copy()]) == []
-
-
-def test_the_same_hash_alone_does_not_make_a_copy(picture) -> None:
-    alike = cv2.addWeighted(picture(1), 0.7, picture(2), 0.3, 0)  # they correlate by 0.9
-    images = [*(picture(seed) for seed in range(1, 9)), alike]
-    readings = [Reading("", "", str(i), 12345) for i in range(9)]
-    assert near_copies(readings, np.stack(images)) == []
-
-
-@pytest.mark.parametrize("bits", [1, 2, 3, 4])
-def test_hashes_up_to_three_bits_apart_are_candidates(picture, bits: int) -> None:
-    # One bit in each 16-bit band: the pair shares a band only while one is left untouched.
-    other = sum(1 << 16 * band for band in range(bits))
-    readings = [Reading("", "", "a", 0), Reading("", "", "b", other)]
-    found = near_copies(readings, np.stack([picture(1), picture(1)]))
-    assert found == ([(0, 1)] if bits <= 3 else [])
-
-
-def test_unreadable_pictures_are_nobodys_copies(picture) -> None:
-    readings = [Reading("truncated", "", "", 0), Reading("", "", "a", 5), Reading("empty", "", "", 0)]
+def test_unreadable_pictures_are_nobodys_copies() -> None:
+    readings = [Reading("truncated", "", ""), Reading("", "", "a"), Reading("empty", "", "")]
     assert exact_copies(readings) == []
-    assert near_copies(readings, np.stack([picture(1)] * 3)) == []
+    assert near_copies(readings, np.stack([photo(1)] * 3)) == []
 
 
-def test_exact_copies_are_listed_together() -> None:
-    readings = [Reading("", "", pixels, 0) for pixels in "abacab"]
+def test_exact_copies_are_listed_together_and_looked_at_once() -> None:
+    readings = [Reading("", "", pixels) for pixels in "abacab"]
     assert exact_copies(readings) == [[0, 2, 4], [1, 5]]
+    images = [photo(1), photo(2), photo(1), photo(1)[:, ::-1], photo(1), photo(2)]
+    assert near_copies(readings, np.stack(images)) == [(0, 3)]
+
+
+def test_candidates_stay_few_however_many_are_alike() -> None:
+    vectors = np.tile(np.eye(1, 53, dtype=np.float32), (3000, 1))
+    vectors += np.random.default_rng(0).normal(0, 1e-3, vectors.shape).astype(np.float32)
+    pairs = duplicates._candidates(vectors, -vectors)
+    assert 3000 <= len(pairs) <= 3000 * duplicates.NEAREST
+
+
+def test_alignment_finds_stretch_and_shift() -> None:
+    large = cv2.resize(photo(3), (96, 96)).astype(np.float32).mean(axis=2)
+    first, second = (cv2.resize(part, (32, 32), interpolation=cv2.INTER_AREA) for part in (large[4:, :90], large))
+    found = align(first[None], second[None], steps=8, detail=True)
+    assert found.warp[0] == pytest.approx([90 / 96, -6 / 96, 92 / 96, 4 / 96], abs=0.01)
+    assert found.correlation[0] > 0.99
+    assert found.detail[0] > 0.9
+    assert found.contrast[0] == pytest.approx(1, abs=0.05)
+    assert found.brightness[0] == pytest.approx(0, abs=2)
 
 
 def test_copies_of_copies_and_given_groups_end_in_one_group() -> None:
