@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2086 # lists of flags are split on purpose
 # All that wants a GPU, in one go: rates of loader, step and both; a five-fold
 # street-view training at full scale; CIFAR-10 to 94%; the tests marked gpu. Prints everything; runs go to $RUNS.
 #
@@ -9,7 +10,7 @@
 # tests" chooses some, for a machine that is lent for less.
 set -uo pipefail
 weights=$(realpath "$1")
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 2
 [ -n "${PYTHON:-}" ] || . pipelines/setup.sh # PYTHON: an interpreter that has all it needs
 export NO_ALBUMENTATIONS_UPDATE=1
 runs=${RUNS:-runs/gpu}

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: leaves $PYTHON, an interpreter that has requirements.txt installed.
 #
 # The active environment is used where there is one (venv or conda), else .venv beside this project is made with the
@@ -7,7 +8,7 @@
 #   . pipelines/setup.sh dev     and what tests and lint need
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cd "$root"
+cd "$root" || exit 2
 export NO_ALBUMENTATIONS_UPDATE=1
 
 if [ -n "${VIRTUAL_ENV:-}" ] || [ -n "${CONDA_PREFIX:-}" ]; then

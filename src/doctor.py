@@ -85,14 +85,14 @@ def check_device() -> Iterator[Finding]:
 
 def check_shared_memory() -> Iterator[Finding]:
     """Look at /dev/shm, of which prepare's processes need a little and training nothing."""
-    place = Path("/dev/shm")
+    place = Path("/dev/shm")  # nosec B108
     if not place.is_dir():
         return
     free = shutil.disk_usage(place).free if os.access(place, os.W_OK) else 0
     if free < 1 << 20:
-        yield Finding("bad", "/dev/shm is full or read-only: docker run --shm-size=1g, or prepare --num-processes 1")
+        yield Finding("bad", f"{place} is full or read-only: docker run --shm-size=1g, or prepare --num-processes 1")
     else:
-        yield Finding("ok", f"/dev/shm has {free / 2**20:,.0f} MiB free, enough for any number of processes")
+        yield Finding("ok", f"{place} has {free / 2**20:,.0f} MiB free, enough for any number of processes")
 
 
 def _existing(folder: Path) -> Path:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, types and tests. Sets up what it needs.
+# Lint, types, known weaknesses and tests. Sets up what it needs.
 #
 #   bash tests/run.sh                 the default suite, a few minutes on 2 cores
 #   bash tests/run.sh --slow          the slow tests too
@@ -12,6 +12,14 @@ if [ $# -eq 0 ] || [ "${1:-}" = --slow ]; then
     "$PYTHON" -m ruff check .
     "$PYTHON" -m ruff format --check .
     "$PYTHON" -m mypy
+    # What a search for known weaknesses finds: of the code, the image, the scripts; and secrets in any file.
+    bin=$(dirname "$PYTHON")
+    "$bin/bandit" --quiet --recursive --severity-level medium src benchmarks pipelines
+    "$bin/hadolint" Dockerfile
+    "$bin/shellcheck" pipelines/*.sh benchmarks/*.sh tests/run.sh .ci/run
+    # Without git (an unpacked archive) there is no list of what is ours.
+    git ls-files -z 2> /dev/null | xargs -0 -r "$bin/detect-secrets-hook" --exclude-files 'requirements\.lock'
+    echo "bandit, hadolint, shellcheck, detect-secrets: nothing found"
 fi
 if [ "${1:-}" = --slow ]; then
     shift

@@ -1,0 +1,47 @@
+"""What is installed is pinned to its bytes, no file runs code by being loaded, the image does not run as root."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted(path for folder in ("src", "benchmarks", "pipelines") for path in (ROOT / folder).rglob("*.py"))
+
+
+def pins(name: str) -> dict[str, str]:
+    """Return the version of each package in a requirements file."""
+    lines = [line.split(" ")[0] for line in (ROOT / name).read_text().splitlines() if line and line[0] != "#"]
+    return {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower(): line.split("==")[1] for line in lines}
+
+
+def test_every_requirement_is_locked_in_the_same_version_with_a_hash() -> None:
+    locked = pins("requirements.lock")
+    assert pins("requirements.txt").items() <= locked.items()  # else: python3.11 pipelines/lock.py
+    assert len(locked) > 40
+    for line in (ROOT / "requirements.lock").read_text().splitlines()[1:]:
+        assert re.fullmatch(r"[\w.-]+==[\w.+-]+ --hash=sha256:[0-9a-f]{64}", line), line
+
+
+def test_the_image_installs_what_is_locked_and_ends_as_another_user_than_root() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert "ARG REQUIREMENTS=requirements.lock" in text
+    users = re.findall(r"^USER (\d+):\d+$", text, flags=re.MULTILINE)
+    assert int(users[-1]) > 0
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_nothing_is_unpickled(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        called = ast.unparse(node.func)
+        flags = {flag.arg: ast.unparse(flag.value) for flag in node.keywords}
+        if called == "torch.load":
+            assert flags.get("weights_only") == "True", f"{path.name}:{node.lineno}"
+        if called == "np.load":
+            assert flags.get("allow_pickle", "False") == "False", f"{path.name}:{node.lineno}"
+        assert called not in ("pickle.load", "pickle.loads", "pd.read_pickle", "joblib.load"), (
+            f"{path.name}:{node.lineno}"
+        )
