@@ -80,7 +80,7 @@ def _nin(figure: str, points: int, size: int, published: str) -> Row:
         common=f"--no-pretrained --backbone-options num_points={points} --image-size {size} {size}",
         published=f"{BARE} {NO_CHANGE} {published} --dropout 0.5",
         # With dropout and decay as mild as this it underfits still; published nets lose whole classes to silent ReLUs.
-        ours=f"{OURS_ADAMW} --lr 1e-3 --epochs 8 --grow-from 0.75 --dropout 0.1 --ema 0.995 {NO_COLOUR} "
+        ours=f"{OURS_ADAMW} --lr 1e-3 --epochs 14 --grow-from 0.75 --dropout 0.1 --ema 0.995 {NO_COLOUR} "
         f"--backbone-options num_points={points} positive_start=True",
         figure=figure,
     )

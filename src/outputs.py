@@ -17,8 +17,11 @@ from src.inputs import InputError
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file, which the system frees however the process ends. Raises InputError where another has it."""
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold a lock file beside a folder, which the system frees however the process ends; remove what a killed process
+    left half written in the folder. Raises InputError where another has the lock.
+    """
+    path = folder.with_name(f".{folder.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         stream = open(path, "a+")  # noqa: SIM115
@@ -37,6 +40,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
             if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
                 raise
             print(f"note: {path.parent} lies on a file system without locks: start no second command for the same run")
+        else:
+            for left in folder.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")
         stream.flush()

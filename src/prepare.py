@@ -110,7 +110,7 @@ def main(config: PrepareConfig) -> None:
     Raises InputError for bad labels, while another process prepares the same, or with --strict for any bad image.
     """
     folder = config.runs_dir / load_competition(config.competition).name / "prepared"
-    with locked(folder.with_name(".prepared.lock"), "is preparing this competition"):
+    with locked(folder, "is preparing this competition"):
         _prepare(config, folder)
 
 

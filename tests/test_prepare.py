@@ -232,7 +232,7 @@ def test_two_commands_do_not_prepare_the_same_competition(
     svhn: Callable[..., Path], podium: Run, prepared: Path
 ) -> None:
     svhn()
-    with locked(prepared.with_name(".prepared.lock"), "is preparing this competition"):
+    with locked(prepared, "is preparing this competition"):
         code, _, told = podium("prepare")
         assert code == 2
         assert f"process {os.getpid()} is preparing this competition; wait for it" in told

@@ -75,7 +75,7 @@ def train_fold(
 ) -> float:
     """Train one fold, or what is left of it; return its score. Raises InputError where another process does so."""
     folder = config.runs_dir / competition.name / config.run / f"fold{number}"
-    with locked(folder.with_name(f".{folder.name}.lock"), f"is training {folder.name}"):
+    with locked(folder, f"is training {folder.name}"):
         return _train_fold(config, number, folder, competition, prepared, folds)
 
 

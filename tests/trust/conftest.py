@@ -1,0 +1,93 @@
+"""What the tests of trust share: real processes to kill, and a list of the figures that they found."""
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES: list[str] = []
+
+
+@pytest.fixture
+def figure() -> Callable[[str], None]:
+    """Return a function that keeps a line for the end of the session, whence benchmarks/RESULTS.md has its figures."""
+    return FIGURES.append
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator["subprocess.Popen[str]"]:
+    """Yield tests/trust/server.py, running."""
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    started = subprocess.Popen(
+        [sys.executable, "-m", "tests.trust.server"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **threads, "NO_ALBUMENTATIONS_UPDATE": "1"},
+    )
+    yield started
+    started.communicate(timeout=20)
+
+
+class Commands:
+    """Starts `python -m src.<command>` in a folder, one at a time."""
+
+    def __init__(self, cwd: Path, server: "subprocess.Popen[str]") -> None:
+        self.cwd, self.server = cwd, server
+
+    def _line(self) -> int:
+        assert self.server.stdout is not None
+        return int(self.server.stdout.readline())
+
+    def start(self, *argv: object) -> int:
+        """Return the process id."""
+        assert self.server.stdin is not None
+        self.server.stdin.write(json.dumps({"argv": [str(part) for part in argv], "cwd": str(self.cwd)}) + "\n")
+        self.server.stdin.flush()
+        return self._line()
+
+    def ended(self) -> int:
+        """Wait for the process; return its exit code, or minus the signal that killed it."""
+        return self._line()
+
+    def run(self, *argv: object) -> float:
+        """Run to the end; return the seconds that it took."""
+        started = time.perf_counter()
+        self.start(*argv)
+        assert self.ended() == 0, (self.cwd / "err").read_text()
+        return time.perf_counter() - started
+
+    def stopped(self, after: float, number: int, *argv: object) -> tuple[int, float]:
+        """Start, send a signal after so many seconds; return the exit code, and how long it took to end from there."""
+        process = self.start(*argv)
+        ended = bool(select.select([self.server.stdout], [], [], after)[0])
+        started = time.perf_counter()
+        if not ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+        return self.ended(), time.perf_counter() - started
+
+    def killed(self, after: float, number: int, *argv: object) -> int:
+        """Start, send a signal after so many seconds, return the exit code."""
+        return self.stopped(after, number, *argv)[0]
+
+
+@pytest.fixture
+def commands(tmp_path: Path, server: "subprocess.Popen[str]") -> Commands:
+    """Return a way to start commands in tmp_path."""
+    return Commands(tmp_path, server)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures."""
+    for line in FIGURES:
+        terminalreporter.write_line(line)

@@ -1,0 +1,70 @@
+"""Runs commands in forked processes: real ones that can be killed, without importing torch for each.
+
+Reads one JSON line per command ({"argv", "cwd"}) and answers with the process id, then, when it has ended, with its
+exit code (negative: the signal that killed it). Each training step that is made adds a byte to the file `steps`.
+"""
+
+import importlib
+import json
+import os
+import sys
+import typing
+from typing import Any
+
+from src import cli
+from src.engine import loop
+
+COMMANDS = ("prepare", "train", "predict")
+
+
+def _count_steps() -> None:
+    step = loop.train_step
+    file = os.open("steps", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def counted(*given: Any) -> Any:
+        result = step(*given)
+        os.write(file, b".")
+        return result
+
+    loop.train_step = counted
+
+
+def _run(argv: list[str], cwd: str) -> None:
+    os.setsid()
+    os.chdir(cwd)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    _count_steps()
+    module = importlib.import_module(f"src.{argv[0]}")
+    sys.argv = argv
+    try:
+        cli.run(module.main, typing.get_type_hints(module.main)["config"], module.__doc__)
+    except SystemExit as end:
+        sys.exit(end.code)
+
+
+def main() -> None:
+    """Serve until stdin is closed."""
+    for name in COMMANDS:
+        importlib.import_module(f"src.{name}")
+    for line in sys.stdin:
+        job = json.loads(line)
+        process = os.fork()
+        if process == 0:
+            code = 1
+            try:
+                _run(job["argv"], job["cwd"])
+                code = 0
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        print(process, flush=True)
+        _, status = os.waitpid(process, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    main()
