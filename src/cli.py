@@ -1,5 +1,6 @@
 """The shell around every command: flags in, one clear line and exit code 2 for a user's mistake."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -33,9 +34,9 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
         sys.exit(1)
     except OSError as error:
         # A full disk, a folder that may not be written, a file that went away: no defect of ours.
-        print(
-            f"error: {error.filename or ''}: {error.strerror or error}".replace("error: :", "error:"), file=sys.stderr
-        )
+        what = f"{error.filename}: " if error.filename else ""
+        hint = "; make room and give the same command again: what was saved is kept" * (error.errno == errno.ENOSPC)
+        print(f"error: {what}{error.strerror or error}{hint}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stopped:
         print("stopped; give the same command again: what is done is not done again", file=sys.stderr)

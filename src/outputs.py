@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno and not error.filename:  # as of a full disk
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -96,14 +100,14 @@ def _sums_of(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def write_with_checksum(path: Path, write: Callable[[Path], None], previous: Path | None = None) -> None:
-    """Let `write` fill a file and keep its SHA-256 beside it as <name>.sha256; move a sound old one to `previous`.
+def write_with_checksum(path: Path, content: bytes | memoryview, previous: Path | None = None) -> None:
+    """Write bytes and keep their SHA-256 beside them as <name>.sha256; move a sound old file to `previous`.
 
     The new sum is written first and the previous one stays as a second line, so that a kill between the two files
     leaves a file that one of the lines vouches for.
     """
     with replacing(path) as temporary:
-        write(temporary)
+        temporary.write_bytes(content)
         sums = _sums_of(path)
         lines = sums.read_text(errors="replace").splitlines() if sums.exists() and path.exists() else []
         standing = sha256_of(path) if lines else ""

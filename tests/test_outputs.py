@@ -75,7 +75,7 @@ def test_arrays_are_read_back_without_pickle(tmp_path: Path) -> None:
 
 
 def save(path: Path, content: bytes) -> None:
-    write_with_checksum(path, lambda temporary: temporary.write_bytes(content) and None)
+    write_with_checksum(path, content)
 
 
 def test_a_checksum_tells_every_single_flipped_bit(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ a stamp of everything that the pixels depend on. The cache is rebuilt when the s
 import errno
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from src.data.images import MAX_PIXELS, ImageProblem, decode_image, resize
 from src.inputs import InputError, InputFiles, Location, read_location
-from src.outputs import replacing, write_json
+from src.outputs import replacing, sha256_of, write_json
 
 POLICY = 2  # raise when images.py reads or resizes pictures differently
 CHUNK = 256  # pictures handed to a process at a time
@@ -68,17 +69,23 @@ def _stamp(paths: Sequence[str], located: dict[str, Location], size: tuple[int, 
 
 
 def open_cache(folder: Path, split: str) -> ImageCache:
-    """Open <split>.npy for reading. Raises InputError where it is absent or cut off."""
+    """Open <split>.npy for reading. Raises InputError where it is absent or a byte differs from what was written."""
     try:
         facts = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
         images = np.load(folder / f"{split}.npy", mmap_mode="r") if facts["image_paths"] else np.empty((0, 1, 1, 3))
+        readings, digest = [Reading(*reading) for reading in facts["readings"]], facts["sha256"]
     except FileNotFoundError as error:
         raise InputError(f"{error.filename}: not there; run python -m src.prepare first") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder / split}.npy or .json is damaged ({error}); run python -m src.prepare again"
         ) from error
-    return ImageCache(images, facts["image_paths"], [Reading(*reading) for reading in facts["readings"]])
+    if sha256_of(folder / f"{split}.npy") != digest:
+        raise InputError(
+            f"{folder / split}.npy is damaged (its SHA-256 differs from what was written); "
+            "run python -m src.prepare again"
+        )
+    return ImageCache(images, facts["image_paths"], readings)
 
 
 def _is_current(folder: Path, split: str, stamp: str) -> bool:
@@ -138,6 +145,13 @@ def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Reading]]:
         ) from error
 
 
+def _take_room(file: Path) -> None:
+    """Have the disk set the whole file's room aside: where it is full, a write through a map would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        with open(file, "rb+") as stream:
+            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+
+
 def build_cache(
     folder: Path,
     split: str,
@@ -160,6 +174,7 @@ def build_cache(
     with replacing(folder / f"{split}.npy") as temporary:
         shape = (len(image_paths), *image_size, 3)
         np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
+        _take_room(temporary)
         if all(path in files.pixels for path in image_paths):
             readings, places = _keep_all(temporary, [files.pixels[path] for path in image_paths]), []
         starts = range(0, len(places), CHUNK)
@@ -169,6 +184,7 @@ def build_cache(
                 readings += result
                 progress.update(len(result))
         (folder / f"{split}.json").unlink(missing_ok=True)  # the old facts must not describe the new pixels
-    facts = {"image_size": image_size, "stamp": stamp, "image_paths": list(image_paths), "readings": readings}
-    write_json(folder / f"{split}.json", facts)
+        digest = sha256_of(temporary)
+    facts = {"image_size": image_size, "stamp": stamp, "sha256": digest, "image_paths": list(image_paths)}
+    write_json(folder / f"{split}.json", {**facts, "readings": readings})
     return True

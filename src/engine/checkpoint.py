@@ -1,12 +1,13 @@
 """What is kept: a resumable last.pt of tensors and plain values, and weights as .safetensors, each with its SHA-256."""
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from src.inputs import InputError
@@ -25,7 +26,9 @@ def has_state(path: Path) -> bool:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Save a resumable state whole, and keep the one before beside it; at every moment one of the two can be loaded."""
-    write_with_checksum(path, lambda temporary: torch.save(state, temporary), previous_of(path))
+    buffer = io.BytesIO()  # torch tells a full disk by an error of its own, which says nothing
+    torch.save(state, buffer)
+    write_with_checksum(path, buffer.getbuffer(), previous_of(path))
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def load_state(path: Path) -> dict[str, Any]:
 def save_model(path: Path, model: nn.Module) -> None:
     """Save a network's weights."""
     state = {key: value.detach().contiguous().cpu().clone() for key, value in model.state_dict().items()}
-    write_with_checksum(path, lambda temporary: save_file(state, temporary))
+    write_with_checksum(path, save(state))
 
 
 def load_model(path: Path, model: nn.Module) -> nn.Module:

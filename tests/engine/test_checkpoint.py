@@ -1,5 +1,6 @@
 """What is saved is loaded whole or not at all."""
 
+import io
 import os
 import pickle
 from pathlib import Path
@@ -64,21 +65,24 @@ def test_a_file_without_its_checksum_is_refused(tmp_path: Path) -> None:
 
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     made = tmp_path / "made"
-    write_with_checksum(tmp_path / "last.pt", lambda path: torch.save({"step": RunsCode(made)}, path))
+    buffer = io.BytesIO()
+    torch.save({"step": RunsCode(made)}, buffer)
+    write_with_checksum(tmp_path / "last.pt", buffer.getvalue())
     with pytest.raises((InputError, pickle.UnpicklingError)):
         load_state(tmp_path / "last.pt")
     assert not made.exists()
 
 
 def test_a_save_that_fails_keeps_the_previous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def disk_full(state: object, path: Path) -> None:
-        path.write_bytes(b"half")
+    def disk_full(path: Path, content: bytes) -> None:
+        path.write_text("half")
         raise OSError(28, "No space left on device")
 
     save_state(tmp_path / "last.pt", STATE)
-    monkeypatch.setattr(checkpoint.torch, "save", disk_full)
-    with pytest.raises(OSError, match="No space left"):
-        save_state(tmp_path / "last.pt", {"step": 4})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", disk_full)
+        with pytest.raises(OSError, match=r"No space left.*last\.pt"):
+            save_state(tmp_path / "last.pt", {"step": 4})
     assert load_state(tmp_path / "last.pt")["step"] == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "last.pt.sha256"]
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -79,6 +80,16 @@ class Commands:
     def killed(self, after: float, number: int, *argv: object) -> int:
         """Start, send a signal after so many seconds, return the exit code."""
         return self.stopped(after, number, *argv)[0]
+
+    def stopped_after_steps(self, count: int, *argv: object) -> int:
+        """Start, ask to stop after so many training steps, return the exit code."""
+        steps = self.cwd / "steps"
+        made = steps.stat().st_size if steps.exists() else 0
+        process = self.start(*argv)
+        while not steps.exists() or steps.stat().st_size < made + count:
+            time.sleep(0.001)
+        os.kill(process, signal.SIGTERM)
+        return self.ended()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 import typing
 from typing import Any
 
@@ -57,6 +58,8 @@ def main() -> None:
                 code = 0
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
