@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from src.engine import checkpoint
 from src.engine.checkpoint import load_model, load_state, save_model, save_state
 from src.inputs import InputError
 from src.outputs import write_with_checksum
