@@ -69,6 +69,18 @@ def _walk(folder: Path, root: Path) -> Iterator[os.DirEntry[str]]:
                 yield entry
 
 
+def member_name(info: zipfile.ZipInfo) -> str:
+    """Return a zip member's name; one that is not marked as UTF-8 may be that all the same, or Chinese Windows' GBK."""
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            return info.filename.encode("cp437").decode(encoding)
+        except UnicodeError:
+            continue
+    return info.filename
+
+
 def _zip_members(path: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -76,7 +88,7 @@ def _zip_members(path: Path) -> list[zipfile.ZipInfo]:
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
         raise InputError(f"{path}: not a readable zip ({error}); download it again") from error
     for info in members:
-        checked_name(info.filename, str(path))
+        checked_name(member_name(info), str(path))
         if info.flag_bits & 1:
             raise InputError(f"{path}: member {info.filename!r} is encrypted; unpack it into the folder {path.parent}")
     return members
@@ -107,7 +119,7 @@ class InputFiles:
             self.index[relative] = Location(entry.path, "", info.st_size, info.st_mtime_ns)
             if relative.suffix.lower() == ".zip":
                 for member in _zip_members(Path(entry.path)):
-                    inside = relative.with_suffix("") / PurePosixPath(member.filename.replace("\\", "/"))
+                    inside = relative.with_suffix("") / PurePosixPath(member_name(member).replace("\\", "/"))
                     if not _is_junk(inside.parts):
                         # A file that was also unpacked is taken from the folder.
                         facts = member.file_size, member.CRC, member.header_offset, member.compress_size

@@ -1,0 +1,229 @@
+"""Label files and names as others write them, or as an attacker would: read as they stand, or refused in one line."""
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from src.competitions.spec import load_competition
+from src.inputs import InputError, InputFiles, parse_csv
+from tests.conftest import draw, write_image
+
+MANY = pytest.mark.slow
+TEXTS = st.one_of(
+    st.sampled_from(
+        ["NA", "null", "None", "nan", "1e5", "000123", "0x1F", "TRUE", "1_000", "-0", "１２", "=1+1", "inf"]
+    ),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n"), max_size=12),
+)
+CELLS = TEXTS.filter(lambda text: text.strip() != "")
+
+
+def fuzz(count: int) -> Callable[[Any], Any]:
+    return settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+def told(error: InputError, name: str, line: bool = True) -> None:
+    """Check that a message is one line that names the file and the line."""
+    text = str(error)
+    assert name in text
+    assert "\n" not in text.replace("\\n", "")
+    assert not line or f"{name}, line " in text
+
+
+def written(rows: list[list[str]], quoting: Any, end: str, mark: str) -> bytes:
+    stream = io.StringIO()
+    csv.writer(stream, quoting=quoting, lineterminator=end).writerows(rows)
+    return (mark + stream.getvalue()).encode()
+
+
+TABLES = st.tuples(
+    st.lists(st.lists(CELLS, min_size=2, max_size=2), min_size=1, max_size=6),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["", "\ufeff"]),
+)
+BREAKS = ["NUL", "extra cell", "missing cell", "repeated column", "GBK", "open quote", "half a character"]
+
+
+def broken(kind: str, rows: list[list[str]], form: tuple[Any, str, str], place: int) -> bytes:
+    """Return the table with one thing wrong in a row (or the header)."""
+    rows = [list(row) for row in rows]
+    row = rows[place % len(rows)]
+    if kind == "extra cell":
+        row.append("7")
+    elif kind == "missing cell":
+        row.pop()
+    data = written([["id", "id"] if kind == "repeated column" else ["id", "label"], *rows], *form)
+    if kind == "NUL":
+        return data + b"a\0,b\n"
+    if kind == "GBK":
+        return data + "图片,标签\n".encode("gbk")  # some two Chinese letters are UTF-8 too, and cannot be told from it
+    if kind == "open quote":
+        return data + b'a,"b\n'
+    return data + b"a,\xe4\xb8\n" if kind == "half a character" else data
+
+
+def check_csv(count: int) -> None:
+    @fuzz(count // 2)
+    @given(TABLES)
+    def sound(table: tuple[Any, ...]) -> None:
+        rows, *form = table
+        frame = parse_csv(written([["id", "label"], *rows], *form), "train.csv")
+        assert frame.to_numpy().tolist() == rows
+
+    @fuzz(count // 2)
+    @given(TABLES, st.sampled_from(BREAKS), st.integers(0, 5))
+    def unsound(table: tuple[Any, ...], kind: str, place: int) -> None:
+        rows, *form = table
+        with pytest.raises(InputError) as caught:
+            parse_csv(broken(kind, rows, tuple(form), place), "train.csv")
+        told(caught.value, "train.csv")
+
+    sound()
+    unsound()
+
+
+NUMBERS = st.lists(st.integers(0, 9), min_size=1, max_size=6)
+ODD: list[Any] = [10, -1, 1e5, 1.0, "7", "NA", "000123", True, None, [1], {}, 10**30, 0.5, ""]
+
+
+def check_json(folder: Path, count: int) -> None:
+    names = [f"{number:06d}.png" for number in range(3)]
+    competition = load_competition("svhn")
+
+    def read(data: bytes) -> list[list[int]]:
+        (folder / "mchar_train.json").write_bytes(data)
+        table = competition.read_train(InputFiles(folder))
+        table = table[table["image_path"].str.startswith("mchar_train/")]
+        rows = table.sort_values("image_path")[competition.targets].to_numpy().tolist()
+        return [[digit for digit in row if digit != competition.blank] for row in rows]
+
+    def entries(numbers: list[list[Any]]) -> dict[str, Any]:
+        box = {key: [1] * len(numbers[0]) for key in ("top", "left", "width", "height")}
+        return {
+            name: {"label": digits, **{key: [1] * len(digits) for key in box}}
+            for name, digits in zip(names, numbers, strict=True)
+        }
+
+    @fuzz(count // 2)
+    @given(st.lists(NUMBERS, min_size=3, max_size=3), st.sampled_from(["", "\ufeff"]), st.sampled_from([None, 2]))
+    def sound(numbers: list[list[int]], mark: str, indent: int | None) -> None:
+        assert read((mark + json.dumps(entries(numbers), indent=indent)).encode()) == numbers
+
+    @fuzz(count // 4)
+    @given(st.lists(NUMBERS, min_size=3, max_size=3), st.sampled_from(ODD), st.integers(0, 5), st.integers(0, 2))
+    def odd(numbers: list[list[Any]], value: Any, place: int, row: int) -> None:
+        numbers = [list(digits) for digits in numbers]
+        numbers[row][place % len(numbers[row])] = value
+        with pytest.raises(InputError) as caught:
+            read(json.dumps(entries(numbers)).encode())
+        told(caught.value, names[row], line=False)
+
+    @fuzz(count // 4)
+    @given(st.lists(NUMBERS, min_size=3, max_size=3), st.integers(0, 7), st.floats(0, 0.99))
+    def unsound(numbers: list[list[int]], kind: int, where: float) -> None:
+        text = json.dumps(entries(numbers))
+        data = [
+            text[: int(len(text) * where)].encode(),
+            (text[:-1] + f', "{names[0]}": {{"label": [1]}}}}').encode(),
+            text.replace("1", "NaN", 1).encode() if "1" in text else b"{NaN}",
+            text.replace("[", "[Infinity, ", 1).encode(),
+            text.replace("[", "[" * 100_000, 1).encode(),
+            text.replace("[", "[" + "9" * 5000 + ", ", 1).encode(),
+            text.encode() + b"\0",
+            text.replace(names[0], "标签.png").encode("gbk"),
+        ][kind]
+        with pytest.raises(InputError) as caught:
+            read(data)
+        told(caught.value, "mchar_train", line=False)
+
+    sound()
+    odd()
+    unsound()
+
+
+@pytest.mark.parametrize("count", [400, pytest.param(6000, marks=MANY)])
+def test_csv_label_files(count: int, figure: Callable[[str], None]) -> None:
+    check_csv(count)
+    figure(f"CSV files made up: {count} cases, 0 tracebacks, 0 labels changed, each refusal names file and line")
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(4000, marks=MANY)])
+def test_json_label_files(svhn: Callable[..., Path], count: int, figure: Callable[[str], None]) -> None:
+    check_json(svhn(num_train=3, num_val=3, num_test=1), count)
+    figure(f"JSON files made up: {count} cases, 0 tracebacks, 0 labels changed, each refusal names file or image")
+
+
+BEGINNINGS = [
+    "../", "..\\", "../../", "a/../../", "a\\..\\..\\", "./../", "/", "//", "\\", "\\\\host\\share\\", "C:\\", "c:/",
+    "~/", "file:///", "train/../../", "..", "../train/../../", "/proc/self/root/", "/dev/", "\0", "a\0/../",
+]  # fmt: skip
+ENDS = ["secret.png", "etc/passwd", "zero", "stdin", "secret.png\0.png", "CON", "NUL.png", "nul", "a b.png", "图.png"]
+
+
+def test_names_that_would_lead_out_of_the_folder(
+    leaves: Callable[..., Path], tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    competition = load_competition(str(leaves()))
+    folder = tmp_path / "input" / "leaves"
+    write_image(tmp_path / "input" / "secret.png", draw(1))
+    names = [beginning + end for beginning in BEGINNINGS for end in ENDS] + ["CON", "aux.png", "nul", "com1", "..."] * 8
+    refused = absent = 0
+    sound = (folder / "train.csv").read_text()
+    for name in names:
+        (folder / "train.csv").write_text(f'{sound}"{name}",007\n')
+        try:
+            table = competition.read_train(InputFiles(folder))
+        except InputError as error:
+            told(error, "train.csv")
+            refused += 1
+            continue
+        files = InputFiles(folder)
+        paths = set(competition.read_train(files)["image_path"]) - set(files.located)
+        assert len(paths) == 1  # a plain name of no image: told as missing, and never opened
+        assert all(Path(place.file).is_relative_to(folder.resolve()) for place in files.located.values())
+        assert len(table) == 17
+        absent += 1
+    assert refused + absent == len(names) == 250
+    figure(f"names in labels: {len(names)} cases, {refused} refused, {absent} of no image; 0 reads outside the folder")
+
+
+def test_members_of_zips_that_would_lead_out_of_the_folder(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    folder, count = tmp_path / "input" / "x", 0
+    folder.mkdir(parents=True)
+    for beginning in BEGINNINGS:
+        name = beginning.replace("\0", "") + "secret.png"
+        with zipfile.ZipFile(folder / "train.zip", "w") as archive:
+            archive.writestr(zipfile.ZipInfo(name), b"x")
+        before = sorted(tmp_path.rglob("*"))
+        try:
+            inside = list(InputFiles(folder).index)
+        except InputError as error:
+            told(error, "train.zip", line=False)
+        else:
+            assert all(".." not in path.parts and not path.is_absolute() for path in inside)
+        assert sorted(tmp_path.rglob("*")) == before
+        count += 1
+    figure(f"members of zips: {count} cases, 0 writes; nothing is ever unpacked to disk, and no tar is read")
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-8"])
+def test_chinese_names_in_zips_without_the_utf8_mark(tmp_path: Path, encoding: str) -> None:
+    folder = tmp_path / "input" / "x"
+    folder.mkdir(parents=True)
+    name = "训练集/图片 一.png"
+    raw = name.encode(encoding)
+    with zipfile.ZipFile(folder / "train.zip", "w") as archive:
+        archive.writestr("A" * len(raw), b"picture")
+    data = (folder / "train.zip").read_bytes().replace(b"A" * len(raw), raw)
+    (folder / "train.zip").write_bytes(data)
+    files = InputFiles(folder)
+    assert files.images("训练集") == [name]
