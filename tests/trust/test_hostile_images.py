@@ -1,0 +1,92 @@
+"""Pictures that are cut off, damaged or of unusual kinds: read rightly, or named with the reason; never half of one."""
+
+import io
+import resource
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.data.images import ImageProblem, decode_image
+from tests.conftest import draw
+from tests.trust.conftest import ROOT
+
+FORMATS = (".jpg", ".png", ".webp", ".bmp")
+CUTS = 50
+
+
+def encoded(suffix: str, seed: int = 1) -> bytes:
+    return cv2.imencode(suffix, draw(seed, (120, 160))[..., ::-1])[1].tobytes()
+
+
+def test_cut_off_at_fifty_places(figure: Callable[[str], None]) -> None:
+    refused, kinds = 0, set()
+    for suffix in FORMATS:
+        data = encoded(suffix)
+        whole = decode_image(data)
+        for cut in np.linspace(0, len(data) - 1, CUTS).astype(int):
+            try:
+                found = decode_image(data[:cut])
+            except ImageProblem as problem:
+                kinds.add(problem.kind)
+                refused += 1
+            else:
+                assert (found == whole).all(), (suffix, cut, len(data))  # only the padding was cut off
+    assert kinds == {"empty", "not an image", "truncated"}
+    count = len(FORMATS) * CUTS
+    figure(f"pictures cut off ({', '.join(FORMATS)}): {count} cases, {refused} named, {count - refused} read rightly")
+
+
+def animated(kind: str) -> bytes:
+    stream = io.BytesIO()
+    frames = [Image.fromarray(draw(seed, (40, 60))) for seed in (1, 2, 3)]
+    frames[0].save(stream, kind, save_all=True, append_images=frames[1:], duration=50, lossless=True)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_moving_pictures_the_first_is_taken(kind: str) -> None:
+    found = decode_image(animated(kind)).astype(int)
+    assert np.abs(found - draw(1, (40, 60))).mean() < (12 if kind == "GIF" else 0.5)  # 256 colours
+
+
+def bomb() -> bytes:
+    """Return a PNG of some 20 KiB that unpacks to 561 MiB."""
+    stream = io.BytesIO()
+    Image.new("1", (14_000, 14_000)).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def header_of_a_huge_bmp() -> bytes:
+    size = struct.pack("<IiiHHIIiiII", 40, 30_000, 30_000, 1, 24, *[0] * 6)
+    return b"BM" + struct.pack("<IHHI", 100, 0, 0, 54) + size
+
+
+def decode_within(mebibytes: int, *files: bytes) -> None:
+    """Decode files with so much memory beside what this process has already."""
+    with open("/proc/self/statm") as stream:
+        pages = int(stream.read().split()[0])
+    limit = pages * resource.getpagesize() + (mebibytes << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    kinds = []
+    for data in files:
+        try:
+            decode_image(data)
+        except ImageProblem as problem:
+            kinds.append(problem.kind)
+    print(*kinds, sep=", ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_a_small_file_does_not_take_much_memory(figure: Callable[[str], None]) -> None:
+    names = ["bomb()", "header_of_a_huge_bmp()", *(f"encoded({suffix!r})" for suffix in FORMATS)]
+    call = f"from tests.trust.test_hostile_images import *; decode_within(200, {', '.join(names)})"
+    # The files are made before memory is limited: arguments come first.
+    ended = subprocess.run([sys.executable, "-c", call], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "over-large, over-large\n"), ended.stderr
+    figure(f"a PNG of {len(bomb()) / 1024:.0f} KiB that unpacks to 561 MiB: refused within 200 MiB")
