@@ -1,6 +1,7 @@
 """Processes killed at random moments: the same command again ends where an uninterrupted one does, to the last bit."""
 
 import hashlib
+import itertools
 import random
 import signal
 from collections.abc import Callable
@@ -114,8 +115,10 @@ def test_asked_to_stop_while_training(
     rng, cwd, longest = random.Random(count), prepared.cwd, 0.0
     seconds = usual_seconds(prepared, "train", *FLAGS)
     wanted, stops = trained(cwd, "straight"), 0
-    while stops < count:
-        run = f"run{stops}"
+    for attempt in itertools.count():
+        if stops == count:
+            break
+        run = f"run{attempt}"
         code, waited = prepared.stopped(rng.uniform(0, seconds), number, "train", *FLAGS, "--run", run)
         if code == 0:  # too late: it had ended
             continue
