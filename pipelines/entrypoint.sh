@@ -19,7 +19,14 @@ case "${1:-help}" in
     demo | svhn | food11 | reference)
         script=$1
         shift
-        exec bash "/app/pipelines/$script.sh" "$@"
+        # A shell that waits passes no signal on: the pipeline gets a group of its own, and all of it is told to stop.
+        setsid bash "/app/pipelines/$script.sh" "$@" &
+        pipeline=$!
+        trap 'kill -TERM "-$pipeline" 2> /dev/null || true' INT TERM HUP
+        code=0
+        wait "$pipeline" || code=$?
+        while kill -0 "-$pipeline" 2> /dev/null; do sleep 0.2; done # its commands are saving
+        exit "$code"
         ;;
     help | --help | -h)
         echo "usage: prepare | train | evaluate | predict | blend | summary | bench | doctor | make_demo [flags], or a whole pipeline:"
