@@ -1,6 +1,7 @@
 """The shell around every command: flags in, one clear line and exit code 2 for a user's mistake."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -21,6 +22,8 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
     """
     module = sys.modules[main.__module__].__spec__
     program = f"python -m {module.name}" if module else None
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot write must not end a training
+        sys.stdout.reconfigure(errors="backslashreplace")
     config = tyro.cli(config_class, description=doc, prog=program)
     try:
         with stop.handled():

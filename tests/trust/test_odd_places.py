@@ -1,0 +1,93 @@
+"""Odd folders, clocks, permissions and languages of the machine: all commands work in them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.trust.conftest import ROOT, Commands
+from tests.trust.test_kills import FLAGS
+
+NAME = "数据 集 ñ"
+ROAD = [
+    ("prepare", "--competition", "svhn", "--num-folds", 2, "--num-processes", 1),
+    ("train", *FLAGS),
+    ("predict", "--competition", "svhn"),
+]
+
+
+@pytest.fixture
+def odd_place(svhn: Callable[..., Path], tmp_path: Path) -> Path:
+    """Return a folder with a Chinese name and a space, whose input is read-only and dated 2099."""
+    svhn(num_train=12, num_val=6, num_test=3)
+    place = tmp_path / NAME
+    place.mkdir()
+    (tmp_path / "input").rename(place / "input")
+    for path in [*(place / "input").rglob("*"), place / "input"]:
+        os.utime(path, (4_070_908_800, 4_070_908_800))
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    return place
+
+
+def test_a_folder_with_spaces_and_chinese_read_only_input_and_a_clock_that_is_wrong(
+    odd_place: Path, commands: Commands, figure: Callable[[str], None]
+) -> None:
+    listed = {path: path.stat().st_mtime_ns for path in (odd_place / "input").rglob("*")}
+    commands.cwd = odd_place
+    for argv in ROAD:
+        commands.run(*argv)
+    assert len((odd_place / "submissions/svhn/baseline.csv").read_text().splitlines()) == 4
+    assert {path: path.stat().st_mtime_ns for path in (odd_place / "input").rglob("*")} == listed
+    figure("read-only input dated 2099 below a folder named with a space and Chinese: works")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},  # stdout can write ASCII only
+        {"LANG": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati"},
+    ],
+    ids=["C", "ASCII", "Turkish"],
+)
+@pytest.mark.parametrize("umask", [0o077, 0o000])
+def test_languages_time_zones_and_masks(
+    odd_place: Path, odd: dict[str, str], umask: int, figure: Callable[[str], None]
+) -> None:
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON"))}
+    for argv in ROAD:
+        ended = subprocess.run(
+            [sys.executable, "-m", f"src.{argv[0]}", *map(str, argv[1:])],
+            cwd=odd_place,
+            env={**plain, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **odd},
+            umask=umask,
+            capture_output=True,
+        )
+        assert ended.returncode == 0, ended.stderr.decode(errors="replace")
+        assert b"Traceback" not in ended.stderr
+    assert len((odd_place / "submissions/svhn/baseline.csv").read_text().splitlines()) == 4
+    figure(f"{', '.join(f'{key}={value}' for key, value in odd.items())}, umask {umask:03o}: works")
+
+
+@pytest.mark.slow
+def test_sixteen_mebibytes_of_shared_memory(svhn: Callable[..., Path], tmp_path: Path, figure: Callable) -> None:
+    svhn(num_train=12, num_val=6, num_test=3)
+    commands = [[sys.executable, "-m", f"src.{argv[0]}", *map(str, argv[1:])] for argv in ROAD]
+    commands[0][-1] = "2"  # processes
+    script = "mount -t tmpfs -o size=16m tmpfs /dev/shm || exit 77\n"
+    script += "\n".join(" ".join(f"'{part}'" for part in argv) + " || exit 1" for argv in commands)
+    ended = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if ended.returncode == 77 or "unshare" in ended.stderr:
+        pytest.skip("mounting needs root")
+    assert ended.returncode == 0, ended.stderr
+    figure("/dev/shm of 16 MiB: prepare with 2 processes, train and predict work; no images go through it")
