@@ -13,8 +13,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import tyro
 
+from src import cli
 from src.competitions.spec import load_competition
 from src.data.cache import Reading
 from src.data.duplicates import group_copies, near_copies
@@ -103,10 +103,10 @@ def main(config: CopiesConfig) -> None:
     """Plant, search, count."""
     rng = np.random.default_rng(config.seed)
     whole, images = _originals(config, rng)
-    count, size = len(images), images[0].shape[:2]
+    count, size, planted = len(images), images[0].shape[:2], min(config.planted, len(images))
     sources: list[int] = []
     for kind in KINDS.values():
-        for source in rng.permutation(count)[: config.planted]:
+        for source in rng.permutation(count)[:planted]:
             images.append(resize(kind(np.ascontiguousarray(whole[source]), rng), size))
             sources.append(int(source))
     started = time.perf_counter()
@@ -116,7 +116,7 @@ def main(config: CopiesConfig) -> None:
     print(f"{config.competition}, {count:,} originals at {size[0]}x{size[1]}, seed {config.seed}")
     found = np.array([group[count + place] == group[source] for place, source in enumerate(sources)])
     for place, kind in enumerate(KINDS):
-        print(f"{kind:36s} {found[place * config.planted : (place + 1) * config.planted].mean():.3f}")
+        print(f"{kind:36s} {found[place * planted : (place + 1) * planted].mean():.3f}")
     print(f"{'all planted':36s} {found.mean():.4f} of {len(found):,}")
     origin = [*range(count), *sources]
     unlike = {(min(origin[one], origin[other]), max(origin[one], origin[other])) for one, other in pairs}
@@ -128,4 +128,4 @@ def main(config: CopiesConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(CopiesConfig, description=__doc__))
+    cli.run(main, CopiesConfig, __doc__)

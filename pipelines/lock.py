@@ -26,12 +26,14 @@ def main() -> None:
         "-r",
         str(ROOT / "requirements.txt"),
     ]
-    told = subprocess.run([sys.executable, "-m", "pip", *ask], capture_output=True, text=True, check=True).stdout
+    ended = subprocess.run([sys.executable, "-m", "pip", *ask], stdout=subprocess.PIPE, text=True)
+    if ended.returncode:
+        sys.exit("error: pip has not found all packages, see above; requirements.lock stays as it was")
     lines = [
         "# Made by pipelines/lock.py from requirements.txt, for "
         f"{platform.system()} {platform.machine()}, Python {'.'.join(platform.python_version_tuple()[:2])}."
     ]
-    for item in sorted(json.loads(told)["install"], key=lambda item: item["metadata"]["name"].lower()):
+    for item in sorted(json.loads(ended.stdout)["install"], key=lambda item: item["metadata"]["name"].lower()):
         name, version = item["metadata"]["name"], item["metadata"]["version"]
         lines.append(f"{name}=={version} --hash=sha256:{item['download_info']['archive_info']['hashes']['sha256']}")
     (ROOT / "requirements.lock").write_text("\n".join(lines) + "\n")

@@ -24,10 +24,9 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
     program = f"python -m {module.name}" if module else None
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot write must not end a training
         sys.stdout.reconfigure(errors="backslashreplace")
-    config = tyro.cli(config_class, description=doc, prog=program)
     try:
         with stop.handled():
-            main(config)
+            main(tyro.cli(config_class, description=doc, prog=program))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

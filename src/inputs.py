@@ -73,7 +73,7 @@ def member_name(info: zipfile.ZipInfo) -> str:
     """Return a zip member's name; one that is not marked as UTF-8 may be that all the same, or Chinese Windows' GBK."""
     if info.flag_bits & 0x800 or info.filename.isascii():
         return info.filename
-    for encoding in ("utf-8", "gb18030"):
+    for encoding in ("utf-8", "gb2312"):  # of GBK the letters in use; its others would make "MÅller" Chinese
         try:
             return info.filename.encode("cp437").decode(encoding)
         except UnicodeError:

@@ -16,6 +16,21 @@ import pandas as pd
 from src.inputs import InputError
 
 
+def _sweep(folder: Path) -> None:
+    """Remove what processes that are no more left half written."""
+    for left in folder.glob(".*.tmp"):
+        number = left.name.split(".")[-2]
+        alive = number != str(os.getpid())  # in containers each has the same number
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            alive = False
+        except (ValueError, PermissionError):
+            continue
+        if not alive:
+            left.unlink(missing_ok=True)
+
+
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold a lock file beside a folder, which the system frees however the process ends; remove what a killed process
@@ -41,8 +56,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
                 raise
             print(f"note: {path.parent} lies on a file system without locks: start no second command for the same run")
         else:
-            for left in folder.glob(".*.tmp"):
-                left.unlink(missing_ok=True)
+            _sweep(folder)
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")
         stream.flush()

@@ -4,9 +4,10 @@
     python -m src.prepare --competition demo --num-folds 3        (tiny: seconds on a CPU)
 
 Writes runs/<competition>/prepared/: labels.csv, test.csv, folds.csv, problems.csv, competition.json, train.npy/json,
-test.npy/json. What is there already and still fits is kept.
+test.npy/json, copies.json. What is there already and still fits is kept.
 """
 
+import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from src.competitions.spec import Competition, load_competition
 from src.config import PrepareConfig, check_range
 from src.data import folds as folding
 from src.data.cache import ImageCache, build_cache, open_cache
+from src.data.duplicates import POLICY as COPIES_POLICY
 from src.data.duplicates import exact_copies, group_copies, near_copies
 from src.data.labels import check_labels, check_test
 from src.inputs import InputError, InputFiles
@@ -52,15 +54,29 @@ def _conflicts(labels: pd.DataFrame, targets: list[str], copies: list[list[int]]
     return dropped, problems
 
 
+def _near_copies(cache: ImageCache, folder: Path) -> list[tuple[int, int]]:
+    """Return pairs of rows, from copies.json where it is of this cache."""
+    path = folder / "copies.json"
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if (kept["policy"], kept["sha256"]) == (COPIES_POLICY, cache.sha256):
+            return [(one, other) for one, other in kept["pairs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    pairs = near_copies(cache.readings, cache.images)
+    write_json(path, {"policy": COPIES_POLICY, "sha256": cache.sha256, "pairs": pairs})
+    return pairs
+
+
 def _checked_train(
-    labels: pd.DataFrame, competition: Competition, cache: ImageCache
+    labels: pd.DataFrame, competition: Competition, cache: ImageCache, folder: Path
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Return the labels of usable images with their `group`, and the problems."""
     problems = _reading_problems("train", cache, "left out")
     copies = exact_copies(cache.readings)
     dropped, conflicts = _conflicts(labels, competition.targets, copies)
     problems += conflicts
-    near = near_copies(cache.readings, cache.images)
+    near = _near_copies(cache, folder)
     paths = labels["image_path"].tolist()
     exact = {(same[0], row) for same in copies for row in same[1:]}
     exact_rows = {row for pair in exact for row in pair}
@@ -133,7 +149,7 @@ def _prepare(config: PrepareConfig, folder: Path) -> None:
         )
     problems = [("train", path, "unlabelled", "left out", "no label names it") for path in labels.attrs["unlabelled"]]
     problems += [("test", path, "unlisted", "left out", "not in the submission") for path in labels.attrs["unlisted"]]
-    labels, found = _checked_train(labels, competition, caches["train"])
+    labels, found = _checked_train(labels, competition, caches["train"], folder)
     problems += found + _reading_problems("test", caches["test"], "answered from a black image")
     write_csv(folder / "problems.csv", pd.DataFrame(problems, columns=PROBLEM_COLUMNS))
     _report_problems(problems, config, folder)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.inputs import InputError, InputFiles, checked_name, parse_csv, parse_json, read_location
+from src.inputs import InputError, InputFiles, checked_name, member_name, parse_csv, parse_json, read_location
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
@@ -176,6 +176,13 @@ def test_a_broken_zip_is_refused_by_name(svhn: Callable[..., Path]) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(InputError, match=r"mchar_val.zip: not a readable zip .*download it again"):
         InputFiles(path.parent)
+
+
+@pytest.mark.parametrize("name", ["Müller.png", "café_1.jpg", "fête/1.jpg", "ñandú.png", "Å.png"])
+def test_a_european_name_in_a_zip_without_the_utf8_mark_is_kept(name: str) -> None:
+    info = zipfile.ZipInfo(name)
+    info.flag_bits = 0
+    assert member_name(info) == name
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

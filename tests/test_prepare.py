@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from src import prepare as preparing
 from src.data import cache as caching
 from src.data.labels import read_prepared
 from src.outputs import locked
@@ -128,11 +129,16 @@ def test_preparing_twice_gives_identical_files_and_decodes_nothing(
     (folder / "mchar_train" / "000004.png").write_bytes(b"")
     assert podium("prepare", "--num-folds", 3)[0] == 0
     first = {name: (prepared / name).read_bytes() for name in os.listdir(prepared)}
-    assert set(first) == {*PREPARED, "train.npy", "train.json", "test.npy", "test.json"}
+    assert set(first) == {*PREPARED, "train.npy", "train.json", "test.npy", "test.json", "copies.json"}
     monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("it was decoded again"))
+    monkeypatch.setattr(preparing, "near_copies", lambda *_: pytest.fail("copies were sought again"))
     code, out, _ = podium("prepare", "--num-folds", 3)
     assert code == 0
     assert out.count("cache is up to date") == 2
+    assert {name: (prepared / name).read_bytes() for name in os.listdir(prepared)} == first
+    monkeypatch.undo()
+    (prepared / "copies.json").write_text('{"policy": 1, "sha256": "of another cache", "pairs": [[0, 1]]}')
+    assert podium("prepare", "--num-folds", 3)[0] == 0
     assert {name: (prepared / name).read_bytes() for name in os.listdir(prepared)} == first
 
 

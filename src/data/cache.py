@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +46,7 @@ class ImageCache:
     images: np.ndarray
     image_paths: list[str]
     readings: list[Reading]
+    sha256: str
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -68,24 +70,39 @@ def _stamp(paths: Sequence[str], located: dict[str, Location], size: tuple[int, 
     return digest.hexdigest()
 
 
+def _digest_of(file: Path) -> str:
+    """Return a file's SHA-256, computed once in a process for the file as it stands."""
+    facts = file.stat()
+    return _digest(file, (facts.st_ino, facts.st_size, facts.st_mtime_ns))
+
+
+@lru_cache
+def _digest(file: Path, facts: tuple[int, ...]) -> str:
+    return sha256_of(file)
+
+
 def open_cache(folder: Path, split: str) -> ImageCache:
     """Open <split>.npy for reading. Raises InputError where it is absent or a byte differs from what was written."""
     try:
         facts = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
-        images = np.load(folder / f"{split}.npy", mmap_mode="r") if facts["image_paths"] else np.empty((0, 1, 1, 3))
-        readings, digest = [Reading(*reading) for reading in facts["readings"]], facts["sha256"]
+        readings = [Reading(*reading) for reading in facts["readings"]]
+        sound = _digest_of(folder / f"{split}.npy") == facts["sha256"]
+        images = np.empty((0, 1, 1, 3))
+        if sound and facts["image_paths"]:
+            images = np.load(folder / f"{split}.npy", mmap_mode="r")
     except FileNotFoundError as error:
         raise InputError(f"{error.filename}: not there; run python -m src.prepare first") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{folder / split}.npy or .json is damaged ({error}); run python -m src.prepare again"
+            f"{folder / split}.npy or .json is damaged or of an older version ({error}); "
+            "run python -m src.prepare again"
         ) from error
-    if sha256_of(folder / f"{split}.npy") != digest:
+    if not sound:
         raise InputError(
             f"{folder / split}.npy is damaged (its SHA-256 differs from what was written); "
             "run python -m src.prepare again"
         )
-    return ImageCache(images, facts["image_paths"], readings)
+    return ImageCache(images, facts["image_paths"], readings, facts["sha256"])
 
 
 def _is_current(folder: Path, split: str, stamp: str) -> bool:

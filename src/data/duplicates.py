@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from src.data.alignment import align
 from src.data.cache import Reading
 
+POLICY = 1  # raise when other pairs may be found: what prepare has kept is then found anew
 SMALL = 32  # side of the pictures whose frequencies are taken
 GREY_WAVES, COLOUR_WAVES = 6, 3  # frequencies along each side
 FARTHEST = 0.5  # of two unit vectors of frequencies that may show the same
@@ -78,7 +80,7 @@ def _describe(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndar
     kept, vectors = [], []
     for start in range(0, len(rows), CHUNK):
         some = rows[start : start + CHUNK]
-        small = np.stack([_shrunk(image, SMALL) for image in images[some]]).astype(np.float32)
+        small = np.stack([_shrunk(images[row], SMALL) for row in some]).astype(np.float32)
         red, green, blue = np.moveaxis(small, 3, 0)
         grey = (red + green + blue) / 3
         clear = grey.std(axis=(1, 2)) >= MIN_CONTRAST
@@ -149,7 +151,7 @@ def _candidates(vectors: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
 def _grey(images: np.ndarray, rows: np.ndarray, side: int, mirror: np.ndarray | None = None) -> np.ndarray:
     """Return (len(rows), side, side) float32, mirrored where `mirror` (bool) says so."""
     wanted, places = np.unique(rows, return_inverse=True)
-    small = np.stack([_shrunk(image, side) for image in images[wanted]])[places].astype(np.float32).mean(axis=3)
+    small = np.stack([_shrunk(images[row], side) for row in wanted])[places].astype(np.float32).mean(axis=3)
     if mirror is not None:
         small[mirror] = small[mirror][:, :, ::-1]
     return small
@@ -201,7 +203,7 @@ def near_copies(readings: Sequence[Reading], images: np.ndarray) -> list[tuple[i
     pairs = _candidates(vectors, mirrored)
     pairs[:, :2] = rows[pairs[:, :2]]
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
-    looks = [_first_sight(images, some) for some in chunks]
+    looks = [_first_sight(images, some) for some in tqdm(chunks, desc="copies", disable=None)]
     if not looks:
         return []
     first_sight, warps = (np.concatenate(parts) for parts in zip(*looks, strict=True))

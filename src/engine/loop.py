@@ -43,8 +43,8 @@ class Within:
 
     @property
     def loss(self) -> float:
-        """The mean over the steps that were not left out."""
-        return self.loss_sum / max(1, self.step - self.skipped)
+        """The mean over the steps that were not left out; NaN where there is none."""
+        return self.loss_sum / (self.step - self.skipped) if self.step > self.skipped else math.nan
 
 
 @dataclass(kw_only=True)
@@ -162,11 +162,12 @@ class Fit:
         """Look how many steps were left out. Raises InputError where it does not end."""
         within = self.within
         within.skipped, within.skipped_in_a_row = self.state.skipping.read()
-        if within.skipped_in_a_row >= MAX_IN_A_ROW or within.skipped == within.step == len(self.loader):
+        ends = epoch + 1 == self.epochs and within.step == len(self.loader)
+        if within.skipped_in_a_row >= MAX_IN_A_ROW or (ends and within.skipped == within.step):
             raise InputError(
                 f"{self.folder}: epoch {epoch + 1}, step {within.step}: {within.skipped_in_a_row} steps in a row had "
-                "no finite loss or gradient and were left out; use a smaller --lr, or --precision fp32 (what was "
-                "saved before is kept: the same command goes on from it)"
+                "no finite loss or gradient and were left out; use a smaller --lr or --precision fp32, with another "
+                "--run or --restart (what was saved before is kept)"
             )
 
     def _lr(self, epoch: int, step: int) -> float:

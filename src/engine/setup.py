@@ -86,6 +86,16 @@ def make_network(config: TrainConfig, competition: Competition, size: tuple[int,
     return Network(backbone, Normalise(*normalisation(backbone, competition.channels), size[1]))
 
 
+def begin_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Begin fused SGD's momentum at zero: else it is memory as found, and stays so where the first step is left out."""
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        if group["fused"] and group["momentum"]:
+            for weights in group["params"]:
+                optimizer.state[weights]["momentum_buffer"] = torch.zeros_like(weights)
+
+
 def make_state(config: TrainConfig, network: nn.Module, compute: Compute) -> TrainState:
     """Return the network with its optimizer, scaler and moving average. Raises InputError for flags that do not fit."""
     kind = get_optimizer_class(config.optimizer, bind_defaults=False)
@@ -104,6 +114,7 @@ def make_state(config: TrainConfig, network: nn.Module, compute: Compute) -> Tra
         if config.layer_decay is None:
             raise InputError(f"--optimizer {config.optimizer}: cannot be had here ({error})") from error
         raise InputError(f"--layer-decay {config.layer_decay}: {config.backbone} does not name its layers") from error
+    begin_momentum(optimizer)
     return TrainState(
         network=network,
         forward=torch.compile(network) if config.compile else network,

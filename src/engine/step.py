@@ -44,8 +44,7 @@ class TrainState:
     skipping: Skipping = field(init=False)
 
     def __post_init__(self) -> None:
-        networks = [self.network, self.ema.module] if self.ema else [self.network]
-        self.skipping = Skipping(networks, next(self.network.parameters()).device)
+        self.skipping = Skipping(self.network)
 
     @property
     def scored(self) -> nn.Module:
@@ -127,14 +126,20 @@ def _fitting_gradients(state: TrainState, whole: tuple[torch.Tensor, torch.Tenso
 
 
 def _update(state: TrainState, loss: torch.Tensor, clip_grad: float | None) -> torch.Tensor:
-    """Let the optimizer step unless loss or gradients are not finite; return whether it did, on the device."""
+    """Let the optimizer step unless loss or gradients are not finite; return whether it did, on the device.
+
+    On a GPU nobody waits for the answer, but with optimizers that are neither fused nor scaled.
+    """
+    if state.scaler.is_enabled():  # it looks at gradients only
+        gradients = [weights.grad for weights in state.network.parameters() if weights.grad is not None]
+        torch._foreach_mul_(gradients, torch.where(torch.isfinite(loss), 1.0, torch.nan))
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), math.inf if clip_grad is None else clip_grad)
     sound = torch.isfinite(loss) & torch.isfinite(norm)
-    if state.scaler.is_enabled():  # it leaves such steps out by itself
+    if state.scaler.is_enabled():
         state.scaler.step(state.optimizer)
         state.scaler.update()
-    elif hasattr(state.optimizer, "_step_supports_amp_scaling"):  # fused: it looks on the device, so nobody waits
+    elif hasattr(state.optimizer, "_step_supports_amp_scaling"):  # fused: it looks on the device
         state.optimizer.found_inf = (~sound).float()  # type: ignore[attr-defined]
         state.optimizer.step()
     elif sound:

@@ -87,7 +87,7 @@ class Commands:
         made = steps.stat().st_size if steps.exists() else 0
         process = self.start(*argv)
         while not steps.exists() or steps.stat().st_size < made + count:
-            time.sleep(0.001)
+            assert not select.select([self.server.stdout], [], [], 0.001)[0], (self.cwd / "err").read_text()
         os.kill(process, signal.SIGTERM)
         return self.ended()
 

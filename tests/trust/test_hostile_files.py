@@ -165,6 +165,7 @@ def test_json_label_files(svhn: Callable[..., Path], count: int, figure: Callabl
 BEGINNINGS = [
     "../", "..\\", "../../", "a/../../", "a\\..\\..\\", "./../", "/", "//", "\\", "\\\\host\\share\\", "C:\\", "c:/",
     "~/", "file:///", "train/../../", "..", "../train/../../", "/proc/self/root/", "/dev/", "\0", "a\0/../",
+    "....//", "..;/", "%2e%2e/", ".. /",
 ]  # fmt: skip
 ENDS = ["secret.png", "etc/passwd", "zero", "stdin", "secret.png\0.png", "CON", "NUL.png", "nul", "a b.png", "图.png"]
 
@@ -175,7 +176,7 @@ def test_names_that_would_lead_out_of_the_folder(
     competition = load_competition(str(leaves()))
     folder = tmp_path / "input" / "leaves"
     write_image(tmp_path / "input" / "secret.png", draw(1))
-    names = [beginning + end for beginning in BEGINNINGS for end in ENDS] + ["CON", "aux.png", "nul", "com1", "..."] * 8
+    names = [beginning + end for beginning in BEGINNINGS for end in ENDS]
     refused = absent = 0
     sound = (folder / "train.csv").read_text()
     for name in names:
@@ -192,7 +193,7 @@ def test_names_that_would_lead_out_of_the_folder(
         assert all(Path(place.file).is_relative_to(folder.resolve()) for place in files.located.values())
         assert len(table) == 17
         absent += 1
-    assert refused + absent == len(names) == 250
+    assert refused + absent == len(set(names)) == 250
     figure(f"names in labels: {len(names)} cases, {refused} refused, {absent} of no image; 0 reads outside the folder")
 
 
@@ -212,7 +213,7 @@ def test_members_of_zips_that_would_lead_out_of_the_folder(tmp_path: Path, figur
             assert all(".." not in path.parts and not path.is_absolute() for path in inside)
         assert sorted(tmp_path.rglob("*")) == before
         count += 1
-    figure(f"members of zips: {count} cases, 0 writes; nothing is ever unpacked to disk, and no tar is read")
+    figure(f"members of zips: {count} cases, refused or kept inside; nothing is unpacked to disk, no tar is read")
 
 
 @pytest.mark.parametrize("encoding", ["gbk", "utf-8"])
