@@ -4,6 +4,7 @@ by the nearest of their low frequencies, then by a look at the pixels, aligned.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from src.data.alignment import align
 from src.data.cache import Reading
 
-POLICY = 1  # raise when other pairs may be found: what prepare has kept is then found anew
+POLICY = 2  # raise when other pairs may be found: what prepare has kept is then found anew
 SMALL = 32  # side of the pictures whose frequencies are taken
 GREY_WAVES, COLOUR_WAVES = 6, 3  # frequencies along each side
 FARTHEST = 0.5  # of two unit vectors of frequencies that may show the same
@@ -20,6 +21,7 @@ TABLES, WINDOW, FILL = 24, 8, 8  # random orders in which neighbours are sought;
 NEAREST = 4  # candidates for each picture, at most
 COARSE, FINE = 12, 32  # sides of the pictures that are aligned
 CHUNK = 256  # pairs aligned, or pictures described, at a time
+BLOCK = 1 << 15  # neighbours compared at a time: what they need stays in a core's cache
 MAX_UNLIKE = 0.03  # 1 less the correlation of the aligned grey pictures
 MIN_UNLIKE = 0.003  # what MAX_UNLIKE may sink to where pictures are much alike by nature
 USUAL_UNLIKE = 0.45  # of the first tenth of candidates, among photographs
@@ -74,13 +76,21 @@ def _frequencies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return cosines.astype(np.float32), *(np.concatenate(parts).astype(np.float32) for parts in (weights, signs))
 
 
-def _describe(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows whose pictures are not flat, unit vectors of their low frequencies (n, F), and the same mirrored."""
+class _Described(NamedTuple):
+    """Rows whose pictures are not flat, and what is remembered of them, so that the cache is read once."""
+
+    rows: np.ndarray  # (n,)
+    vectors: np.ndarray  # (2n, F) float32 unit vectors of low frequencies, then those of the mirrored pictures
+    small: np.ndarray  # (n, COARSE, COARSE) uint16: red + green + blue
+
+
+def _describe(images: np.ndarray, rows: np.ndarray) -> _Described:
     cosines, weights, signs = _frequencies()
-    kept, vectors = [], []
+    kept, vectors, coarse = [], [], []
     for start in range(0, len(rows), CHUNK):
         some = rows[start : start + CHUNK]
-        small = np.stack([_shrunk(images[row], SMALL) for row in some]).astype(np.float32)
+        whole = [images[row] for row in some]
+        small = np.stack([_shrunk(image, SMALL) for image in whole]).astype(np.float32)
         red, green, blue = np.moveaxis(small, 3, 0)
         grey = (red + green + blue) / 3
         clear = grey.std(axis=(1, 2)) >= MIN_CONTRAST
@@ -95,9 +105,11 @@ def _describe(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndar
         ]
         kept.append(some[clear])
         vectors.append(np.concatenate(parts, axis=1) * weights)
-    found = np.concatenate(vectors)
-    found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)
-    return np.concatenate(kept), found, found * signs
+        coarse.append(np.stack([_shrunk(image, COARSE) for image in whole])[clear].sum(axis=3, dtype=np.uint16))
+    both = np.concatenate([*vectors, *vectors])
+    both /= np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-6)
+    both[len(both) // 2 :] *= signs
+    return _Described(np.concatenate(kept), both, np.concatenate(coarse))
 
 
 class _Nearest:
@@ -119,55 +131,72 @@ class _Nearest:
         self.worst[rows] = self.distance[rows].max(axis=1)
 
 
-def _candidates(vectors: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
-    """Return (P, 3) int64: two rows whose frequencies lie near each other, and whether one is to be mirrored.
+def _keys(both: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return of each vector the sides of the planes (F, 1 + bits) on which it lies as a number, and a place in line.
+
+    Each plane lies so that half of the vectors, by a sample, are on either side.
+    """
+    middle = np.median(both[:: max(1, len(both) // BLOCK)] @ normals[:, 1:], axis=0)
+    bits = 1 << np.arange(len(middle))
+    keys, places = np.empty(len(both), np.int64), np.empty(len(both), np.float32)
+    for start in range(0, len(both), BLOCK):
+        block = slice(start, start + BLOCK)
+        found = both[block] @ normals
+        keys[block], places[block] = (found[:, 1:] > middle) @ bits, found[:, 0]
+    return keys, places
+
+
+def _candidates(both: np.ndarray) -> np.ndarray:
+    """Return (P, 3) int64: two rows whose frequencies (2n, F) lie near each other, and whether one is to be mirrored.
 
     Locality-sensitive hashing: in each of some random orders, rows with the same key are compared with the next few, so
     the work grows in proportion to the number of rows.
     """
-    count, rng = len(vectors), np.random.default_rng(0)
-    both = np.concatenate([vectors, mirrored])
+    count, rng = len(both) // 2, np.random.default_rng(0)
     num_bits = max(1, int(np.ceil(np.log2(max(2, len(both) / FILL)))))
     nearest = _Nearest(count)
-    for _ in range(TABLES):
-        places = both @ rng.standard_normal((both.shape[1], num_bits + 1)).astype(np.float32)
-        keys = (places[:, 1:] > np.median(places[:, 1:], axis=0)) @ (1 << np.arange(num_bits))
-        order = np.lexsort((places[:, 0], keys))
-        keys, ordered = keys[order], both[order]
-        for step in range(1, min(WINDOW, len(order) - 1) + 1):
-            one, other = order[:-step], order[step:]
-            met = (keys[step:] == keys[:-step]) & ((one < count) | (other < count)) & (one % count != other % count)
-            at = np.flatnonzero(met)
-            distance = 2 - 2 * np.einsum("ij,ij->i", ordered[at], ordered[at + step])
-            for rows, others in ((one[at], other[at]), (other[at], one[at])):
-                plain = rows < count
-                nearest.offer(rows[plain], others[plain], distance[plain])
+    for _ in tqdm(range(TABLES), desc="near copies", disable=None):
+        keys, places = _keys(both, rng.standard_normal((both.shape[1], num_bits + 1)).astype(np.float32))
+        order = np.lexsort((places, keys))
+        for start in range(0, len(order), BLOCK):
+            some = order[start : start + BLOCK + WINDOW]
+            block_keys, ordered = keys[some], both[some]
+            for step in range(1, min(WINDOW, len(some) - 1) + 1):
+                one, other = some[:-step][:BLOCK], some[step:][:BLOCK]
+                met = (block_keys[step:] == block_keys[:-step])[:BLOCK]
+                met &= ((one < count) | (other < count)) & (one % count != other % count)
+                at = np.flatnonzero(met)
+                distance = 2 - 2 * np.einsum("ij,ij->i", ordered[at], ordered[at + step])
+                for rows, others in ((one[at], other[at]), (other[at], one[at])):
+                    plain = rows < count
+                    nearest.offer(rows[plain], others[plain], distance[plain])
     rows, places = np.nonzero(nearest.other >= 0)
     others = nearest.other[rows, places]
     pairs = np.stack([np.minimum(rows, others % count), np.maximum(rows, others % count), others // count], axis=1)
     return np.unique(pairs, axis=0)
 
 
-def _grey(images: np.ndarray, rows: np.ndarray, side: int, mirror: np.ndarray | None = None) -> np.ndarray:
-    """Return (len(rows), side, side) float32, mirrored where `mirror` (bool) says so."""
-    wanted, places = np.unique(rows, return_inverse=True)
-    small = np.stack([_shrunk(images[row], side) for row in wanted])[places].astype(np.float32).mean(axis=3)
-    if mirror is not None:
-        small[mirror] = small[mirror][:, :, ::-1]
-    return small
+def _mirror(pictures: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return float32 grey levels of pictures (P, side, side) of summed colours, mirrored where the pair says so."""
+    grey = pictures.astype(np.float32) / 3
+    mirrored = pairs[:, 2].astype(bool)
+    grey[mirrored] = grey[mirrored][:, :, ::-1]
+    return grey
 
 
-def _first_sight(images: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how unlike pairs (P, 3) are when aligned coarsely (P,), and the warps (P, 4)."""
-    one, other, mirror = pairs[:, 0], pairs[:, 1], pairs[:, 2].astype(bool)
-    found = align(_grey(images, one, COARSE), _grey(images, other, COARSE, mirror), steps=4)
+def _first_sight(described: _Described, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how unlike pairs (P, 3), places in `described`, are when aligned coarsely (P,), and the warps (P, 4)."""
+    one, other = described.small[pairs[:, 0]], described.small[pairs[:, 1]]
+    found = align(one.astype(np.float32) / 3, _mirror(other, pairs), steps=4)
     return 1 - found.correlation, found.warp
 
 
 def _close_look(images: np.ndarray, pairs: np.ndarray, warp: np.ndarray) -> np.ndarray:
     """Return how unlike pairs (P, 3) are when aligned finely (P,): infinite where something speaks against a copy."""
-    one, other, mirror = pairs[:, 0], pairs[:, 1], pairs[:, 2].astype(bool)
-    found = align(_grey(images, one, FINE), _grey(images, other, FINE, mirror), warp, steps=4, detail=True)
+    one, other = (
+        np.stack([_shrunk(images[row], FINE) for row in rows]).sum(axis=3, dtype=np.uint16) for rows in pairs.T[:2]
+    )
+    found = align(one.astype(np.float32) / 3, _mirror(other, pairs), warp, steps=4, detail=True)
     sound = (
         (found.detail >= MIN_DETAIL)
         & (found.overlap >= MIN_OVERLAP)
@@ -197,16 +226,16 @@ def near_copies(readings: Sequence[Reading], images: np.ndarray) -> list[tuple[i
     rows = np.array(sorted(firsts.values()), dtype=np.int64)
     if len(rows) < 2:
         return []
-    rows, vectors, mirrored = _describe(images, rows)
-    if len(rows) < 2:
+    described = _describe(images, rows)
+    if len(described.rows) < 2:
         return []
-    pairs = _candidates(vectors, mirrored)
-    pairs[:, :2] = rows[pairs[:, :2]]
+    pairs = _candidates(described.vectors)
+    if not len(pairs):
+        return []
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
-    looks = [_first_sight(images, some) for some in tqdm(chunks, desc="copies", disable=None)]
-    if not looks:
-        return []
+    looks = [_first_sight(described, some) for some in tqdm(chunks, desc="aligning", disable=None)]
     first_sight, warps = (np.concatenate(parts) for parts in zip(*looks, strict=True))
+    pairs[:, :2] = described.rows[pairs[:, :2]]
     allowed = _allowed(first_sight)
     likely = np.flatnonzero(first_sight <= 0.1 * (allowed / MAX_UNLIKE) ** 0.5)
     copies = []

@@ -111,8 +111,17 @@ def test_exact_copies_are_listed_together_and_looked_at_once() -> None:
 def test_candidates_stay_few_however_many_are_alike() -> None:
     vectors = np.tile(np.eye(1, 53, dtype=np.float32), (3000, 1))
     vectors += np.random.default_rng(0).normal(0, 1e-3, vectors.shape).astype(np.float32)
-    pairs = duplicates._candidates(vectors, -vectors)
+    pairs = duplicates._candidates(np.concatenate([vectors, -vectors]))
     assert 3000 <= len(pairs) <= 3000 * duplicates.NEAREST
+
+
+@pytest.mark.parametrize("block", range(21, 29))
+def test_blocks_meet_at_their_edges(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.eye(1, 53, dtype=np.float32) + np.random.default_rng(0).normal(0, 0.01, (20, 53)).astype(np.float32)
+    monkeypatch.setattr(duplicates, "TABLES", 1)
+    whole = duplicates._candidates(np.concatenate([vectors, -vectors]))
+    monkeypatch.setattr(duplicates, "BLOCK", block)
+    np.testing.assert_array_equal(duplicates._candidates(np.concatenate([vectors, -vectors])), whole)
 
 
 def test_alignment_finds_stretch_and_shift() -> None:
