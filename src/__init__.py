@@ -8,4 +8,25 @@ input/<competition>/                      what the organiser ships; never writte
     -> python -m src.blend                several runs, weighted on their out-of-fold predictions
 """
 
+import sys
+from importlib.util import find_spec
+
 __version__ = "0.1.0"
+
+NEEDED = (
+    "albumentations", "cv2", "numpy", "pandas", "PIL", "safetensors", "sklearn", "timm", "torch", "torchvision",
+    "tqdm", "tyro",
+)  # fmt: skip
+
+if sys.argv[:1] == ["-m"]:  # a command begins: say what is missing, before an import fails
+    if sys.version_info < (3, 11):  # noqa: UP036
+        print(f"error: {sys.executable} is Python {sys.version.split()[0]}: 3.11 or newer is needed", file=sys.stderr)
+        sys.exit(2)
+    absent = [name for name in NEEDED if not find_spec(name)]
+    if absent:
+        print(
+            f"error: {sys.executable} lacks {', '.join(absent)}; run '{sys.executable} -m pip install -r "
+            "requirements.txt', or activate the environment that has them (source .venv/bin/activate)",
+            file=sys.stderr,
+        )
+        sys.exit(2)

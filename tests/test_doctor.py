@@ -2,6 +2,8 @@
 
 import errno
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +66,15 @@ def test_packages_absent_or_of_another_version_are_told(tmp_path: Path, monkeypa
     assert absent == ("bad", "not installed: no-such-package; python -m pip install -r requirements.txt")
     assert unlike.kind == "note"
     assert "(tested with 0.1)" in unlike.text
+
+
+@pytest.mark.parametrize("command", ["doctor", "train"])
+def test_without_packages_every_command_says_so(command: str) -> None:
+    done = subprocess.run([sys.executable, "-S", "-m", f"src.{command}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {sys.executable} lacks ")
+    assert "torch" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_full_shared_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
