@@ -81,15 +81,24 @@ class Commands:
         """Start, send a signal after so many seconds, return the exit code."""
         return self.stopped(after, number, *argv)[0]
 
-    def stopped_after_steps(self, count: int, *argv: object) -> int:
-        """Start, ask to stop after so many training steps, return the exit code."""
+    def _after_steps(self, count: int, number: int, *argv: object) -> int:
+        """Start, send a signal after so many training steps, return the process id."""
         steps = self.cwd / "steps"
         made = steps.stat().st_size if steps.exists() else 0
         process = self.start(*argv)
         while not steps.exists() or steps.stat().st_size < made + count:
             assert not select.select([self.server.stdout], [], [], 0.001)[0], (self.cwd / "err").read_text()
-        os.kill(process, signal.SIGTERM)
+        os.kill(process, number)
+        return process
+
+    def stopped_after_steps(self, count: int, *argv: object) -> int:
+        """Start, ask to stop after so many training steps, return the exit code."""
+        self._after_steps(count, signal.SIGTERM, *argv)
         return self.ended()
+
+    def start_and_freeze(self, steps: int, *argv: object) -> int:
+        """Start, halt the process after so many training steps, return its id; it stays until it is killed."""
+        return self._after_steps(steps, signal.SIGSTOP, *argv)
 
 
 @pytest.fixture

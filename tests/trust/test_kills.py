@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 import random
 import signal
 from collections.abc import Callable
@@ -105,6 +106,26 @@ def test_killed_while_training(prepared: Commands, figure: Callable[[str], None]
         f"0 corrupt; weights, average, optimizer, out-of-fold and submission identical {runs} of {runs}; "
         f"steps repeated: {sum(repeated)}, at most {max(repeated)} a kill"
     )
+
+
+@pytest.mark.parametrize("count", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_two_commands_on_one_run(
+    prepared: Commands, podium: Callable[..., tuple[int, str, str]], figure: Callable[[str], None], count: int
+) -> None:
+    cwd = prepared.cwd
+    prepared.run("train", *FLAGS, "--run", "straight")
+    wanted = trained(cwd, "straight")
+    for attempt in range(count):
+        flags = ("train", *FLAGS, "--run", f"run{attempt}")
+        first = prepared.start_and_freeze(1 + attempt % 5, *flags)
+        code, _, err = podium(*flags)
+        assert code == 2, err
+        assert f"process {first} is training fold0" in err
+        os.kill(first, signal.SIGKILL)
+        assert prepared.ended() == -signal.SIGKILL
+        prepared.run(*flags)
+        assert_same(trained(cwd, f"run{attempt}"), wanted)
+    figure(f"a second command on the same run: refused {count} of {count}; free again after kill -9 of the first")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
