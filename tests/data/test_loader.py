@@ -29,7 +29,7 @@ def loader(images: np.ndarray, **options: object) -> Loader:
 
 
 @pytest.mark.parametrize("policy", [None, Augment(), Augment(effects=1.0)])
-@pytest.mark.parametrize("num_threads", [1, 4])
+@pytest.mark.parametrize("num_threads", [1, 2, 4])
 def test_the_batches_do_not_depend_on_the_number_of_threads(
     images: np.ndarray, policy: Augment | None, num_threads: int
 ) -> None:
