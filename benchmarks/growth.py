@@ -4,9 +4,9 @@
     python -m benchmarks.growth --sizes 1000 10000
 
 Each size is a competition of its own in a temporary folder: N labelled and N test pictures of 24x24 pixels, as PNGs in
-two zips, one in a hundred labelled twice. Each command runs in a process of its own. What starting it costs, measured
-with 200 pictures, is taken off; memory is what the process and its children hold
-themselves (RssAnon), sampled, without the mapped cache, which the system may drop at will.
+two zips, one in a hundred labelled twice. Each command runs in a process of its own. Beside the totals stands what each
+further image costs beyond the size before (the first: beyond 200 pictures). Memory is what the process and its children
+hold themselves (RssAnon), sampled, without the mapped cache, which the system may drop at will.
 """
 
 import json
@@ -141,19 +141,22 @@ def main(config: GrowthConfig) -> None:
     if config.load:
         _serve(config.load)
         return
-    start = _measure_size(20 * CLASSES, config.folder)
-    print(f"{processor()}; starting: " + ", ".join(f"{name} {start[name][0]:.1f} s" for name in STAGES), flush=True)
-    print("| images | " + " | ".join(f"{name}: µs an image, MiB" for name in STAGES) + " |\n|" + "---|" * 5)
-    found = {}
+    print(f"{processor()}; seconds and peak MiB, and beyond the row above: microseconds and KiB for each further image")
+    print("| images | " + " | ".join(STAGES) + " |\n|" + "---|" * (len(STAGES) + 1))
+    found: dict[int, dict[str, tuple[float, float]]] = {}
+    before = 200
+    less = _measure_size(before, config.folder)
     for count in config.sizes:
-        result = _measure_size(count, config.folder)
-        found[count] = {
-            name: {"us": 1e6 * (result[name][0] - start[name][0]) / count, "mib": result[name][1] - start[name][1]}
-            for name in STAGES
-        }
-        cells = [f"{found[count][name]['us']:,.0f}, {found[count][name]['mib']:,.0f}" for name in STAGES]
+        found[count] = _measure_size(count, config.folder)
+        cells = []
+        for name in STAGES:
+            (seconds, mib), (old_seconds, old_mib) = found[count][name], less[name]
+            time_each = 1e6 * (seconds - old_seconds) / (count - before)
+            memory_each = 1024 * (mib - old_mib) / (count - before)
+            cells.append(f"{seconds:,.1f} s, {mib:,.0f} MiB; {time_each:,.0f} µs, {memory_each:.2f} KiB")
         print(f"| {count:,} | " + " | ".join(cells) + " |", flush=True)
-    config.out.write_text(json.dumps({"processor": processor(), "sizes": found}))
+        before, less = count, found[count]
+        config.out.write_text(json.dumps({"processor": processor(), "sizes": found}))
 
 
 if __name__ == "__main__":

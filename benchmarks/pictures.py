@@ -37,18 +37,16 @@ def draw_race(path: Path) -> None:
 
 
 def draw_growth(path: Path) -> None:
-    """Draw time and memory an image of each command against the number of images."""
+    """Draw seconds and peak memory of each command against the number of images."""
     found = json.loads(path.read_text())
     sizes = [int(size) for size in found["sizes"]]
     figure, both = plt.subplots(1, 2, figsize=(11, 4.5))
-    for axes, key, label in zip(both, ("us", "mib"), ("µs an image", "KiB an image"), strict=True):
+    for place, label in enumerate(("seconds", "peak memory, MiB")):
         for stage in found["sizes"][str(sizes[0])]:
-            values = [found["sizes"][str(size)][stage][key] for size in sizes]
-            if key == "mib":
-                values = [max(0.01, value) * 1024 / size for value, size in zip(values, sizes, strict=True)]
-            axes.plot(sizes, values, "o-", label=stage)
-        axes.set(xscale="log", yscale="log", xlabel="labelled images, and as many test images", ylabel=label)
-    figure.suptitle(f"beyond what 200 images take; {found['processor']}")
+            both[place].plot(sizes, [found["sizes"][str(size)][stage][place] for size in sizes], "o-", label=stage)
+        both[place].set(xscale="log", yscale="log", xlabel="labelled images, and as many test images", ylabel=label)
+    both[0].plot(sizes[-2:], [sizes[-2] / 1000, sizes[-1] / 1000], ":", color="grey", label="1 ms an image")
+    figure.suptitle(f"24x24 pictures; {found['processor']}")
     _finish(figure, both[0], path)
 
 
