@@ -142,6 +142,7 @@ def test_asked_to_stop_while_training(
         run = f"run{attempt}"
         code, waited = prepared.stopped(rng.uniform(0, seconds), number, "train", *FLAGS, "--run", run)
         if code == 0:  # too late: it had ended
+            assert attempt < 20 * (stops + 1), "it never stops"
             continue
         assert code in (128 + number, -number), (cwd / "err").read_text()  # the latter before src.cli has begun
         longest = max(longest, waited)
