@@ -12,6 +12,7 @@ import gzip
 import importlib
 import json
 import pickle
+import signal
 import struct
 import sys
 import typing
@@ -26,6 +27,9 @@ import numpy as np
 import pytest
 
 from src import cli
+
+# Tests started in the background inherit that SIGINT is ignored, and so would what they mean to stop by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LEAVES = '''"""Leaves: a competition file of one's own."""
 

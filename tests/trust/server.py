@@ -7,7 +7,6 @@ exit code (negative: the signal that killed it). Each training step that is made
 import importlib
 import json
 import os
-import signal
 import sys
 import traceback
 import typing
@@ -47,8 +46,6 @@ def _run(argv: list[str], cwd: str) -> None:
 
 def main() -> None:
     """Serve until stdin is closed."""
-    # A job in the background inherits that SIGINT is ignored, and so would the commands that are to be stopped by it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in COMMANDS:
         importlib.import_module(f"src.{name}")
     for line in sys.stdin:
