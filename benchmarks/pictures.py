@@ -1,6 +1,6 @@
 """Draw what the benchmarks found: score against seconds, and the cost of an image against the number of images.
 
-python -m benchmarks.pictures          # benchmarks/race/*.json and benchmarks/growth.json to PNGs beside them
+    python -m benchmarks.pictures          # benchmarks/race/*.json and benchmarks/growth.json to PNGs beside them
 
 Needs matplotlib, of requirements-dev.txt.
 """
