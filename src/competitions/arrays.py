@@ -49,6 +49,12 @@ def read_idx(files: InputFiles, *names: str) -> tuple[np.ndarray, Location]:
     return parse_idx(read_location(location), name), location
 
 
+def _line_of(row: int, body: bytes) -> int:
+    """Return the line in the file of a row below its header, numbered from 0: empty lines are no rows."""
+    lines = [number for number, line in enumerate(body.splitlines(), start=2) if line]
+    return lines[min(row, len(lines) - 1)]
+
+
 def parse_pixels(data: bytes, name: str, columns: list[str]) -> np.ndarray:
     """Return (N, len(columns)) int64 of a CSV with this header and integers 0-255. Raises InputError with the line."""
     header, _, body = data.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
@@ -62,13 +68,13 @@ def parse_pixels(data: bytes, name: str, columns: list[str]) -> np.ndarray:
     except ValueError as error:
         row = re.search(r"at row (\d+)", str(error))
         counted_from_one = "number of columns" in str(error)  # the other messages of numpy's count from zero
-        line = f", line {int(row[1]) + 2 - counted_from_one}" if row else ""
+        line = f", line {_line_of(int(row[1]) - counted_from_one, body)}" if row else ""
         raise InputError(f"{name}{line}: {str(error).split(';')[0]}; is the file cut off?") from error
     if values.shape[1] != len(columns):
         raise InputError(f"{name}: has no rows of {len(columns)} values; download it again")
     for at, column in np.argwhere((values < 0) | (values > 255))[:1]:
         wrong = f"{columns[column]} is {values[at, column]}"
-        raise InputError(f"{name}, line {at + 2}: {wrong}, outside 0-255; correct it")
+        raise InputError(f"{name}, line {_line_of(at, body)}: {wrong}, outside 0-255; correct it")
     return values
 
 
