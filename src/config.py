@@ -44,7 +44,7 @@ class PrepareConfig(Place):
     max_pixels: int = 50_000_000
     """Images with more pixels are refused from their header."""
     num_processes: int | None = None
-    """Processes that decode; default: one per core."""
+    """Processes that decode what this one has not in its first two seconds; default: one per core."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,7 +27,8 @@ from src.inputs import InputError, InputFiles, Location, read_location
 from src.outputs import replacing, sha256_of, write_json
 
 POLICY = 2  # raise when images.py reads or resizes pictures differently
-CHUNK = 256  # pictures handed to a process at a time
+CHUNK = 64  # pictures handed to a process at a time
+ALONE = 2.0  # seconds of decoding before other processes are asked to help: they take as long to start
 
 Job = tuple[str, int, list[Location | None], int]  # _read_chunk's arguments
 
@@ -144,13 +146,16 @@ def _keep_all(file: Path, pictures: list[np.ndarray]) -> list[Reading]:
 
 
 def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Reading]]:
-    """Yield the result of each job in order, from as many processes as asked for."""
-    if num_processes <= 1:
-        yield from (_read_chunk(*job) for job in jobs)
+    """Yield the result of each job in order: the first of this process, then of as many as asked for."""
+    started = time.perf_counter()
+    while jobs and (num_processes <= 1 or time.perf_counter() - started < ALONE):
+        yield _read_chunk(*jobs[0])
+        jobs = jobs[1:]
+    if not jobs:
         return
     try:
         # "spawn": a fork would inherit the locks of torch's and opencv's threads.
-        with ProcessPoolExecutor(num_processes, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(min(num_processes, len(jobs)), mp_context=get_context("spawn")) as pool:
             yield from pool.map(_read_chunk, *zip(*jobs, strict=True))
     except BrokenProcessPool as error:
         raise InputError("a decoding process was killed, for want of memory? Use --num-processes 1") from error
@@ -197,7 +202,7 @@ def build_cache(
         starts = range(0, len(places), CHUNK)
         jobs = [(str(temporary), start, places[start : start + CHUNK], max_pixels) for start in starts]
         with tqdm(total=len(places), desc=f"decoding {split}", unit="image", disable=None) as progress:
-            for result in _run_jobs(jobs, min(num_processes, len(jobs))):
+            for result in _run_jobs(jobs, num_processes):
                 readings += result
                 progress.update(len(result))
         (folder / f"{split}.json").unlink(missing_ok=True)  # the old facts must not describe the new pixels

@@ -119,6 +119,7 @@ def test_two_processes_make_the_same_bytes_as_one(root: Path, tmp_path: Path, mo
     (root / "train" / "03.png").write_bytes(b"")
     assert build(root, tmp_path / "by1", num_processes=1)[0]
     monkeypatch.setattr(caching, "CHUNK", 3)
+    monkeypatch.setattr(caching, "ALONE", 0)
     assert build(root, tmp_path / "by2", num_processes=2)[0]
     for name in ("train.npy", "train.json"):
         assert (tmp_path / "by1" / name).read_bytes() == (tmp_path / "by2" / name).read_bytes()
