@@ -34,7 +34,7 @@ if wanted bench; then
             timed 60 "$PYTHON" -m src.bench --backbone $backbone --image-size $size $bench
             [ -n "$trial" ] && break
             timed 60 "$PYTHON" -m src.bench --backbone $backbone --image-size $size $bench --cache-on-device off
-            timed 120 "$PYTHON" -m src.bench --backbone $backbone --image-size $size $bench --compile
+            timed 90 "$PYTHON" -m src.bench --backbone $backbone --image-size $size $bench --compile
         done
     done
 fi
@@ -55,6 +55,6 @@ if wanted cifar; then
 fi
 
 if wanted tests; then
-    timed 180 "$PYTHON" -m pytest -q -m gpu tests
+    timed 120 "$PYTHON" -m pytest -q -m gpu tests
 fi
 say "done"

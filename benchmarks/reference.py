@@ -94,6 +94,11 @@ def _scores(place: list[str], competition: str, run: str, config: ReferenceConfi
     return scores
 
 
+def _train_seconds(log: Path) -> float:
+    with open(log, newline="", encoding="utf-8") as stream:
+        return sum(float(row["train_seconds"]) for row in csv.DictReader(stream))
+
+
 def _train(config: ReferenceConfig, row: Row) -> None:
     run = f"{config.row}-{config.way}-s{config.seed}"
     run += f"-{config.epochs}epochs" if config.epochs else ""
@@ -125,6 +130,7 @@ def _train(config: ReferenceConfig, row: Row) -> None:
         "parameters": costs.parameters,
         "multiply_adds": costs.multiply_adds,
         "minutes": trained.config["result"]["seconds"] / 60,
+        "train_seconds": _train_seconds(folder / "fold0" / "log.csv"),  # without scoring, as speed records are counted
         "hardware": f"{processor()}, {torch.get_num_threads()} threads, GPU {trained.config['versions']['gpu']}",
         "torch": torch.__version__,
     }

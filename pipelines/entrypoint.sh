@@ -3,11 +3,11 @@
 # other words are run as they stand.
 set -eu
 
-# Without a few kB there, prepare's processes fail with "No space left on device"; train speaks of other needs itself.
+# Without a few kB there, prepare's processes cannot start and it decodes alone; training passes nothing through it.
 free=$(df -Pk /dev/shm 2> /dev/null | awk 'NR == 2 { print $4 }')
 if [ ! -w /dev/shm ] || [ "${free:-0}" -lt 1024 ]; then
-    echo "warning: /dev/shm is absent, read-only or too small (${free:-0} kB free): start the container with" \
-        "--shm-size=1g, or run prepare with --num-processes 1" >&2
+    echo "warning: /dev/shm is absent, read-only or too small (${free:-0} kB free): prepare decodes in one" \
+        "process; start the container with --shm-size=1g for more" >&2
 fi
 
 case "${1:-help}" in

@@ -90,7 +90,7 @@ def check_shared_memory() -> Iterator[Finding]:
         return
     free = shutil.disk_usage(place).free if os.access(place, os.W_OK) else 0
     if free < 1 << 20:
-        yield Finding("bad", f"{place} is full or read-only: docker run --shm-size=1g, or prepare --num-processes 1")
+        yield Finding("note", f"{place} is full or read-only: prepare decodes in one process; docker run --shm-size=1g")
     else:
         yield Finding("ok", f"{place} has {free / 2**20:,.0f} MiB free, enough for any number of processes")
 
@@ -141,7 +141,9 @@ def check_data(config: DoctorConfig, competition: Competition) -> Iterator[Findi
                       "src.train --weights FILE or --no-pretrained")  # fmt: skip
     memory = memory_limit()
     if cache * len(labels) / (len(labels) + len(test)) > FITTING * memory:
-        yield Finding("note", f"the cache is larger than the memory ({memory / GIB:.1f} GiB): it is read in blocks")
+        yield Finding("note", f"memory of {memory / GIB:.1f} GiB is less than the cache: it is read in blocks")
+    else:
+        yield Finding("ok", f"memory of {memory / GIB:.1f} GiB holds the cache")
 
 
 def main(config: DoctorConfig) -> None:

@@ -4,7 +4,6 @@ Files: <split>.npy, and <split>.json with the ordered image paths, the size, wha
 a stamp of everything that the pixels depend on. The cache is rebuilt when the stamp changes and only then.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -28,6 +27,7 @@ from src.outputs import replacing, sha256_of, write_json
 
 POLICY = 2  # raise when images.py reads or resizes pictures differently
 CHUNK = 64  # pictures handed to a process at a time
+MAX_BYTES = 128 << 20  # of a picture's file: a zip's member of zeros takes next to no room until it is unpacked
 ALONE = 2.0  # seconds of decoding before other processes are asked to help: they take as long to start
 
 Job = tuple[str, int, list[Location | None], int]  # _read_chunk's arguments
@@ -118,6 +118,8 @@ def _is_current(folder: Path, split: str, stamp: str) -> bool:
 def _read_one(location: Location | None, out: np.ndarray, limit: int) -> Reading:
     if location is None:
         return Reading("missing", "no such file", "")
+    if location.size > MAX_BYTES:
+        return Reading("over-large", f"{location.size:,} bytes, at most {MAX_BYTES:,} are read", "")
     try:
         image = decode_image(read_location(location), limit)
     except ImageProblem as problem:
@@ -129,7 +131,7 @@ def _read_one(location: Location | None, out: np.ndarray, limit: int) -> Reading
 
 def _keep(image: np.ndarray, out: np.ndarray) -> Reading:
     out[:] = resize(image, out.shape[:2])
-    pixels = hashlib.blake2b(image.tobytes(), digest_size=12, key=str(image.shape).encode()).hexdigest()
+    pixels = hashlib.blake2b(np.ascontiguousarray(image), digest_size=12, key=str(image.shape).encode()).hexdigest()
     return Reading("", "", pixels)
 
 
@@ -153,18 +155,20 @@ def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Reading]]:
         jobs = jobs[1:]
     if not jobs:
         return
+    done = 0
     try:
         # "spawn": a fork would inherit the locks of torch's and opencv's threads.
         with ProcessPoolExecutor(min(num_processes, len(jobs)), mp_context=get_context("spawn")) as pool:
-            yield from pool.map(_read_chunk, *zip(*jobs, strict=True))
-    except BrokenProcessPool as error:
-        raise InputError("a decoding process was killed, for want of memory? Use --num-processes 1") from error
+            for readings in pool.map(_read_chunk, *zip(*jobs, strict=True)):
+                yield readings
+                done += 1
+        return
+    except BrokenProcessPool:
+        why = "a process was killed, for want of memory?"
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise InputError(
-            "no room for processes in /dev/shm (or on the disk): docker run --shm-size=1g, or --num-processes 1"
-        ) from error
+        why = f"{error}; room in /dev/shm? docker run --shm-size=1g"
+    print(f"decoding goes on in one process, as others cannot help: {why}")
+    yield from (_read_chunk(*job) for job in jobs[done:])
 
 
 def _take_room(file: Path) -> None:

@@ -36,10 +36,11 @@ def change_batch(
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     places = torch.stack([x, y, torch.ones_like(x)], dim=-1)  # (H, W, 3)
     sources = torch.einsum("hwk,bck->bhwc", places, matrices)  # (B, H, W, 2), in pixels
-    last = torch.tensor([width - 1, height - 1], device=images.device).clamp(min=1)
+    # From -1 to 1; a tensor made of these two numbers would have the processor wait for the GPU.
+    scaled = [sources[..., i] * (2 / max(1, side - 1)) - 1 for i, side in enumerate((width, height))]
     warped = functional.grid_sample(
         images.permute(0, 3, 1, 2).float(),
-        sources * (2 / last) - 1,
+        torch.stack(scaled, dim=-1),
         padding_mode="reflection" if reflect else "border",
         align_corners=True,
     ).round()  # (B, 3, H, W)

@@ -1,7 +1,10 @@
 """The cache holds every picture once, is built only when something changed, and tells which cannot be read."""
 
+import itertools
 import os
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cv2
@@ -123,6 +126,52 @@ def test_two_processes_make_the_same_bytes_as_one(root: Path, tmp_path: Path, mo
     assert build(root, tmp_path / "by2", num_processes=2)[0]
     for name in ("train.npy", "train.json"):
         assert (tmp_path / "by1" / name).read_bytes() == (tmp_path / "by2" / name).read_bytes()
+
+
+@pytest.mark.parametrize("done", [0, 2])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BrokenProcessPool("killed")])
+def test_where_processes_cannot_help_one_goes_on(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    done: int,
+) -> None:
+    class Pool:
+        def __init__(self, *_: object, **__: object) -> None:
+            if not done:
+                raise error
+
+        def __enter__(self) -> "Pool":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def map(self, call: Callable[..., object], *arguments: tuple[object, ...]) -> Iterator[object]:
+            yield from itertools.islice(map(call, *arguments), done)
+            raise error
+
+    assert build(root, tmp_path / "by1", num_processes=1)[0]
+    monkeypatch.setattr(caching, "CHUNK", 3)
+    monkeypatch.setattr(caching, "ALONE", 0)
+    monkeypatch.setattr(caching, "ProcessPoolExecutor", Pool)
+    assert build(root, tmp_path / "by2", num_processes=2)[0]
+    for name in ("train.npy", "train.json"):
+        assert (tmp_path / "by1" / name).read_bytes() == (tmp_path / "by2" / name).read_bytes()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("decoding goes on in one process")
+
+
+def test_a_zip_member_that_unpacks_to_more_than_a_picture_has_is_not_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    with zipfile.ZipFile(tmp_path / "input" / "train.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.png", bytes(caching.MAX_BYTES))
+        archive.writestr("2.png", bytes(caching.MAX_BYTES + 1))
+    assert (tmp_path / "input" / "train.zip").stat().st_size < 1 << 20
+    readings = build(tmp_path / "input", tmp_path / "prepared")[1].readings
+    assert [reading.problem for reading in readings] == ["not an image", "over-large"]
 
 
 def test_a_picture_that_cannot_be_read_is_black_and_its_reading_says_why(

@@ -11,6 +11,7 @@ import torch
 from src.data.augment import Augment, tta_views, warp_batch
 from src.data.device import on_device, warp_all
 from src.data.loader import Loader
+from src.engine import setup
 
 SIZE = (32, 48)
 BLANK = 10
@@ -94,7 +95,7 @@ def test_each_sample_has_its_own_draw_and_each_epoch_another(images: np.ndarray)
 
 
 def test_training_from_the_devices_memory_ends_near_the_other(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
+    svhn: Callable[..., Path], podium: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     svhn(num_train=22, num_val=6, num_test=3)
     assert podium("prepare", "--num-folds", 2).code == 0
@@ -106,6 +107,13 @@ def test_training_from_the_devices_memory_ends_near_the_other(
         losses[where] = pd.read_csv(tmp_path / "runs" / "svhn" / where / "fold0" / "log.csv")["loss"][0]
     assert losses["on"] != losses["off"]  # rounding differs
     assert losses["on"] == pytest.approx(losses["off"], rel=0.02)
+    with monkeypatch.context() as patch:
+        patch.setattr(setup, "fits", lambda *_: False)
+        code, out, _ = podium("train", *flags, "--epochs", 1, "--run", "short", "--cache-on-device", "on")
+    assert code == 0
+    assert out.count("images stay in the machine's memory: the GPU has no room for") == 1
+    losses["short"] = pd.read_csv(tmp_path / "runs" / "svhn" / "short" / "fold0" / "log.csv")["loss"][0]
+    assert losses["short"] == losses["off"]
     flags = (*flags, "--epochs", 1, "--run", "effects", "--cache-on-device", "on", "--augment.effects", 1)
     code, out, _ = podium("train", *flags)
     assert code == 0

@@ -2,7 +2,6 @@
 
 import io
 import os
-import pickle
 from pathlib import Path
 
 import pytest
@@ -67,7 +66,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.save({"step": RunsCode(made)}, buffer)
     write_with_checksum(tmp_path / "last.pt", buffer.getvalue())
-    with pytest.raises((InputError, pickle.UnpicklingError)):
+    with pytest.raises(InputError, match="holds more than tensors"):
         load_state(tmp_path / "last.pt")
     assert not made.exists()
 

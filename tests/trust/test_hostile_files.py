@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from src.competitions.spec import load_competition
-from src.inputs import InputError, InputFiles, parse_csv
+from src.inputs import InputError, InputFiles, parse_csv, read_location
 from tests.conftest import draw, write_image
 
 MANY = pytest.mark.slow
@@ -220,11 +220,12 @@ def test_members_of_zips_that_would_lead_out_of_the_folder(tmp_path: Path, figur
 def test_chinese_names_in_zips_without_the_utf8_mark(tmp_path: Path, encoding: str) -> None:
     folder = tmp_path / "input" / "x"
     folder.mkdir(parents=True)
-    name = "训练集/图片 一.png"
+    name, picture = "训练集/图片 一.png", bytes(range(256))
     raw = name.encode(encoding)
     with zipfile.ZipFile(folder / "train.zip", "w") as archive:
-        archive.writestr("A" * len(raw), b"picture")
+        archive.writestr("A" * len(raw), picture)
     data = (folder / "train.zip").read_bytes().replace(b"A" * len(raw), raw)
     (folder / "train.zip").write_bytes(data)
     files = InputFiles(folder)
     assert files.images("训练集") == [name]
+    assert read_location(files.located[name]) == picture

@@ -1,9 +1,10 @@
 """Odd folders, clocks, permissions and languages of the machine: all commands work in them."""
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ ROAD = [
 
 
 @pytest.fixture
-def odd_place(svhn: Callable[..., Path], tmp_path: Path) -> Path:
-    """Return a folder with a Chinese name and a space, whose input is read-only and dated 2099."""
+def odd_place(svhn: Callable[..., Path], tmp_path: Path) -> Iterator[Path]:
+    """Yield a folder with a Chinese name and a space, whose input is read-only and dated 2099."""
     svhn(num_train=12, num_val=6, num_test=3)
     place = tmp_path / NAME
     place.mkdir()
@@ -29,7 +30,16 @@ def odd_place(svhn: Callable[..., Path], tmp_path: Path) -> Path:
     for path in [*(place / "input").rglob("*"), place / "input"]:
         os.utime(path, (4_070_908_800, 4_070_908_800))
         path.chmod(0o555 if path.is_dir() else 0o444)
-    return place
+    # For root, a read-only file is none: where it may mount, the folder is mounted read-only too.
+    folder = str(place / "input")
+    mounted = False
+    if os.geteuid() == 0 and shutil.which("mount"):
+        mounted = subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode == 0
+        if mounted:
+            subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+    yield place
+    if mounted:
+        subprocess.run(["umount", folder], check=True)
 
 
 def test_a_folder_with_spaces_and_chinese_read_only_input_and_a_clock_that_is_wrong(
@@ -44,17 +54,18 @@ def test_a_folder_with_spaces_and_chinese_read_only_input_and_a_clock_that_is_wr
     figure("read-only input dated 2099 below a folder named with a space and Chinese: works")
 
 
-@pytest.mark.slow
+PLAIN, TURKISH = {"LC_ALL": "C"}, {"LANG": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati"}
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # stdout can write ASCII only
+
+
 @pytest.mark.parametrize(
-    "odd",
+    ("odd", "umask"),
     [
-        {"LC_ALL": "C"},
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},  # stdout can write ASCII only
-        {"LANG": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati"},
+        (ASCII, 0o077),
+        *(pytest.param(odd, umask, marks=pytest.mark.slow) for odd in (PLAIN, TURKISH) for umask in (0o077, 0)),
+        pytest.param(ASCII, 0, marks=pytest.mark.slow),
     ],
-    ids=["C", "ASCII", "Turkish"],
 )
-@pytest.mark.parametrize("umask", [0o077, 0o000])
 def test_languages_time_zones_and_masks(
     odd_place: Path, odd: dict[str, str], umask: int, figure: Callable[[str], None]
 ) -> None:
