@@ -6,7 +6,6 @@ unpacked into a folder of its own name, so labels look the same for packed and u
 
 import csv
 import io
-import json
 import lzma
 import os
 import struct
@@ -15,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -177,10 +176,6 @@ class InputFiles:
         """Read a CSV as text, see `parse_csv`."""
         return parse_csv(read_location(self.find(name)), name)
 
-    def json(self, name: str) -> dict[str, Any]:
-        """Read a JSON object, see `parse_json`."""
-        return parse_json(read_location(self.find(name)), name)
-
 
 def read_location(location: Location) -> bytes:
     """Return a file's bytes. Raises InputError or OSError."""
@@ -216,7 +211,8 @@ def _unpacked(location: Location) -> bytes:
     return data
 
 
-def _decoded(data: bytes, name: str) -> str:
+def decoded(data: bytes, name: str) -> str:
+    """Return the text of a file in UTF-8, with or without BOM. Raises InputError with the line where it is not."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -232,7 +228,7 @@ def parse_csv(data: bytes, name: str) -> pd.DataFrame:
     Returns a frame of str whose index is the line number in the file. Raises InputError with the line for a row with
     too many or too few cells, an open quote, a NUL, a repeated column, or no header.
     """
-    text = _decoded(data, name)
+    text = decoded(data, name)
     if "\0" in text:
         raise InputError(f"{name}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: NUL byte; download it again")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -257,34 +253,3 @@ def parse_csv(data: bytes, name: str) -> pd.DataFrame:
     if repeated:
         raise InputError(f"{name}, line 1: column {sorted(repeated)[0]!r} is there twice")
     return pd.DataFrame(rows, columns=header, index=lines, dtype=str)
-
-
-def parse_json(data: bytes, name: str) -> dict[str, Any]:
-    """Parse a JSON object. Raises InputError with the line where it is cut off, repeats a key, or has NaN in it."""
-
-    def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            seen: set[str] = set()
-            repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise InputError(f"{name}: the name {repeated!r} is there twice; remove one")
-        return result
-
-    def no_constant(text: str) -> None:
-        raise InputError(f"{name}: {text} is not a value that JSON knows; correct it")
-
-    try:
-        value = json.loads(_decoded(data, name), object_pairs_hook=no_repeats, parse_constant=no_constant)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{name}, line {error.lineno}, column {error.colno}: {error.msg}; is the file cut off?"
-        ) from error
-    except ValueError as error:  # a number of more digits than Python converts
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name}: {str(error).split(';')[0]}; correct it") from error
-    except RecursionError as error:
-        raise InputError(f"{name}: nested too deeply for a label file") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{name}: a JSON object is expected, not a {type(value).__name__}")
-    return value

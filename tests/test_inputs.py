@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.inputs import InputError, InputFiles, checked_name, member_name, parse_csv, parse_json, read_location
+from src.inputs import InputError, InputFiles, checked_name, member_name, parse_csv, read_location
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
@@ -59,28 +59,6 @@ def test_whatever_is_written_as_csv_is_read_back_unchanged(rows: list[tuple[str,
     stream = io.StringIO(newline="")
     csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([("id", "label"), *rows])
     assert [tuple(row) for row in parse_csv(stream.getvalue().encode(), "a.csv").to_numpy()] == rows
-
-
-def test_a_json_object_is_read() -> None:
-    assert parse_json(b'\xef\xbb\xbf{"a": [1, 2.5, "x"]}', "a.json") == {"a": [1, 2.5, "x"]}
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b'{"a": 1,\n"b": [1,\n', "a.json, line 3, column 1: .*cut off"),
-        (b'{"a": {"x": 1},\n"a": {"x": 2}}', "'a' is there twice"),
-        (b'{"a": NaN}', "NaN is not a value"),
-        (b'{"a": -Infinity}', "-Infinity is not a value"),
-        (b"[1, 2]", "object is expected, not a list"),
-        (b'{"a":' * 100_000, "nested too deeply"),
-        (b'{"a": "\xff"}', "a.json, line 1: byte 0xff is not UTF-8"),
-        (b"", "line 1, column 1"),
-    ],
-)
-def test_a_broken_json_is_refused_and_the_reason_named(data: bytes, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        parse_json(data, "a.json")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from src.competitions.spec import Competition, Head, check_sample
-from src.inputs import InputError, InputFiles, checked_name
+from src.inputs import InputError, InputFiles, checked_name, read_location
+from src.json_text import line_of, parse_json
 
 MAX_DIGITS = 6
 BLANK = 10  # pads numbers of fewer than six digits at their right
@@ -43,19 +44,27 @@ def _boxes(entry: dict[str, Any], num_digits: int, where: str) -> str:
     return json.dumps([list(box) for box in zip(*columns, strict=True)]) if complete else "[]"
 
 
+def _row(name: str, entry: Any, folder: str, where: str) -> list[Any]:
+    """Return image path, padded digits and boxes. Raises InputError."""
+    path = f"{folder}/{checked_name(name, where)}"
+    digits = _digits(entry, where)
+    return [path, *digits, *[BLANK] * (MAX_DIGITS - len(digits)), _boxes(entry, len(digits), where)]
+
+
 def read_labels(files: InputFiles, json_name: str, folder: str, split: str) -> pd.DataFrame:
     """Return the label table of one of the organiser's JSON files: digits padded right with BLANK, and boxes."""
     files.images(folder)
+    data = read_location(files.find(json_name))
     rows = []
-    for name, entry in files.json(json_name).items():
-        where = f"{json_name}: {name!r}"
-        digits = _digits(entry, where)
-        padded = digits + [BLANK] * (MAX_DIGITS - len(digits))
-        path = f"{folder}/{checked_name(name, where)}"
-        rows.append([path, *padded, _boxes(entry, len(digits), where), split])
+    for name, entry in parse_json(data, json_name).items():
+        try:
+            rows.append(_row(name, entry, folder, json_name))
+        except InputError:  # only now its line is looked for, and the mistake told again with it
+            rows.append(_row(name, entry, folder, f"{json_name}, line {line_of(data, name)}: {name!r}"))
     if not rows:
         raise InputError(f"{json_name}: has no entries; download it again")
-    return pd.DataFrame(rows, columns=["image_path", *(head.name for head in DIGITS), "boxes", "split"])
+    table = pd.DataFrame(rows, columns=["image_path", *(head.name for head in DIGITS), "boxes"])
+    return table.assign(split=split)
 
 
 def read_train(files: InputFiles) -> pd.DataFrame:

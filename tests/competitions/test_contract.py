@@ -138,7 +138,7 @@ def test_a_house_number_without_boxes_is_accepted_and_half_a_box_is_not(svhn: Ca
     assert labels["boxes"].tolist().count("[]") == 1
     entries["000002.png"]["left"].pop()
     (folder / "mchar_train.json").write_text(json.dumps(entries))
-    with pytest.raises(InputError, match=r"mchar_train.json: '000002.png': 'left' is not a list of 3 numbers"):
+    with pytest.raises(InputError, match=r"mchar_train.json, line 1: '000002.png': 'left' is not a list of 3 numbers"):
         load_competition("svhn").read_train(InputFiles(folder))
 
 

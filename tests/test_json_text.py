@@ -1,0 +1,40 @@
+"""JSON label files are read as they stand, and each mistake is told with its line."""
+
+import json
+
+import pytest
+
+from src.inputs import InputError
+from src.json_text import line_of, parse_json
+
+
+def test_a_json_object_is_read() -> None:
+    assert parse_json(b'\xef\xbb\xbf{"a": [1, 2.5, "x"]}', "a.json") == {"a": [1, 2.5, "x"]}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b'{"a": 1,\n"b": [1,\n', "line 3, column 1: .*cut off"),
+        (b'{"a": {"x": 1},\n"a": {"x": 2}}', "line 2: the name 'a' is there twice"),
+        (b'{"a": {"x": 1},\n"b": {"x": 2,\n\n"x": 2}}', "line 4: the name 'x' is there twice"),
+        (b'{"a{": "}\\"{",\n"b": {"x": 2},\n"\\u0061{"  : 2}', "line 3: the name 'a{' is there twice"),
+        (b'{"NaN": "Infinity:",\n"a": NaN}', "line 2: NaN is not a value"),
+        (b'{"a":\n\n-Infinity}', "line 3: -Infinity is not a value"),
+        (b'{"a": 1,\n"b": -' + b"9" * 5000 + b"}", "line 2: a number of 5,001 digits"),
+        (b"[1, 2]", "line 1: a JSON object is expected, not a list"),
+        (b'{"b": 1,\n' + b'"a": {\n' * 100_000, "line 201: nested too deeply"),
+        (b'{"a": 1,\n"b": "\xff"}', "line 2: byte 0xff is not UTF-8"),
+        (b"", "line 1, column 1"),
+    ],
+)
+def test_a_broken_json_is_refused_with_its_line_and_the_reason(data: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=f"^a.json, {message}"):
+        parse_json(data, "a.json")
+
+
+def test_an_entry_is_found_by_its_name() -> None:
+    entries = {"a": "b", "b": {"c": 'say "d":'}, "d": 1, "é": 2}
+    for ascii_only in (True, False):
+        data = json.dumps(entries, indent=1, ensure_ascii=ascii_only).encode()
+        assert [line_of(data, name) for name in entries] == [2, 3, 6, 7]
