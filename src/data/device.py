@@ -1,7 +1,8 @@
 """Batches that never leave the GPU: the images lie there whole, and a batch is changed there at once.
 
 The same policy and the same draws as the loader's (`augment.draw_changes`), so both change an image alike, but for
-rounding and for how a spliced string is shrunk (four samples across in place of the mean over an area).
+rounding and for how a spliced string is shrunk (four samples across in place of the mean over an area). The processor
+draws for a whole batch at once, some 30 numbers an image, and never touches a pixel.
 """
 
 from collections.abc import Callable, Iterator

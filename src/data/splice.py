@@ -15,13 +15,12 @@ def splice_widths(
     long strings, rare in most data, become common.
     """
     lengths, other_lengths = ((ids != blank).sum(axis=1) for ids in (target, other_target))
-    kept, joined = np.full(len(target), width), target.copy()
-    for i in np.flatnonzero(
-        chosen & (lengths > 0) & (other_lengths > 0) & (lengths + other_lengths <= target.shape[1])
-    ):
-        total = lengths[i] + other_lengths[i]
-        kept[i] = round(width * lengths[i] / total)
-        joined[i, lengths[i] : total] = other_target[i, : other_lengths[i]]
+    total, places = lengths + other_lengths, np.arange(target.shape[1])
+    fits = chosen & (lengths > 0) & (other_lengths > 0) & (total <= target.shape[1])
+    kept = np.where(fits, np.rint(width * lengths / np.maximum(total, 1)), width).astype(np.int64)
+    from_other = fits[:, None] & (places >= lengths[:, None]) & (places < total[:, None])
+    shifted = np.take_along_axis(other_target, np.maximum(places - lengths[:, None], 0), axis=1)
+    joined = np.where(from_other, shifted, target)
     return kept, joined
 
 

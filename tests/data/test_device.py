@@ -12,6 +12,7 @@ from src.data.augment import Augment, tta_views, warp_batch
 from src.data.device import on_device, warp_all
 from src.data.loader import Loader
 from src.engine import setup
+from src.engine.probe import has_compiler
 
 SIZE = (32, 48)
 BLANK = 10
@@ -77,6 +78,29 @@ def test_both_paths_have_the_same_distribution(images: np.ndarray, device: str) 
     for of in (lambda x: x[..., 16, 24, :], lambda x: x.mean(dim=(-3, -2))):
         assert torch.allclose(of(ours).mean(), of(theirs).mean(), atol=0.2)
         assert torch.allclose(of(ours).std(), of(theirs).std(), rtol=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler")
+def test_compiled_changes_are_the_same(images: np.ndarray, device: str) -> None:
+    one = loader(images, Augment(splice=0.5, erase=0.5))
+    plain, compiled = (on_device(one, torch.device(device), wanted).epoch(0) for wanted in (False, True))
+    for left, right in zip(plain, compiled, strict=True):
+        assert (
+            left["image"].float() - right["image"].float()
+        ).abs().max() <= 1  # a half, either way
+
+
+@pytest.mark.gpu
+def test_no_batch_waits_for_the_gpu(images: np.ndarray) -> None:
+    served = on_device(loader(images, Augment(splice=0.5, erase=0.5)), torch.device("cuda"), False)
+    for epoch, mode in enumerate(("default", "error")):
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            assert len(list(served.epoch(epoch))) == len(served)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("device", DEVICES)
