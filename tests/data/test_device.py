@@ -87,9 +87,7 @@ def test_compiled_changes_are_the_same(images: np.ndarray, device: str) -> None:
     one = loader(images, Augment(splice=0.5, erase=0.5))
     plain, compiled = (on_device(one, torch.device(device), wanted).epoch(0) for wanted in (False, True))
     for left, right in zip(plain, compiled, strict=True):
-        assert (
-            left["image"].float() - right["image"].float()
-        ).abs().max() <= 1  # a half, either way
+        assert (left["image"].float() - right["image"].float()).abs().max() <= 1  # a half, either way
 
 
 @pytest.mark.gpu
