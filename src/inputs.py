@@ -1,4 +1,4 @@
-"""Reading what others wrote: the organiser's folders, zips, CSV and JSON.
+"""Reading what others wrote: the organiser's folders, zips and CSV.
 
 Nothing is unpacked and nothing outside the competition's folder is read. A zip is read in place, as if it had been
 unpacked into a folder of its own name, so labels look the same for packed and unpacked downloads.

@@ -103,7 +103,7 @@ def test_a_cut_off_csv_is_refused_with_file_and_line(podium: Run, leaves: Make, 
 @pytest.mark.parametrize("label", [10, -1, "7", 1.0, True, None])
 def test_a_label_outside_the_classes_is_refused_with_its_name(podium: Run, svhn: Make, label: object) -> None:
     edit_json(svhn() / "mchar_val.json", lambda entries: entries["000002.png"].update(label=[3, label, 4]))
-    refused(podium("prepare"), "mchar_val.json: '000002.png'", f"label {label!r} is not a digit 0-9")
+    refused(podium("prepare"), "mchar_val.json, line 1: '000002.png'", f"label {label!r} is not a digit 0-9")
 
 
 def test_a_class_outside_the_classes_is_refused_with_its_file(podium: Run, food11: Make) -> None:
@@ -132,7 +132,7 @@ def test_a_number_of_none_or_more_than_six_digits_is_refused_with_its_name(
 ) -> None:
     edit_json(svhn() / "mchar_train.json", lambda entries: entries["000002.png"].update(label=labels))
     what = "7 digits, at most 6" if labels == [1] * 7 else "has no list of digits under 'label'"
-    refused(podium("prepare"), "mchar_train.json: '000002.png'", what)
+    refused(podium("prepare"), "mchar_train.json, line 1: '000002.png'", what)
 
 
 def test_a_name_labelled_twice_is_refused(podium: Run, svhn: Make, leaves: Make, tmp_path: Path) -> None:

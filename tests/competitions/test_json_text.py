@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from src.competitions.json_text import line_of, parse_json
 from src.inputs import InputError
-from src.json_text import line_of, parse_json
 
 
 def test_a_json_object_is_read() -> None:
