@@ -14,7 +14,7 @@ import pandas as pd
 from src import competitions
 from src.inputs import InputError, InputFiles
 
-HELPERS = frozenset({"arrays", "spec", "tables"})  # modules of this package that are not competitions
+HELPERS = frozenset({"arrays", "json_text", "spec", "tables"})  # modules of this package that are not competitions
 
 
 @dataclass(frozen=True, kw_only=True)
