@@ -15,26 +15,26 @@ def _line_at(text: str, place: int) -> int:
 
 
 def _mistake(text: str) -> tuple[int, str]:
-    """Return the line of the first thing that `parse_json` does not take though it is well formed, and what it is."""
+    """Return the place of the first thing that `parse_json` does not take though it is well formed, and what it is."""
     open_names: list[set[str]] = []  # of each object or list that is open
     for match in TOKEN.finditer(text):
-        token, line = match[0], _line_at(text, match.start())
+        token, place = match[0], match.start()
         if token in "[{":
             open_names.append(set())
             if len(open_names) > DEEPEST:
-                return line, "nested too deeply for a label file"
+                return place, "nested too deeply for a label file"
         elif token in "]}":
             open_names.pop()
         elif token.endswith(":"):
             name = json.loads(token[:-1])
             if name in open_names[-1]:
-                return line, f"the name {name!r} is there twice; remove one"
+                return place, f"the name {name!r} is there twice; remove one"
             open_names[-1].add(name)
         elif token in ("NaN", "Infinity", "-Infinity"):
-            return line, f"{token} is not a value that JSON knows; correct it"
+            return place, f"{token} is not a value that JSON knows; correct it"
         elif token.lstrip("-").isdigit() and len(token) > LONGEST:
-            return line, f"a number of {len(token):,} digits; correct it"
-    return 1, "cannot be read; download it again"
+            return place, f"a number of {len(token):,} digits; correct it"
+    return 0, "cannot be read; download it again"
 
 
 def parse_json(data: bytes, name: str) -> dict[str, Any]:
@@ -57,8 +57,8 @@ def parse_json(data: bytes, name: str) -> dict[str, Any]:
             f"{name}, line {error.lineno}, column {error.colno}: {error.msg}; is the file cut off?"
         ) from error
     except (ValueError, RecursionError) as error:
-        line, why = _mistake(text)
-        raise InputError(f"{name}, line {line}: {why}") from error
+        place, why = _mistake(text)
+        raise InputError(f"{name}, line {_line_at(text, place)}: {why}") from error
     if not isinstance(value, dict):
         raise InputError(f"{name}, line 1: a JSON object is expected, not a {type(value).__name__}")
     return value

@@ -150,17 +150,16 @@ def _keep_all(file: Path, pictures: list[np.ndarray]) -> list[Reading]:
 
 def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Reading]]:
     """Yield the result of each job in order: the first of this process, then of as many as asked for."""
-    started = time.perf_counter()
-    while jobs and (num_processes <= 1 or time.perf_counter() - started < ALONE):
-        yield _read_chunk(*jobs[0])
-        jobs = jobs[1:]
-    if not jobs:
+    started, done = time.perf_counter(), 0
+    while done < len(jobs) and (num_processes <= 1 or time.perf_counter() - started < ALONE):
+        yield _read_chunk(*jobs[done])
+        done += 1
+    if done == len(jobs):
         return
-    done = 0
     try:
         # "spawn": a fork would inherit the locks of torch's and opencv's threads.
-        with ProcessPoolExecutor(min(num_processes, len(jobs)), mp_context=get_context("spawn")) as pool:
-            for readings in pool.map(_read_chunk, *zip(*jobs, strict=True)):
+        with ProcessPoolExecutor(min(num_processes, len(jobs) - done), mp_context=get_context("spawn")) as pool:
+            for readings in pool.map(_read_chunk, *zip(*jobs[done:], strict=True)):
                 yield readings
                 done += 1
         return

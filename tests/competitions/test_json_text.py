@@ -38,3 +38,10 @@ def test_an_entry_is_found_by_its_name() -> None:
     for ascii_only in (True, False):
         data = json.dumps(entries, indent=1, ensure_ascii=ascii_only).encode()
         assert [line_of(data, name) for name in entries] == [2, 3, 6, 7]
+
+
+def test_a_mistake_at_the_end_of_a_large_file_is_found() -> None:
+    entries = {f"{number:06d}.png": {"label": [1, 2], "left": [1, 2], "top": [1, 2]} for number in range(30_000)}
+    data = json.dumps({**entries, "last": float("nan")}, indent=1).encode()
+    with pytest.raises(InputError, match=rf"line {data.count(bytes([10]))}: NaN"):
+        parse_json(data, "a.json")
