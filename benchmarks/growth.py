@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 
 from benchmarks.table import processor
-from src import cli
 from src.competitions.spec import load_competition
+from src.core import cli
 from src.data.augment import Augment
 from src.data.cache import open_cache
 from src.data.loader import Loader

@@ -24,14 +24,16 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.table import processor
-from src import cli
 from src.competitions.svhn import COMPETITION as STREET
-from src.data.augment import tta_views
+from src.core import cli
+from src.core.reading import InputFiles, read_location
+from src.core.runtime import choose_compute, keep_freed_memory, to_device
 from src.data.cache import build_cache, open_cache
 from src.data.loader import Loader
-from src.engine.inference import Network, Normalise, choose_compute, keep_freed_memory, predict_probabilities, to_device
-from src.engine.probe import fastest
-from src.inputs import InputFiles, read_location
+from src.data.tta import tta_views
+from src.inference.autotune import fastest
+from src.inference.predictor import predict_probabilities
+from src.models.network import Network, Normalise
 
 MEAN = STD = (0.5, 0.5, 0.5)
 SIZE, VIEWS = (64, 128), 5

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.table import processor
-from src import cli
+from src.core import cli
+from src.core.errors import InputError
+from src.core.runtime import CGROUPS, memory_limit
 from src.data.augment import Augment
 from src.data.loader import Loader
-from src.engine.meter import CGROUPS, memory_limit
-from src.inputs import InputError
 
 SIZE = (64, 128)
 

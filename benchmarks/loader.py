@@ -26,12 +26,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.table import processor
-from src import cli
+from src.core import cli
+from src.core.reading import InputFiles, read_location
+from src.core.runtime import keep_freed_memory
 from src.data.augment import Augment
 from src.data.images import decode_image, resize
 from src.data.loader import Loader
-from src.engine.inference import Normalise, keep_freed_memory
-from src.inputs import InputFiles, read_location
+from src.models.network import Normalise
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 POLICY = Augment(mirror=0.5, splice=0.0, tint=0.0)  # the defaults, but for what torchvision cannot do

@@ -38,10 +38,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.table import processor
-from src import cli, prepare, train
+from src import prepare, train
 from src.competitions.svhn import COMPETITION as STREET
 from src.config import PrepareConfig, TrainConfig
-from src.inputs import InputError, InputFiles, read_location
+from src.core import cli
+from src.core.errors import InputError
+from src.core.reading import InputFiles, read_location
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Point = tuple[float, float]  # seconds of training, score

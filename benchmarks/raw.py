@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.table import processor
-from src import cli
+from src.core import cli
+from src.core.runtime import keep_freed_memory
 from src.data.augment import NO_AUGMENT
 from src.data.loader import Loader
-from src.engine.inference import keep_freed_memory
 
 Epoch = Callable[[int], Iterator[Any]]
 PACKAGES = ("ffcv==1.0.2", "litdata==0.2.76")

@@ -23,15 +23,18 @@ import tyro
 
 from benchmarks.reference_rows import ROWS, Row
 from benchmarks.table import processor
-from src import cli, evaluate, predict, prepare, train
+from src import evaluate, predict, prepare, train
 from src.competitions.arrays import read_cifar_batch, read_idx
 from src.competitions.spec import load_competition
 from src.config import EvaluateConfig, Place, PredictConfig, PrepareConfig, TrainConfig
+from src.core import cli
+from src.core.errors import InputError
+from src.core.reading import InputFiles
+from src.core.writing import write_json
 from src.data.labels import open_competition
-from src.engine.runs import build_network, open_fold
-from src.inputs import InputError, InputFiles
+from src.models.network import build_network
 from src.models.summary import summarise
-from src.outputs import write_json
+from src.runs.run import open_fold
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pandas as pd
 
 from src.competitions.svhn import COMPETITION as STREET
-from src.inputs import InputFiles
+from src.core.reading import InputFiles
 
 NUM_IMAGES = 30_000
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from src import cli
 from src.config import Place
+from src.core import cli
 from src.data.labels import open_competition
-from src.engine.ensemble import out_of_fold
-from src.engine.runs import open_run
+from src.inference.ensemble import out_of_fold
 from src.report.scores import bootstrap_interval
+from src.runs.run import open_run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,17 +15,18 @@ import cv2
 import numpy as np
 import torch
 
-from src import cli
 from src.competitions.spec import Competition, load_competition
 from src.config import BenchConfig, check_range
+from src.core import cli
+from src.core.errors import InputError
+from src.core.runtime import Compute, choose_compute, keep_freed_memory, to_device
 from src.data.loader import Batch, Batches, Loader
-from src.engine.heads import widths
-from src.engine.inference import Compute, choose_compute, keep_freed_memory, predict_probabilities, to_device
-from src.engine.meter import Meter
-from src.engine.setup import check_flags, make_loader, make_network, make_state, place, step_options
-from src.engine.step import TrainState, train_step
-from src.inputs import InputError
+from src.inference.predictor import predict_probabilities
+from src.models.heads import widths
 from src.models.summary import summarise
+from src.training.resources import Meter
+from src.training.setup import check_flags, make_loader, make_network, make_state, place, step_options
+from src.training.step import TrainState, train_step
 
 NUM_IMAGES = 512  # made-up pictures, or four batches of them; served again and again
 

@@ -12,17 +12,18 @@ Source of the selection: Caruana et al., Ensemble Selection from Libraries of Mo
 import cv2
 import numpy as np
 
-from src import cli
 from src.competitions.spec import Competition
 from src.config import BlendConfig, check_name, check_range
-from src.data.augment import tta_views
+from src.core import cli
+from src.core.errors import InputError
+from src.core.runtime import choose_compute, keep_freed_memory
 from src.data.labels import open_competition
-from src.engine.ensemble import OutOfFold, out_of_fold, predict_test, weighted_mean
-from src.engine.heads import exact_matches, widths
-from src.engine.inference import choose_compute, keep_freed_memory
-from src.engine.runs import open_run
-from src.engine.submission import describe_folds, write_submission
-from src.inputs import InputError
+from src.data.tta import tta_views
+from src.inference.ensemble import OutOfFold, out_of_fold, predict_test, weighted_mean
+from src.inference.submission import describe_folds, write_submission
+from src.metrics import exact_matches
+from src.models.heads import widths
+from src.runs.run import open_run
 
 
 def quality(probabilities: np.ndarray, target: np.ndarray, competition: Competition) -> tuple[float, float]:

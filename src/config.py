@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from src.core.errors import InputError
 from src.data.augment import Augment
-from src.inputs import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,16 +17,17 @@ from typing import NamedTuple
 
 import torch
 
-from src import cli
 from src.competitions.spec import Competition, load_competition
 from src.config import DoctorConfig
+from src.core import cli
+from src.core.errors import InputError
+from src.core.reading import InputFiles
+from src.core.runtime import memory_limit
 from src.data.labels import check_labels, check_test
-from src.engine.heads import widths
-from src.engine.meter import memory_limit
-from src.engine.setup import FITTING
-from src.inputs import InputError, InputFiles
 from src.models import REFERENCE_NETS
 from src.models.build import build_model
+from src.models.heads import widths
+from src.training.setup import FITTING
 
 GIB = 2**30
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"

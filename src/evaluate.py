@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from src import cli
 from src.config import EvaluateConfig, check_range
+from src.core import cli
+from src.core.writing import write_csv, write_json, write_text
 from src.data.cache import open_cache
 from src.data.labels import open_competition
-from src.engine.ensemble import out_of_fold
-from src.outputs import write_csv, write_json, write_text
+from src.inference.ensemble import out_of_fold
 from src.report import scores as counting
 from src.report.page import render
 

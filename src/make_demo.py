@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from sklearn.datasets import load_digits
 
-from src import cli
 from src.competitions.demo import NUM_GROUPS
-from src.outputs import write_csv, write_json
+from src.core import cli
+from src.core.writing import write_csv, write_json
 
 LENGTHS = (0.3, 0.3, 0.2, 0.1, 0.06, 0.04)  # shares of numbers with 1 to 6 digits
 TEST_DIGITS = 400  # handwritten digits that only test pictures are drawn from

@@ -8,15 +8,15 @@ Writes submissions/<competition>/<run>.csv, .json (how it was made) and .npz (pr
 
 import cv2
 
-from src import cli
 from src.config import PredictConfig, check_name, check_range
-from src.data.augment import tta_views
+from src.core import cli
+from src.core.runtime import choose_compute, keep_freed_memory
 from src.data.labels import open_competition
-from src.engine.ensemble import predict_test, weighted_mean
-from src.engine.inference import choose_compute, keep_freed_memory
-from src.engine.probe import check_compile
-from src.engine.runs import open_run
-from src.engine.submission import describe_folds, write_submission
+from src.data.tta import tta_views
+from src.inference.autotune import check_compile
+from src.inference.ensemble import predict_test, weighted_mean
+from src.inference.submission import describe_folds, write_submission
+from src.runs.run import open_run
 
 
 def main(config: PredictConfig) -> None:

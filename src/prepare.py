@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src import cli
 from src.competitions.spec import Competition, load_competition
 from src.config import PrepareConfig, check_range
+from src.core import cli
+from src.core.errors import InputError
+from src.core.reading import InputFiles
+from src.core.writing import locked, write_csv, write_json
 from src.data import folds as folding
 from src.data.cache import ImageCache, build_cache, open_cache
 from src.data.duplicates import POLICY as COPIES_POLICY
 from src.data.duplicates import exact_copies, group_copies, near_copies
 from src.data.labels import check_labels, check_test
-from src.inputs import InputError, InputFiles
-from src.outputs import locked, write_csv, write_json
 
 PROBLEM_COLUMNS = ["split", "image_path", "problem", "action", "detail"]
 Problem = tuple[str, str, str, str, str]

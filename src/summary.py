@@ -6,12 +6,12 @@
 Needs no data and no weights; writes nothing.
 """
 
-from src import cli
 from src.competitions.spec import load_competition
 from src.config import SummaryConfig, check_range
-from src.engine.heads import widths
-from src.inputs import InputError
+from src.core import cli
+from src.core.errors import InputError
 from src.models.build import build_model, read_options
+from src.models.heads import widths
 from src.models.summary import Summary, summarise
 
 

@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from src import cli
 from src.config import TrainConfig
+from src.core import cli
+from src.core.errors import InputError
+from src.core.runtime import be_deterministic, choose_compute, is_out_of_memory, keep_freed_memory
+from src.core.writing import sha256_of
 from src.data.labels import open_competition, read_prepared
-from src.engine.fold import train_fold
-from src.engine.inference import be_deterministic, choose_compute, is_out_of_memory, keep_freed_memory
-from src.engine.setup import check_flags
-from src.inputs import InputError
-from src.outputs import sha256_of
+from src.training.fold import train_fold
+from src.training.setup import check_flags
 
 
 def fold_numbers(text: str, folds: pd.DataFrame) -> list[int]:

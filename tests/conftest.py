@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 import pytest
 
-from src import cli
+from src.core import cli
 
 # Tests started in the background inherit that SIGINT is ignored, and so would what they mean to stop by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -279,8 +279,8 @@ def podium(
 ) -> Callable[..., Finished]:
     """Return a function that runs `python -m src.<command> <flags>` in this process, in tmp_path.
 
-    It goes through src.cli.run, so a mistake gives an exit code and stderr as the user sees them; any other exception
-    fails the test. prepare decodes in one process unless told otherwise: starting more costs seconds.
+    It goes through src.core.cli.run, so a mistake gives an exit code and stderr as the user sees them; any other
+    exception fails the test. prepare decodes in one process unless told otherwise: starting more costs seconds.
     """
 
     def run(command: str, *flags: object) -> Finished:

@@ -11,8 +11,8 @@ import pytest
 
 from src.blend import quality, select
 from src.competitions import food11 as food
-from src.engine.ensemble import weighted_mean
-from src.outputs import write_arrays
+from src.core.writing import write_arrays
+from src.inference.ensemble import weighted_mean
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)
 PLACE = ("--competition", "food11")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.inputs import parse_csv
+from src.core.reading import parse_csv
 
 # Rewritten by every evaluate, predict and blend, though with the same content.
 CHEAP = (".csv", ".html", ".json")

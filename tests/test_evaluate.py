@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.inputs import parse_csv
-from src.outputs import write_arrays
+from src.core.reading import parse_csv
+from src.core.writing import write_arrays
 from src.report.scores import bootstrap_interval
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)

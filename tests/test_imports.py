@@ -1,4 +1,4 @@
-"""Imports go one way: a stage knows the stages before it, and nothing knows a command."""
+"""Imports go one way: a room knows the rooms below it, and nothing knows a command."""
 
 import ast
 from pathlib import Path
@@ -7,16 +7,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "src").rglob("*.py"))
-# In the order in which data passes; inputs and outputs are one stage, and so are the commands.
-STAGES = ["inputs", "competitions", "data", "config", "models", "engine", "report", "cli", "commands"]
+# From the ground up: a room imports only from itself and from rooms before it.
+ROOMS = [
+    "core", "competitions", "models", "data", "config", "metrics", "runs", "inference", "training", "report",
+    "commands",
+]  # fmt: skip
 COMMANDS = {"prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench", "doctor"}
 MAX_LINES = 300
 
 
-def stage_of(module: str) -> str:
-    """Return the stage of a dotted name such as src.data.cache."""
+def room_of(module: str) -> str:
+    """Return the room of a dotted name such as src.data.cache."""
     part = module.split(".")[1]
-    return "commands" if part in COMMANDS else "inputs" if part in ("outputs", "stopping") else part
+    return "commands" if part in COMMANDS else part
 
 
 def name_of(path: Path) -> str:
@@ -39,33 +42,33 @@ def ours(path: Path) -> set[str]:
     return {module for module in found if module == "src" or module.startswith("src.")} - {"src"}
 
 
-def test_every_file_belongs_to_a_stage() -> None:
+def test_every_file_belongs_to_a_room() -> None:
     assert len(FILES) > 25
-    assert {stage_of(name_of(path)) for path in FILES if name_of(path) != "src"} == set(STAGES)
+    assert {room_of(name_of(path)) for path in FILES if name_of(path) != "src"} == set(ROOMS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_nothing_imports_a_stage_after_its_own_or_a_command(path: Path) -> None:
+def test_nothing_imports_a_room_above_its_own_or_a_command(path: Path) -> None:
     if name_of(path) == "src":
         assert not ours(path)
         return
-    own = STAGES.index(stage_of(name_of(path)))
+    own = ROOMS.index(room_of(name_of(path)))
     for module in ours(path):
-        assert stage_of(module) != "commands", f"{path} imports the command {module}"
-        assert STAGES.index(stage_of(module)) <= own, f"{path} imports {module}, of a later stage"
+        assert room_of(module) != "commands", f"{path} imports the command {module}"
+        assert ROOMS.index(room_of(module)) <= own, f"{path} imports {module}, of a room above"
 
 
 @pytest.mark.parametrize(
-    ("stage", "allowed"),
+    ("room", "allowed"),
     [
-        ("inputs", ("src.inputs",)),  # outputs raise an InputError too
-        ("competitions", ("src.competitions", "src.inputs")),
-        ("models", ("src.models", "src.inputs", "src.outputs")),
+        ("core", ("src.core",)),
+        ("competitions", ("src.competitions", "src.core")),
+        ("models", ("src.models", "src.competitions.spec", "src.core")),
     ],
 )
-def test_competitions_and_models_know_next_to_nothing_of_the_rest(stage: str, allowed: tuple[str, ...]) -> None:
+def test_competitions_and_models_know_next_to_nothing_of_the_rest(room: str, allowed: tuple[str, ...]) -> None:
     for path in FILES:
-        if name_of(path) != "src" and stage_of(name_of(path)) == stage:
+        if name_of(path) != "src" and room_of(name_of(path)) == room:
             strange = [module for module in ours(path) if not module.startswith(allowed)]
             assert not strange, f"{path} imports {', '.join(strange)}"
 

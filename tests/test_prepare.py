@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from src import prepare as preparing
+from src.core.writing import locked
 from src.data import cache as caching
 from src.data.labels import read_prepared
-from src.outputs import locked
 
 PREPARED = ("labels.csv", "test.csv", "folds.csv", "problems.csv", "competition.json")
 Run = Callable[..., tuple[int, str, str]]

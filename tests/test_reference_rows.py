@@ -7,8 +7,8 @@ import tyro
 from benchmarks.reference_rows import ROWS
 from src.competitions.spec import load_competition
 from src.config import PrepareConfig, TrainConfig
-from src.engine.setup import check_flags
 from src.models.build import check_backbone, check_takes, read_options
+from src.training.setup import check_flags
 
 
 @pytest.mark.parametrize("way", ["published", "ours"])

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from src.inputs import MAX_FILE_BYTES, InputError, InputFiles, Location, read_location
+from src.core.errors import InputError
+from src.core.reading import MAX_FILE_BYTES, InputFiles, Location, read_location
 
 
 def find_first(files: InputFiles, *names: str) -> tuple[str, Location]:

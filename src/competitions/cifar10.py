@@ -11,7 +11,8 @@ import pandas as pd
 from src.competitions.arrays import read_cifar_batch
 from src.competitions.spec import Head
 from src.competitions.tables import csv_competition
-from src.inputs import InputError, InputFiles
+from src.core.errors import InputError
+from src.core.reading import InputFiles
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = [f"data_batch_{number}" for number in range(1, 6)]

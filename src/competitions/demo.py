@@ -8,7 +8,7 @@ import pandas as pd
 
 from src.competitions import svhn
 from src.competitions.spec import Competition
-from src.inputs import InputFiles
+from src.core.reading import InputFiles
 
 NUM_GROUPS = 6  # picture number modulo this is its set of digits
 

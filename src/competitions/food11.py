@@ -9,7 +9,8 @@ import re
 import pandas as pd
 
 from src.competitions.spec import Competition, Head, check_sample
-from src.inputs import InputError, InputFiles
+from src.core.errors import InputError
+from src.core.reading import InputFiles
 
 NAMES = (
     "Bread", "Dairy product", "Dessert", "Egg", "Fried food", "Meat",

@@ -4,7 +4,8 @@ import json
 import re
 from typing import Any
 
-from src.inputs import InputError, decoded
+from src.core.errors import InputError
+from src.core.reading import decoded
 
 TOKEN = re.compile(r'"(?:\\.|[^"\\])*"\s*:?|[\[\]{}]|-?\d+|-?Infinity|NaN', re.DOTALL)
 DEEPEST, LONGEST = 200, 4300  # nesting that no label file has, digits of a whole number that Python converts

@@ -8,7 +8,8 @@ import pandas as pd
 
 from src.competitions.arrays import find_first, parse_pixels, read_idx
 from src.competitions.spec import Competition, Head, check_sample
-from src.inputs import InputError, InputFiles, read_location
+from src.core.errors import InputError
+from src.core.reading import InputFiles, read_location
 
 DIGIT = Head(name="digit", classes=tuple("0123456789"))
 COLUMNS = ("ImageId", "Label")

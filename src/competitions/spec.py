@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from src import competitions
-from src.inputs import InputError, InputFiles
+from src.core.errors import InputError
+from src.core.reading import InputFiles
 
 HELPERS = frozenset({"arrays", "json_text", "spec", "tables"})  # modules of this package that are not competitions
 

@@ -12,7 +12,8 @@ import pandas as pd
 
 from src.competitions.json_text import line_of, parse_json
 from src.competitions.spec import Competition, Head, check_sample
-from src.inputs import InputError, InputFiles, checked_name, read_location
+from src.core.errors import InputError
+from src.core.reading import InputFiles, checked_name, read_location
 
 MAX_DIGITS = 6
 BLANK = 10  # pads numbers of fewer than six digits at their right

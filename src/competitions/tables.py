@@ -13,7 +13,8 @@ from posixpath import splitext
 import pandas as pd
 
 from src.competitions.spec import Competition, Head, check_sample
-from src.inputs import InputError, InputFiles, checked_name
+from src.core.errors import InputError
+from src.core.reading import InputFiles, checked_name
 
 
 def _paths_by_name(files: InputFiles, folder: str) -> dict[str, str]:

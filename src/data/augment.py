@@ -250,27 +250,3 @@ def augment_batch(images: np.ndarray, changes: Changes, mirror_ok: bool) -> np.n
             effects.set_random_seed(int(changes.effect_seeds[i]))
             out[i] = effects(image=out[i])["image"]
     return out
-
-
-def tta_views(mirror_ok: bool, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Return the label-safe views of test-time augmentation by name, each a (2, 3) matrix; the original is first."""
-    names = ["original", "left", "right", "zoom in", "zoom out"]
-    zoom = np.array([1, 1, 1, 1.06, 0.94])
-    shift = np.array([0, -1, 1, 0, 0]) * max(1, round(0.03 * size[1]))  # whole pixels are not blurred
-    mirror = np.zeros(5, dtype=bool)
-    if mirror_ok:  # every view and its mirror image
-        names += [f"{name}, mirrored" for name in names]
-        zoom, shift, mirror = np.tile(zoom, 2), np.tile(shift, 2), np.repeat([False, True], 5)
-    zero, one = np.zeros(len(names)), np.ones(len(names))
-    matrices = affine_matrices(
-        size, angle=zero, zoom=zoom, ratio=one, shear=zero, shift_x=shift, shift_y=zero, mirror=mirror
-    )
-    return dict(zip(names, matrices, strict=True))
-
-
-def warp_batch(images: np.ndarray, matrix: np.ndarray, mirror_ok: bool) -> np.ndarray:
-    """Return (B, H, W, 3) uint8 images all warped by one view's matrix."""
-    out = np.empty_like(images)
-    for image, warped in zip(images, out, strict=True):
-        warp(image, matrix, mirror_ok, warped)
-    return out

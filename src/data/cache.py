@@ -21,9 +21,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from src.core.errors import InputError
+from src.core.reading import InputFiles, Location, read_location
+from src.core.writing import replacing, sha256_of, write_json
 from src.data.images import MAX_PIXELS, ImageProblem, decode_image, resize
-from src.inputs import InputError, InputFiles, Location, read_location
-from src.outputs import replacing, sha256_of, write_json
 
 POLICY = 2  # raise when images.py reads or resizes pictures differently
 CHUNK = 64  # pictures handed to a process at a time

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from src.competitions.spec import Competition, Head, load_competition
-from src.inputs import InputError, parse_csv
+from src.core.errors import InputError
+from src.core.reading import parse_csv
 
 
 def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from src.data.augment import Augment, augment_batch, draw_changes, keyed_uniforms
+from src.data.concat import splice_batch, splice_widths
 from src.data.images import resize
-from src.data.splice import splice_batch, splice_widths
 
 BLOCK = 4 << 20  # bytes that are read together where the cache is larger than the memory
 WINDOW = 32  # blocks that an epoch mixes, and keeps, at a time

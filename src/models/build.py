@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import nn
 
-from src.inputs import InputError
+from src.core.errors import InputError
 from src.models import REFERENCE_NETS
 
 # What is not for --backbone-options to say.

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from src.competitions.spec import Competition
-from src.engine.ensemble import OutOfFold
-from src.engine.heads import most_probable
+from src.inference.ensemble import OutOfFold
+from src.models.heads import most_probable
 
 
 def bootstrap_interval(right: np.ndarray, num_resamples: int, seed: int = 0) -> tuple[float, float]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from src.competitions.json_text import line_of, parse_json
-from src.inputs import InputError
+from src.core.errors import InputError
 
 
 def test_a_json_object_is_read() -> None:

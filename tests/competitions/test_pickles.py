@@ -13,8 +13,9 @@ import pytest
 
 from src.competitions.arrays import read_cifar_batch
 from src.competitions.spec import load_competition
+from src.core.errors import InputError
+from src.core.reading import InputFiles
 from src.data.labels import check_labels
-from src.inputs import InputError, InputFiles
 
 DATA = np.random.default_rng(0).integers(0, 255, (2, 3072), dtype=np.uint8)
 GOOD: dict[bytes, Any] = {b"data": DATA, b"labels": [1, 2]}
@@ -68,7 +69,7 @@ FORGED = """
 import pickle, sys, numpy as np
 from pathlib import Path
 from src.competitions.arrays import read_cifar_batch
-from src.inputs import InputError, InputFiles
+from src.core.reading import InputError, InputFiles
 
 class Forged:
     def __reduce__(self):

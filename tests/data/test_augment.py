@@ -7,16 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from src.data.augment import (
-    NO_AUGMENT,
-    Augment,
-    augment_batch,
-    draw_changes,
-    keyed_uniforms,
-    tta_views,
-    warp,
-    warp_batch,
-)
+from src.data.augment import NO_AUGMENT, Augment, augment_batch, draw_changes, keyed_uniforms, warp
+from src.data.tta import tta_views, warp_batch
 
 SIZE = (32, 48)
 STRONG = Augment(rotate=20, stretch=0.2, shear=10, erase=0.3)

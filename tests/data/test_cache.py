@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
+from src.core.errors import InputError
+from src.core.reading import InputFiles
 from src.data import cache as caching
 from src.data.cache import ImageCache, build_cache, open_cache
 from src.data.images import resize
-from src.inputs import InputError, InputFiles
 
 SIZE = (24, 32)
 

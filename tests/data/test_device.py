@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from src.data.augment import Augment, tta_views, warp_batch
+from src.data.augment import Augment
 from src.data.device import on_device, warp_all
 from src.data.loader import Loader
-from src.engine import setup
-from src.engine.probe import has_compiler
+from src.data.tta import tta_views, warp_batch
+from src.inference.autotune import has_compiler
+from src.training import setup
 
 SIZE = (32, 48)
 BLANK = 10

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from src.competitions.spec import load_competition
+from src.core.errors import InputError
 from src.data.folds import from_file, holdout, kfold, official, split_groups, strata
-from src.inputs import InputError
 
 FOOD, SVHN = load_competition("food11"), load_competition("svhn")
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from src.inputs import InputError
+from src.core.errors import InputError
 from src.models import REFERENCE_NETS
 from src.models.build import build_model, check_backbone, normalisation, read_options
 

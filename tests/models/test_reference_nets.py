@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-from src.inputs import InputError
+from src.core.errors import InputError
 from src.models import REFERENCE_NETS
 from src.models.build import build_model
 

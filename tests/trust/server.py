@@ -12,8 +12,8 @@ import traceback
 import typing
 from typing import Any
 
-from src import cli
-from src.engine import loop
+from src.core import cli
+from src.training import trainer as loop
 
 COMMANDS = ("prepare", "train", "predict")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from src.core.errors import InputError
 from src.data.cache import open_cache
-from src.engine.checkpoint import load_model, load_state, previous_of, save_model, save_state
-from src.inputs import InputError
+from src.runs.checkpoint import load_model, load_state, previous_of, save_model, save_state
 from tests.trust.conftest import Commands
 from tests.trust.test_kills import FLAGS, assert_same, leftovers, trained
 

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from src.competitions.spec import load_competition
-from src.inputs import InputError, InputFiles, parse_csv, read_location
+from src.core.errors import InputError
+from src.core.reading import InputFiles, parse_csv, read_location
 from tests.conftest import draw, write_image
 
 MANY = pytest.mark.slow

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-
-from src.engine.checkpoint import has_state, load_state
 from tests.engine.conftest import TRAIN
+
+from src.runs.checkpoint import has_state, load_state
 from tests.trust.conftest import Commands
 
 FLAGS = (*TRAIN, "--competition", "svhn", "--save-every", 0, "--ema", 0.9)
@@ -144,7 +144,7 @@ def test_asked_to_stop_while_training(
         if code == 0:  # too late: it had ended
             assert attempt < 20 * (stops + 1), "it never stops"
             continue
-        assert code in (128 + number, -number), (cwd / "err").read_text()  # the latter before src.cli has begun
+        assert code in (128 + number, -number), (cwd / "err").read_text()  # the latter before src.core.cli has begun
         longest = max(longest, waited)
         stops += 1
         prepared.run("train", *FLAGS, "--run", run)

@@ -1,0 +1,131 @@
+"""Plant copies among a competition's training pictures and count how many prepare would find, and what else it joins.
+
+    python -m benchmarks.duplicates --competition food11 --images 4000 --planted 300 --sheet copies.png
+
+Each planted copy is made from the picture at full size and then stretched to the cache's size. Pairs of originals that
+are found may be true copies or false ones: --sheet draws them, to be looked at.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from src.competitions.spec import load_competition
+from src.core import cli
+from src.core.reading import InputFiles, read_location
+from src.data.cache import Reading
+from src.data.duplicates import group_copies, near_copies
+from src.data.images import decode_image, resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopiesConfig:
+    """What to plant, and among what."""
+
+    competition: str = "food11"
+    images: int = 4000
+    planted: int = 300
+    """Of each kind."""
+    image_size: tuple[int, int] | None = None
+    seed: int = 0
+    sheet: Path | None = None
+    """Where to draw the pairs of originals that are found."""
+    input_dir: Path = Path("input")
+
+
+def _resized(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    share = rng.uniform(0.5, 0.9)
+    height, width = (max(8, round(side * share)) for side in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _re_encoded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    quality = int(rng.integers(30, 80))
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+
+def _mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.ascontiguousarray(image[:, ::-1])
+
+
+def _cropped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    height, width = image.shape[:2]
+    high, wide = round(0.95 * height), round(0.95 * width)
+    top, left = rng.integers(0, height - high + 1), rng.integers(0, width - wide + 1)
+    return np.ascontiguousarray(image[top : top + high, left : left + wide])
+
+
+def _cropped_each_side(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    high, wide = (round(0.05 * side) for side in image.shape[:2])
+    return np.ascontiguousarray(image[high : image.shape[0] - high, wide : image.shape[1] - wide])
+
+
+def _all_of_it(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return _re_encoded(_cropped(_mirrored(image, rng), rng), rng)
+
+
+KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+    "resized to 50-90%": _resized,
+    "re-encoded, JPEG quality 30-80": _re_encoded,
+    "mirrored": _mirrored,
+    "cropped by 5% of each axis": _cropped,
+    "cropped by 5% on every side": _cropped_each_side,
+    "mirrored, cropped by 5%, re-encoded": _all_of_it,
+}
+
+
+def _originals(config: CopiesConfig, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return pictures at full size and at the cache's, in random order."""
+    competition = load_competition(config.competition)
+    files = InputFiles(config.input_dir / config.competition, competition.source)
+    paths = sorted(competition.with_heads_of(files).read_train(files)["image_path"])
+    chosen = [paths[place] for place in rng.permutation(len(paths))[: config.images]]
+    whole = [
+        files.pixels[path] if path in files.pixels else decode_image(read_location(files.located[path]))
+        for path in chosen
+    ]
+    size = config.image_size or competition.image_size
+    return whole, [resize(np.ascontiguousarray(image), size) for image in whole]
+
+
+def _draw(path: Path, images: list[np.ndarray], pairs: list[tuple[int, int]]) -> None:
+    rows = [np.concatenate([images[one], images[other]], axis=1) for one, other in pairs[:60]]
+    rows += [np.zeros_like(rows[0])] * (-len(rows) % 6)
+    sheet = np.concatenate([np.concatenate(rows[start : start + 6], axis=1) for start in range(0, len(rows), 6)])
+    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+
+
+def main(config: CopiesConfig) -> None:
+    """Plant, search, count."""
+    rng = np.random.default_rng(config.seed)
+    whole, images = _originals(config, rng)
+    count, size, planted = len(images), images[0].shape[:2], min(config.planted, len(images))
+    sources: list[int] = []
+    for kind in KINDS.values():
+        for source in rng.permutation(count)[:planted]:
+            images.append(resize(kind(np.ascontiguousarray(whole[source]), rng), size))
+            sources.append(int(source))
+    started = time.perf_counter()
+    pairs = near_copies([Reading("", "", str(row)) for row in range(len(images))], np.stack(images))
+    seconds = time.perf_counter() - started
+    group = group_copies(None, pairs, len(images))
+    print(f"{config.competition}, {count:,} originals at {size[0]}x{size[1]}, seed {config.seed}")
+    found = np.array([group[count + place] == group[source] for place, source in enumerate(sources)])
+    for place, kind in enumerate(KINDS):
+        print(f"{kind:36s} {found[place * planted : (place + 1) * planted].mean():.3f}")
+    print(f"{'all planted':36s} {found.mean():.4f} of {len(found):,}")
+    origin = [*range(count), *sources]
+    unlike = {(min(origin[one], origin[other]), max(origin[one], origin[other])) for one, other in pairs}
+    joined = sorted((one, other) for one, other in unlike if one != other)
+    print(f"{'pairs of different originals joined':36s} {len(joined)} ({len(joined) / count:.3%} of the originals)")
+    print(f"{1e6 * seconds / len(images):.0f} microseconds a picture")
+    if config.sheet and joined:
+        _draw(config.sheet, images, joined)
+
+
+if __name__ == "__main__":
+    cli.run(main, CopiesConfig, __doc__)

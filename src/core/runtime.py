@@ -1,0 +1,106 @@
+"""What a command runs on: device, precision, determinism, and how much memory there is."""
+
+import ctypes
+import ctypes.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import torch
+from torch import nn
+
+from src.core.errors import InputError
+
+CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the precision of its matrix products."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def num_loader_threads(self) -> int:
+        """How many threads should prepare batches: none where the cores are busy with the steps themselves."""
+        return 0 if self.device.type == "cpu" else min(4, os.cpu_count() or 1)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context of a forward pass; it does nothing at full precision."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def choose_compute(device: str, precision: str) -> Compute:
+    """Resolve "auto" to what this machine has. Raises InputError for a device that is not there."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    chosen = next(name for name in available if available[name]) if device == "auto" else device
+    if not available[chosen]:
+        raise InputError(
+            f"--device {device}: this machine or this torch ({torch.__version__}) has none; use --device cpu"
+        )
+    if precision == "auto":
+        gpu_precision = (
+            "bf16" if chosen == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        )
+        precision = gpu_precision if chosen == "cuda" else "fp32"
+    return Compute(torch.device(chosen), DTYPES[precision])
+
+
+def to_device(network: nn.Module, compute: Compute) -> nn.Module:
+    """Move a network to the device, in the memory order that convolutions like best."""
+    return network.to(compute.device).to(memory_format=torch.channels_last)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what torch frees, for the next step, in place of giving it back to the system each time.
+
+    A CPU step frees and asks for the same large activations again and again; without this a fifth of its time went into
+    page faults (benchmarks/memory.py). Does nothing where the C library is another.
+    """
+    libc_name = ctypes.util.find_library("c") if sys.platform == "linux" else None
+    mallopt = getattr(ctypes.CDLL(libc_name), "mallopt", None) if libc_name else None
+    if mallopt:
+        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def be_deterministic() -> None:
+    """Let torch choose only algorithms that give the same bits each time; an operation without one raises an error."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it, CUDA's matrix products are refused
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error tells that the GPU, or the machine, has no memory left."""
+    words = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def _limit_files() -> Iterator[Path]:
+    """Yield where a container's memory limit may stand: for this process's own group, and at the root that it sees."""
+    groups = ["0::/", "0:memory:/", *(OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.is_file() else ())]
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        group = PurePosixPath("/", path).relative_to("/")
+        for place in (group, *group.parents):  # any group above limits it too
+            if not controllers:
+                yield CGROUPS / place / "memory.max"
+            elif "memory" in controllers.split(","):
+                yield CGROUPS / "memory" / place / "memory.limit_in_bytes"
+
+
+def memory_limit() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or fewer in a container."""
+    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in _limit_files():
+        text = path.read_text().strip() if path.is_file() else ""
+        if text.isdigit():
+            limit = min(limit, int(text))
+    return limit

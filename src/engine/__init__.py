@@ -1,1 +1,0 @@
-"""One training step, one inference path, and what keeps them."""

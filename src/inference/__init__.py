@@ -1,0 +1,1 @@
+"""From a trained run to probabilities, and from those to a submission."""

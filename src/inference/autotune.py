@@ -1,0 +1,110 @@
+"""How to predict fastest: the batch size on a GPU, and whether torch.compile pays back; told by timing batches."""
+
+import os
+import shutil
+import time
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import nn
+
+from src.core.errors import InputError
+from src.core.runtime import Compute, is_out_of_memory
+from src.data.loader import Loader, gather
+from src.inference.predictor import Forward
+
+Wanted = Literal["auto", "on", "off"]
+USUAL = 256  # images a batch; on a CPU no other is faster
+FIRST, LARGER = 64, (512, 1024)  # batch sizes that are timed: the first tells how long predicting would take
+WORTH_PROBING = 20.0  # seconds of predicting that a trial of a few batches may precede
+WORTH_COMPILING = 600.0  # ... and the attempt to compile, which takes up to a minute or two
+CLEARLY = 1.05  # times the usual rate; less is noise
+
+
+def has_compiler() -> bool:
+    """Return whether torch.compile finds the C++ compiler that it needs."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def check_compile(wanted: bool) -> None:
+    """Raise InputError where torch.compile is asked for and cannot be had."""
+    if wanted and not has_compiler():
+        raise InputError("--compile: needs a C++ compiler (Debian: apt-get install g++ python3-dev); or leave it out")
+
+
+def _wait(compute: Compute) -> None:
+    if compute.device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+def images_per_second(forward: Forward, images: torch.Tensor, compute: Compute, seconds: float = 0.5) -> float:
+    """Return the rate at which `forward` takes images (B, H, W, 3) after one call to warm up; 0 for want of memory."""
+    calls = 0
+    try:
+        with compute.autocast():
+            forward(images)
+            _wait(compute)
+            started = time.perf_counter()
+            while time.perf_counter() - started < seconds:
+                forward(images)
+                _wait(compute)
+                calls += 1
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return 0.0
+    return calls * len(images) / (time.perf_counter() - started)
+
+
+def best_batch_size(forward: Forward, images: torch.Tensor, compute: Compute) -> int:
+    """Return the batch size of the highest rate; images (B, H, W, 3) on the device are repeated."""
+    usual = images_per_second(forward, _repeated(images, USUAL), compute)
+    rates = {size: images_per_second(forward, _repeated(images, size), compute) for size in (FIRST, *LARGER)}
+    best = max(rates, key=lambda size: rates[size])
+    return best if rates[best] > CLEARLY * usual else USUAL
+
+
+def compiled(network: nn.Module, images: torch.Tensor, compute: Compute, wanted: Wanted) -> Forward:
+    """Return a compiled form of the network for batches of the shape of `images`; other batches go to the plain one.
+
+    Where `wanted` is "auto", only if it can be had and is faster.
+    """
+    torch.compiler.reset()  # a process may compile a function a few times only, and each fold's network needs its own
+    freezing = compute.device.type == "cpu"  # the weights become constants, and batch norm disappears into them
+    quick, shape = torch.compile(network, dynamic=False, options={"freezing": freezing}), images.shape
+    try:
+        gain = images_per_second(quick, images, compute) / max(1e-9, images_per_second(network, images, compute))
+    except (RuntimeError, OSError, ImportError) as error:  # torch's own are RuntimeErrors; no compiler, no headers
+        if wanted == "on":
+            raise InputError(f"--compile on: torch.compile fails here ({str(error).splitlines()[0]})") from error
+        print("predicting without torch.compile, which fails here")
+        return network
+    if wanted == "auto" and gain < CLEARLY:
+        return network
+    print(f"predicting with torch.compile, {gain:.2f} times as fast")
+    return lambda batch: quick(batch) if batch.shape == shape else network(batch)
+
+
+@torch.inference_mode()
+def fastest(
+    network: nn.Module, loader: Loader, compute: Compute, num_views: int, batch_size: int | None, wanted: Wanted
+) -> tuple[Forward, Loader]:
+    """Return what predicts the loader's images in `num_views` views each at the highest rate, and the loader for it."""
+    network.eval()
+    served, total = replace(loader, batch_size=batch_size or USUAL), num_views * len(loader.rows)
+    if wanted != "on" and total <= 2 * USUAL:  # sooner done than tried
+        return network, served
+    sample = torch.from_numpy(gather(loader.images, loader.rows[:FIRST], loader.image_size)).to(compute.device)
+    rate = images_per_second(network, sample, compute)
+    if rate == 0:  # not even so few fit: predict_probabilities halves them
+        return network, served
+    if batch_size is None and compute.device.type != "cpu" and total / rate > WORTH_PROBING:
+        served = replace(served, batch_size=best_batch_size(network, sample, compute))
+    if wanted == "on" or (wanted == "auto" and has_compiler() and total / rate > WORTH_COMPILING):
+        return compiled(network, _repeated(sample, served.batch_size), compute, wanted), served
+    return network, served
+
+
+def _repeated(images: torch.Tensor, size: int) -> torch.Tensor:
+    return images.repeat(-(-size // len(images)), 1, 1, 1)[:size]

@@ -1,0 +1,59 @@
+"""The network that is trained and asked: normalisation and a backbone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from src.models.build import build_model
+
+
+class Normalise(nn.Module):
+    """uint8 images (B, H, W, 3) to normalised float32 (B, C, H, W) in channels_last order, on the images' device.
+
+    C is the length of `mean`: 3, or 1 for grey pictures, whose three channels are alike.
+    """
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], width: int) -> None:
+        super().__init__()
+        self.channels = len(mean)
+        # Rows are seen as W * 3 flat values: broadcasting over a last axis of 3 is several times slower on a CPU.
+        self.register_buffer("shift", torch.tensor(mean).repeat(width) * 255, persistent=False)
+        self.register_buffer("scale", 1 / (torch.tensor(std).repeat(width) * 255), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images = images[..., : self.channels]
+        flat = images.flatten(2).float()  # (B, H, W * C)
+        width = flat.shape[2]  # images that grow are narrower at first
+        return flat.sub_(self.shift[:width]).mul_(self.scale[:width]).view(images.shape).permute(0, 3, 1, 2)
+
+
+class Network(nn.Module):
+    """Normalisation and a backbone: uint8 images (B, H, W, 3) to logits (B, sum of num_classes)."""
+
+    def __init__(self, backbone: nn.Module, normalise: Normalise) -> None:
+        super().__init__()
+        self.normalise, self.backbone = normalise, backbone
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.backbone(self.normalise(images))
+        return logits
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the last layer of a timm backbone sees: (B, D)."""
+        hidden: Any = self.backbone
+        features: torch.Tensor = hidden.forward_head(hidden.forward_features(self.normalise(images)), pre_logits=True)
+        return features
+
+
+def build_network(model: dict[str, Any], **options: Any) -> Network:
+    """Build the network that config.json's `model` describes; options go to `build_model`."""
+    size = tuple(model["image_size"])
+    backbone = build_model(
+        model["backbone"], model["num_outputs"], size, len(model["mean"]), model.get("options"), **options
+    )
+    return Network(backbone, Normalise(model["mean"], model["std"], size[1]))

@@ -1,0 +1,1 @@
+"""One fold, from its images to its weights and out-of-fold predictions."""

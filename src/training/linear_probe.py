@@ -1,0 +1,108 @@
+"""Training the last layer alone: each image's features are computed once, so that epochs take seconds.
+
+The backbone stays as its pretrained weights have it; a first baseline within a minute on a laptop.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from src.competitions.spec import Competition
+from src.core.errors import InputError
+from src.core.runtime import Compute
+from src.data.loader import Batch, Loader
+from src.data.tta import tta_views, warp_batch
+from src.metrics import exact_matches
+from src.models.heads import probabilities_of
+from src.models.network import Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Serves batches as `loader` would, with features (B, D) float32 in place of images, from each view in turn."""
+
+    loader: Loader
+    views: list[torch.Tensor]  # of the plain images, and of their mirror images where labels allow it; (N, D) each
+
+    @property
+    def batch_size(self) -> int:
+        return self.loader.batch_size
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the epoch's batches, all or those from number `start`."""
+        order = self.loader.order(epoch)
+        for place in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            places = order[place : place + self.batch_size]
+            yield {
+                "index": torch.from_numpy(self.loader.rows[places]),
+                "image": self.views[epoch % len(self.views)][places],
+                "target": torch.from_numpy(self.loader.targets[places]),
+            }
+
+
+class LastLayer(nn.Module):
+    """The last layer of a network, as a network on features: (B, D) to logits (B, sum of num_classes)."""
+
+    def __init__(self, network: Network, dropout: float = 0.0) -> None:
+        super().__init__()
+        backbone: Any = network.backbone
+        if not all(hasattr(backbone, name) for name in ("get_classifier", "forward_features", "forward_head")):
+            raise InputError(f"--freeze-backbone: {type(backbone).__name__} does not tell its features apart")
+        layer = backbone.get_classifier()
+        if not isinstance(layer, nn.Linear):
+            raise InputError(f"--freeze-backbone: {type(backbone).__name__} does not end in one linear layer")
+        self.dropout = nn.Dropout(dropout)
+        self.layer = copy.deepcopy(layer)  # the network's own takes what is kept, while this one goes on learning
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layer(self.dropout(features))
+        return logits
+
+
+@torch.no_grad()
+def _features(network: Network, loader: Loader, compute: Compute, matrix: np.ndarray | None) -> torch.Tensor:
+    plain = replace(loader, policy=None, batch_size=256, grow_from=1.0)
+    parts = []
+    for batch in plain.epoch(0):
+        images = batch["image"]
+        if matrix is not None:
+            images = torch.from_numpy(warp_batch(images.numpy(), matrix, loader.mirror_ok))
+        with compute.autocast():
+            parts.append(network.features(images.to(compute.device)).float().cpu())
+    return torch.cat(parts)
+
+
+def serve_features(
+    network: Network, loader: Loader, held_out: Loader, competition: Competition, compute: Compute
+) -> tuple[Features, Callable[[nn.Module], float]]:
+    """Compute all features; return what serves them, and the function that scores a LastLayer on the held-out ones."""
+    network.eval()
+    views: list[np.ndarray | None] = [None]
+    if loader.policy and loader.policy.mirror:
+        views.append(tta_views(True, loader.image_size)["original, mirrored"])
+    served = Features(loader=loader, views=[_features(network, loader, compute, view) for view in views])
+    held_out_features = _features(network, held_out, compute, None)
+
+    @torch.no_grad()
+    def score_of(scored: nn.Module) -> float:
+        logits = scored.eval()(held_out_features.to(compute.device))
+        probabilities = probabilities_of(logits, competition.heads).cpu().numpy()
+        return float(exact_matches(probabilities, held_out.targets, competition).mean())
+
+    return served, score_of
+
+
+def with_last_layer(network: Network, last: nn.Module) -> Network:
+    """Return the network with the last layer that was trained."""
+    assert isinstance(last, LastLayer)
+    backbone: Any = network.backbone
+    backbone.get_classifier().load_state_dict(last.layer.state_dict())
+    return network

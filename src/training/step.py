@@ -1,0 +1,182 @@
+"""The training step: the only place where weights change."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+from tqdm import tqdm
+
+from src.competitions.spec import Head
+from src.core.runtime import Compute, is_out_of_memory
+from src.data.loader import Batch
+from src.models.heads import loss_of
+from src.training.nonfinite import Skipping
+from src.training.profiler import Profiler
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """What a step does beside the plain one; zeros and None are off."""
+
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    clip_grad: float | None = None
+    seed: int = 0
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """All that training changes."""
+
+    network: nn.Module  # what is trained and saved
+    forward: Callable[[torch.Tensor], torch.Tensor]  # the same, perhaps compiled
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: ModelEmaV3 | None
+    step: int = 0
+    accumulate: int = 1  # micro-batches per step; doubled where the memory does not suffice
+    skipping: Skipping = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.skipping = Skipping(self.network)
+
+    @property
+    def scored(self) -> nn.Module:
+        """The network whose predictions count: the moving average where there is one."""
+        return self.ema.module if self.ema else self.network
+
+
+def _mix(
+    images: torch.Tensor, options: StepOptions, rng: np.random.Generator
+) -> tuple[torch.Tensor, float, torch.Tensor]:
+    """Mix each image with its partner in the flipped batch; return the images, their own share, the partners.
+
+    Sources: Zhang et al., mixup, 2018; Yun et al., CutMix, 2019.
+    """
+    partners = torch.arange(len(images) - 1, -1, -1, device=images.device)
+    cut = options.cutmix > 0 and (options.mixup == 0 or rng.random() < 0.5)
+    alpha = options.cutmix if cut else options.mixup
+    share = float(rng.beta(alpha, alpha))
+    if not cut:
+        mixed = images.float().lerp(images[partners].float(), 1 - share)
+        return mixed.round_().to(torch.uint8), share, partners
+    height, width = images.shape[1:3]
+    high, wide = (round(side * (1 - share) ** 0.5) for side in (height, width))
+    top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
+    mixed = images.clone()
+    mixed[:, top : top + high, left : left + wide] = images[partners, top : top + high, left : left + wide]
+    return mixed, 1 - high * wide / (height * width), partners
+
+
+def _gradients(
+    state: TrainState,
+    whole: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    share: float,
+    heads: Sequence[Head],
+    compute: Compute,
+    options: StepOptions,
+    profiler: Profiler,
+) -> torch.Tensor:
+    """Add up the gradients of all micro-batches of (images, target, other target); return the loss."""
+    torch.manual_seed(options.seed * 1_000_003 + state.step)  # dropout's
+    count = len(whole[0])
+    total = torch.zeros((), device=compute.device)
+    num_parts = max(1, min(state.accumulate, count // 2))
+    for part, target, other in zip(*(tensor.tensor_split(num_parts) for tensor in whole), strict=True):
+        with profiler.phase("forward"):
+            with compute.autocast():
+                logits = state.forward(part)
+            loss = loss_of(logits, target, heads, options.label_smoothing) * share
+            if share < 1:
+                loss = loss + loss_of(logits, other, heads, options.label_smoothing) * (1 - share)
+            loss = loss * (len(part) / count)
+        with profiler.phase("backward"):
+            state.scaler.scale(loss).backward()
+        total += loss.detach()
+    return total
+
+
+def _fitting_gradients(state: TrainState, whole: tuple[torch.Tensor, torch.Tensor, torch.Tensor], *rest: Any) -> Any:
+    """Return `_gradients`; where the memory does not suffice, halve the micro-batch and begin the step again.
+
+    The batch stays whole and so does the loss, but for batch norm, which sees smaller batches (and whose running
+    averages have seen those of the failed attempt).
+    """
+    count = len(whole[0])
+    while True:
+        try:
+            return _gradients(state, whole, *rest)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or state.accumulate >= count // 2:
+                raise
+        # Outside the handler: while it lives, the error keeps the failed step's tensors alive.
+        state.optimizer.zero_grad(set_to_none=True)
+        state.accumulate = min(2 * state.accumulate, count // 2)
+        torch.cuda.empty_cache()
+        tqdm.write(
+            f"out of memory: {-(-count // state.accumulate)} images at once from now on, "
+            f"{state.accumulate} times per step; the batch stays {count}"
+        )
+
+
+def _update(state: TrainState, loss: torch.Tensor, clip_grad: float | None) -> torch.Tensor:
+    """Let the optimizer step unless loss or gradients are not finite; return whether it did, on the device.
+
+    On a GPU nobody waits for the answer, but with optimizers that are neither fused nor scaled.
+    """
+    if state.scaler.is_enabled():  # it looks at gradients only
+        gradients = [weights.grad for weights in state.network.parameters() if weights.grad is not None]
+        torch._foreach_mul_(gradients, torch.where(torch.isfinite(loss), 1.0, torch.nan))
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), math.inf if clip_grad is None else clip_grad)
+    sound = torch.isfinite(loss) & torch.isfinite(norm)
+    if state.scaler.is_enabled():
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+    elif hasattr(state.optimizer, "_step_supports_amp_scaling"):  # fused: it looks on the device
+        state.optimizer.found_inf = (~sound).float()  # type: ignore[attr-defined]
+        state.optimizer.step()
+    elif sound:
+        state.optimizer.step()
+    return sound
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    heads: Sequence[Head],
+    lr: float,
+    compute: Compute,
+    options: StepOptions,
+    profiler: Profiler | None = None,
+) -> torch.Tensor:
+    """Make one optimizer step at learning rate `lr`; return the loss (scalar, on the device, not synchronised).
+
+    Where loss or gradients are not finite, the step is left out and counted in `state.skipping`, and 0 is returned.
+    Dropout and mixing are keyed on (seed, step), so that a resumed training goes on as if it had not stopped.
+    """
+    profiler = profiler or Profiler(None, compute.device)
+    rng = np.random.default_rng([options.seed, state.step])
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_scale", 1.0)
+    images = batch["image"].to(compute.device, non_blocking=True)
+    target = batch["target"].to(compute.device, non_blocking=True)
+    share, partners = 1.0, None
+    if options.mixup or options.cutmix:
+        images, share, partners = _mix(images, options, rng)
+    other = target if partners is None else target[partners]
+    total: torch.Tensor = _fitting_gradients(state, (images, target, other), share, heads, compute, options, profiler)
+    with profiler.phase("optimizer"):
+        made = _update(state, total, options.clip_grad)
+        state.skipping.note(made)
+        state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        if state.ema:
+            state.ema.update(state.network, step=state.step)
+    return torch.where(made, total, 0)

@@ -1,0 +1,238 @@
+"""Epochs: train, score, log, keep; stop and go on without a trace."""
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import record_function
+from tqdm import tqdm
+
+from src.competitions.spec import Head
+from src.core.errors import InputError
+from src.core.runtime import Compute
+from src.core.signals import Stopped, stop
+from src.core.writing import write_text
+from src.data.loader import Batch, Batches
+from src.runs.checkpoint import load_state, save_model, save_state
+from src.training.nonfinite import MAX_IN_A_ROW
+from src.training.profiler import Profiler
+from src.training.resources import Meter
+from src.training.schedule import lr_factor
+from src.training.step import StepOptions, TrainState, train_step
+
+READ_LOSS_EVERY = 20  # steps; reading it waits for the device
+
+
+@dataclass(kw_only=True)
+class Within:
+    """Where an epoch stands: steps, those left out and how many of these came last in a row, the sum of losses, seconds
+    spent and of these waited for data."""
+
+    step: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    @property
+    def loss(self) -> float:
+        """The mean over the steps that were not left out; NaN where there is none."""
+        return self.loss_sum / (self.step - self.skipped) if self.step > self.skipped else math.nan
+
+
+@dataclass(kw_only=True)
+class Fit:
+    """A training: what it needs, and where it stands (`history`: a row of log.csv per epoch; `within` the next one)."""
+
+    folder: Path
+    state: TrainState
+    loader: Batches
+    heads: tuple[Head, ...]
+    compute: Compute
+    options: StepOptions
+    epochs: int
+    lr: float
+    schedule: str
+    warmup: float
+    early_stopping: int | None
+    evaluate: Callable[[torch.nn.Module], float]  # the score of a network on the held-out fold
+    whole: Callable[[torch.nn.Module], torch.nn.Module] = lambda scored: scored  # what is kept of a scored network
+    label: str = ""
+    profile: bool = False  # whether to time some steps of the first epoch that is trained
+    save_every: float = math.inf  # minutes
+    history: list[dict[str, float]] = field(default_factory=list)
+    within: Within = field(default_factory=Within)
+
+    @property
+    def best_score(self) -> float:
+        return max((row["score"] for row in self.history), default=-1.0)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether so many epochs have gone by without a better score."""
+        if self.early_stopping is None or not self.history:
+            return False
+        scores = [row["score"] for row in self.history]
+        return len(scores) - 1 - scores.index(max(scores)) >= self.early_stopping
+
+    def run(self) -> None:
+        """Train on from wherever last.pt stands. Writes log.csv, last.pt, best.safetensors, last.safetensors."""
+        for epoch in range(len(self.history), self.epochs):
+            if self.stopped_early:
+                break
+            row = self._epoch(epoch)
+            with stop.deferring():
+                if row["score"] > self.best_score:
+                    save_model(self.folder / "best.safetensors", self.whole(self.state.scored))
+                self.history.append(row)
+                self.within = Within(skipped_in_a_row=self.within.skipped_in_a_row)
+                self.save()
+        save_model(self.folder / "last.safetensors", self.whole(self.state.scored))
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        name = f"{self.label} epoch {epoch + 1}/{self.epochs}"
+        started, meter = time.perf_counter() - self.within.seconds, Meter(self.compute.device)
+        with tqdm(
+            total=len(self.loader), initial=self.within.step, desc=name, mininterval=0.5, disable=None
+        ) as progress:
+            self._steps(epoch, progress, meter)
+            within = self.within
+            try:
+                score = self.evaluate(self.state.scored)
+            except Stopped:
+                self.save()
+                raise
+            summary = f"loss {within.loss:.3f}, score {score:.4f}, {self._pace()}"
+            summary += f", {within.skipped} steps left out" if within.skipped else ""
+            progress.set_postfix_str(summary)
+            if progress.disable:  # no terminal: one line per epoch for the log
+                print(f"{name}: {summary}", flush=True)
+        return {
+            "epoch": epoch + 1,
+            "lr": self._lr(epoch, within.step - 1),
+            "loss": within.loss,
+            "score": score,
+            "train_seconds": within.seconds,
+            "seconds": time.perf_counter() - started,
+            "images_per_second": within.step * self.loader.batch_size / within.seconds,
+            "waiting_share": within.waited / within.seconds,
+            "skipped_steps": within.skipped,
+            "micro_batch": -(-self.loader.batch_size // self.state.accumulate),
+            **meter.row(),
+        }
+
+    def _steps(self, epoch: int, progress: "tqdm[Any]", meter: Meter) -> None:
+        """Make the steps of an epoch, or those that are left of it; save now and then, and when asked to stop."""
+        within, num_steps = self.within, len(self.loader)
+        profiler = Profiler(self._profile_folder(), self.compute.device, num_steps)
+        started, saved = time.perf_counter() - within.seconds, time.perf_counter()
+        loss_sum = torch.tensor(within.loss_sum, device=self.compute.device)
+        self.state.skipping.begin(within.skipped, within.skipped_in_a_row)
+        self.state.network.train()
+        with stop.deferring():
+            for batch, seconds in _timed(self.loader.epoch(epoch, within.step)):
+                lr = self._lr(epoch, within.step)
+                loss_sum += train_step(self.state, batch, self.heads, lr, self.compute, self.options, profiler)
+                profiler.step_done(seconds)
+                progress.update()
+                now = time.perf_counter()
+                within.step, within.waited, within.seconds = within.step + 1, within.waited + seconds, now - started
+                due = bool(stop.asked) or now - saved > 60 * self.save_every
+                if within.step % READ_LOSS_EVERY == 0 or within.step == num_steps or due:
+                    meter.read()
+                    within.loss_sum = loss_sum.item()
+                    self._read_skipped(epoch)
+                    progress.set_postfix_str(f"loss {within.loss:.3f}, {self._pace()}")
+                if due:
+                    self.save()
+                    stop.check()
+                    saved = time.perf_counter()
+            profiler.finish()
+            if stop.asked:  # since the last step was made
+                self.save()
+
+    def _read_skipped(self, epoch: int) -> None:
+        """Look how many steps were left out. Raises InputError where it does not end."""
+        within = self.within
+        within.skipped, within.skipped_in_a_row = self.state.skipping.read()
+        ends = epoch + 1 == self.epochs and within.step == len(self.loader)
+        if within.skipped_in_a_row >= MAX_IN_A_ROW or (ends and within.skipped == within.step):
+            raise InputError(
+                f"{self.folder}: epoch {epoch + 1}, step {within.step}: {within.skipped_in_a_row} steps in a row had "
+                "no finite loss or gradient and were left out; use a smaller --lr or --precision fp32, with another "
+                "--run or --restart (what was saved before is kept)"
+            )
+
+    def _lr(self, epoch: int, step: int) -> float:
+        num_steps = len(self.loader)
+        share = (epoch * num_steps + step) / (self.epochs * num_steps)
+        return self.lr * lr_factor(self.schedule, share, self.warmup)
+
+    def _pace(self) -> str:
+        within = self.within
+        rate = within.step * self.loader.batch_size / within.seconds
+        return f"{rate:,.0f} images/s, waiting {within.waited / within.seconds:.0%}"
+
+    def _profile_folder(self) -> Path | None:
+        """Return where to write a profile; only once in a run of the command."""
+        wanted, self.profile = self.profile, False
+        return self.folder if wanted else None
+
+    def save(self) -> None:
+        """Save all that going on needs, then log.csv."""
+        state = self.state
+        kept: dict[str, Any] = {
+            "network": state.network.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "scaler": state.scaler.state_dict(),
+            "ema": state.ema.module.state_dict() if state.ema else None,
+            "step": state.step,
+            "accumulate": state.accumulate,
+            "history": self.history,
+            "within": vars(self.within),
+        }
+        save_state(self.folder / "last.pt", kept)
+        if not self.history:
+            return
+        text = io.StringIO()
+        # An older version may have written the first rows, with fewer columns.
+        writer = csv.DictWriter(text, fieldnames=list(self.history[-1]), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: round(value, 6) for key, value in row.items()} for row in self.history)
+        write_text(self.folder / "log.csv", text.getvalue())
+
+    def resume(self) -> None:
+        """Go on from last.pt, or where it is damaged from the one before. Raises InputError where both are."""
+        kept = load_state(self.folder / "last.pt")
+        self.state.network.load_state_dict(kept["network"])
+        fused = [group.get("fused") for group in self.state.optimizer.param_groups]
+        self.state.optimizer.load_state_dict(kept["optimizer"])
+        for group, was_fused in zip(self.state.optimizer.param_groups, fused, strict=True):
+            if "fused" in group:  # an older version may have begun it otherwise
+                group["fused"] = was_fused
+        if kept["scaler"] and self.state.scaler.is_enabled():  # it may have begun on a device of another precision
+            self.state.scaler.load_state_dict(kept["scaler"])
+        if self.state.ema:
+            self.state.ema.module.load_state_dict(kept["ema"])
+        self.state.step = kept["step"]
+        self.state.accumulate = kept["accumulate"]
+        self.history = kept["history"]
+        self.within = Within(**kept.get("within", {}))
+
+
+def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Yield each batch with the seconds that were spent waiting for it."""
+    while True:
+        started = time.perf_counter()
+        with record_function("data"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - started

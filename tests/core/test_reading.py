@@ -1,0 +1,240 @@
+"""CSV and JSON are read as they stand, zips like folders, and nothing outside the competition's folder is touched."""
+
+import csv
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.core.errors import InputError
+from src.core.reading import InputFiles, checked_name, member_name, parse_csv, read_location
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+
+
+@pytest.mark.parametrize("text", ["000123", "NA", "null", "nan", "1e5", "", " a ", 'say "x, y"', "1_000", "é"])
+def test_a_cell_keeps_its_text(text: str) -> None:
+    quoted = text.replace('"', '""')
+    assert parse_csv(f'id,x\n7,"{quoted}"\n'.encode(), "a.csv")["x"].tolist() == [text]
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_not_part_of_the_cells() -> None:
+    table = parse_csv(b"\xef\xbb\xbfid,label\r\n1,a\r\n\r\n2,b\r\n", "a.csv")
+    assert list(table.columns) == ["id", "label"]
+    assert table.to_numpy().tolist() == [["1", "a"], ["2", "b"]]
+    assert table.index.tolist() == [2, 4]  # line numbers in the file
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "what"),
+    [
+        (b"id,x\n1,a\n2,b,c\n", 3, "3 cells where the header has 2"),
+        (b"id,x\n1,a\n2\n", 3, "1 cells where the header has 2"),
+        (b'id,x\n1,a\n2,"b\n', 3, "unexpected end of data"),
+        (b'id,x\n1,"a"b\n', 2, "expected after"),
+        (b"id,x\n1,a\n2,\0\n", 3, "NUL"),
+        (b"id,x,id\n1,a,2\n", 1, "column 'id' is there twice"),
+        (b"id,x\n1,a\n2,\xff\n", 3, "0xff is not UTF-8"),
+    ],
+)
+def test_a_broken_csv_is_refused_with_its_line(data: bytes, line: int, what: str) -> None:
+    with pytest.raises(InputError, match=what) as error:
+        parse_csv(data, "a.csv")
+    assert str(error.value).startswith(f"a.csv, line {line}: ")
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b",\n"])
+def test_a_csv_without_a_header_is_refused(data: bytes) -> None:
+    with pytest.raises(InputError, match="a header line is expected"):
+        parse_csv(data, "a.csv")
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.lists(st.tuples(CELLS, CELLS), max_size=5))
+def test_whatever_is_written_as_csv_is_read_back_unchanged(rows: list[tuple[str, str]]) -> None:
+    stream = io.StringIO(newline="")
+    csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([("id", "label"), *rows])
+    assert [tuple(row) for row in parse_csv(stream.getvalue().encode(), "a.csv").to_numpy()] == rows
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/etc/passwd", "\\\\host\\x", "../a.png", "a/../../b.png", "a\\..\\b.png", "C:a.png", "a\0.png"]
+)
+def test_a_name_that_could_leave_the_folder_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"labels.csv, line 7: .*not a plain relative name"):
+        checked_name(name, "labels.csv, line 7")
+
+
+@pytest.mark.parametrize("name", ["a.png", "sub/a.png", "a..png", "..a.png", "...", "é 1.png"])
+def test_a_plain_relative_name_is_kept(name: str) -> None:
+    assert checked_name(name, "labels.csv") == name
+
+
+@pytest.mark.parametrize("packing", ["nested", "zip"])
+def test_nested_and_zipped_downloads_give_the_same_images_as_plain_folders(
+    svhn: Callable[..., Path], tmp_path: Path, packing: str
+) -> None:
+    read = []
+    for way in ("folder", packing):
+        files = InputFiles(svhn(packing=way))
+        paths = files.images("mchar_train")
+        read.append({path: read_location(files.located[path]) for path in paths})
+        (tmp_path / "input").rename(tmp_path / f"was {way}")
+    assert list(read[0]) == [f"mchar_train/{i:06d}.png" for i in range(12)]
+    assert read[0] == read[1]
+    # Without its junk being skipped, a Mac's zip would hold twice as many pictures.
+    assert len(read[1]) == 12
+
+
+def test_an_unpacked_file_goes_before_the_member_of_the_zip(svhn: Callable[..., Path]) -> None:
+    folder = svhn(packing="zip")
+    corrected = folder / "mchar_train" / "000003.png"
+    corrected.parent.mkdir()
+    corrected.write_bytes(b"corrected")
+    files = InputFiles(folder)
+    assert len(files.images("mchar_train")) == 12
+    assert read_location(files.located["mchar_train/000003.png"]) == b"corrected"
+    with zipfile.ZipFile(folder / "labels.zip", "w") as archive:
+        archive.writestr("mchar_train.json", "{}")
+    assert files.find("mchar_train.json") == InputFiles(folder).find("mchar_train.json")
+
+
+def write_png(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"a")
+
+
+def test_one_name_in_two_folders_is_refused_with_both_places(tmp_path: Path) -> None:
+    write_png(tmp_path / "a" / "train" / "1.png")
+    write_png(tmp_path / "b" / "train" / "1.png")
+    with pytest.raises(InputError, match=r"b/train/1.png: the same image lies at .*a/train/1.png"):
+        InputFiles(tmp_path).images("train")
+
+
+def test_one_label_file_in_two_folders_is_refused(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_png(tmp_path / folder / "train.csv")
+    with pytest.raises(InputError, match="train.csv is there twice"):
+        InputFiles(tmp_path).find("train.csv")
+
+
+@pytest.mark.parametrize("link_to_folder", [False, True])
+def test_a_link_out_of_the_folder_is_refused_and_named(tmp_path: Path, link_to_folder: bool) -> None:
+    secret = tmp_path / "outside" / "secret.png"
+    write_png(secret)
+    link = tmp_path / "input" / "train" / "x.png"
+    write_png(link.with_name("1.png"))
+    link.symlink_to(secret.parent if link_to_folder else secret)
+    with pytest.raises(InputError, match=r"train/x.png: is a symbolic link to .*outside"):
+        InputFiles(tmp_path / "input")
+
+
+def test_the_whole_folder_may_be_a_link_and_so_may_a_file_within_it(tmp_path: Path) -> None:
+    write_png(tmp_path / "disk" / "train" / "1.png")
+    (tmp_path / "disk" / "train" / "2.png").symlink_to("1.png")
+    (tmp_path / "input").symlink_to(tmp_path / "disk")
+    assert InputFiles(tmp_path / "input").images("train") == ["train/1.png", "train/2.png"]
+
+
+@pytest.mark.parametrize("member", ["../escape.png", "/abs.png", "a/../../b.png"])
+def test_a_zip_whose_member_would_escape_is_refused(tmp_path: Path, member: str) -> None:
+    with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
+        archive.writestr("1.png", b"a")
+        archive.writestr(member, b"a")
+    with pytest.raises(InputError, match=rf"train.zip: file name {member!r} is not a plain relative name"):
+        InputFiles(tmp_path)
+
+
+def test_a_broken_zip_is_refused_by_name(svhn: Callable[..., Path]) -> None:
+    path = svhn(packing="zip") / "mchar_val.zip"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"mchar_val.zip: not a readable zip .*download it again"):
+        InputFiles(path.parent)
+
+
+@pytest.mark.parametrize("name", ["Müller.png", "café_1.jpg", "fête/1.jpg", "ñandú.png", "Å.png"])
+def test_a_european_name_in_a_zip_without_the_utf8_mark_is_kept(name: str) -> None:
+    info = zipfile.ZipInfo(name)
+    info.flag_bits = 0
+    assert member_name(info) == name
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_damaged_member_of_a_zip_is_refused_by_name(tmp_path: Path, compression: int) -> None:
+    content = np.random.default_rng(0).integers(0, 16, 4000, dtype=np.uint8).tobytes()
+    with zipfile.ZipFile(tmp_path / "train.zip", "w", compression) as archive:
+        archive.writestr("1.png", content)
+    data = bytearray((tmp_path / "train.zip").read_bytes())
+    data[600:700] = bytes(100)
+    (tmp_path / "train.zip").write_bytes(data)
+    files = InputFiles(tmp_path)
+    files.images("train")
+    with pytest.raises(InputError, match=r"train.zip: 1.png is damaged .*download it again"):
+        read_location(files.located["train/1.png"])
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_is_read_whatever_its_compression_and_what_lies_before_it(tmp_path: Path, compression: int) -> None:
+    path, content = tmp_path / "train.zip", bytes(range(256)) * 20
+    path.write_bytes(b"#!/bin/sh the start of a zip that unpacks itself")
+    with zipfile.ZipFile(path, "a", compression) as archive:
+        with archive.open("folder/1.png", "w", force_zip64=True) as stream:  # has an extra field
+            stream.write(content)
+        archive.writestr("folder/猫.png", content[::-1])
+        archive.writestr("folder/empty.png", b"")
+    files = InputFiles(tmp_path)
+    files.images("train")
+    assert read_location(files.located["train/folder/1.png"]) == content
+    assert read_location(files.located["train/folder/猫.png"]) == content[::-1]
+    assert read_location(files.located["train/folder/empty.png"]) == b""
+
+
+def test_a_member_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "train.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.png", bytes(100_000))
+    data = (tmp_path / "train.zip").read_bytes()
+    said = (100_000).to_bytes(4, "little")
+    (tmp_path / "train.zip").write_bytes(data.replace(said, (10).to_bytes(4, "little")))
+    files = InputFiles(tmp_path)
+    files.images("train")
+    with pytest.raises(InputError, match=r"train.zip: 1.png is damaged .*checksum"):
+        read_location(files.located["train/1.png"])
+
+
+def test_an_absent_folder_or_file_is_told_with_where_to_get_it(tmp_path: Path) -> None:
+    source = "Get it from example.org"
+    with pytest.raises(InputError, match=r"none: no such folder. Get it from example.org"):
+        InputFiles(tmp_path / "none", source)
+    with pytest.raises(InputError, match=r"the folder is empty. Get it from example.org"):
+        InputFiles(tmp_path, source)
+    write_png(tmp_path / "train" / "1.png")
+    files = InputFiles(tmp_path, source)
+    with pytest.raises(InputError, match=r"train.csv is missing. Get it from example.org"):
+        files.table("train.csv")
+    with pytest.raises(InputError, match=r"no images in a folder or zip called 'test'. Get it from example.org"):
+        files.images("test")
+
+
+def test_pixels_of_one_file_are_pictures_with_paths_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "digits.bin").write_bytes(b"a")
+    files = InputFiles(tmp_path)
+    location = files.find("digits.bin")
+    grey = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+    paths = files.add_pixels("train", grey, location)
+    assert paths == ["train/00000", "train/00001", "train/00002"]
+    assert list(files.located) == list(files.pixels) == paths
+    for path, image in zip(paths, grey, strict=True):
+        assert files.pixels[path].shape == (4, 5, 3)
+        assert (files.pixels[path] == image[..., None]).all()
+        assert files.located[path].file == location.file
+        assert files.located[path].stamp == location.stamp
+    assert len(set(files.located.values())) == 3
+    colour = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    for row, path in enumerate(files.add_pixels("test", colour, location)):
+        assert (files.pixels[path] == colour[row]).all()
+    assert len(files.pixels) == 5

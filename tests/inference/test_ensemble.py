@@ -1,0 +1,140 @@
+"""Predictions put together by image path: complete, without overlap, whatever the order of rows."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.competitions import svhn as street
+from src.core.errors import InputError
+from src.core.writing import write_arrays
+from src.inference.ensemble import out_of_fold, weighted_mean
+from src.runs.run import open_run
+
+TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 1)
+
+
+@pytest.fixture
+def run_dir(svhn: Callable[..., Path], podium: Callable, tmp_path: Path) -> Path:
+    """Return a run of two folds over 12 images."""
+    svhn(num_train=8, num_val=4, num_test=3)
+    assert podium("prepare", "--num-folds", 2).code == 0
+    assert podium("train", *TRAIN, "--fold", "all").code == 0
+    return tmp_path / "runs" / "svhn" / "baseline"
+
+
+def read_oof(run_dir: Path, folds: tuple[int, ...] | None = None, tta: bool = False) -> object:
+    return out_of_fold(run_dir, run_dir.parent / "prepared", street.COMPETITION, folds, tta)
+
+
+def change_oof(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    with np.load(path) as kept:
+        arrays = {name: change(kept[name]) for name in kept.files}
+    write_arrays(path, **arrays)
+
+
+def test_every_labelled_image_has_the_prediction_of_its_own_fold(run_dir: Path) -> None:
+    for tta, key in ((False, "probabilities"), (True, "probabilities_tta")):
+        oof = read_oof(run_dir, tta=tta)
+        assert oof.complete
+        assert len(oof.labels) == 12
+        rows = dict(zip(oof.labels["image_path"], oof.probabilities, strict=True))
+        for fold in open_run(run_dir, street.COMPETITION, None):
+            for path, expected in zip(fold.oof()["image_path"], fold.oof()[key], strict=True):
+                assert np.array_equal(rows.pop(path), expected)
+        assert not rows
+
+
+def test_the_order_of_rows_in_a_file_does_not_matter(run_dir: Path) -> None:
+    before = read_oof(run_dir)
+    change_oof(run_dir / "fold0" / "oof.npz", lambda array: array[::-1])
+    change_oof(run_dir / "fold1" / "oof.npz", lambda array: np.roll(array, 2, axis=0))
+    after = read_oof(run_dir)
+    assert after.labels.equals(before.labels)
+    assert np.array_equal(after.probabilities, before.probabilities)
+    assert np.array_equal(after.right, before.right)
+
+
+def test_a_run_that_lacks_a_fold_is_refused_unless_folds_are_named(run_dir: Path) -> None:
+    (run_dir / "fold1" / "oof.npz").unlink()
+    with pytest.raises(InputError, match=r"fold 1 is not trained to its end.*--folds 0"):
+        read_oof(run_dir)
+    oof = read_oof(run_dir, folds=(0,))
+    assert not oof.complete
+    assert set(oof.labels["fold"]) == {0}
+    with pytest.raises(InputError, match=r"fold1.oof.npz: not there"):
+        read_oof(run_dir, folds=(0, 1))
+
+
+def test_a_fold_with_an_image_too_few_or_of_another_fold_is_refused(run_dir: Path) -> None:
+    path, kept = run_dir / "fold0" / "oof.npz", (run_dir / "fold0" / "oof.npz").read_bytes()
+    change_oof(path, lambda array: array[1:])
+    with pytest.raises(InputError, match="does not hold the images of fold 0"):
+        read_oof(run_dir)
+    path.write_bytes(kept)
+    with np.load(run_dir / "fold1" / "oof.npz") as other:
+        foreign = other["image_path"][0]
+    change_oof(path, lambda array: np.array([foreign, *array[1:]]) if array.ndim == 1 else array)
+    with pytest.raises(InputError, match="does not hold the images of fold 0"):
+        read_oof(run_dir)
+
+
+def test_folds_that_share_images_are_refused(run_dir: Path) -> None:
+    shutil.rmtree(run_dir / "fold1")
+    shutil.copytree(run_dir / "fold0", run_dir / "fold1")
+    with pytest.raises(InputError, match="is in two folds"):
+        read_oof(run_dir, folds=(0, 1))
+
+
+def test_a_fold_that_is_asked_for_twice_counts_once(run_dir: Path) -> None:
+    assert len(read_oof(run_dir, folds=(0, 0)).right) == len(read_oof(run_dir, folds=(0,)).right)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: data[:300] + bytes([data[300] ^ 1]) + data[301:],
+    ],
+    ids=["cut off", "empty", "a flipped bit"],
+)
+def test_a_damaged_file_is_told_as_such(run_dir: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = run_dir / "fold0" / "oof.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=r"oof.npz: is damaged"):
+        read_oof(run_dir)
+
+
+def test_a_run_of_another_competition_is_refused(run_dir: Path, food11: Callable[..., Path], podium: Callable) -> None:
+    food11()
+    assert podium("prepare", "--competition", "food11", "--num-folds", 2).code == 0
+    run_dir.rename(run_dir.parents[1] / "food11" / "baseline")
+    code, _, err = podium("evaluate", "--competition", "food11")
+    assert code == 2
+    assert "was trained for competition 'svhn'" in err
+
+
+def test_test_predictions_are_made_once_and_again_when_the_weights_change(run_dir: Path, podium: Callable) -> None:
+    assert podium("predict").code == 0
+    path = run_dir / "fold0" / "test.npz"
+    before = path.stat().st_mtime_ns
+    assert podium("predict").code == 0
+    assert path.stat().st_mtime_ns == before
+    assert podium("train", *TRAIN, "--restart", "--seed", 1).code == 0
+    assert not path.exists()
+    assert podium("predict").code == 0
+    other = run_dir / "fold1"
+    for name in ("last.safetensors", "last.safetensors.sha256"):
+        (other / name).write_bytes((run_dir / "fold0" / name).read_bytes())
+    assert podium("predict").code == 0
+    with np.load(path) as one, np.load(other / "test.npz") as two:
+        assert np.array_equal(one["probabilities"], two["probabilities"])
+
+
+def test_a_weighted_mean_is_one() -> None:
+    parts = [np.full((2, 3), value, np.float32) for value in (1, 4)]
+    assert weighted_mean(parts, [1, 3]).tolist() == [[3.25] * 3] * 2
+    assert weighted_mean(parts, [0.5, 0.5]).dtype == np.float32

@@ -1,0 +1,125 @@
+"""Loss, probabilities, and the most probable legal answer."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.competitions import food11, svhn
+from src.competitions.spec import Competition, Head
+from src.metrics import exact_matches
+from src.models.heads import loss_of, most_probable, probabilities_of
+
+
+def competition(num_heads: int, classes: str, blank: int | None) -> Competition:
+    """Return one whose answers have up to `num_heads` of the letters `classes`."""
+    texts = tuple("" if place == blank else letter for place, letter in enumerate(classes))
+    return Competition(
+        name="letters",
+        image_size=(8, 8),
+        mirror_ok=False,
+        read_train=lambda files: pd.DataFrame(),
+        read_test=lambda files: pd.DataFrame(),
+        columns=("id", "answer"),
+        heads=tuple(Head(name=f"letter{place}", classes=texts) for place in range(num_heads)),
+        blank=blank,
+    )
+
+
+def random_probabilities(seed: int, count: int, num_heads: int, num_classes: int) -> np.ndarray:
+    """Return (count, num_heads * num_classes) float32: a random distribution for each head."""
+    draws = np.random.default_rng(seed).dirichlet(np.full(num_classes, 0.4), (count, num_heads))
+    return draws.reshape(count, -1).astype(np.float32)
+
+
+def best_string(row: np.ndarray, num_heads: int, num_classes: int, blank: int) -> float:
+    """Return the log-probability of the best legal string, by trying them all."""
+    logs = np.log(row.reshape(num_heads, num_classes).astype(np.float64) + 1e-12)
+    letters = [one for one in range(num_classes) if one != blank]
+    return max(
+        sum(logs[place, one] for place, one in enumerate((*string, *[blank] * (num_heads - length))))
+        for length in range(1, num_heads + 1)
+        for string in itertools.product(letters, repeat=length)
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_the_mean_cross_entropy_over_heads_and_images(smoothing: float) -> None:
+    heads = (Head(name="a", classes=("x", "y")), Head(name="b", classes=("x", "y", "z")))
+    logits = torch.tensor([[0.5, -1.0, 2.0, 0.0, 1.0], [1.5, 0.3, -0.2, 0.7, 0.1]])
+    target = torch.tensor([[0, 2], [1, 1]])
+    expected = []
+    for row, ids in zip(logits.tolist(), target.tolist(), strict=True):
+        for part, true in ((row[:2], ids[0]), (row[2:], ids[1])):
+            logs = [value - math.log(sum(map(math.exp, part))) for value in part]
+            expected.append(-(1 - smoothing) * logs[true] - smoothing * sum(logs) / len(logs))
+    assert loss_of(logits, target, heads, smoothing).item() == pytest.approx(sum(expected) / 4, abs=1e-6)
+
+
+def test_probabilities_are_a_softmax_for_each_head() -> None:
+    logits = torch.randn(5, 66, generator=torch.Generator().manual_seed(0)) * 5
+    probabilities = probabilities_of(logits, svhn.DIGITS)
+    assert probabilities.shape == (5, 66)
+    assert probabilities.dtype == torch.float32
+    parts = probabilities.view(5, 6, 11)
+    assert torch.allclose(parts.sum(dim=2), torch.ones(5, 6), atol=1e-6)
+    assert torch.allclose(parts.log().diff(dim=2), logits.view(5, 6, 11).diff(dim=2), atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), num_heads=st.integers(1, 4), blank=st.integers(0, 3))
+def test_no_legal_string_is_more_probable(seed: int, num_heads: int, blank: int) -> None:
+    letters = competition(num_heads, "abcd", blank)
+    probabilities = random_probabilities(seed, 4, num_heads, 4)
+    answers = most_probable(probabilities, letters)
+    for row, ids in zip(probabilities, answers, strict=True):
+        logs = np.log(row.reshape(num_heads, 4).astype(np.float64) + 1e-12)
+        found = sum(logs[place, one] for place, one in enumerate(ids))
+        assert found == pytest.approx(best_string(row, num_heads, 4, blank))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_no_digit_follows_a_blank_and_no_answer_is_empty(seed: int) -> None:
+    answers = most_probable(random_probabilities(seed, 16, 6, 11), svhn.COMPETITION)
+    is_blank = answers == svhn.BLANK
+    assert not is_blank[:, 0].any()
+    assert (np.diff(is_blank.astype(int), axis=1) >= 0).all()
+
+
+def test_an_answer_is_not_empty_where_all_heads_say_blank() -> None:
+    probabilities = np.full((1, 6, 11), 0.001, np.float32)
+    probabilities[:, :, svhn.BLANK] = 0.99
+    probabilities[:, 0, 7] = 0.009
+    assert most_probable(probabilities.reshape(1, 66), svhn.COMPETITION).tolist() == [[7, *[svhn.BLANK] * 5]]
+
+
+def test_a_weak_digit_before_sure_ones_is_read_and_not_cut_off() -> None:
+    probabilities = np.full((1, 6, 11), 1e-6, np.float32)
+    probabilities[0, 0, 1] = probabilities[0, 2, 3] = 0.99
+    probabilities[0, 1, svhn.BLANK], probabilities[0, 1, 2] = 0.55, 0.45
+    probabilities[0, 3:, svhn.BLANK] = 0.99
+    assert most_probable(probabilities.reshape(1, 66), svhn.COMPETITION)[0, :4].tolist() == [1, 2, 3, svhn.BLANK]
+
+
+def test_without_a_blank_each_head_decides_alone() -> None:
+    probabilities = random_probabilities(3, 20, 1, 11)
+    answers = most_probable(probabilities, food11.COMPETITION)
+    assert answers.tolist() == probabilities.argmax(axis=1)[:, None].tolist()
+    pair = competition(2, "abc", None)
+    both = random_probabilities(4, 20, 2, 3)
+    assert most_probable(both, pair).tolist() == both.reshape(20, 2, 3).argmax(axis=2).tolist()
+
+
+def test_an_image_counts_only_when_all_heads_are_right() -> None:
+    probabilities = np.zeros((3, 6, 11), np.float32)
+    target = np.array([[1, 2, 10, 10, 10, 10], [3, 10, 10, 10, 10, 10], [4, 5, 6, 10, 10, 10]])
+    said = target.copy()
+    said[1, 0], said[2, 2] = 9, 7
+    np.put_along_axis(probabilities, said[:, :, None], 1, axis=2)
+    assert exact_matches(probabilities.reshape(3, 66), target, svhn.COMPETITION).tolist() == [True, False, False]

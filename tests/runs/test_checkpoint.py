@@ -1,0 +1,128 @@
+"""What is saved is loaded whole or not at all."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from src.core.errors import InputError
+from src.core.writing import write_with_checksum
+from src.runs.checkpoint import load_model, load_state, save_model, save_state
+
+STATE = {"network": {"weight": torch.arange(6.0)}, "step": 3, "history": [{"epoch": 1, "loss": 0.5}]}
+
+
+class RunsCode:
+    """Unpickling this makes a file: a stand-in for any code."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def flip_bit(path: Path, share: float) -> None:
+    data = bytearray(path.read_bytes())
+    data[int(share * (len(data) - 1))] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    save_state(tmp_path / "last.pt", STATE)
+    loaded = load_state(tmp_path / "last.pt")
+    assert torch.equal(loaded["network"]["weight"], STATE["network"]["weight"])
+    assert (loaded["step"], loaded["history"]) == (3, STATE["history"])
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.5, 0.7, 1])
+def test_one_flipped_bit_is_refused(tmp_path: Path, share: float) -> None:
+    model = nn.Linear(3, 2)
+    save_state(tmp_path / "last.pt", {"step": 2})
+    save_state(tmp_path / "last.pt", STATE)
+    save_model(tmp_path / "best.safetensors", model)
+    flip_bit(tmp_path / "last.pt", share)
+    assert load_state(tmp_path / "last.pt")["step"] == 2  # the one before
+    flip_bit(tmp_path / "previous_last.pt", share)
+    flip_bit(tmp_path / "best.safetensors", share)
+    with pytest.raises(InputError, match=r"last.pt: is damaged"):
+        load_state(tmp_path / "last.pt")
+    with pytest.raises(InputError, match=r"best.safetensors: is damaged"):
+        load_model(tmp_path / "best.safetensors", model)
+
+
+def test_a_file_without_its_checksum_is_refused(tmp_path: Path) -> None:
+    save_state(tmp_path / "last.pt", STATE)
+    (tmp_path / "last.pt.sha256").unlink()
+    with pytest.raises(InputError, match="is damaged"):
+        load_state(tmp_path / "last.pt")
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    buffer = io.BytesIO()
+    torch.save({"step": RunsCode(made)}, buffer)
+    write_with_checksum(tmp_path / "last.pt", buffer.getvalue())
+    with pytest.raises(InputError, match="holds more than tensors"):
+        load_state(tmp_path / "last.pt")
+    assert not made.exists()
+
+
+def test_a_save_that_fails_keeps_the_previous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disk_full(path: Path, content: bytes) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    save_state(tmp_path / "last.pt", STATE)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", disk_full)
+        with pytest.raises(OSError, match=r"No space left.*last\.pt"):
+            save_state(tmp_path / "last.pt", {"step": 4})
+    assert load_state(tmp_path / "last.pt")["step"] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "last.pt.sha256"]
+
+
+def kill_before_replacing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the process die just before a file gets its name."""
+    replace = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if Path(target).name == name:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [
+        1,
+        2,
+    ],
+)
+def test_a_kill_between_checksum_and_file_keeps_the_previous(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
+) -> None:
+    save_state(tmp_path / "last.pt", STATE)
+    with monkeypatch.context() as patch:
+        kill_before_replacing(patch, "last.pt")
+        for step in range(4, 4 + kills):
+            with pytest.raises(KeyboardInterrupt):
+                save_state(tmp_path / "last.pt", {"step": step})
+    assert load_state(tmp_path / "last.pt")["step"] == 3
+    save_state(tmp_path / "last.pt", {"step": 9})
+    assert load_state(tmp_path / "last.pt")["step"] == 9
+
+
+def test_weights_come_back_and_do_not_fit_another_net(tmp_path: Path) -> None:
+    model, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    save_model(tmp_path / "last.safetensors", model)
+    assert torch.equal(load_model(tmp_path / "last.safetensors", other).weight, model.weight)
+    with pytest.raises(InputError, match=r"is not of the network in config.json"):
+        load_model(tmp_path / "last.safetensors", nn.Linear(4, 2))
+    with pytest.raises(InputError, match="train this fold first"):
+        load_model(tmp_path / "best.safetensors", model)

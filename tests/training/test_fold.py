@@ -1,0 +1,392 @@
+"""One fold's training through the train command: the same again, interrupted, resumed, stopped early."""
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from src.competitions import svhn as street
+from src.core.runtime import choose_compute
+from src.data.cache import open_cache
+from src.data.loader import Batch, Loader
+from src.inference.predictor import predict_probabilities
+from src.models.network import build_network
+from src.runs.checkpoint import load_model
+from src.training import fold as folding
+from src.training import trainer as loop
+
+STEPS_PER_EPOCH = 2  # 9 images in batches of 4; the last one comes in another epoch
+MEASURED = {"seconds", "train_seconds", "images_per_second", "waiting_share", "memory_mib", "gpu_utilisation"}
+
+Podium = Callable[..., tuple[int, str, str]]
+
+
+def arrays(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "oof.npz") as kept:
+        return dict(kept)
+
+
+def log_rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open() as stream:
+        return [{key: value for key, value in row.items() if key not in MEASURED} for row in csv.DictReader(stream)]
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    assert log_rows(one) == log_rows(other)
+    for key, value in arrays(one).items():
+        assert np.array_equal(value, arrays(other)[key])
+
+
+class Killed(BaseException):
+    """Ends a command as kill -9 would: nothing handles it."""
+
+
+def at_call(patch: pytest.MonkeyPatch, module: object, name: str, number: int, happens: Callable[[], None]) -> None:
+    """Let something happen in the call of that number (from 1) of a function."""
+    original, calls = getattr(module, name), iter(range(1, 1000))
+
+    def interrupted(*args: object, **options: object) -> object:
+        if next(calls) == number:
+            happens()
+        return original(*args, **options)
+
+    patch.setattr(module, name, interrupted)
+
+
+def stop_at_call(patch: pytest.MonkeyPatch, module: object, name: str, number: int, kind: int = signal.SIGINT) -> None:
+    """Let a signal come in that call."""
+    at_call(patch, module, name, number, lambda: os.kill(os.getpid(), kind))
+
+
+def kill(*_: object) -> None:
+    raise Killed
+
+
+def test_the_same_seed_is_bit_identical_and_another_is_not(train: Callable) -> None:
+    (one, ended), (same, _), (other, _) = train("one"), train("same"), train("other", "--seed", 1)
+    assert ended.code == 0
+    assert_same_training(one, same)
+    assert (one / "last.safetensors").read_bytes() != (other / "last.safetensors").read_bytes()
+    assert [row["loss"] for row in log_rows(one)] != [row["loss"] for row in log_rows(other)]
+
+
+def at_the_end_of_an_epoch(patch: pytest.MonkeyPatch, kind: int) -> None:
+    """Let a signal come after the last step of the first epoch, while its loader ends."""
+    original = Loader.epoch
+
+    def ending(loader: Loader, *args: int) -> Iterator[Batch]:
+        yield from original(loader, *args)
+        os.kill(os.getpid(), kind)
+
+    patch.setattr(Loader, "epoch", ending)
+
+
+STOPS = {
+    "in the first step": (loop, "train_step", 1, "goes on after epoch 0, step 1"),
+    "in the third step": (loop, "train_step", STEPS_PER_EPOCH + 1, "goes on after epoch 1, step 1"),
+    "while an epoch is scored": (folding, "exact_matches", 2, "goes on after epoch 1, step 2"),
+    "while the best weights are saved": (loop, "save_model", 1, "goes on after epoch 1, step 0"),
+    "while an epoch is saved": (loop, "save_state", 2, "goes on after epoch 2, step 0"),
+    "after the last epoch": (folding, "write_arrays", 1, "goes on after epoch 3, step 0"),
+}
+
+
+@pytest.mark.parametrize("place", [*STOPS, "at the end of an epoch"])
+def test_a_training_stopped_by_a_signal_loses_no_step_and_ends_as_one_that_was_not(
+    train: Callable, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    straight, ended = train("straight")
+    assert ended.code == 0
+    kind, told = signal.SIGTERM, "goes on after epoch 0, step 2"
+    with monkeypatch.context() as patch:
+        if place in STOPS:
+            *where, told = STOPS[place]
+            stop_at_call(patch, *where, kind)
+        else:
+            at_the_end_of_an_epoch(patch, kind)
+        folder, ended = train("stopped")
+    assert ended.code == 128 + kind
+    assert "give the same command again" in ended.err
+    assert not (folder / "oof.npz").exists()
+    folder, ended = train("stopped", "--resume", "--num-threads", 2)
+    assert ended.code == 0
+    assert told in ended.out
+    assert_same_training(straight, folder)
+
+
+def test_a_training_stopped_again_and_again_ends_as_one_that_was_not(
+    train: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, _ = train("straight")
+    for _ in range(3 * STEPS_PER_EPOCH):
+        with monkeypatch.context() as patch:
+            stop_at_call(patch, loop, "train_step", 1)
+            assert train("stopped")[1].code == 130
+    folder, ended = train("stopped")
+    assert ended.code == 0
+    assert_same_training(straight, folder)
+
+
+def test_a_signal_is_answered_after_the_step_at_hand(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
+        folder, _ = train("run")
+    _, ended = train("run")
+    assert "goes on after epoch 1, step 1" in ended.out
+
+
+def test_a_second_signal_does_not_wait(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("went on")
+
+    at_call(monkeypatch, loop, "train_step", 2, twice)
+    folder, ended = train("run")
+    assert ended.code == 130
+    assert not (folder / "last.pt").exists()
+
+
+@pytest.mark.parametrize("save_every", [0, 10])
+@pytest.mark.parametrize("where", [(loop, "train_step", 4), (loop, "save_state", 2), (loop, "save_model", 2)])
+def test_a_training_killed_anywhere_ends_as_one_that_was_not(
+    train: Callable, monkeypatch: pytest.MonkeyPatch, where: tuple[object, str, int], save_every: float
+) -> None:
+    straight, _ = train("straight")
+    with monkeypatch.context() as patch:
+        at_call(patch, *where, kill)
+        with pytest.raises(Killed):
+            train("killed", "--save-every", save_every)
+    folder, ended = train("killed")
+    assert ended.code == 0
+    if where[1] == "train_step":  # the fourth step, the second of the second epoch
+        assert f"goes on after epoch 1, step {1 if save_every == 0 else 0}" in ended.out
+    assert_same_training(straight, folder)
+
+
+def test_two_commands_do_not_train_the_same_fold(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    with monkeypatch.context() as patch:
+        at_call(patch, loop, "train_step", 2, lambda: told.append(train("run")[1]))
+        _, ended = train("run")
+    assert ended.code == 0
+    assert told[0].code == 2
+    assert f"process {os.getpid()} is training fold0; wait for it" in told[0].err
+
+
+def test_no_held_out_image_is_trained_on(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[int] = set()
+    step = loop.train_step
+
+    def watched(state: object, batch: dict[str, torch.Tensor], *args: object) -> torch.Tensor:
+        seen.update(batch["index"].tolist())
+        return step(state, batch, *args)
+
+    monkeypatch.setattr(loop, "train_step", watched)
+    folder, _ = train("run", "--epochs", 6)
+    cache = open_cache(folder.parents[1] / "prepared", "train")
+    held_out = set(arrays(folder)["image_path"].tolist())
+    trained_on = {cache.image_paths[row] for row in seen}
+    assert not trained_on & held_out
+    assert trained_on | held_out == set(cache.image_paths)
+
+
+def test_the_number_of_threads_does_not_change_the_training(train: Callable) -> None:
+    assert_same_training(train("none", "--num-threads", 0)[0], train("three", "--num-threads", 3)[0])
+
+
+def test_going_on_with_other_settings_is_refused_with_the_difference(
+    train: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
+        folder, _ = train("run")
+    before = (folder / "last.pt").read_bytes()
+    _, ended = train("run", "--lr", 0.001, "--augment.rotate", 3)
+    assert ended.code == 2
+    assert "lr: 0.002 then, 0.001 now" in ended.err
+    assert "'rotate': 3.0" in ended.err
+    assert "--restart" in ended.err
+    assert (folder / "last.pt").read_bytes() == before
+
+
+def test_a_finished_fold_is_not_trained_again(train: Callable) -> None:
+    folder, _ = train("run")
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    _, ended = train("run")
+    assert ended.code == 0
+    assert "trained already" in ended.out
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_restart_trains_anew_as_if_nothing_had_been_there(train: Callable) -> None:
+    plain, _ = train("plain", "--lr", 0.01)
+    folder, _ = train("run")
+    _, ended = train("run", "--lr", 0.01, "--restart")
+    assert ended.code == 0
+    assert_same_training(plain, folder)
+
+
+def test_resume_without_a_checkpoint_is_refused(train: Callable) -> None:
+    folder, ended = train("run", "--resume")
+    assert ended.code == 2
+    assert "holds no checkpoint" in ended.err
+
+
+def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(
+    train: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, _ = train("straight")
+    with monkeypatch.context() as patch:
+        stop_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
+        folder, _ = train("run")
+    data = bytearray((folder / "last.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "last.pt").write_bytes(data)
+    _, ended = train("run")
+    assert ended.code == 0
+    assert "last.pt: is damaged" in ended.out
+    assert "goes on after epoch 1, step 0" in ended.out
+    assert_same_training(straight, folder)
+
+
+def test_where_both_checkpoints_are_damaged_it_is_refused(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
+        folder, _ = train("run")
+    for name in ("last.pt", "previous_last.pt"):
+        (folder / name).write_bytes(b"nothing")
+    _, ended = train("run")
+    assert ended.code == 2
+    assert "train with --restart" in ended.err
+
+
+def scripted_scores(patch: pytest.MonkeyPatch, scores: list[float]) -> None:
+    """Let the epochs score as told, and what comes after them 0."""
+    said: Iterator[float] = iter([*scores, *[0.0] * 10])
+    patch.setattr(folding, "exact_matches", lambda *_: np.array([next(said)]))
+
+
+def test_early_stopping_stops_after_so_many_epochs_without_a_better_score(
+    train: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted_scores(monkeypatch, [0.2, 0.4, 0.3, 0.4, 0.9])
+    folder, _ = train("run", "--epochs", 8, "--early-stopping", 2)
+    assert [row["score"] for row in log_rows(folder)] == ["0.2", "0.4", "0.3", "0.4"]
+    assert json.loads((folder / "config.json").read_text())["result"]["epochs"] == 4
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_kept_weights_make_the_out_of_fold_predictions(
+    train: Callable, monkeypatch: pytest.MonkeyPatch, keep: str
+) -> None:
+    scripted_scores(monkeypatch, [0.9, 0.1, 0.9])
+    folder, _ = train("run", "--keep", keep, "--lr", 0.05)
+    cache = open_cache(folder.parents[1] / "prepared", "train")
+    oof = arrays(folder)
+    loader = Loader(
+        images=cache.images,
+        rows=cache.rows_of(oof["image_path"].tolist()),
+        targets=np.zeros((len(oof["image_path"]), 0), np.int64),
+        image_size=(32, 48),
+        batch_size=5,
+    )
+    model = json.loads((folder / "config.json").read_text())["model"]
+    made = {}
+    for name in ("best", "last"):
+        network = load_model(folder / f"{name}.safetensors", build_network(model))
+        made[name], _ = predict_probabilities(network, loader, street.DIGITS, choose_compute("cpu", "fp32"))
+    other = {"best": "last", "last": "best"}[keep]
+    np.testing.assert_allclose(made[keep], oof["probabilities"], atol=1e-5)
+    assert abs(made[other] - oof["probabilities"]).max() > 1e-3
+
+
+def test_the_best_weights_are_those_of_the_first_best_epoch(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[dict[str, torch.Tensor]] = []
+    answers: list[torch.Tensor] = []
+    images = torch.randint(0, 256, (3, 32, 48, 3), dtype=torch.uint8)
+    save = loop.Fit.save
+
+    def remember(fit: loop.Fit) -> None:
+        kept.append({key: value.clone() for key, value in fit.state.scored.state_dict().items()})
+        answers.append(fit.state.scored.eval()(images).detach())
+        save(fit)
+
+    monkeypatch.setattr(loop.Fit, "save", remember)
+    scripted_scores(monkeypatch, [0.1, 0.5, 0.5])
+    folder, _ = train("run")
+    network = build_network(json.loads((folder / "config.json").read_text())["model"])
+    for name, epoch in (("best", 2), ("last", 3)):
+        for key, value in load_model(folder / f"{name}.safetensors", network).state_dict().items():
+            assert torch.equal(value, kept[epoch - 1][key])
+        # Built again from the run directory alone, it says what it said while it was trained.
+        assert torch.allclose(network.eval()(images), answers[epoch - 1], atol=1e-5)
+
+
+def test_a_loss_that_is_no_number_is_told_and_nothing_is_kept(train: Callable) -> None:
+    folder, ended = train("run", "--lr", 1e9, "--clip-grad", "None", "--warmup", 0)
+    assert ended.code == 2
+    assert "use a smaller --lr" in ended.err
+    assert not (folder / "oof.npz").exists()
+
+
+def test_a_run_keeps_the_folds_it_was_begun_with(train: Callable, podium: Podium) -> None:
+    train("run")
+    assert podium("prepare", "--num-folds", 3).code == 0
+    _, ended = train("run", "--fold", 1)
+    assert ended.code == 2
+    assert "begun with other folds" in ended.err
+
+
+def test_a_resumed_fold_keeps_to_the_cache_and_labels_it_was_begun_with(train: Callable, podium: Callable) -> None:
+    folder, ended = train("run")
+    assert ended.code == 0
+    (folder / "oof.npz").unlink()
+    assert podium("prepare", "--num-folds", 2, "--image-size", 40, 56).code == 0
+    _, again = train("run")
+    assert again.code == 2
+    assert "cache_size" in again.err
+
+
+def test_going_on_needs_no_weights_file(train: Callable, tmp_path: Path) -> None:
+    first, _ = train("source")
+    weights = tmp_path / "weights.safetensors"
+    state = {key.removeprefix("backbone."): value for key, value in load_file(first / "last.safetensors").items()}
+    save_file(state, weights)
+    folder, ended = train("tuned", "--weights", weights)
+    assert ended.code == 0
+    (folder / "oof.npz").unlink()
+    weights.unlink()
+    _, again = train("tuned", "--weights", weights)
+    assert again.code == 0
+    assert (folder / "oof.npz").exists()
+
+
+def test_folds_of_one_run_are_not_trained_on_different_labels(train: Callable, tmp_path: Path) -> None:
+    assert train("run")[1].code == 0
+    labels = tmp_path / "runs" / "svhn" / "prepared" / "labels.csv"
+    labels.write_text(labels.read_text().replace(",10,10,10,10,", ",1,10,10,10,", 1))
+    _, ended = train("run", "--fold", 1)
+    assert ended.code == 2
+    assert "other labels" in ended.err
+    assert train("run", "--fold", "all", "--restart")[1].code == 0
+
+
+def test_options_of_the_network_itself_are_kept_and_hold_for_the_rest_of_the_run(train: Callable) -> None:
+    flags = ("--backbone", "resnet_cifar", "--backbone-options", "batch_norm=false")
+    folder, ended = train("run", *flags)
+    assert ended.code == 0
+    assert json.loads((folder / "config.json").read_text())["model"]["options"] == {"batch_norm": False}
+    assert not any("running_mean" in key for key in load_file(folder / "last.safetensors"))
+    _, again = train("run", "--backbone", "resnet_cifar")
+    assert again.code == 2
+    assert "backbone_options" in again.err

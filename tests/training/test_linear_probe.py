@@ -1,0 +1,129 @@
+"""Training the last layer alone: the backbone stays, the result is an ordinary network, a kill loses nothing."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from src.core.errors import InputError
+from src.core.signals import Stopped
+from src.data.loader import Loader
+from src.models.build import build_model
+from src.models.network import Network, Normalise
+from src.training import trainer as loop
+from src.training.linear_probe import Features, LastLayer, with_last_layer
+
+FLAGS = ("--backbone", "test_resnet", "--mixup", 0, "--freeze-backbone", "--lr", 0.01)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(5)
+    save_file(build_model("test_resnet", 12, (32, 48)).state_dict(), tmp_path / "weights.safetensors")
+    return tmp_path / "weights.safetensors"
+
+
+def test_only_the_last_layer_changes_and_predict_takes_the_result(
+    train: Callable, podium: Callable, weights: Path
+) -> None:
+    folder, ended = train("frozen", *FLAGS, "--weights", weights)
+    assert ended.code == 0, ended.err
+    given, kept = load_file(weights), load_file(folder / "last.safetensors")
+    for key, value in given.items():
+        if key.startswith("fc."):
+            assert kept[f"backbone.{key}"].abs().sum() > 0
+        else:
+            assert torch.equal(kept[f"backbone.{key}"], value), key
+    assert podium("predict", "--run", "frozen").code == 0
+
+
+def test_an_interrupted_training_begins_anew_and_ends_the_same(
+    train: Callable, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = train("whole", *FLAGS, "--weights", weights)
+    calls = iter(range(10))
+    original = loop.train_step
+
+    def interrupted(*args: object, **options: object) -> object:
+        if next(calls) == 3:  # in the second epoch
+            raise Stopped(signal.SIGINT)
+        return original(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", interrupted)
+        folder, ended = train("cut", *FLAGS, "--weights", weights)
+    assert ended.code == 130
+    assert (folder / "last.pt").exists()
+    assert train("cut", *FLAGS, "--weights", weights)[1].code == 0
+    assert (folder / "last.safetensors").read_bytes() == (whole / "last.safetensors").read_bytes()
+    assert "trained already" in train("cut", *FLAGS, "--weights", weights)[1].out
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit", "tf_efficientnet_lite0"])
+def test_the_last_layer_on_the_features_is_the_network(name: str) -> None:
+    model = build_model(name, 12, (32, 64))
+    torch.nn.init.normal_(model.get_classifier().weight)
+    network = Network(model, Normalise((0.5,) * 3, (0.25,) * 3, 64)).eval()
+    images = torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.allclose(LastLayer(network).eval()(network.features(images)), network(images), atol=1e-5)
+
+
+def test_views_take_turns_and_every_image_comes_with_its_own_features_and_target() -> None:
+    rows = np.arange(10)
+    loader = Loader(
+        images=np.zeros((10, 8, 8, 3), np.uint8), rows=rows, targets=rows[:, None], image_size=(8, 8), batch_size=4
+    )
+    plain = torch.arange(10.0)[:, None]
+    served = Features(loader=loader, views=[plain, -plain])
+    for epoch, sign in ((0, 1), (1, -1), (2, 1)):
+        batches = list(served.epoch(epoch))
+        assert len(batches) == len(served)
+        for batch in batches:
+            assert torch.equal(batch["image"][:, 0] * sign, batch["target"][:, 0].float())
+            assert torch.equal(batch["index"], batch["target"][:, 0])
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--backbone", "svhn_cnn"), "features of random weights say nothing"),
+        (("--backbone", "test_resnet", "--mixup", 0.2), "mixup, cutmix and grow-from need images"),
+        (("--backbone", "test_resnet", "--grow-from", 0.5), "mixup, cutmix and grow-from need images"),
+    ],
+)
+def test_what_has_no_features_or_needs_images_is_refused(
+    train: Callable, flags: tuple[object, ...], words: str
+) -> None:
+    _, ended = train("run", "--mixup", 0, *flags, "--freeze-backbone")
+    assert ended.code == 2
+    assert words in ended.err
+
+
+def test_a_network_without_features_is_an_input_error() -> None:
+    network = Network(build_model("svhn_cnn", 12, (32, 64)), Normalise((0.5,) * 3, (0.25,) * 3, 64))
+    with pytest.raises(InputError, match="--freeze-backbone"):
+        LastLayer(network)
+
+
+def test_images_grow_and_the_last_epochs_see_them_whole(train: Callable) -> None:
+    _, ended = train("small", "--grow-from", 0.5)
+    assert ended.code == 0, ended.err
+    _, whole = train("whole")
+    assert ended.out.split("SHA-256")[1] != whole.out.split("SHA-256")[1]
+    _, ended = train("refused", "--backbone", "svhn_cnn", "--grow-from", 0.5)
+    assert ended.code == 2
+    assert "takes no images of 16x24" in ended.err
+
+
+def test_what_learns_is_not_the_networks_own_layer() -> None:
+    """Keeping a moving average in the network must not change the weights that go on learning."""
+    network = Network(build_model("test_resnet", 12, (32, 64)), Normalise((0.5,) * 3, (0.25,) * 3, 64))
+    learning, average = LastLayer(network), LastLayer(network)
+    torch.nn.init.ones_(average.layer.weight)
+    assert with_last_layer(network, average).backbone.fc.weight.min() == 1
+    assert learning.layer.weight.abs().max() == 0

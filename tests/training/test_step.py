@@ -1,0 +1,287 @@
+"""The training step: accumulation, mixing, clipping, and randomness keyed on (seed, step)."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.nn import functional
+
+from src.competitions.spec import Head
+from src.core.runtime import choose_compute, to_device
+from src.data.loader import Batch
+from src.models.network import Network, Normalise
+from src.training.step import StepOptions, TrainState, train_step
+
+HEADS = (Head(name="a", classes=("x", "y", "z")), Head(name="b", classes=("x", "y")))
+ONE_HEAD = (Head(name="a", classes=("x", "y")),)
+CPU = choose_compute("cpu", "fp32")
+OUT_OF_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+)
+
+
+def make_state(num_outputs: int = 5, dropout: float = 0.0, ema: float = 0.0, accumulate: int = 1) -> TrainState:
+    torch.manual_seed(3)
+    layers = (nn.Flatten(), nn.Linear(3 * 6 * 8, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, num_outputs))
+    network = Network(nn.Sequential(*layers), Normalise((0.5,) * 3, (0.25,) * 3, 8)).train()
+    return TrainState(
+        network=network,
+        forward=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        ema=ModelEmaV3(network, decay=ema) if ema else None,
+        accumulate=accumulate,
+    )
+
+
+def make_batch(count: int = 10, seed: int = 0) -> Batch:
+    rng = np.random.default_rng(seed)
+    image = torch.from_numpy(rng.integers(0, 256, (count, 6, 8, 3), dtype=np.uint8))
+    target = torch.from_numpy(np.stack([rng.integers(0, 3, count), rng.integers(0, 2, count)], axis=1))
+    return {"index": torch.arange(count), "image": image, "target": target}
+
+
+def weights(state: TrainState) -> torch.Tensor:
+    return torch.cat([value.detach().flatten() for value in state.network.parameters()]).clone()
+
+
+def steps(options: StepOptions, count: int = 3, dropout: float = 0.0, accumulate: int = 1) -> torch.Tensor:
+    state = make_state(dropout=dropout, accumulate=accumulate)
+    for number in range(count):
+        train_step(state, make_batch(seed=number), HEADS, 0.05, CPU, options)
+    return weights(state)
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+@pytest.mark.parametrize("clip_grad", [None, 0.5])
+def test_accumulating_over_uneven_parts_changes_nothing(mixup: float, clip_grad: float | None) -> None:
+    whole, parts = (
+        steps(StepOptions(mixup=mixup, clip_grad=clip_grad, label_smoothing=0.1), accumulate=accumulate)
+        for accumulate in (1, 4)
+    )
+    assert torch.allclose(whole, parts, atol=1e-6)
+    assert not torch.allclose(whole, weights(make_state()), atol=1e-3)
+
+
+def test_the_loss_is_the_same_for_any_accumulation() -> None:
+    losses = [
+        train_step(make_state(accumulate=accumulate), make_batch(), HEADS, 0.0, CPU, StepOptions()).item()
+        for accumulate in (1, 3, 10)
+    ]
+    assert losses == pytest.approx([losses[0]] * 3, abs=1e-6)
+
+
+def test_gradients_longer_than_the_limit_are_cut_to_it() -> None:
+    moved = {}
+    for limit in (None, 0.01):
+        state = make_state()
+        before = weights(state)
+        train_step(state, make_batch(), HEADS, 1.0, CPU, StepOptions(clip_grad=limit))
+        moved[limit] = (weights(state) - before).norm().item()
+    assert moved[0.01] == pytest.approx(0.01, rel=1e-3)
+    assert moved[None] > 0.1
+
+
+def test_each_group_has_its_share_of_the_lr() -> None:
+    state = make_state()
+    first, second = state.network.backbone[1].parameters(), state.network.backbone[4].parameters()
+    state.optimizer = torch.optim.SGD([{"params": [*first], "lr_scale": 0.0}, {"params": [*second]}], lr=9.0)
+    before = copy.deepcopy(state.network.backbone)
+    train_step(state, make_batch(), HEADS, 0.1, CPU, StepOptions())
+    assert [group["lr"] for group in state.optimizer.param_groups] == [0.0, 0.1]
+    assert torch.equal(state.network.backbone[1].weight, before[1].weight)
+    assert not torch.equal(state.network.backbone[4].weight, before[4].weight)
+
+
+def test_dropout_depends_on_seed_and_step_alone() -> None:
+    options = StepOptions(seed=1)
+    once = steps(options, dropout=0.5)
+    torch.rand(17)  # whatever others drew
+    assert torch.equal(steps(options, dropout=0.5), once)
+    assert not torch.equal(steps(StepOptions(seed=2), dropout=0.5), once)
+    later = make_state(dropout=0.5)
+    later.step = 5
+    train_step(later, make_batch(), HEADS, 0.05, CPU, options)
+    assert not torch.equal(weights(later), steps(options, count=1, dropout=0.5))
+
+
+def test_the_moving_average_lies_between_old_and_new_weights() -> None:
+    state = make_state(ema=0.75)
+    state.step = 5  # timm copies the weights in the first step
+    before = weights(state)
+    train_step(state, make_batch(), HEADS, 0.5, CPU, StepOptions())
+    assert state.scored is not state.network
+    average = torch.cat([value.flatten() for value in state.scored.parameters()])
+    assert torch.allclose(average, 0.75 * before + 0.25 * weights(state), atol=1e-6)
+
+
+def mixed_step(options: StepOptions, step: int) -> tuple[torch.Tensor, float, torch.Tensor]:
+    """Make a step on black (class x) and white (class y) images; return what the net saw, the loss and its logits."""
+    state, seen = make_state(num_outputs=2), []
+    state.step = step
+    with torch.no_grad():
+        state.network.backbone[4].weight.mul_(20)  # logits far apart, so that shares show in the loss
+    network = state.network
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        seen.append((images.clone(), network(images)))
+        return seen[-1][1]
+
+    state.forward = forward
+    image = torch.zeros(8, 6, 8, 3, dtype=torch.uint8)
+    image[4:] = 255
+    target = torch.tensor([[0]] * 4 + [[1]] * 4)
+    batch: Batch = {"index": torch.arange(8), "image": image, "target": target}
+    loss = train_step(state, batch, ONE_HEAD, 0.0, CPU, options).item()
+    return seen[0][0], loss, seen[0][1].detach()
+
+
+def expected_loss(logits: torch.Tensor, share: float) -> float:
+    own = torch.tensor([0] * 4 + [1] * 4)
+    losses = [functional.cross_entropy(logits, classes).item() for classes in (own, 1 - own)]
+    return share * losses[0] + (1 - share) * losses[1]
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_mixup_weights_images_and_losses_alike(step: int) -> None:
+    images, loss, logits = mixed_step(StepOptions(mixup=1.0), step)
+    assert len(images[0].unique()) == 1
+    share = 1 - images[0].unique().item() / 255  # a black image keeps this much of itself
+    assert images[4].unique().item() == pytest.approx(255 * share, abs=1)
+    assert 0 < share < 1
+    assert loss == pytest.approx(expected_loss(logits, share), abs=0.02)
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_cutmix_pastes_one_rectangle_and_weights_losses_by_area(step: int) -> None:
+    images, loss, logits = mixed_step(StepOptions(cutmix=1.0), step)
+    pasted = images[0, :, :, 0] == 255
+    assert torch.equal(images[4, :, :, 0] == 0, pasted)
+    assert set(images.unique().tolist()) <= {0, 255}
+    rows, columns = pasted.any(dim=1).nonzero(), pasted.any(dim=0).nonzero()
+    if len(rows):
+        assert pasted.sum() == (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
+    share = 1 - pasted.float().mean().item()
+    assert loss == pytest.approx(expected_loss(logits, share), abs=1e-4)
+
+
+def test_mixup_and_cutmix_together_take_turns() -> None:
+    options = StepOptions(mixup=1.0, cutmix=1.0)
+    kinds = {len(set(mixed_step(options, step)[0].unique().tolist()) - {0, 255}) > 0 for step in range(12)}
+    assert kinds == {True, False}
+
+
+def test_mixing_differs_between_steps_and_is_the_same_again() -> None:
+    options = StepOptions(mixup=1.0)
+    one, again, other = (mixed_step(options, step)[0] for step in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def refuse(state: TrainState, limit: int, error: Exception) -> list[int]:
+    """Let the forward pass fail on more than `limit` images; return the list in which it notes how many it is given."""
+    network, given = state.network, []
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        given.append(len(images))
+        if len(images) > limit:
+            raise error
+        return network(images)
+
+    state.forward = forward
+    return given
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_out_of_memory_makes_smaller_parts_and_changes_nothing_else(
+    mixup: float, error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calm, short = make_state(), make_state()
+    given = refuse(short, 3, error)
+    options = StepOptions(mixup=mixup, clip_grad=0.5, label_smoothing=0.1)
+    for number in range(3):
+        losses = [train_step(state, make_batch(seed=number), HEADS, 0.05, CPU, options) for state in (calm, short)]
+        assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
+    assert torch.allclose(weights(calm), weights(short), atol=1e-6)
+    assert given == [10, 5, *[3, 3, 2, 2] * 3]  # what fits is kept for the steps to come
+    assert (calm.accumulate, short.accumulate, short.step) == (1, 4, 3)
+    assert capsys.readouterr().out.splitlines() == [
+        "out of memory: 5 images at once from now on, 2 times per step; the batch stays 10",
+        "out of memory: 3 images at once from now on, 4 times per step; the batch stays 10",
+    ]
+
+
+@pytest.mark.parametrize("place", ["forward", "backward"])
+def test_what_a_failed_attempt_has_added_up_is_dropped(place: str) -> None:
+    calm, short = make_state(dropout=0.5, accumulate=4), make_state(dropout=0.5, accumulate=2)
+    calls = iter(range(1, 100))
+
+    def fail(*_: object) -> None:
+        raise OUT_OF_MEMORY[0]
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        second = next(calls) == 2  # the gradients of the first half are there
+        if second and place == "forward":
+            fail()
+        logits: torch.Tensor = short.network(images)
+        if second:
+            logits.register_hook(fail)
+        return logits
+
+    short.forward = forward
+    for state in (calm, short):
+        train_step(state, make_batch(), HEADS, 0.05, CPU, StepOptions())
+    assert torch.equal(weights(calm), weights(short))
+    assert next(calls) == 2 + 4 + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"), [(OUT_OF_MEMORY[0], [8, 4, 2]), (OUT_OF_MEMORY[1], [8, 4, 2]), (RuntimeError("other"), [8])]
+)
+def test_less_than_two_images_at_once_and_other_errors_are_no_way_out(error: Exception, attempts: list[int]) -> None:
+    state = make_state()
+    before, given = weights(state), refuse(state, 1, error)
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        train_step(state, make_batch(count=8), HEADS, 0.05, CPU, StepOptions())
+    assert given == attempts
+    assert torch.equal(weights(state), before)
+    assert state.step == 0
+
+
+def on_gpu(init_scale: float) -> TrainState:
+    state = make_state(accumulate=2)
+    to_device(state.network, choose_compute("cuda", "fp16"))
+    state.optimizer = torch.optim.SGD(state.network.parameters(), lr=1.0)
+    state.scaler = torch.amp.GradScaler("cuda", init_scale=init_scale)
+    return state
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("clip_grad", [None, 0.05])
+def test_a_gpu_steps_in_half_precision_as_the_cpu_in_full(clip_grad: float | None) -> None:
+    cpu, gpu, options = make_state(), on_gpu(1024.0), StepOptions(clip_grad=clip_grad, mixup=0.4)
+    before = weights(cpu)
+    losses = [
+        train_step(state, make_batch(), HEADS, 0.5, compute, options).item()
+        for state, compute in ((cpu, CPU), (gpu, choose_compute("cuda", "fp16")))
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=5e-3)
+    moved, moved_too = weights(cpu) - before, weights(gpu).cpu() - before
+    assert (moved - moved_too).norm() < 0.02 * moved.norm()
+    assert moved.norm() > 0.02
+
+
+@pytest.mark.gpu
+def test_a_gradient_beyond_half_precision_changes_no_weight_but_the_scale() -> None:
+    state = on_gpu(2.0**60)
+    before = weights(state)
+    loss = train_step(state, make_batch(), HEADS, 0.5, choose_compute("cuda", "fp16"), StepOptions())
+    assert torch.isfinite(loss)
+    assert torch.equal(weights(state), before)
+    assert state.scaler.get_scale() == 2.0**59

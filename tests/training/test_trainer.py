@@ -1,0 +1,140 @@
+"""The epochs through the train command: too little memory, --deterministic, the columns of log.csv."""
+
+import hashlib
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from src.core.signals import Stopped
+from src.models.network import Network
+from src.runs.checkpoint import load_state
+from src.training import trainer as loop
+
+OUT_OF_MEMORY = {
+    "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "cpu": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2147483648 bytes"),
+}
+
+
+@pytest.fixture
+def algorithms_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what --deterministic sets for the whole process."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def refuse(patch: pytest.MonkeyPatch, limit: int, error: Exception) -> None:
+    """Let every network fail to train on more than `limit` images at once."""
+    forward = Network.forward
+
+    def refusing(network: Network, images: torch.Tensor) -> torch.Tensor:
+        if network.training and len(images) > limit:
+            raise error
+        return forward(network, images)
+
+    patch.setattr(Network, "forward", refusing)
+
+
+def stop_after_an_epoch(patch: pytest.MonkeyPatch) -> None:
+    """Let Ctrl-C come when the next epoch is saved."""
+    save = loop.Fit.save
+
+    def save_and_stop(fit: loop.Fit) -> None:
+        save(fit)
+        raise Stopped(signal.SIGINT)
+
+    patch.setattr(loop.Fit, "save", save_and_stop)
+
+
+def log(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "log.csv")
+
+
+@pytest.mark.parametrize("kind", OUT_OF_MEMORY)
+def test_a_training_short_of_memory_goes_on_with_smaller_parts_even_when_resumed(
+    train: Callable, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    with monkeypatch.context() as patch:
+        refuse(patch, 2, OUT_OF_MEMORY[kind])
+        stop_after_an_epoch(patch)
+        _, ended = train("run")
+    assert ended.code == 130
+    assert ended.out.count("out of memory: 2 images at once from now on, 2 times per step; the batch stays 4") == 1
+    folder, ended = train("run")  # the memory suffices now, but what was found is kept
+    assert ended.code == 0
+    assert "out of memory" not in ended.out
+    assert log(folder)["micro_batch"].tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("kind", OUT_OF_MEMORY)
+def test_memory_for_less_than_two_images_is_told_without_a_traceback(
+    train: Callable, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    refuse(monkeypatch, 1, OUT_OF_MEMORY[kind])
+    folder, ended = train("run")
+    assert ended.code == 2
+    assert "batches are split as far as they can be" in ended.err
+    assert not (folder / "last.pt").exists()
+
+
+def test_log_csv_tells_micro_batch_memory_and_utilisation(train: Callable) -> None:
+    for flags, micro_batch in (((), 4), (("--accumulate", 2), 2)):
+        folder, ended = train(f"run{micro_batch}", *flags)
+        assert ended.code == 0
+        rows = log(folder)
+        assert rows["micro_batch"].tolist() == [micro_batch] * 3
+        assert (rows["memory_mib"] > 0).all()
+        assert rows["gpu_utilisation"].between(0, 1).all()
+
+
+def test_deterministic_trainings_tell_the_same_sha256_whatever_their_name(
+    train: Callable, algorithms_as_before: None
+) -> None:
+    told = {}
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        folder, ended = train(name, "--deterministic", "--seed", seed)
+        assert ended.code == 0
+        told[name] = [line for line in ended.out.splitlines() if "SHA-256 of the weights" in line]
+        digest = hashlib.sha256((folder / "last.safetensors").read_bytes()).hexdigest()
+        assert json.loads((folder / "config.json").read_text())["result"]["weights_sha256"] == digest
+        assert told[name] == [f"fold 0: SHA-256 of the weights {digest[:16]}"]
+    assert told["one"] == told["same"] != told["other"]
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.gpu
+def test_a_resumed_half_precision_training_keeps_its_scaler(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    # A net without pooling, whose backward pass would have no fixed order.
+    flags = ("--device", "cuda", "--precision", "fp16", "--backbone", "resnet_cifar", "--accumulate", 2)
+    straight, ended = train("straight", *flags)
+    assert ended.code == 0
+    with monkeypatch.context() as patch:
+        stop_after_an_epoch(patch)
+        assert train("stopped", *flags)[1].code == 130
+    stopped, ended = train("stopped", *flags, "--resume")
+    assert ended.code == 0
+    states = [load_state(folder / "last.pt") for folder in (straight, stopped)]
+    assert states[0]["scaler"] == states[1]["scaler"]
+    assert states[0]["scaler"]["scale"] > 0
+    assert states[0]["step"] == states[1]["step"] == 6
+    one, other = (load_file(folder / "last.safetensors") for folder in (straight, stopped))
+    for key, value in one.items():
+        assert torch.allclose(value.float(), other[key].float(), atol=1e-4), key
+    for folder in (straight, stopped):
+        assert log(folder)["micro_batch"].tolist() == [2, 2, 2]
+        assert (log(folder)["memory_mib"] > 0).all()
+
+
+def test_a_cache_larger_than_the_memory_is_read_in_blocks(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.training.setup.memory_limit", lambda: 1000)
+    _, ended = train("blocks")
+    assert ended.code == 0, ended.err
+    assert "larger than the memory: images are shuffled in blocks" in ended.out
