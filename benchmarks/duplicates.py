@@ -1,8 +1,8 @@
-"""Plant copies among a competition's training pictures and count how many prepare would find, and what else it joins.
+"""Plant copies among a competition's training images and count how many prepare would find, and what else it joins.
 
     python -m benchmarks.duplicates --competition food11 --images 4000 --planted 300 --sheet copies.png
 
-Each planted copy is made from the picture at full size and then stretched to the cache's size. Pairs of originals that
+Each planted copy is made from the image at full size and then stretched to the cache's size. Pairs of originals that
 are found may be true copies or false ones: --sheet draws them, to be looked at.
 """
 
@@ -18,7 +18,7 @@ from src.competitions.spec import load_competition
 from src.core import cli
 from src.core.reading import InputFiles, read_location
 from src.data.cache import Reading
-from src.data.duplicates import group_copies, near_copies
+from src.data.duplicates import group_duplicates, near_duplicates
 from src.data.images import decode_image, resize
 
 
@@ -48,7 +48,7 @@ def _re_encoded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
 
 
-def _mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _hflipped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.ascontiguousarray(image[:, ::-1])
 
 
@@ -65,21 +65,21 @@ def _cropped_each_side(image: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def _all_of_it(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return _re_encoded(_cropped(_mirrored(image, rng), rng), rng)
+    return _re_encoded(_cropped(_hflipped(image, rng), rng), rng)
 
 
 KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "resized to 50-90%": _resized,
     "re-encoded, JPEG quality 30-80": _re_encoded,
-    "mirrored": _mirrored,
+    "flipped": _hflipped,
     "cropped by 5% of each axis": _cropped,
     "cropped by 5% on every side": _cropped_each_side,
-    "mirrored, cropped by 5%, re-encoded": _all_of_it,
+    "flipped, cropped by 5%, re-encoded": _all_of_it,
 }
 
 
 def _originals(config: CopiesConfig, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return pictures at full size and at the cache's, in random order."""
+    """Return images at full size and at the cache's, in random order."""
     competition = load_competition(config.competition)
     files = InputFiles(config.input_dir / config.competition, competition.source)
     paths = sorted(competition.with_heads_of(files).read_train(files)["image_path"])
@@ -110,9 +110,9 @@ def main(config: CopiesConfig) -> None:
             images.append(resize(kind(np.ascontiguousarray(whole[source]), rng), size))
             sources.append(int(source))
     started = time.perf_counter()
-    pairs = near_copies([Reading("", "", str(row)) for row in range(len(images))], np.stack(images))
+    pairs = near_duplicates([Reading("", "", str(row)) for row in range(len(images))], np.stack(images))
     seconds = time.perf_counter() - started
-    group = group_copies(None, pairs, len(images))
+    group = group_duplicates(None, pairs, len(images))
     print(f"{config.competition}, {count:,} originals at {size[0]}x{size[1]}, seed {config.seed}")
     found = np.array([group[count + place] == group[source] for place, source in enumerate(sources)])
     for place, kind in enumerate(KINDS):
@@ -122,7 +122,7 @@ def main(config: CopiesConfig) -> None:
     unlike = {(min(origin[one], origin[other]), max(origin[one], origin[other])) for one, other in pairs}
     joined = sorted((one, other) for one, other in unlike if one != other)
     print(f"{'pairs of different originals joined':36s} {len(joined)} ({len(joined) / count:.3%} of the originals)")
-    print(f"{1e6 * seconds / len(images):.0f} microseconds a picture")
+    print(f"{1e6 * seconds / len(images):.0f} microseconds a image")
     if config.sheet and joined:
         _draw(config.sheet, images, joined)
 

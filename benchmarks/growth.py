@@ -3,9 +3,9 @@
     python -m benchmarks.growth                                 # 1M: about half an hour and 12 GB of disk on 2 cores
     python -m benchmarks.growth --sizes 1000 10000
 
-Each size is a competition of its own in a temporary folder: N labelled and N test pictures of 24x24 pixels, as PNGs in
+Each size is a competition of its own in a temporary folder: N labelled and N test images of 24x24 pixels, as PNGs in
 two zips, one in a hundred labelled twice. Each command runs in a process of its own. Beside the totals stands what each
-further image costs beyond the size before (the first: beyond 200 pictures). Memory is what the process and its children
+further image costs beyond the size before (the first: beyond 200 images). Memory is what the process and its children
 hold themselves (RssAnon), sampled, without the mapped cache, which the system may drop at will.
 """
 
@@ -49,7 +49,7 @@ class GrowthConfig:
 
 
 def _write_zip(path: Path, count: int, rng: np.random.Generator) -> None:
-    """Write `count` smooth pictures, all different but for one copy in a hundred."""
+    """Write `count` smooth images, all different but for one copy in a hundred."""
     with zipfile.ZipFile(path, "w") as archive:
         data = b""
         for row in range(count):
@@ -60,7 +60,7 @@ def _write_zip(path: Path, count: int, rng: np.random.Generator) -> None:
 
 
 def make(folder: Path, count: int) -> None:
-    """Write a competition of `count` labelled and `count` test pictures into input/growth/."""
+    """Write a competition of `count` labelled and `count` test images into input/growth/."""
     root, rng = folder / "input" / "growth", np.random.default_rng(count)
     root.mkdir(parents=True)
     (folder / "growth.py").write_text(SPEC)
@@ -120,8 +120,8 @@ def _serve(folder: Path) -> None:
         targets=np.zeros((len(rows), 1), dtype=np.int64),
         image_size=cache.image_size,
         batch_size=500,
-        policy=Augment(mirror=0.5, splice=0.0),
-        mirror_ok=True,
+        policy=Augment(hflip=0.5, concat=0.0),
+        hflip_ok=True,
     )
     for _ in loader.epoch(0):
         pass

@@ -3,7 +3,7 @@
     python -m benchmarks.inference --weights tf_efficientnet_lite0.safetensors      # input/svhn, about 10 minutes
 
 Textbook: a Dataset that opens each file with PIL, resizes and changes it a little by torchvision, a DataLoader with two
-workers, the whole once for each view (so each picture is decoded five times), a network as timm makes it. Ours: decode
+workers, the whole once for each view (so each image is decoded five times), a network as timm makes it. Ours: decode
 into the cache (counted, as "with decoding"; done once for all folds and runs), then src.predict's own functions.
 """
 

@@ -52,7 +52,7 @@ def make_group(limit: int) -> tuple[Path, str]:
 
 
 def make_cache(path: Path, count: int) -> None:
-    """Write random pictures, and let the system forget them."""
+    """Write random images, and let the system forget them."""
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *SIZE, 3))
     rng = np.random.default_rng(0)
     for start in range(0, count, 4096):
@@ -82,7 +82,7 @@ def _serve(config: LimitedConfig) -> None:
         targets=rows[:, None],
         image_size=SIZE,
         batch_size=64,
-        policy=Augment(mirror=0.0, splice=0.0),
+        policy=Augment(hflip=0.0, concat=0.0),
         in_blocks=config.in_blocks,
     )
     started, before = time.perf_counter(), _bytes_read()

@@ -4,8 +4,8 @@
     python -m benchmarks.loader --num-images 200 --rounds 2
 
 The textbook loader opens each file with PIL, resizes, augments by torchvision's transforms, and comes in a DataLoader
-with 0 and 2 workers. Ours gathers from the decoded cache. Both rotate, zoom, shift, change colours and mirror by the
-same amounts, and end in normalised float32 batches. Pictures: house numbers of input/svhn/ (where absent, crops of
+with 0 and 2 workers. Ours gathers from the decoded cache. Both rotate, zoom, shift, change colours and hflip by the
+same amounts, and end in normalised float32 batches. Images: house numbers of input/svhn/ (where absent, crops of
 scikit-learn's sample photos), and 400x300 JPEG crops of those photos.
 """
 
@@ -35,7 +35,7 @@ from src.data.loader import Loader
 from src.models.network import Normalise
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-POLICY = Augment(mirror=0.5, splice=0.0, tint=0.0)  # the defaults, but for what torchvision cannot do
+POLICY = Augment(hflip=0.5, concat=0.0, tint=0.0)  # the defaults, but for what torchvision cannot do
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def photos(count: int) -> list[bytes]:
 
 
 def house_numbers(count: int, input_dir: Path) -> list[bytes]:
-    """Return `count` pictures of input/svhn/, or crops of photos as PNG where it is not there."""
+    """Return `count` images of input/svhn/, or crops of photos as PNG where it is not there."""
     if (input_dir / "svhn").is_dir():
         files = InputFiles(input_dir / "svhn")
         paths = files.images("mchar_train")[:count]
@@ -110,11 +110,11 @@ def cpu_seconds(run: Callable[[], None]) -> float:
 
 
 def candidates(files: list[Path], images: np.ndarray, size: tuple[int, int]) -> dict[str, Callable[[], None]]:
-    """Return what is compared: each call reads every picture once."""
+    """Return what is compared: each call reads every image once."""
     normalise = Normalise(MEAN, STD, size[1])
     facts = {
         "images": images, "rows": np.arange(len(images)), "targets": np.zeros((len(images), 1), np.int64),
-        "image_size": size, "batch_size": 64, "mirror_ok": True,
+        "image_size": size, "batch_size": 64, "hflip_ok": True,
     }  # fmt: skip
     changed, plain = Loader(**facts, policy=POLICY), Loader(**facts)
 

@@ -48,7 +48,7 @@ def draw_growth(path: Path) -> None:
             both[place].plot(sizes, [found["sizes"][str(size)][stage][place] for size in sizes], "o-", label=stage)
         both[place].set(xscale="log", yscale="log", xlabel="labelled images, and as many test images", ylabel=label)
     both[0].plot(sizes[-2:], [sizes[-2] / 1000, sizes[-1] / 1000], ":", color="grey", label="1 ms an image")
-    figure.suptitle(f"24x24 pictures; {found['processor']}")
+    figure.suptitle(f"24x24 images; {found['processor']}")
     _finish(figure, both[0], path)
 
 
@@ -63,7 +63,7 @@ def _finish(figure: plt.Figure, axes: plt.Axes, path: Path) -> None:
 
 
 def main(config: PicturesConfig) -> None:
-    """Draw all that is there. Raises InputError where nothing is."""
+    """Draw all that is there. Raises InputError if nothing is."""
     races = sorted((config.folder / "race").glob("*.json"))
     growth = config.folder / "growth.json"
     for path in races:

@@ -49,7 +49,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Point = tuple[float, float]  # seconds of training, score
 NETWORK = "tf_efficientnet_lite0"
 QUICK = {  # chosen on 600 of svhn's training images, trained on the others: see RESULTS.md
-    "svhn": "--epochs 4 --image-size 40 80 --batch-size 32 --lr 4e-3 --augment.splice 0",
+    "svhn": "--epochs 4 --image-size 40 80 --batch-size 32 --lr 4e-3 --augment.concat 0",
 }
 
 
@@ -149,13 +149,13 @@ def course(config: RaceConfig, seed: int, pretrained: bool) -> list[Point]:
     files = InputFiles(config.input_dir / "svhn")
     table = STREET.read_train(files)
     with tempfile.TemporaryDirectory() as folder:
-        own, held_out = (
+        own, val = (
             StreetView(table[table["split"] == split], files, Path(folder), split == "train")
             for split in ("train", "val")
         )
         loaders = (
             DataLoader(own, batch_size=40, shuffle=True, num_workers=2),
-            DataLoader(held_out, batch_size=40, num_workers=2),
+            DataLoader(val, batch_size=40, num_workers=2),
         )
         network = _pretrained(config, 66) if pretrained else timm.create_model("resnet18", num_classes=66)
         return _epochs(network, torch.optim.Adam(network.parameters(), 1e-3), loaders, 6, config.epochs, lambda _: 0)
@@ -225,7 +225,7 @@ def main(config: RaceConfig) -> None:
     """Race and print the times; write the curves."""
     runners: dict[str, Callable[[int], list[Point]]] = {
         "ours": lambda seed: ours(config, seed),
-        "ours, growing images": lambda seed: ours(config, seed, "--grow-from", "0.5"),
+        "ours, growing images": lambda seed: ours(config, seed, "--progressive-resize", "0.5"),
         "ours, frozen backbone": lambda seed: ours(config, seed, "--freeze-backbone", "--epochs", "20"),
     }
     if config.which in QUICK:

@@ -4,7 +4,7 @@
     python -m benchmarks.raw
 
 Installs FFCV and litdata beside this environment's packages in a throw-away one, and measures there, in turns within
-one process (A B A B). Each reads its own file of the same random pictures, from the page cache. "bare gather" is
+one process (A B A B). Each reads its own file of the same random images, from the page cache. "bare gather" is
 numpy's take into one kept buffer: no loader can do less.
 """
 
@@ -46,8 +46,8 @@ class RawConfig:
     """Used by itself, in the throw-away environment."""
 
 
-class Pictures:
-    """Random pictures and labels, as FFCV's and litdata's writers want them."""
+class Images:
+    """Random images and labels, as FFCV's and litdata's writers want them."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.images = images
@@ -96,7 +96,7 @@ def ffcv(images: np.ndarray, folder: Path) -> Epoch:
     to_tensor = import_module("ffcv.transforms").ToTensor
     file = folder / "pictures.beton"
     columns = {"image": fields.RGBImageField(write_mode="raw"), "label": fields.IntField()}
-    writer.DatasetWriter(str(file), columns, num_workers=1).from_indexed_dataset(Pictures(images))
+    writer.DatasetWriter(str(file), columns, num_workers=1).from_indexed_dataset(Images(images))
     loader = load.Loader(
         str(file),
         batch_size=BATCH,
@@ -116,7 +116,7 @@ def litdata(images: np.ndarray, folder: Path) -> Epoch:
     module = import_module("litdata")
     where = str(folder / "chunks")
     rows = list(range(len(images)))
-    module.optimize(fn=Pictures(images).as_dict, inputs=rows, output_dir=where, chunk_bytes="64MB", num_workers=1)
+    module.optimize(fn=Images(images).as_dict, inputs=rows, output_dir=where, chunk_bytes="64MB", num_workers=1)
     dataset = module.StreamingDataset(where, shuffle=True)
     loader = module.StreamingDataLoader(dataset, batch_size=BATCH, num_workers=0)
     return lambda number: iter(loader)

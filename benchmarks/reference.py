@@ -26,7 +26,7 @@ from benchmarks.table import processor
 from src import evaluate, predict, prepare, train
 from src.competitions.arrays import read_cifar_batch, read_idx
 from src.competitions.spec import load_competition
-from src.config import EvaluateConfig, Place, PredictConfig, PrepareConfig, TrainConfig
+from src.config import EvaluateConfig, Paths, PredictConfig, PrepareConfig, TrainConfig
 from src.core import cli
 from src.core.errors import InputError
 from src.core.reading import InputFiles
@@ -38,7 +38,7 @@ from src.runs.run import open_fold
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceConfig(Place):
+class ReferenceConfig(Paths):
     """Which row of the table to train, and how."""
 
     runs_dir: Path = Path("runs/reference")
@@ -85,7 +85,7 @@ def _scores(place: list[str], competition: str, run: str, config: ReferenceConfi
     answers = known_answers(competition, config.input_dir)
     scores: dict[str, Any] = {}
     for name, flag in (("plain", "--no-tta"), ("views", "--tta")):
-        flags = [*place, "--run", run, flag]
+        flags = [*place, "--run-name", run, flag]
         if answers:
             predict.main(tyro.cli(PredictConfig, args=[*flags, "--name", f"{run}-{name}"]))
             path = config.submissions_dir / competition / f"{run}-{name}.csv"
@@ -109,7 +109,7 @@ def _train(config: ReferenceConfig, row: Row) -> None:
     place = ["--competition", row.competition]
     for name in ("input_dir", "runs_dir", "submissions_dir"):
         place += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
-    flags = [*row.flags(config.way), "--seed", str(config.seed), "--run", run, "--backbone", row.backbone]
+    flags = [*row.flags(config.way), "--seed", str(config.seed), "--run-name", run, "--backbone", row.backbone]
     if config.epochs:
         flags += ["--epochs", str(config.epochs)]
     if config.image_size:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 NO_CHANGE = (
     "--augment.rotate 0 --augment.zoom 0 --augment.shift 0 --augment.brightness 0 --augment.contrast 0 "
-    "--augment.saturation 0 --augment.tint 0 --augment.mirror 0"
+    "--augment.saturation 0 --augment.tint 0 --augment.hflip 0"
 )
 NO_COLOUR = (
     "--augment.rotate 0 --augment.zoom 0 --augment.brightness 0 --augment.contrast 0 --augment.saturation 0 "
@@ -22,16 +22,16 @@ OURS_SGD = (
 # Boxes are painted over: resnet_cifar without them got 0.975 of its training images, 0.898 of the held-out ones.
 OURS_MUON = (
     "--batch-size 128 --optimizer nmuon --momentum 0.95 --lr 0.012 --weight-decay 0.02 --dropout 0 "
-    "--label-smoothing 0.05 --ema 0.999 --grow-from 0.5 --augment.erase 0.5"
+    "--label-smoothing 0.05 --ema 0.999 --progressive-resize 0.5 --augment.erase 0.5"
 )
 # The same as the first for nets without batch norm, which large SGD steps would make diverge.
 OURS_ADAMW = "--batch-size 128 --optimizer adamw --weight-decay 0.02 --dropout 0 --label-smoothing 0.05 --ema 0.999"
 DIGITS = "--augment.rotate 10 --augment.zoom 0.1 --augment.shift 0.1"
 CIFAR = f"{BARE} --optimizer adam --lr 1e-3 --batch-size 100 --epochs 80"
-HOLDOUT = "--split holdout --held-out 1000"
+HOLDOUT = "--split holdout --num-val 1000"
 COURSE_MNIST = f"{BARE} {NO_CHANGE} --optimizer momentum --momentum 0.5 --lr 0.01 --batch-size 64 --epochs 10"
 STREET = (
-    f"{BARE} --optimizer adam --lr 1e-3 --batch-size 40 --epochs 10 --augment.splice 0 --augment.rotate 5 "
+    f"{BARE} --optimizer adam --lr 1e-3 --batch-size 40 --epochs 10 --augment.concat 0 --augment.rotate 5 "
     "--augment.zoom 0 --augment.shift 0 --augment.brightness 0.3 --augment.contrast 0.3 --augment.saturation 0.2"
 )
 HOMEWORK = f"{BARE} --optimizer adam --lr 1e-3 --batch-size 128 --epochs 30 {NO_COLOUR} --augment.rotate 15"
@@ -60,7 +60,7 @@ class Row:
 
 
 def _cifar(backbone: str, figure: str, ours: str, extra: str = "", published: str = "") -> Row:
-    """Batch 100 and crops of 4 pixels are the tutorial's; its lr steps are left out, as the comparison tells none."""
+    """Batch 100 and crops of 4 pixels are the tutorial's; its lr steps are skipped, as the comparison tells none."""
     return Row(
         competition="cifar10",
         backbone=backbone,
@@ -80,7 +80,7 @@ def _nin(figure: str, points: int, size: int, published: str) -> Row:
         common=f"--no-pretrained --backbone-options num_points={points} --image-size {size} {size}",
         published=f"{BARE} {NO_CHANGE} {published} --dropout 0.5",
         # With dropout and decay as mild as this it underfits still; published nets lose whole classes to silent ReLUs.
-        ours=f"{OURS_ADAMW} --lr 1e-3 --epochs 14 --grow-from 0.75 --dropout 0.1 --ema 0.995 {NO_COLOUR} "
+        ours=f"{OURS_ADAMW} --lr 1e-3 --epochs 14 --progressive-resize 0.75 --dropout 0.1 --ema 0.995 {NO_COLOUR} "
         f"--backbone-options num_points={points} positive_start=True",
         figure=figure,
     )
@@ -162,6 +162,6 @@ ROWS = {
         figure="0.94 in 24 epochs, 79 s on a V100",
     ),
     # Its linear layers take 32x32 only, so its images do not grow.
-    "vgg_cifar": _cifar("vgg_cifar", "0.84, 17 min", f"{OURS_MUON} --grow-from 1 --epochs 36"),
+    "vgg_cifar": _cifar("vgg_cifar", "0.84, 17 min", f"{OURS_MUON} --progressive-resize 1 --epochs 36"),
     "inception_cifar": _cifar("inception_cifar", "0.80, 19 min", f"{OURS_SGD} --epochs 30"),
 }

@@ -2,8 +2,8 @@
 
     python -m src.prepare --competition benchmarks/street_view_30k.py --runs-dir runs/gpu
 
-Its name is svhn too, so it wants a folder of its own for runs. For timing alone: a picture and its copies are one
-group, so the score is that of the pictures at hand.
+Its name is svhn too, so it wants a folder of its own for runs. For timing alone: a image and its copies are one
+group, so the score is that of the images at hand.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Print what RESULTS.md quotes of a trained run: scores, learning curve, time, hardware and versions.
 
-python -m benchmarks.table --competition svhn --run official
+python -m benchmarks.table --competition svhn --run-name official
 """
 
 import csv
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.config import Place
+from src.config import Paths
 from src.core import cli
 from src.data.labels import open_competition
 from src.inference.ensemble import out_of_fold
@@ -19,7 +19,7 @@ from src.runs.run import open_run
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableConfig(Place):
+class TableConfig(Paths):
     """Which run to describe."""
 
     run: str = "baseline"
@@ -37,7 +37,7 @@ def processor() -> str:
 def main(config: TableConfig) -> None:
     """Print Markdown."""
     competition, prepared = open_competition(config.competition, config.runs_dir)
-    run_dir = config.runs_dir / competition.name / config.run
+    run_dir = config.runs_dir / competition.name / config.run_name
     folds = open_run(run_dir, competition, None)
     numbers = tuple(fold.number for fold in folds)
     for tta in (False, True):

@@ -15,7 +15,7 @@ def main() -> None:
     scores = json.loads(Path("runs/demo/baseline/evaluation/scores.json").read_text(encoding="utf-8"))
     low, high = scores["interval_95"]
     print(f"out-of-fold string accuracy    {scores['score']:.4f}  (95% interval {low:.4f} to {high:.4f})")
-    print(f"on the hidden answers          {right:.4f}  ({len(joined)} pictures, submissions/demo/baseline.csv)")
+    print(f"on the hidden answers          {right:.4f}  ({len(joined)} images, submissions/demo/baseline.csv)")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m src.bench --backbone resnet18 --image-size 64 128
     python -m src.bench --competition cifar10 --backbone resnet_cifar --batch-size 128 --steps 10
 
-Takes the flags of src.train that change a step's cost. Needs no data and no weights (pictures are made up), and writes
+Takes the flags of src.train that change a step's cost. Needs no data and no weights (images are made up), and writes
 nothing.
 """
 
@@ -22,13 +22,13 @@ from src.core.errors import InputError
 from src.core.runtime import Compute, choose_compute, keep_freed_memory, to_device
 from src.data.loader import Batch, Batches, Loader
 from src.inference.predictor import predict_probabilities
-from src.models.heads import widths
+from src.models.heads import num_classes_per_head
 from src.models.summary import summarise
-from src.training.resources import Meter
+from src.training.resources import ResourceMonitor
 from src.training.setup import check_flags, make_loader, make_network, make_state, place, step_options
 from src.training.step import TrainState, train_step
 
-NUM_IMAGES = 512  # made-up pictures, or four batches of them; served again and again
+NUM_IMAGES = 512  # made-up images, or four batches of them; served again and again
 
 
 def _seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
@@ -59,11 +59,11 @@ def matrix_rate(compute: Compute) -> float:
 
 
 def made_up(competition: Competition, size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return smooth random pictures (N, H, W, 3) uint8 and random targets (N, num_heads)."""
+    """Return smooth random images (N, H, W, 3) uint8 and random targets (N, num_heads)."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     images = np.stack([cv2.resize(picture, (size[1], size[0])) for picture in coarse])
-    columns = [rng.integers(0, width, count) for width in widths(competition.heads)]
+    columns = [rng.integers(0, width, count) for width in num_classes_per_head(competition.heads)]
     return images, np.stack(columns, axis=1)
 
 
@@ -81,19 +81,21 @@ def main(config: BenchConfig) -> dict[str, float]:
         raise InputError(f"{config.competition}: its classes are known from its data only; use another --competition")
     check_flags(config, competition)
     check_range("steps", config.steps, 3)
-    if config.freeze_backbone or config.grow_from < 1:
-        raise InputError("--freeze-backbone, --grow-from: only whole steps at one size are measured; leave them out")
+    if config.freeze_backbone or config.progressive_resize < 1:
+        raise InputError(
+            "--freeze-backbone, --progressive-resize: only whole steps at one size are measured; leave them out"
+        )
     compute = choose_compute(config.device, config.precision)
     size = config.image_size or competition.image_size
     images, targets = made_up(competition, size, max(NUM_IMAGES, 4 * config.batch_size))
     loader = make_loader(config, competition, images, np.arange(len(images)), targets, size, train=True)
-    network = make_network(replace(config, pretrained=False, weights=None), competition, size, begun=False)
+    network = make_network(replace(config, pretrained=False, weights=None), competition, size, saved=False)
     costs = summarise(network.backbone, size, competition.channels)
     to_device(network, compute)
     state, served = make_state(config, network, compute), place(config, loader, compute)
     figures = _measure(config, competition, compute, served, loader, state)
     limits = {
-        # Each picture is read and written once by the gather, and once more by the warp.
+        # Each image is read and written once by the gather, and once more by the warp.
         "loader": bandwidth(torch.device("cpu") if served is loader else compute.device) / (4 * size[0] * size[1] * 3),
         # Backward costs twice what forward does.
         "step": matrix_rate(compute) / (3 * costs.multiply_adds),
@@ -118,7 +120,7 @@ def _measure(
     state: TrainState,
 ) -> dict[str, float]:
     device, size, options = compute.device, config.batch_size, step_options(config)
-    meter = Meter(device)
+    monitor = ResourceMonitor(device)
     get = _endless(served)
     batch = get()
     waited: list[float] = []
@@ -138,14 +140,14 @@ def _measure(
         "step": size / _seconds(lambda: step(batch), device, config.steps),
     }
     seconds = _seconds(both, device, config.steps)
-    plain = replace(loader, policy=None, batch_size=256, grow_from=1.0)
+    plain = replace(loader, policy=None, batch_size=256, progressive_resize=1.0)
     spent = _seconds(lambda: predict_probabilities(state.scored, plain, competition.heads, compute), device, 1)
     return {
         **figures,
         "both": size / seconds,
         "waiting": float(np.median(waited[2:])) / seconds,
         "inference": len(loader.rows) / spent,
-        **meter.row(),
+        **monitor.row(),
     }
 
 

@@ -9,7 +9,7 @@ from src.data.augment import Augment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Paths:
     """Where things are read and written."""
 
     competition: str = "svhn"
@@ -23,24 +23,24 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareConfig(Place):
+class PrepareConfig(Paths):
     """Labels, checks, folds and the decoded cache."""
 
     split: Literal["kfold", "official", "holdout"] = "kfold"
     """kfold: over all labelled images; official: the organiser's validation set is the one held-out fold; holdout: one
-    fold of about --held-out images, all others are always trained on."""
+    fold of about --num-val images, all others are always trained on."""
     num_folds: int = 5
     """Folds of --split kfold."""
-    held_out: int = 1000
+    num_val: int = 1000
     """Images of --split holdout."""
     folds: Path | None = None
-    """A folds.csv of your own (image_path,fold), in place of --split."""
+    """A folds.csv of your own (image_path,fold), instead of --split."""
     image_size: tuple[int, int] | None = None
     """Height and width of the cache in pixels; default: the competition's."""
     seed: int = 0
     """Of the folds."""
     strict: bool = False
-    """Stop at any problem with an image (exit code 2), in place of going on without it."""
+    """Stop at any problem with an image (exit code 2), instead of going on without it."""
     max_pixels: int = 50_000_000
     """Images with more pixels are refused from their header."""
     num_processes: int | None = None
@@ -48,12 +48,12 @@ class PrepareConfig(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Place):
+class TrainConfig(Paths):
     """One network per fold."""
 
     fold: str = "all"
     """A fold's number, or all."""
-    run: str = "baseline"
+    run_name: str = "baseline"
     """Name of the run."""
     backbone: str = "tf_efficientnet_lite0"
     """Any timm model, or one under src/models/."""
@@ -65,10 +65,10 @@ class TrainConfig(Place):
     """Start from this file (.safetensors or .pth in timm's naming), with no download."""
     image_size: tuple[int, int] | None = None
     """Height and width that the network sees; default: the cache's."""
-    grow_from: float = 1.0
+    progressive_resize: float = 1.0
     """Share of the image size that training begins with; it grows evenly to the whole in the first 70% of epochs."""
     freeze_backbone: bool = False
-    """Train the last layer alone, on features computed once (no augmentation but mirror images): a quick baseline."""
+    """Train the last layer alone, on features computed once (no augmentation but flips): a quick baseline."""
     epochs: int = 24
     batch_size: int = 64
     """Images per optimizer step."""
@@ -129,17 +129,17 @@ class TrainConfig(Place):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig(TrainConfig):
-    """The flags of train, on made-up pictures."""
+    """The flags of train, on made-up images."""
 
     steps: int = 20
     """Steps that are timed, of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(Place):
+class EvaluateConfig(Paths):
     """The out-of-fold score of a run."""
 
-    run: str = "baseline"
+    run_name: str = "baseline"
     folds: tuple[int, ...] | None = None
     """Score these folds only and say so; default: all, and none may be missing."""
     tta: bool = True
@@ -151,10 +151,10 @@ class EvaluateConfig(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(Place):
+class PredictConfig(Paths):
     """A validated submission."""
 
-    run: tuple[str, ...] = ("baseline",)
+    run_name: tuple[str, ...] = ("baseline",)
     """One or more runs; their probabilities are averaged with equal weights (see blend for fitted ones)."""
     folds: tuple[int, ...] | None = None
     """Folds to use; default: all that are trained."""
@@ -171,10 +171,10 @@ class PredictConfig(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlendConfig(Place):
+class BlendConfig(Paths):
     """Several runs combined with weights fitted on their out-of-fold predictions."""
 
-    run: tuple[str, ...] = ()
+    run_name: tuple[str, ...] = ()
     """Two or more runs with out-of-fold predictions for the same images."""
     name: str = "blend"
     """Name of the blended submission."""
@@ -186,7 +186,7 @@ class BlendConfig(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorConfig(Place):
+class DoctorConfig(Paths):
     """What is about to be trained."""
 
     backbone: str = "tf_efficientnet_lite0"

@@ -26,7 +26,7 @@ from src.core.runtime import memory_limit
 from src.data.labels import check_labels, check_test
 from src.models import REFERENCE_NETS
 from src.models.build import build_model
-from src.models.heads import widths
+from src.models.heads import num_classes_per_head
 from src.training.setup import FITTING
 
 GIB = 2**30
@@ -131,7 +131,7 @@ def check_data(config: DoctorConfig, competition: Competition) -> Iterator[Findi
     size = config.image_size or competition.image_size
     cache = (len(labels) + len(test)) * size[0] * size[1] * 3
     with torch.device("meta"):
-        network = build_model(config.backbone, sum(widths(competition.heads)), size, competition.channels)
+        network = build_model(config.backbone, sum(num_classes_per_head(competition.heads)), size, competition.channels)
     kept = config.num_folds * COPIES * 4 * sum(value.numel() for value in network.parameters())
     free = shutil.disk_usage(_existing(config.runs_dir)).free
     text = f"cache {cache / GIB:.2f} GiB at {size[0]}x{size[1]}, {config.num_folds} folds {kept / GIB:.2f} GiB"

@@ -20,7 +20,7 @@ from src.inference.ensemble import out_of_fold
 from src.report import scores as counting
 from src.report.page import render
 
-NUM_PICTURES = 48  # mistakes shown in report.html
+NUM_WORST_IMAGES = 48  # mistakes shown in report.html
 
 
 def main(config: EvaluateConfig) -> dict[str, Any]:
@@ -28,10 +28,10 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     competition, prepared = open_competition(config.competition, config.runs_dir)
     check_range("num-bootstrap", config.num_bootstrap, 1)
     check_range("num-worst", config.num_worst, 0)
-    run_dir = config.runs_dir / competition.name / config.run
+    run_dir = config.runs_dir / competition.name / config.run_name
     oof = out_of_fold(run_dir, prepared, competition, config.folds, config.tta)
     scores = counting.summary(oof, competition, config.num_bootstrap)
-    kind = "length" if competition.blank is not None else "class" if len(competition.heads) == 1 else "head"
+    kind = "length" if competition.pad_class is not None else "class" if len(competition.heads) == 1 else "head"
     parts = {"length": counting.by_length, "class": counting.by_class, "head": counting.by_head}[kind](oof, competition)
     matrices = counting.confusions(oof, competition)
     worst = counting.mistakes(oof, competition, config.num_worst)
@@ -43,9 +43,9 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         write_csv(folder / file, pd.DataFrame(counts, columns=names).assign(true=names))
     write_csv(folder / "worst.csv", worst)
     cache = open_cache(prepared, "train")
-    shown = worst.head(NUM_PICTURES)
+    shown = worst.head(NUM_WORST_IMAGES)
     images = cache.images[cache.rows_of(shown["image_path"].tolist())] if len(shown) else cache.images[:0]
-    write_text(folder / "report.html", render(scores, config.run, parts, matrices, shown, images))
+    write_text(folder / "report.html", render(scores, config.run_name, parts, matrices, shown, images))
     _show(scores, parts)
     print(f"report: {folder / 'report.html'}")
     return scores

@@ -22,12 +22,12 @@ from src.core import cli
 from src.core.writing import write_csv, write_json
 
 LENGTHS = (0.3, 0.3, 0.2, 0.1, 0.06, 0.04)  # shares of numbers with 1 to 6 digits
-TEST_DIGITS = 400  # handwritten digits that only test pictures are drawn from
+TEST_DIGITS = 400  # handwritten digits that only test images are drawn from
 
 
 @dataclass(frozen=True, kw_only=True)
 class MakeDemoConfig:
-    """Numbers of pictures."""
+    """Numbers of images."""
 
     input_dir: Path = Path("input")
     num_train: int = 3000
@@ -44,9 +44,9 @@ def _colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_number(rng: np.random.Generator, glyphs: list[np.ndarray]) -> tuple[np.ndarray, list[list[int]]]:
-    """Draw one house number: a coloured plate with digits, inside a larger, noisy picture.
+    """Draw one house number: a coloured plate with digits, inside a larger, noisy image.
 
-    glyphs are (8, 8) float arrays of ink in [0, 1]. Returns the picture (H, W, 3) uint8 and the boxes
+    glyphs are (8, 8) float arrays of ink in [0, 1]. Returns the image (H, W, 3) uint8 and the boxes
     [left, top, width, height] of its digits in pixels.
     """
     height = int(rng.integers(18, 34))
@@ -87,7 +87,7 @@ def _write_image(path: Path, picture: np.ndarray) -> None:
 def _write_split(
     folder: Path, split: str, count: int, pools: list[np.ndarray], seed: int
 ) -> dict[str, dict[str, list[int]]]:
-    """Write `count` pictures; picture i draws its digits from pool i modulo the number of pools."""
+    """Write `count` images; image i draws its digits from pool i modulo the number of pools."""
     digits = load_digits()
     images = folder / f"mchar_{split}"
     images.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def main(config: MakeDemoConfig) -> None:
     write_csv(folder / "mchar_sample_submit_A.csv", sample)
     write_csv(folder / "hidden_answers.csv", sample.assign(file_code=codes))
     digest = hashlib.sha256(json.dumps(labels).encode()).hexdigest()[:12]
-    print(f"{config.num_train} + {config.num_val} training and {config.num_test} test pictures in {folder} ({digest})")
+    print(f"{config.num_train} + {config.num_val} training and {config.num_test} test images in {folder} ({digest})")
 
 
 if __name__ == "__main__":

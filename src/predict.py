@@ -24,13 +24,13 @@ def main(config: PredictConfig) -> None:
     keep_freed_memory()
     cv2.setNumThreads(0)
     competition, prepared = open_competition(config.competition, config.runs_dir)
-    name = config.name or "+".join(config.run)
+    name = config.name or "+".join(config.run_name)
     check_name("name", name)
     check_range("batch-size", config.batch_size, 1)
     compute = choose_compute(config.device, config.precision)
     check_compile(config.compile == "on")
     means, facts = [], []
-    for run in config.run:
+    for run in config.run_name:
         folds = open_run(config.runs_dir / competition.name / run, competition, config.folds)
         parts = []
         for fold in folds:
@@ -47,9 +47,9 @@ def main(config: PredictConfig) -> None:
             )
             print(f"{run}, fold {fold.number}: {len(parts[-1]):,} test images")
         means.append(weighted_mean(parts, [1.0] * len(parts)))
-        facts.append({"run": run, "weight": 1 / len(config.run), "folds": describe_folds(folds)})
+        facts.append({"run": run, "weight": 1 / len(config.run_name), "folds": describe_folds(folds)})
     size = folds[0].image_size
-    views = list(tta_views(competition.mirror_ok, size)) if config.tta else ["original"]
+    views = list(tta_views(competition.hflip_ok, size)) if config.tta else ["original"]
     mean = weighted_mean(means, [1.0] * len(means))
     folder = config.submissions_dir / competition.name
     how = {"device": compute.device.type, "precision": str(compute.dtype), "compile": config.compile}

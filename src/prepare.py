@@ -4,7 +4,7 @@
     python -m src.prepare --competition demo --num-folds 3        (tiny: seconds on a CPU)
 
 Writes runs/<competition>/prepared/: labels.csv, test.csv, folds.csv, problems.csv, competition.json, train.npy/json,
-test.npy/json, copies.json. What is there already and still fits is kept.
+test.npy/json, duplicates.json. What is there already and still fits is kept.
 """
 
 import json
@@ -23,8 +23,8 @@ from src.core.reading import InputFiles
 from src.core.writing import locked, write_csv, write_json
 from src.data import folds as folding
 from src.data.cache import ImageCache, build_cache, open_cache
-from src.data.duplicates import POLICY as COPIES_POLICY
-from src.data.duplicates import exact_copies, group_copies, near_copies
+from src.data.duplicates import POLICY as DUPLICATES_POLICY
+from src.data.duplicates import exact_duplicates, group_duplicates, near_duplicates
 from src.data.labels import check_labels, check_test
 
 PROBLEM_COLUMNS = ["split", "image_path", "problem", "action", "detail"]
@@ -39,33 +39,33 @@ def _reading_problems(split: str, cache: ImageCache, action: str) -> list[Proble
     ]
 
 
-def _conflicts(labels: pd.DataFrame, targets: list[str], copies: list[list[int]]) -> tuple[set[int], list[Problem]]:
+def _conflicts(labels: pd.DataFrame, targets: list[str], duplicates: list[list[int]]) -> tuple[set[int], list[Problem]]:
     """Judge exact copies: those with unlike labels are dropped, the others are kept in one group."""
     dropped: set[int] = set()
     problems: list[Problem] = []
     paths, values = labels["image_path"].tolist(), labels[targets].to_numpy()
-    for rows in copies:
+    for rows in duplicates:
         same = bool((values[rows] == values[rows[0]]).all())
         if not same:
             dropped.update(rows)
         for row in rows[1:] if same else rows:
-            kind, action = ("duplicate", "kept in one group") if same else ("conflicting labels", "left out")
+            kind, action = ("duplicate", "kept in one group") if same else ("conflicting labels", "skipped")
             twin = rows[1] if row == rows[0] else rows[0]
             problems.append(("train", paths[row], kind, action, f"same pixels as {paths[twin]}"))
     return dropped, problems
 
 
-def _near_copies(cache: ImageCache, folder: Path) -> list[tuple[int, int]]:
-    """Return pairs of rows, from copies.json where it is of this cache."""
-    path = folder / "copies.json"
+def _near_duplicates(cache: ImageCache, folder: Path) -> list[tuple[int, int]]:
+    """Return pairs of rows, from duplicates.json where it is of this cache."""
+    path = folder / "duplicates.json"
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if (kept["policy"], kept["sha256"]) == (COPIES_POLICY, cache.sha256):
+        if (kept["policy"], kept["sha256"]) == (DUPLICATES_POLICY, cache.sha256):
             return [(one, other) for one, other in kept["pairs"]]
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    pairs = near_copies(cache.readings, cache.images)
-    write_json(path, {"policy": COPIES_POLICY, "sha256": cache.sha256, "pairs": pairs})
+    pairs = near_duplicates(cache.readings, cache.images)
+    write_json(path, {"policy": DUPLICATES_POLICY, "sha256": cache.sha256, "pairs": pairs})
     return pairs
 
 
@@ -73,19 +73,19 @@ def _checked_train(
     labels: pd.DataFrame, competition: Competition, cache: ImageCache, folder: Path
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Return the labels of usable images with their `group`, and the problems."""
-    problems = _reading_problems("train", cache, "left out")
-    copies = exact_copies(cache.readings)
-    dropped, conflicts = _conflicts(labels, competition.targets, copies)
+    problems = _reading_problems("train", cache, "skipped")
+    duplicates = exact_duplicates(cache.readings)
+    dropped, conflicts = _conflicts(labels, competition.targets, duplicates)
     problems += conflicts
-    near = _near_copies(cache, folder)
+    near = _near_duplicates(cache, folder)
     paths = labels["image_path"].tolist()
-    exact = {(same[0], row) for same in copies for row in same[1:]}
+    exact = {(same[0], row) for same in duplicates for row in same[1:]}
     exact_rows = {row for pair in exact for row in pair}
     for one, other in near:
         if not (one in exact_rows and other in exact_rows):
             problems.append(("train", paths[other], "near duplicate", "kept in one group", f"looks like {paths[one]}"))
     given = labels["group"].astype(str).tolist() if "group" in labels.columns else None
-    group = group_copies(given, [*exact, *near], len(labels))
+    group = group_duplicates(given, [*exact, *near], len(labels))
     usable = np.array([not reading.problem for reading in cache.readings]) & ~np.isin(
         np.arange(len(labels)), [*dropped]
     )
@@ -96,14 +96,14 @@ def _fold(config: PrepareConfig, labels: pd.DataFrame, competition: Competition)
     if config.folds:
         folds = folding.from_file(config.folds, labels)
     elif config.split == "holdout":
-        folds = folding.holdout(labels, competition, config.held_out, config.seed)
+        folds = folding.holdout(labels, competition, config.num_val, config.seed)
     elif config.split == "official":
         folds = folding.official(labels, competition.name)
     else:
         folds = folding.kfold(labels, competition, config.num_folds, config.seed)
     leaks = folding.split_groups(folds, labels)
     if leaks:
-        print(f"warning: {leaks} groups of copies lie on both sides of a fold; its score will be too high by them")
+        print(f"warning: {leaks} groups of duplicates lie on both sides of a fold; its score will be too high by them")
     return folds
 
 
@@ -137,7 +137,7 @@ def _prepare(config: PrepareConfig, folder: Path) -> None:
     if min(size) < 8 or max(size) > 4096:
         raise InputError(f"--image-size {size[0]} {size[1]}: height and width from 8 to 4096 pixels are possible")
     check_range("seed", config.seed, 0)
-    check_range("held-out", config.held_out, 1)
+    check_range("num-val", config.num_val, 1)
     check_range("max-pixels", config.max_pixels, 1, 10**12)
     check_range("num-processes", config.num_processes, 1)
     processes = config.num_processes or os.cpu_count() or 1
@@ -148,8 +148,8 @@ def _prepare(config: PrepareConfig, folder: Path) -> None:
         print(
             f"{split}: {len(paths):,} images at {size[0]}x{size[1]}, " + ("decoded" if built else "cache is up to date")
         )
-    problems = [("train", path, "unlabelled", "left out", "no label names it") for path in labels.attrs["unlabelled"]]
-    problems += [("test", path, "unlisted", "left out", "not in the submission") for path in labels.attrs["unlisted"]]
+    problems = [("train", path, "unlabelled", "skipped", "no label names it") for path in labels.attrs["unlabelled"]]
+    problems += [("test", path, "unlisted", "skipped", "not in the submission") for path in labels.attrs["unlisted"]]
     labels, found = _checked_train(labels, competition, caches["train"], folder)
     problems += found + _reading_problems("test", caches["test"], "answered from a black image")
     write_csv(folder / "problems.csv", pd.DataFrame(problems, columns=PROBLEM_COLUMNS))
@@ -162,8 +162,8 @@ def _prepare(config: PrepareConfig, folder: Path) -> None:
     write_csv(folder / "folds.csv", folds)
     write_json(folder / "competition.json", {"heads": [asdict(head) for head in competition.heads]})
     sizes = folds["fold"].value_counts().sort_index()
-    held_out = ", ".join(f"{number}: {count:,}" for number, count in sizes.items())
-    print(f"{len(labels):,} usable labelled images; held out by fold: {held_out}")
+    val = ", ".join(f"{number}: {count:,}" for number, count in sizes.items())
+    print(f"{len(labels):,} usable labelled images; held out by fold: {val}")
     print(f"prepared: {folder}")
 
 

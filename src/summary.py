@@ -11,7 +11,7 @@ from src.config import SummaryConfig, check_range
 from src.core import cli
 from src.core.errors import InputError
 from src.models.build import build_model, read_options
-from src.models.heads import widths
+from src.models.heads import num_classes_per_head
 from src.models.summary import Summary, summarise
 
 
@@ -19,7 +19,7 @@ def main(config: SummaryConfig) -> Summary:
     """Print the summary. Raises InputError for a network or size that cannot be."""
     competition = load_competition(config.competition)
     check_range("num-outputs", config.num_outputs, 1)
-    num_outputs = config.num_outputs or sum(widths(competition.heads))
+    num_outputs = config.num_outputs or sum(num_classes_per_head(competition.heads))
     if not num_outputs:
         raise InputError(f"{config.competition}: its classes are known from its data only; give --num-outputs")
     size, channels = config.image_size or competition.image_size, competition.channels

@@ -40,7 +40,7 @@ def fold_numbers(text: str, folds: pd.DataFrame) -> list[int]:
 def _check_run(run_dir: Path, prepared: Path, anew: set[int]) -> None:
     """Raise InputError where folds of this run that stay (all but `anew`) had another folds.csv or labels.csv."""
     staying = [path for path in run_dir.glob("fold*/config.json") if path.parent.name not in {f"fold{n}" for n in anew}]
-    hint = "choose another name with --run, prepare as it was, or train all folds with --restart"
+    hint = "choose another name with --run-name, prepare as it was, or train all folds with --restart"
     if staying and sha256_of(run_dir / "folds.csv") != sha256_of(prepared / "folds.csv"):
         raise InputError(f"{run_dir / 'folds.csv'}: this run was begun with other folds than there are now; {hint}")
     for path in staying:
@@ -56,7 +56,7 @@ def main(config: TrainConfig) -> None:
     competition, prepared = open_competition(config.competition, config.runs_dir)
     check_flags(config, competition)
     started = time.perf_counter()
-    run_dir = config.runs_dir / competition.name / config.run
+    run_dir = config.runs_dir / competition.name / config.run_name
     folds = read_prepared(prepared, "folds")
     numbers = fold_numbers(config.fold, folds)
     _check_run(run_dir, prepared, set(numbers) if config.restart else set())

@@ -55,14 +55,19 @@ class Finished(NamedTuple):
     err: str
 
 
+# Dropout, batch statistics, mixing, a moving average and Adam's moments: all that a resume could lose.
+TRAIN = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 3,
+         "--mixup", 0.2, "--fold", 0)  # fmt: skip
+
+
 def draw(seed: int, size: tuple[int, int] = (30, 40)) -> np.ndarray:
-    """Return a smooth random picture (H, W, 3) uint8; two seeds never look alike to the search for copies."""
+    """Return a smooth random image (H, W, 3) uint8; two seeds never look alike to the search for copies."""
     coarse = np.random.default_rng(seed).uniform(0, 255, (12, 16, 3))
     return cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an RGB picture; the suffix decides the format."""
+    """Write an RGB image; the suffix decides the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), image[..., ::-1])
 
@@ -78,7 +83,7 @@ def zip_folder(folder: Path, path: Path, prefix: str) -> None:
 
 @pytest.fixture
 def picture() -> Callable[..., np.ndarray]:
-    """Return `draw(seed, size=(30, 40))`: a smooth random RGB picture."""
+    """Return `draw(seed, size=(30, 40))`: a smooth random RGB image."""
     return draw
 
 
@@ -101,7 +106,7 @@ def png_header() -> Callable[[int, int], bytes]:
 def svhn(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes input/svhn as the organiser ships it, and returns that folder.
 
-    Numbers have 1 to 6 digits with boxes; picture i of train, val and test has the seed 1000 + i, 2000 + i, 3000 + i.
+    Numbers have 1 to 6 digits with boxes; image i of train, val and test has the seed 1000 + i, 2000 + i, 3000 + i.
     `packing` is "folder" (mchar_train/000000.png), "nested" (mchar_train/mchar_train/ and junk beside it) or "zip".
     """
 
@@ -141,7 +146,7 @@ def svhn(tmp_path: Path) -> Callable[..., Path]:
 def food11(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes input/food11 (`packing` "folder" or "zip") and returns that folder.
 
-    training/<class>_<i>.jpg and validation/ have pictures of the classes 0 to 3; testing/ has 0000.jpg, 0001.jpg ...
+    training/<class>_<i>.jpg and validation/ have images of the classes 0 to 3; testing/ has 0000.jpg, 0001.jpg ...
     """
 
     def write(num_per_class: int = 4, num_val: int = 4, num_test: int = 12, packing: str = "folder") -> Path:
@@ -193,7 +198,7 @@ def write_idx(path: Path, values: np.ndarray, packed: bool) -> None:
 
 
 def write_four_idx(folder: Path, seed: int, num_train: int, num_test: int, packed: bool) -> Path:
-    """Write MNIST's four files: picture i of both parts is grey, of the class i % 10, from seed + i, seed + 500 + i."""
+    """Write MNIST's four files: image i of both parts is grey, of the class i % 10, from seed + i, seed + 500 + i."""
     for part, count, first in (("train", num_train, seed), ("t10k", num_test, seed + 500)):
         images = np.stack([draw(first + i, (28, 28))[..., 0] for i in range(count)])
         write_idx(folder / f"{part}-images-idx3-ubyte", images, packed)
@@ -205,7 +210,7 @@ def write_four_idx(folder: Path, seed: int, num_train: int, num_test: int, packe
 def mnist(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes input/mnist, and returns that folder; see `write_four_idx`, the seed is 10000.
 
-    `packing` is "gz", "idx" (not gzipped) or "kaggle": the same pictures in train.csv and test.csv, and a
+    `packing` is "gz", "idx" (not gzipped) or "kaggle": the same images in train.csv and test.csv, and a
     sample_submission.csv, whose ImageId counts from 1.
     """
 
@@ -242,7 +247,7 @@ def cifar10(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes input/cifar10, and returns that folder.
 
     `packing` is "folder" (Kaggle's train/1.png, test/1.png, CSV files), "zip" (train.zip, test.zip) or "batches" (the
-    authors' pickles: every fifth picture). Picture i is of the class i % 10 and from the seed 12000 + i or 12500 + i.
+    authors' pickles: every fifth image). Image i is of the class i % 10 and from the seed 12000 + i or 12500 + i.
     """
 
     def write(num_train: int = 20, num_test: int = 6, packing: str = "folder", suffix: str = ".png") -> Path:
@@ -299,5 +304,24 @@ def podium(
             code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         captured = capsys.readouterr()
         return Finished(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def train(
+    svhn: Callable[..., Path], podium: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> Callable[..., tuple[Path, tuple[int, str, str]]]:
+    """Return a function that trains fold 0 of a run, and returns the fold's folder and how the command ended.
+
+    There are 9 images to train on in two batches of 4 per epoch (the last one comes in another epoch), for 3 epochs.
+    A flag given to the function counts instead of ours.
+    """
+    svhn(num_train=12, num_val=6, num_test=3)
+    assert podium("prepare", "--num-folds", 2).code == 0
+
+    def run(name: str, *flags: object) -> tuple[Path, tuple[int, str, str]]:
+        ended = podium("train", *TRAIN, "--run-name", name, *flags)
+        return tmp_path / "runs" / "svhn" / name / "fold0", ended
 
     return run

@@ -297,11 +297,11 @@ def test_a_fold_that_is_not_there_is_refused_with_those_that_are(prepared: Run, 
         (("--batch-size", 0), "--batch-size 0"),
         (("--warmup", 1), "--warmup 1.0"),
         (("--accumulate", 99), "--accumulate 99"),
-        (("--augment.mirror", 0.5), "--augment.mirror 0.5"),
+        (("--augment.hflip", 0.5), "--augment.hflip 0.5"),
         (("--cutmix", 1), "--cutmix 1.0"),
         (("--optimizer", "adamx"), "--optimizer adamx"),
-        (("--run", "a/b"), "--run 'a/b'"),
-        (("--run", "prepared"), "--run 'prepared'"),
+        (("--run-name", "a/b"), "--run-name 'a/b'"),
+        (("--run-name", "prepared"), "--run-name 'prepared'"),
         (("--image-size", 7, 64), "--image-size 7 64"),
         (("--image-size", 64, 4097), "--image-size 64 4097"),
         (("--image-size", 8, 8), "at least 21x21"),
@@ -381,7 +381,7 @@ def test_a_run_of_another_competition_is_refused(trained: Run, food11: Make, tmp
 
 
 def test_a_run_that_is_not_there_is_refused_with_those_that_are(trained: Run) -> None:
-    refused(trained("predict", "--run", "baselin"), "baselin: no such run; there are: baseline")
+    refused(trained("predict", "--run-name", "baselin"), "baselin: no such run; there are: baseline")
     refused(trained("predict", "--folds", 2), "fold2/config.json: not there; train this fold first")
 
 

@@ -45,7 +45,7 @@ def runs(food11: Callable[..., Path], podium: Callable, tmp_path: Path) -> Path:
     """Return runs/food11 with the runs "one", right for even images, and "two", right for odd ones; 20 images."""
     food11(num_per_class=4, num_val=4, num_test=3)
     assert podium("prepare", *PLACE, "--num-folds", 2).code == 0
-    assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run", "one").code == 0
+    assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run-name", "one").code == 0
     folder = tmp_path / "runs" / "food11"
     shutil.copytree(folder / "one", folder / "two")
     answer_by_hand(folder / "one", lambda number: number % 2 == 0)
@@ -58,7 +58,7 @@ def blend_note(tmp_path: Path, name: str = "blend") -> dict[str, object]:
 
 
 def test_complementary_runs_gain(runs: Path, podium: Callable, tmp_path: Path) -> None:
-    code, out, err = podium("blend", *PLACE, "--run", "one", "two")
+    code, out, err = podium("blend", *PLACE, "--run-name", "one", "two")
     assert code == 0, err
     note = blend_note(tmp_path)
     assert [run["run"] for run in note["runs"]] == ["one", "two"]
@@ -73,7 +73,7 @@ def test_complementary_runs_gain(runs: Path, podium: Callable, tmp_path: Path) -
 
 def test_a_copy_of_a_run_gains_nothing(runs: Path, podium: Callable, tmp_path: Path) -> None:
     shutil.copytree(runs / "one", runs / "copy")
-    code, _, err = podium("blend", *PLACE, "--run", "one", "copy", "--name", "same")
+    code, _, err = podium("blend", *PLACE, "--run-name", "one", "copy", "--name", "same")
     assert code == 0, err
     note = blend_note(tmp_path, "same")
     assert note["blend"]["fitted_score"] == note["blend"]["honest_score"] == note["blend"]["honest_best_single"] == 0.5
@@ -81,9 +81,9 @@ def test_a_copy_of_a_run_gains_nothing(runs: Path, podium: Callable, tmp_path: P
 
 
 def test_a_blend_holds_the_weighted_mean_of_the_test_predictions(runs: Path, podium: Callable, tmp_path: Path) -> None:
-    assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run", "three", "--seed", 5).code == 0
+    assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run-name", "three", "--seed", 5).code == 0
     answer_by_hand(runs / "three", lambda number: number % 2 == 1)
-    assert podium("blend", *PLACE, "--run", "one", "three").code == 0
+    assert podium("blend", *PLACE, "--run-name", "one", "three").code == 0
     expected = 0
     for run in blend_note(tmp_path)["runs"]:
         for fold in (0, 1):
@@ -127,14 +127,14 @@ def test_quality_is_the_score_then_the_likelihood_of_the_truth() -> None:
 
 def test_runs_that_were_scored_on_other_images_are_refused(runs: Path, podium: Callable) -> None:
     assert podium("prepare", *PLACE, "--split", "official").code == 0
-    assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run", "official").code == 0
-    code, _, err = podium("blend", *PLACE, "--run", "one", "official")
+    assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run-name", "official").code == 0
+    code, _, err = podium("blend", *PLACE, "--run-name", "one", "official")
     assert code == 2
     assert "official and one were scored on different images" in err
 
 
 @pytest.mark.parametrize("names", [(), ("one",), ("one", "one")])
 def test_fewer_than_two_different_runs_are_refused(runs: Path, podium: Callable, names: tuple[str, ...]) -> None:
-    code, _, err = podium("blend", *PLACE, "--run", *names)
+    code, _, err = podium("blend", *PLACE, "--run-name", *names)
     assert code == 2
     assert "two or more different runs" in err

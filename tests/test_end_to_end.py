@@ -34,16 +34,16 @@ def test_the_whole_road_on_the_demo_and_once_more_with_nothing_to_do(podium: Cal
     road = [
         ("prepare", "--num-folds", 2),
         ("train", *net, "--fold", "all"),
-        ("train", *net, "--fold", "all", "--run", "second", "--seed", 1),
+        ("train", *net, "--fold", "all", "--run-name", "second", "--seed", 1),
         ("evaluate",),
-        ("evaluate", "--run", "second"),
+        ("evaluate", "--run-name", "second"),
         ("predict",),
-        ("predict", "--run", "baseline", "second"),
-        ("blend", "--run", "baseline", "second"),
+        ("predict", "--run-name", "baseline", "second"),
+        ("blend", "--run-name", "baseline", "second"),
     ]
     code, out, _ = podium("make_demo", "--num-train", 120, "--num-val", 30, "--num-test", 20)
     assert code == 0
-    assert "120 + 30 training and 20 test pictures" in out
+    assert "120 + 30 training and 20 test images" in out
     rounds = []
     for _ in range(2):
         outs = []

@@ -16,7 +16,7 @@ TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "-
 Answer = tuple[list[int], float]  # class ids, and the probability of each
 
 
-def answer_by_hand(run_dir: Path, widths: list[int], answers: Mapping[str, Answer]) -> None:
+def answer_by_hand(run_dir: Path, num_classes_per_head: list[int], answers: Mapping[str, Answer]) -> None:
     """Replace a trained run's out-of-fold probabilities; with test-time views all is wrong."""
     for path in run_dir.glob("fold*/oof.npz"):
         with np.load(path) as kept:
@@ -24,7 +24,7 @@ def answer_by_hand(run_dir: Path, widths: list[int], answers: Mapping[str, Answe
         rows = []
         for image_path in image_paths.tolist():
             ids, sure = answers[image_path]
-            parts = [np.full(width, (1 - sure) / (width - 1)) for width in widths]
+            parts = [np.full(width, (1 - sure) / (width - 1)) for width in num_classes_per_head]
             for part, class_id in zip(parts, ids, strict=True):
                 part[class_id] = sure
             rows.append(np.concatenate(parts))
@@ -104,7 +104,7 @@ def test_the_parts_of_a_string_score_are_counted_right(
 def test_the_parts_of_a_class_score_are_counted_right(
     food11: Callable[..., Path], podium: Callable, tmp_path: Path
 ) -> None:
-    food11(num_per_class=4, num_val=4, num_test=2)  # five pictures of each of the classes 0 to 3
+    food11(num_per_class=4, num_val=4, num_test=2)  # five images of each of the classes 0 to 3
     run_dir, labels = trained(podium, "food11", tmp_path)
     truth = dict(zip(labels["image_path"], labels["category"], strict=True))
     answers: dict[str, Answer] = {path: ([int(class_id)], 0.9) for path, class_id in truth.items()}
@@ -165,7 +165,7 @@ def test_a_run_that_there_is_not_is_answered_with_those_there_are(
 ) -> None:
     svhn(num_test=2)
     assert podium("prepare", "--num-folds", 2).code == 0
-    assert podium("train", *TRAIN, "--run", "mine").code == 0
-    code, _, err = podium("evaluate", "--run", "mien")
+    assert podium("train", *TRAIN, "--run-name", "mine").code == 0
+    code, _, err = podium("evaluate", "--run-name", "mien")
     assert code == 2
     assert "no such run; there are: mine" in err

@@ -25,7 +25,7 @@ def prepared(tmp_path: Path) -> Path:
 
 
 def relabel(folder: Path, numbers: dict[str, list[int]]) -> None:
-    """Give pictures of mchar_train.json these digits, without boxes."""
+    """Give images of mchar_train.json these digits, without boxes."""
     path = folder / "mchar_train.json"
     entries = json.loads(path.read_text())
     entries.update({name: {"label": digits} for name, digits in numbers.items()})
@@ -129,15 +129,15 @@ def test_preparing_twice_gives_identical_files_and_decodes_nothing(
     (folder / "mchar_train" / "000004.png").write_bytes(b"")
     assert podium("prepare", "--num-folds", 3)[0] == 0
     first = {name: (prepared / name).read_bytes() for name in os.listdir(prepared)}
-    assert set(first) == {*PREPARED, "train.npy", "train.json", "test.npy", "test.json", "copies.json"}
+    assert set(first) == {*PREPARED, "train.npy", "train.json", "test.npy", "test.json", "duplicates.json"}
     monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("it was decoded again"))
-    monkeypatch.setattr(preparing, "near_copies", lambda *_: pytest.fail("copies were sought again"))
+    monkeypatch.setattr(preparing, "near_duplicates", lambda *_: pytest.fail("copies were sought again"))
     code, out, _ = podium("prepare", "--num-folds", 3)
     assert code == 0
     assert out.count("cache is up to date") == 2
     assert {name: (prepared / name).read_bytes() for name in os.listdir(prepared)} == first
     monkeypatch.undo()
-    (prepared / "copies.json").write_text('{"policy": 1, "sha256": "of another cache", "pairs": [[0, 1]]}')
+    (prepared / "duplicates.json").write_text('{"policy": 1, "sha256": "of another cache", "pairs": [[0, 1]]}')
     assert podium("prepare", "--num-folds", 3)[0] == 0
     assert {name: (prepared / name).read_bytes() for name in os.listdir(prepared)} == first
 
@@ -188,14 +188,14 @@ def test_a_holdout_is_one_fold_and_the_rest_is_always_trained_on(
 ) -> None:
     mnist(num_train=40)
     place = ("--competition", "mnist", "--split", "holdout")
-    code, out, _ = podium("prepare", *place, "--held-out", 10)
+    code, out, _ = podium("prepare", *place, "--num-val", 10)
     assert code == 0
     assert "40 usable labelled images; held out by fold: 0: 10" in out
     prepared = tmp_path / "runs" / "mnist" / "prepared"
     folds = read_prepared(prepared, "folds").merge(read_prepared(prepared, "labels"), on="image_path")
     assert sorted(folds["digit"][folds["fold"] == 0]) == list(range(10))
     assert folds["fold"].isna().sum() == 30
-    for flags, words in ((("--held-out", 21), "--held-out 21: from 1 to half of the 40"), ((), "--held-out 1000: ")):
+    for flags, words in ((("--num-val", 21), "--num-val 21: from 1 to half of the 40"), ((), "--num-val 1000: ")):
         code, _, err = podium("prepare", *place, *flags)
         assert code == 2
         assert words in err
@@ -213,7 +213,7 @@ def test_a_users_folds_are_used_and_a_leak_in_them_is_told(
     (tmp_path / "mine.csv").write_text("\n".join(["image_path,fold", *rows]))
     code, out, _ = podium("prepare", "--folds", "mine.csv")
     assert code == 0
-    assert "warning: 1 groups of copies lie on both sides of a fold" in out
+    assert "warning: 1 groups of duplicates lie on both sides of a fold" in out
     assert read_prepared(prepared, "folds")["fold"].tolist() == [i % 2 for i in range(18)]
 
 

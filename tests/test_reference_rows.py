@@ -20,9 +20,9 @@ def test_a_recipe_is_made_of_flags_that_can_be(name: str, way: str) -> None:
     check_flags(config, load_competition(row.competition))
     assert check_backbone(row.backbone) == row.backbone
     options = read_options(config.backbone_options)
-    if config.grow_from < 1:  # the net must take the first size too
+    if config.progressive_resize < 1:  # the net must take the first size too
         competition = load_competition(row.competition)
-        size = tuple(round(config.grow_from * side) for side in config.image_size or competition.image_size)
+        size = tuple(round(config.progressive_resize * side) for side in config.image_size or competition.image_size)
         model = timm.create_model(row.backbone, num_classes=10, in_chans=competition.channels, **options)
         check_takes(model, row.backbone, (competition.channels, *size))
     assert config.epochs == row.epochs(way) > 0

@@ -41,12 +41,12 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
         ("cifar10", "batches", "svhn_cnn"),
     ],
 )
-def test_the_whole_road_of_tiny_pictures(
+def test_the_whole_road_of_tiny_images(
     name: str, packing: str, backbone: str, request: pytest.FixtureRequest, podium: Podium, tmp_path: Path
 ) -> None:
     request.getfixturevalue(name)(num_train=30, num_test=7, packing=packing)
     place = ("--competition", name)
-    out = done(podium("prepare", *place, "--split", "holdout", "--held-out", 10))
+    out = done(podium("prepare", *place, "--split", "holdout", "--num-val", 10))
     assert "held out by fold: 0: 10" in out
     assert "problems" not in out
     assert "note:" not in done(podium("train", *place, *NET, "--backbone", backbone))
@@ -56,7 +56,7 @@ def test_the_whole_road_of_tiny_pictures(
     cifar = name == "cifar10"
     run = tmp_path / "runs" / name / "baseline"
     facts = json.loads((run / "fold0" / "config.json").read_text())
-    assert (facts["num_train"], facts["num_held_out"]) == (20, 10)
+    assert (facts["num_train"], facts["num_val"]) == (20, 10)
     assert facts["model"]["image_size"] == ([32, 32] if cifar else [28, 28])
     assert len(facts["model"]["mean"]) == (3 if cifar else 1)
     first = next(value for value in weights_of(run / "fold0").values() if value.ndim == 4)
@@ -74,21 +74,21 @@ def test_the_same_digits_in_other_files_make_the_same_network(mnist: Make, podiu
     networks = []
     for packing in ("gz", "idx", "kaggle"):
         mnist(packing=packing)
-        done(podium("prepare", *place, packing, "--split", "holdout", "--held-out", 5))
+        done(podium("prepare", *place, packing, "--split", "holdout", "--num-val", 5))
         done(podium("train", *place, packing, *NET, "--backbone", "resnet_mnist"))
         networks.append((tmp_path / packing / "mnist" / "baseline" / "fold0" / "last.safetensors").read_bytes())
         (tmp_path / "input").rename(tmp_path / f"was {packing}")
     assert networks[0] == networks[1] == networks[2]
 
 
-def test_grey_pictures_become_one_normalised_channel() -> None:
+def test_grey_images_become_one_normalised_channel() -> None:
     grey = torch.arange(2 * 4 * 6, dtype=torch.uint8).mul_(5).view(2, 4, 6, 1)
     normalised = Normalise((0.5,), (0.25,), 6)(grey.expand(2, 4, 6, 3))
     assert normalised.shape == (2, 1, 4, 6)
     torch.testing.assert_close(normalised[:, 0], (grey[..., 0].float() / 255 - 0.5) / 0.25)
 
 
-def test_coloured_pictures_keep_three_channels_each_normalised_on_its_own() -> None:
+def test_coloured_images_keep_three_channels_each_normalised_on_its_own() -> None:
     images = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).view(2, 4, 5, 3)
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 0.2)
     normalised = Normalise(mean, std, 5)(images)
@@ -104,7 +104,7 @@ def test_a_network_may_see_more_pixels_than_the_cache_has_and_a_note_says_so(
 ) -> None:
     request.getfixturevalue(name)()
     place = ("--competition", name)
-    done(podium("prepare", *place, "--split", "holdout", "--held-out", 5))
+    done(podium("prepare", *place, "--split", "holdout", "--num-val", 5))
     out = done(podium("train", *place, *NET, "--backbone", "svhn_cnn", "--image-size", *size))
     side = 28 if name == "mnist" else 32
     notes = [line for line in out.splitlines() if line.startswith("note: ")]
@@ -122,7 +122,7 @@ def test_a_network_may_see_more_pixels_than_the_cache_has_and_a_note_says_so(
 
 def test_a_holdout_is_scored_and_all_else_is_trained_on(cifar10: Make, podium: Podium, tmp_path: Path) -> None:
     cifar10()
-    done(podium("prepare", "--competition", "cifar10", "--split", "holdout", "--held-out", 4))
+    done(podium("prepare", "--competition", "cifar10", "--split", "holdout", "--num-val", 4))
     done(podium("train", "--competition", "cifar10", *NET, "--backbone", "svhn_cnn", "--fold", "all"))
     folds = read_prepared(tmp_path / "runs" / "cifar10" / "prepared", "folds")
     with np.load(tmp_path / "runs" / "cifar10" / "baseline" / "fold0" / "oof.npz") as oof:

@@ -1,4 +1,4 @@
-"""Files that hold many pictures as raw pixels: idx, Kaggle's pixel CSVs, and the CIFAR authors' python pickles."""
+"""Files that hold many images as raw pixels: idx, Kaggle's pixel CSVs, and the CIFAR authors' python pickles."""
 
 import gzip
 import io
@@ -26,7 +26,7 @@ def parse_idx(data: bytes, name: str) -> np.ndarray:
     """Return the array of an idx file of bytes, gzipped or not: uint8, of the shape that its header tells.
 
     Format: two zero bytes, 0x08 for bytes, the number of dimensions, each dimension as a big-endian 32-bit number, then
-    the values (LeCun, The MNIST database, 1998). Raises InputError where the file is something else or cut off.
+    the values (LeCun, The MNIST database, 1998). Raises InputError if the file is something else or cut off.
     """
     if data[:2] == b"\x1f\x8b":
         try:

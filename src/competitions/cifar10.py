@@ -24,7 +24,7 @@ _KAGGLE = csv_competition(
     train_csv="trainLabels.csv",
     sample_submission="sampleSubmission.csv",
     image_size=(32, 32),
-    mirror_ok=True,
+    hflip_ok=True,
     source="Put the files of kaggle.com/c/cifar-10 into input/cifar10/ and unpack train.7z and test.7z there, "
     "or unpack cifar-10-python.tar.gz there",
 )

@@ -1,6 +1,6 @@
 """House numbers made from scikit-learn's handwritten digits, in the street-view competition's layout.
 
-`python -m src.make_demo` writes input/demo/. The pictures are drawn from six sets of handwritten digits in turn; a
+`python -m src.make_demo` writes input/demo/. The images are drawn from six sets of handwritten digits in turn; a
 set is a group, so that no digit of a held-out fold was seen in training.
 """
 
@@ -10,7 +10,7 @@ from src.competitions import svhn
 from src.competitions.spec import Competition
 from src.core.reading import InputFiles
 
-NUM_GROUPS = 6  # picture number modulo this is its set of digits
+NUM_GROUPS = 6  # image number modulo this is its set of digits
 
 
 def read_train(files: InputFiles) -> pd.DataFrame:
@@ -23,9 +23,9 @@ def read_train(files: InputFiles) -> pd.DataFrame:
 COMPETITION = Competition(
     name="demo",
     heads=svhn.DIGITS,
-    blank=svhn.BLANK,
+    pad_class=svhn.PAD_CLASS,
     image_size=(32, 96),
-    mirror_ok=False,
+    hflip_ok=False,
     read_train=read_train,
     read_test=svhn.read_test,
     columns=svhn.COMPETITION.columns,

@@ -14,7 +14,7 @@ NAMES = (
 COMPETITION = replace(
     mnist.COMPETITION,
     name="fashion_mnist",
-    mirror_ok=True,
+    hflip_ok=True,
     read_train=mnist.read_idx_train,
     read_test=mnist.read_idx_test,
     class_names=NAMES,

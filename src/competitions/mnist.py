@@ -17,11 +17,11 @@ PIXELS = [f"pixel{number}" for number in range(784)]
 
 
 def _idx_images(files: InputFiles, part: str) -> list[str]:
-    """Register the pictures of one idx file; return their image paths."""
+    """Register the images of one idx file; return their image paths."""
     plain, dotted = f"{part}-images-idx3-ubyte", f"{part}-images.idx3-ubyte"
     images, location = read_idx(files, plain, f"{plain}.gz", dotted, f"{dotted}.gz")
     if images.ndim != 3:
-        raise InputError(f"{location.file}: {images.ndim} dimensions where pictures have 3; download it again")
+        raise InputError(f"{location.file}: {images.ndim} dimensions where images have 3; download it again")
     return files.add_pixels(part, images, location)
 
 
@@ -31,12 +31,12 @@ def read_idx_train(files: InputFiles) -> pd.DataFrame:
     plain, dotted = "train-labels-idx1-ubyte", "train-labels.idx1-ubyte"
     labels, location = read_idx(files, plain, f"{plain}.gz", dotted, f"{dotted}.gz")
     if labels.shape != (len(paths),):
-        raise InputError(f"{location.file}: {labels.size} labels for {len(paths)} pictures; download both again")
+        raise InputError(f"{location.file}: {labels.size} labels for {len(paths)} images; download both again")
     return pd.DataFrame({"image_path": paths, "digit": labels.astype("int64")})
 
 
 def read_idx_test(files: InputFiles) -> pd.DataFrame:
-    """List the test pictures, numbered from 1."""
+    """List the test images, numbered from 1."""
     paths = _idx_images(files, "t10k")
     return pd.DataFrame({"image_path": paths, "id": [str(number + 1) for number in range(len(paths))]})
 
@@ -59,7 +59,7 @@ def read_train(files: InputFiles) -> pd.DataFrame:
 
 
 def read_test(files: InputFiles) -> pd.DataFrame:
-    """List the test pictures in the order of test.csv, which the sample submission's ImageId counts from 1."""
+    """List the test images in the order of test.csv, which the sample submission's ImageId counts from 1."""
     if not _is_kaggle(files):
         return read_idx_test(files)
     name, location = find_first(files, "test.csv")
@@ -79,7 +79,7 @@ COMPETITION = Competition(
     heads=(DIGIT,),
     image_size=(28, 28),
     channels=1,
-    mirror_ok=False,
+    hflip_ok=False,
     read_train=read_train,
     read_test=read_test,
     columns=COLUMNS,

@@ -42,20 +42,20 @@ class Competition:
 
     name: str
     image_size: tuple[int, int]  # (height, width) in pixels that images are cached at
-    mirror_ok: bool  # whether a mirrored image keeps its label
+    hflip_ok: bool  # whether a flipped image keeps its label
     read_train: Callable[[InputFiles], pd.DataFrame]
     read_test: Callable[[InputFiles], pd.DataFrame]
     columns: tuple[str, str]  # the submission's id and answer columns
     heads: tuple[Head, ...] = ()
     read_heads: Callable[[InputFiles], tuple[Head, ...]] | None = None  # where the classes are known from the data only
-    channels: int = 3  # that a network sees; 1 for grey pictures
-    blank: int | None = None  # the class that pads a short string at its right
+    channels: int = 3  # that a network sees; 1 for grey images
+    pad_class: int | None = None  # the class that pads a short string at its right
     class_names: tuple[str, ...] = ()  # for reports, where the submission's text says little
     score_name: str = "accuracy"
     source: str = ""  # where the files can be had
 
     def __post_init__(self) -> None:
-        if self.blank is not None and len({head.classes for head in self.heads}) > 1:
+        if self.pad_class is not None and len({head.classes for head in self.heads}) > 1:
             raise InputError(f"{self.name}: the heads of a string (it has a blank) must all have the same classes")
 
     @property
@@ -69,8 +69,8 @@ class Competition:
     def decode(self, class_ids: Sequence[int]) -> str:
         """Return the answer's text for one class id per head; a string ends at its first blank."""
         ids = list(class_ids)
-        if self.blank is not None and self.blank in ids:
-            ids = ids[: ids.index(self.blank)]
+        if self.pad_class is not None and self.pad_class in ids:
+            ids = ids[: ids.index(self.pad_class)]
         return "".join(head.classes[class_id] for head, class_id in zip(self.heads, ids, strict=False))
 
 

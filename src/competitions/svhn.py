@@ -16,7 +16,7 @@ from src.core.errors import InputError
 from src.core.reading import InputFiles, checked_name, read_location
 
 MAX_DIGITS = 6
-BLANK = 10  # pads numbers of fewer than six digits at their right
+PAD_CLASS = 10  # pads numbers of fewer than six digits at their right
 DIGITS = tuple(Head(name=f"digit{place}", classes=tuple("0123456789") + ("",)) for place in range(1, MAX_DIGITS + 1))
 BOX_KEYS = ("left", "top", "width", "height")
 
@@ -49,7 +49,7 @@ def _row(name: str, entry: Any, folder: str, where: str) -> list[Any]:
     """Return image path, padded digits and boxes. Raises InputError."""
     path = f"{folder}/{checked_name(name, where)}"
     digits = _digits(entry, where)
-    return [path, *digits, *[BLANK] * (MAX_DIGITS - len(digits)), _boxes(entry, len(digits), where)]
+    return [path, *digits, *[PAD_CLASS] * (MAX_DIGITS - len(digits)), _boxes(entry, len(digits), where)]
 
 
 def read_labels(files: InputFiles, json_name: str, folder: str, split: str) -> pd.DataFrame:
@@ -86,9 +86,9 @@ def read_test(files: InputFiles) -> pd.DataFrame:
 COMPETITION = Competition(
     name="svhn",
     heads=DIGITS,
-    blank=BLANK,
+    pad_class=PAD_CLASS,
     image_size=(64, 128),
-    mirror_ok=False,
+    hflip_ok=False,
     read_train=read_train,
     read_test=read_test,
     columns=("file_name", "file_code"),

@@ -36,7 +36,7 @@ def _to_path(paths: dict[str, str], folder: str, name: str, where: str) -> str:
 
 
 def _read_labels(files: InputFiles, train_csv: str, label_column: str, columns: list[str]) -> pd.DataFrame:
-    """Return train_csv as text. Raises InputError where a column or a label is absent."""
+    """Return train_csv as text. Raises InputError if a column or a label is absent."""
     table = files.table(train_csv)
     for column in columns:
         if column not in table.columns:
@@ -59,7 +59,7 @@ def csv_competition(
     test_folder: str = "test",
     sample_submission: str = "sample_submission.csv",
     image_size: tuple[int, int] = (224, 224),
-    mirror_ok: bool = True,
+    hflip_ok: bool = True,
     group_column: str = "",
     source: str = "",
 ) -> Competition:
@@ -100,7 +100,7 @@ def csv_competition(
         name=name,
         read_heads=read_heads,
         image_size=image_size,
-        mirror_ok=mirror_ok,
+        hflip_ok=hflip_ok,
         read_train=read_train,
         read_test=read_test,
         columns=(id_column, label_column),

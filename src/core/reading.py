@@ -95,7 +95,7 @@ def _zip_members(path: Path) -> list[zipfile.ZipInfo]:
 class InputFiles:
     """Every file below `root`, looking into zips and passing over the junk that archivers leave.
 
-    Raises InputError where the folder is absent or empty, a zip is broken, a member or link leads out of the folder.
+    Raises InputError if the folder is absent or empty, a zip is broken, a member or link leads out of the folder.
     """
 
     root: Path
@@ -127,7 +127,7 @@ class InputFiles:
     def images(self, folder: str) -> list[str]:
         """List the images under every folder (or zip) called `folder`, which may be "a/b", as "folder/name", sorted.
 
-        Raises InputError where there are none, or where two plain folders hold the same name.
+        Raises InputError if there are none, or where two plain folders hold the same name.
         """
         found: dict[str, Location] = {}
         wanted = PurePosixPath(folder).parts
@@ -148,7 +148,7 @@ class InputFiles:
         return sorted(found)
 
     def add_pixels(self, folder: str, images: np.ndarray, location: Location) -> list[str]:
-        """Register the pictures that one file holds as raw pixels, as "folder/00000", "folder/00001" ...
+        """Register the images that one file holds as raw pixels, as "folder/00000", "folder/00001" ...
 
         images (N, H, W) or (N, H, W, 3) uint8; returns their image paths.
         """

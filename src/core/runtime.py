@@ -57,7 +57,7 @@ def to_device(network: nn.Module, compute: Compute) -> nn.Module:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what torch frees, for the next step, in place of giving it back to the system each time.
+    """Let glibc keep what torch frees, for the next step, instead of giving it back to the system each time.
 
     A CPU step frees and asks for the same large activations again and again; without this a fifth of its time went into
     page faults (benchmarks/memory.py). Does nothing where the C library is another.

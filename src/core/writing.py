@@ -34,7 +34,7 @@ def _sweep(folder: Path) -> None:
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold a lock file beside a folder, which the system frees however the process ends; remove what a killed process
-    left half written in the folder. Raises InputError where another has the lock.
+    left half written in the folder. Raises InputError if another has the lock.
     """
     path = folder.with_name(f".{folder.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)

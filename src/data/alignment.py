@@ -1,4 +1,4 @@
-"""How well two small pictures agree once one is stretched and shifted onto the other, for many pairs at a time."""
+"""How well two small images agree once one is stretched and shifted onto the other, for many pairs at a time."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,12 @@ STRETCH, SHIFT = 1.25, 0.25  # the most that is tried; a shift of 1 is half a si
 
 
 class Agreement(NamedTuple):
-    """Of each pair (P,): found stretch and shift, and how alike the pictures are where they lie over each other."""
+    """Of each pair (P,): found stretch and shift, and how alike the images are where they lie over each other."""
 
     warp: np.ndarray  # (P, 4) stretch and shift along x, then along y
     correlation: np.ndarray
     detail: np.ndarray  # correlation of what a blur takes away; 0 where not asked for
-    overlap: np.ndarray  # share of the first picture that the second covers
+    overlap: np.ndarray  # share of the first image that the second covers
     contrast: np.ndarray  # of the second over the first
     brightness: np.ndarray  # grey levels by which the second is lighter
 

@@ -41,23 +41,23 @@ class Augment:
     """Share of 255 that is added to each channel on its own, either way."""
     invert: float = 0.0
     """Probability of the negative."""
-    mirror: float | None = None
-    """Probability of a left-right mirror image; default: 0.5 where the competition allows it, else 0. With 0.5 an image
-    is mirrored in every second epoch, half of the images in the even ones."""
+    hflip: float | None = None
+    """Probability of a horizontal flip; default: 0.5 where the competition allows it, else 0. With 0.5 an image
+    is flipped in every second epoch, half of the images in the even ones."""
     erase: float = 0.0
-    """Probability that a rectangle of 2-20% of the picture is painted over."""
-    splice: float | None = None
+    """Probability that a rectangle of 2-20% of the image is painted over."""
+    concat: float | None = None
     """Probability that another string is set beside this one, where both fit; default: 0.4 for strings, else 0."""
     effects: float = 0.0
     """Probability of blur, noise or JPEG damage (albumentations)."""
 
     def changes_pixels(self) -> bool:
-        """Return whether anything but splicing is done."""
-        return any(value for name, value in vars(self).items() if name != "splice")
+        """Return whether anything but concatenation is done."""
+        return any(value for name, value in vars(self).items() if name != "concat")
 
 
 NO_AUGMENT = Augment(
-    rotate=0, zoom=0, shift=0, brightness=0, contrast=0, saturation=0, tint=0, mirror=0.0, splice=0.0
+    rotate=0, zoom=0, shift=0, brightness=0, contrast=0, saturation=0, tint=0, hflip=0.0, concat=0.0
 )  # fmt: skip
 
 
@@ -90,18 +90,18 @@ def affine_matrices(
     shear: np.ndarray,
     shift_x: np.ndarray,
     shift_y: np.ndarray,
-    mirror: np.ndarray,
+    hflip: np.ndarray,
 ) -> np.ndarray:
-    """Return (B, 2, 3) float64 matrices from output to input pixels, about the picture's centre.
+    """Return (B, 2, 3) float64 matrices from output to input pixels, about the image's centre.
 
-    angle and shear in radians, zoom and ratio as factors, shifts in pixels, mirror as bool; each (B,).
+    angle and shear in radians, zoom and ratio as factors, shifts in pixels, hflip as bool; each (B,).
     """
     height, width = size
     center = np.array([(width - 1) / 2, (height - 1) / 2])
     cos, sin = np.cos(angle), np.sin(angle)
     # Output is scaled by zoom: the way back divides by it.
     scale_x, scale_y = 1 / (zoom * np.sqrt(ratio)), np.sqrt(ratio) / zoom
-    scale_x = np.where(mirror, -scale_x, scale_x)
+    scale_x = np.where(hflip, -scale_x, scale_x)
     linear = np.empty((len(angle), 2, 2))
     linear[:, 0, 0], linear[:, 0, 1] = scale_x * cos, scale_x * (sin + np.tan(shear) * cos)
     linear[:, 1, 0], linear[:, 1, 1] = -scale_y * sin, scale_y * (cos - np.tan(shear) * sin)
@@ -110,14 +110,14 @@ def affine_matrices(
     return np.concatenate([linear, offset[:, :, None]], axis=2)
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, mirror_ok: bool, out: np.ndarray) -> None:
+def warp(image: np.ndarray, matrix: np.ndarray, hflip_ok: bool, out: np.ndarray) -> None:
     """Warp one (H, W, 3) uint8 image into `out`. What lies outside repeats the edge, or its reflection where
     reflections are label-safe.
 
     By way of a fourth channel: opencv warps four channels in half the time of three, to the same bits
     (benchmarks/loader.py).
     """
-    border = cv2.BORDER_REFLECT_101 if mirror_ok else cv2.BORDER_REPLICATE
+    border = cv2.BORDER_REFLECT_101 if hflip_ok else cv2.BORDER_REPLICATE
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
     warped = cv2.warpAffine(four, matrix, (image.shape[1], image.shape[0]), flags=flags, borderMode=border)
@@ -182,7 +182,7 @@ def _make_effects() -> Any:
     )
 
 
-def _mirrored(probability: float, draws: np.ndarray, index: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+def _hflipped(probability: float, draws: np.ndarray, index: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """Return (B,) bool. Source of the alternation: Jordan, 94% on CIFAR-10 in 3.29 Seconds, 2024."""
     if probability != 0.5:
         return draws < probability
@@ -191,7 +191,7 @@ def _mirrored(probability: float, draws: np.ndarray, index: np.ndarray, seed: in
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changes:
+class AugmentParams:
     """What is done to each image of a batch, on a CPU or on a GPU."""
 
     matrices: np.ndarray  # (B, 2, 3) float64, from output to input pixels
@@ -201,12 +201,12 @@ class Changes:
     effect_seeds: np.ndarray  # (B,) int64
 
 
-def draw_changes(policy: Augment, index: np.ndarray, size: tuple[int, int], *, seed: int, epoch: int) -> Changes:
+def draw_params(policy: Augment, index: np.ndarray, size: tuple[int, int], *, seed: int, epoch: int) -> AugmentParams:
     """Return each image's own random changes; `index` (B,) names the images."""
     draws = keyed_uniforms(seed, epoch, index, 32)
     shift_x, shift_y = (_both_ways(draws[:, 4 + i], policy.shift) * size[1 - i] for i in range(2))
     if not (policy.rotate or policy.zoom or policy.stretch or policy.shear):
-        # Nothing else blurs the picture: neither shall a part of a pixel. Each whole shift is as likely.
+        # Nothing else blurs the image: neither shall a part of a pixel. Each whole shift is as likely.
         most = [np.round(policy.shift * side) for side in (size[1], size[0])]
         shift_x, shift_y = (np.floor(draws[:, 4 + i] * (2 * most[i] + 1)) - most[i] for i in range(2))
     matrices = affine_matrices(
@@ -217,9 +217,9 @@ def draw_changes(policy: Augment, index: np.ndarray, size: tuple[int, int], *, s
         shear=np.radians(_both_ways(draws[:, 3], policy.shear)),
         shift_x=shift_x,
         shift_y=shift_y,
-        mirror=_mirrored(policy.mirror or 0.0, draws[:, 6], index, seed, epoch),
+        hflip=_hflipped(policy.hflip or 0.0, draws[:, 6], index, seed, epoch),
     )
-    return Changes(
+    return AugmentParams(
         matrices=matrices,
         colours=_colour_matrices(policy, draws[:, 7:14]),
         boxes=_erase_boxes(draws[:, 14:19], policy.erase, size),
@@ -228,25 +228,25 @@ def draw_changes(policy: Augment, index: np.ndarray, size: tuple[int, int], *, s
     )
 
 
-def augment_batch(images: np.ndarray, changes: Changes, mirror_ok: bool) -> np.ndarray:
+def augment_batch(images: np.ndarray, params: AugmentParams, hflip_ok: bool) -> np.ndarray:
     """Return changed copies of (B, H, W, 3) uint8 images."""
     out = np.empty_like(images)
     moved, recoloured = (
-        (matrices != np.eye(*matrices.shape[1:])).any(axis=(1, 2)) for matrices in (changes.matrices, changes.colours)
+        (matrices != np.eye(*matrices.shape[1:])).any(axis=(1, 2)) for matrices in (params.matrices, params.colours)
     )
     between = np.empty(images.shape[1:], np.uint8)
-    for i, (top, left, high, wide, value) in enumerate(changes.boxes):
+    for i, (top, left, high, wide, value) in enumerate(params.boxes):
         source = images[i]
         if moved[i]:
             source = between if recoloured[i] else out[i]
-            warp(images[i], changes.matrices[i], mirror_ok, source)
+            warp(images[i], params.matrices[i], hflip_ok, source)
         if recoloured[i]:
-            cv2.transform(source, changes.colours[i], dst=out[i])
+            cv2.transform(source, params.colours[i], dst=out[i])
         elif not moved[i]:
             out[i] = source
         out[i, top : top + high, left : left + wide] = value
-        if changes.has_effects[i]:
+        if params.has_effects[i]:
             effects = _effects()
-            effects.set_random_seed(int(changes.effect_seeds[i]))
+            effects.set_random_seed(int(params.effect_seeds[i]))
             out[i] = effects(image=out[i])["image"]
     return out

@@ -1,6 +1,6 @@
 """The decoded image cache: uint8 (N, H, W, 3) RGB, one memory map for train and one for test.
 
-Files: <split>.npy, and <split>.json with the ordered image paths, the size, what was found out about each picture, and
+Files: <split>.npy, and <split>.json with the ordered image paths, the size, what was found out about each image, and
 a stamp of everything that the pixels depend on. The cache is rebuilt when the stamp changes and only then.
 """
 
@@ -26,16 +26,16 @@ from src.core.reading import InputFiles, Location, read_location
 from src.core.writing import replacing, sha256_of, write_json
 from src.data.images import MAX_PIXELS, ImageProblem, decode_image, resize
 
-POLICY = 2  # raise when images.py reads or resizes pictures differently
-CHUNK = 64  # pictures handed to a process at a time
-MAX_BYTES = 128 << 20  # of a picture's file: a zip's member of zeros takes next to no room until it is unpacked
-ALONE = 2.0  # seconds of decoding before other processes are asked to help: they take as long to start
+POLICY = 2  # raise when images.py reads or resizes images differently
+CHUNK = 64  # images handed to a process at a time
+MAX_BYTES = 128 << 20  # of a image's file: a zip's member of zeros takes next to no room until it is unpacked
+SOLO_SECONDS = 2.0  # seconds of decoding before other processes are asked to help: they take as long to start
 
 Job = tuple[str, int, list[Location | None], int]  # _read_chunk's arguments
 
 
 class Reading(NamedTuple):
-    """What reading one picture told: problem is "" where all is well; pixels identify exact copies."""
+    """What reading one image told: problem is "" where all is well; pixels identify exact copies."""
 
     problem: str
     detail: str
@@ -56,7 +56,7 @@ class ImageCache:
         return self.images.shape[1], self.images.shape[2]
 
     def rows_of(self, image_paths: Sequence[str]) -> np.ndarray:
-        """Return the cache's row for each image path. Raises InputError where one is not in the cache."""
+        """Return the cache's row for each image path. Raises InputError if one is not in the cache."""
         rows = {path: row for row, path in enumerate(self.image_paths)}
         missing = [path for path in image_paths if path not in rows]
         if missing:
@@ -85,7 +85,7 @@ def _digest(file: Path, facts: tuple[int, ...]) -> str:
 
 
 def open_cache(folder: Path, split: str) -> ImageCache:
-    """Open <split>.npy for reading. Raises InputError where it is absent or a byte differs from what was written."""
+    """Open <split>.npy for reading. Raises InputError if it is absent or a byte differs from what was written."""
     try:
         facts = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
         readings = [Reading(*reading) for reading in facts["readings"]]
@@ -144,7 +144,7 @@ def _read_chunk(file: str, start: int, locations: list[Location | None], limit: 
 
 
 def _keep_all(file: Path, pictures: list[np.ndarray]) -> list[Reading]:
-    """Write pictures that need no decoding: in this process, since that is quick."""
+    """Write images that need no decoding: in this process, since that is quick."""
     images = np.load(file, mmap_mode="r+")
     return [_keep(np.ascontiguousarray(picture), out) for picture, out in zip(pictures, images, strict=True)]
 
@@ -152,7 +152,7 @@ def _keep_all(file: Path, pictures: list[np.ndarray]) -> list[Reading]:
 def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Reading]]:
     """Yield the result of each job in order: the first of this process, then of as many as asked for."""
     started, done = time.perf_counter(), 0
-    while done < len(jobs) and (num_processes <= 1 or time.perf_counter() - started < ALONE):
+    while done < len(jobs) and (num_processes <= 1 or time.perf_counter() - started < SOLO_SECONDS):
         yield _read_chunk(*jobs[done])
         done += 1
     if done == len(jobs):
@@ -191,7 +191,7 @@ def build_cache(
 ) -> bool:
     """Decode all images into <split>.npy, in parallel; return False where the cache was up to date already.
 
-    A picture that cannot be read leaves zeros, and its reading says why.
+    A image that cannot be read leaves zeros, and its reading says why.
     """
     stamp = _stamp(image_paths, files.located, image_size, max_pixels)
     if _is_current(folder, split, stamp):

@@ -5,8 +5,8 @@ import numpy as np
 from src.data.images import resize
 
 
-def splice_widths(
-    target: np.ndarray, other_target: np.ndarray, chosen: np.ndarray, blank: int, width: int
+def concat_widths(
+    target: np.ndarray, other_target: np.ndarray, chosen: np.ndarray, pad_class: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the width (B,) that each image keeps where another is set at its right, and the joined targets.
 
@@ -14,7 +14,7 @@ def splice_widths(
     strings do not fit into the heads together, it keeps the whole width. Each string gets a share by its length, so
     long strings, rare in most data, become common.
     """
-    lengths, other_lengths = ((ids != blank).sum(axis=1) for ids in (target, other_target))
+    lengths, other_lengths = ((ids != pad_class).sum(axis=1) for ids in (target, other_target))
     total, places = lengths + other_lengths, np.arange(target.shape[1])
     fits = chosen & (lengths > 0) & (other_lengths > 0) & (total <= target.shape[1])
     kept = np.where(fits, np.rint(width * lengths / np.maximum(total, 1)), width).astype(np.int64)
@@ -24,7 +24,7 @@ def splice_widths(
     return kept, joined
 
 
-def splice_batch(images: np.ndarray, others: np.ndarray, kept: np.ndarray) -> None:
+def concat_batch(images: np.ndarray, others: np.ndarray, kept: np.ndarray) -> None:
     """Set `others` at the right of `images`, both (B, H, W, 3) uint8, in place, where `kept` (B,) leaves room."""
     height, width = images.shape[1:3]
     for i in np.flatnonzero(kept < width):

@@ -1,7 +1,7 @@
 """Batches that never leave the GPU: the images lie there whole, and a batch is changed there at once.
 
-The same policy and the same draws as the loader's (`augment.draw_changes`), so both change an image alike, but for
-rounding and for how a spliced string is shrunk (four samples across in place of the mean over an area). The processor
+The same policy and the same draws as the loader's (`augment.draw_params`), so both change an image alike, but for
+rounding and for how a concatenated string is shrunk (four samples across, not the mean of an area). The processor
 draws for a whole batch at once, some 30 numbers an image, and never touches a pixel.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from src.data.augment import draw_changes
+from src.data.augment import draw_params
 from src.data.loader import Batch, Loader
 
 CHUNK = 4096  # images copied at a time
@@ -27,7 +27,7 @@ def fits(num_bytes: int, device: torch.device) -> bool:
     return 2 * num_bytes <= torch.cuda.mem_get_info(device)[0]
 
 
-def change_batch(
+def augment_on_device(
     images: torch.Tensor, matrices: torch.Tensor, colours: torch.Tensor, boxes: torch.Tensor, reflect: bool
 ) -> torch.Tensor:
     """Return changed (B, H, W, 3) uint8 images; the other arguments are those of `augment.Changes`, as float32."""
@@ -52,15 +52,15 @@ def change_batch(
     return out.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def warp_all(images: torch.Tensor, matrix: np.ndarray, reflect: bool) -> torch.Tensor:
+def warp_on_device(images: torch.Tensor, matrix: np.ndarray, reflect: bool) -> torch.Tensor:
     """Return (B, H, W, 3) uint8 images all warped by one view's matrix, where they lie."""
     count, device = len(images), images.device
     matrices = torch.from_numpy(matrix).to(device, torch.float32).expand(count, 2, 3)
     colours = torch.eye(3, 4, device=device).expand(count, 3, 4)
-    return change_batch(images, matrices, colours, torch.zeros(count, 5, device=device), reflect)
+    return augment_on_device(images, matrices, colours, torch.zeros(count, 5, device=device), reflect)
 
 
-def splice_side_by_side(images: torch.Tensor, others: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+def concat_side_by_side(images: torch.Tensor, others: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     """Return `images` squeezed into their left `kept` (B,) columns, with `others` in the rest; (B, H, W, 3)."""
     width = images.shape[2]
     columns = torch.arange(width, device=images.device, dtype=torch.float32)
@@ -92,7 +92,7 @@ class DeviceLoader:
 
     loader: Loader
     images: torch.Tensor
-    change: Callable[..., torch.Tensor]  # change_batch, perhaps compiled
+    change: Callable[..., torch.Tensor]  # augment_on_device, perhaps compiled
 
     @property
     def batch_size(self) -> int:
@@ -117,13 +117,13 @@ class DeviceLoader:
         loader = self.loader
         size, rows, target = loader.size_at(epoch), loader.rows[positions], loader.targets[positions]
         images = self._gather(positions, size)
-        if loader.splices:
-            partners, kept, target = loader.spliced(positions, epoch)
-            images = splice_side_by_side(images, self._gather(partners, size), self._put(kept))
+        if loader.concatenates:
+            partners, kept, target = loader.concatenated(positions, epoch)
+            images = concat_side_by_side(images, self._gather(partners, size), self._put(kept))
         if loader.policy and loader.policy.changes_pixels():
-            changes = draw_changes(loader.policy, rows, size, seed=loader.seed + 1, epoch=epoch)
-            given = [self._put(array) for array in (changes.matrices, changes.colours, changes.boxes)]
-            images = self.change(images, *given, loader.mirror_ok)
+            params = draw_params(loader.policy, rows, size, seed=loader.seed + 1, epoch=epoch)
+            given = [self._put(array) for array in (params.matrices, params.colours, params.boxes)]
+            images = self.change(images, *given, loader.hflip_ok)
         return {"index": torch.from_numpy(rows), "image": images, "target": self._put(target, torch.int64)}
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -138,5 +138,5 @@ def on_device(loader: Loader, device: torch.device, compiled: bool) -> DeviceLoa
     images = torch.empty((len(loader.rows), *loader.images.shape[1:]), dtype=torch.uint8, device=device)
     for start in range(0, len(loader.rows), CHUNK):
         images[start : start + CHUNK] = torch.from_numpy(loader.images[loader.rows[start : start + CHUNK]]).to(device)
-    change = torch.compile(change_batch) if compiled and loader.grow_from == 1 else change_batch
+    change = torch.compile(augment_on_device) if compiled and loader.progressive_resize == 1 else augment_on_device
     return DeviceLoader(loader=loader, images=images, change=change)

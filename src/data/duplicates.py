@@ -1,4 +1,4 @@
-"""Copies of a picture: exact ones by their pixels; near ones (resized, re-encoded, mirrored, cropped by up to a tenth)
+"""Copies of a image: exact ones by their pixels; near ones (resized, re-encoded, flipped, cropped by up to a tenth)
 by the nearest of their low frequencies, then by a look at the pixels, aligned.
 """
 
@@ -14,23 +14,23 @@ from src.data.alignment import align
 from src.data.cache import Reading
 
 POLICY = 2  # raise when other pairs may be found: what prepare has kept is then found anew
-SMALL = 32  # side of the pictures whose frequencies are taken
+SMALL = 32  # side of the images whose frequencies are taken
 GREY_WAVES, COLOUR_WAVES = 6, 3  # frequencies along each side
 FARTHEST = 0.5  # of two unit vectors of frequencies that may show the same
 TABLES, WINDOW, FILL = 24, 8, 8  # random orders in which neighbours are sought; how far; how many share a key
-NEAREST = 4  # candidates for each picture, at most
-COARSE, FINE = 12, 32  # sides of the pictures that are aligned
-CHUNK = 256  # pairs aligned, or pictures described, at a time
+NEAREST = 4  # candidates for each image, at most
+COARSE, FINE = 12, 32  # sides of the images that are aligned
+CHUNK = 256  # pairs aligned, or images described, at a time
 BLOCK = 1 << 15  # neighbours compared at a time: what they need stays in a core's cache
-MAX_UNLIKE = 0.03  # 1 less the correlation of the aligned grey pictures
-MIN_UNLIKE = 0.003  # what MAX_UNLIKE may sink to where pictures are much alike by nature
+MAX_UNLIKE = 0.03  # 1 less the correlation of the aligned grey images
+MIN_UNLIKE = 0.003  # what MAX_UNLIKE may sink to where images are much alike by nature
 USUAL_UNLIKE = 0.45  # of the first tenth of candidates, among photographs
-MIN_CANDIDATES = 200  # fewer tell nothing about what pictures are like
+MIN_CANDIDATES = 200  # fewer tell nothing about what images are like
 MIN_DETAIL = 0.7  # of what a blur takes away from them
 MIN_OVERLAP = 0.7
 MAX_CONTRAST = 4 / 3  # of one over the other
 MAX_BRIGHTNESS = 20.0  # grey levels apart
-MIN_CONTRAST = 4.0  # grey levels; flatter pictures say too little to be called copies
+MIN_CONTRAST = 4.0  # grey levels; flatter images say too little to be called copies
 
 
 class Groups:
@@ -50,7 +50,7 @@ class Groups:
         self.parent[high] = low
 
 
-def exact_copies(readings: Sequence[Reading]) -> list[list[int]]:
+def exact_duplicates(readings: Sequence[Reading]) -> list[list[int]]:
     """Return the lists of rows whose decoded pixels are the same."""
     rows: dict[str, list[int]] = defaultdict(list)
     for row, reading in enumerate(readings):
@@ -64,7 +64,7 @@ def _shrunk(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _frequencies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the first cosine waves (GREY_WAVES, SMALL), and weights and mirror signs of a vector of frequencies."""
+    """Return the first cosine waves (GREY_WAVES, SMALL), and weights and hflip signs of a vector of frequencies."""
     waves = np.arange(GREY_WAVES)
     cosines = np.cos(np.pi * waves[:, None] * (2 * np.arange(SMALL) + 1) / (2 * SMALL)) * np.sqrt(2 / SMALL)
     weights, signs = [], []
@@ -77,10 +77,10 @@ def _frequencies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 class _Described(NamedTuple):
-    """Rows whose pictures are not flat, and what is remembered of them, so that the cache is read once."""
+    """Rows whose images are not flat, and what is remembered of them, so that the cache is read once."""
 
     rows: np.ndarray  # (n,)
-    vectors: np.ndarray  # (2n, F) float32 unit vectors of low frequencies, then those of the mirrored pictures
+    vectors: np.ndarray  # (2n, F) float32 unit vectors of low frequencies, then those of the flipped images
     small: np.ndarray  # (n, COARSE, COARSE) uint16: red + green + blue
 
 
@@ -147,7 +147,7 @@ def _keys(both: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _candidates(both: np.ndarray) -> np.ndarray:
-    """Return (P, 3) int64: two rows whose frequencies (2n, F) lie near each other, and whether one is to be mirrored.
+    """Return (P, 3) int64: two rows whose frequencies (2n, F) lie near each other, and whether one is to be flipped.
 
     Locality-sensitive hashing: in each of some random orders, rows with the same key are compared with the next few, so
     the work grows in proportion to the number of rows.
@@ -176,18 +176,18 @@ def _candidates(both: np.ndarray) -> np.ndarray:
     return np.unique(pairs, axis=0)
 
 
-def _mirror(pictures: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Return float32 grey levels of pictures (P, side, side) of summed colours, mirrored where the pair says so."""
+def _hflip(pictures: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return float32 grey levels of images (P, side, side) of summed colours, flipped where the pair says so."""
     grey = pictures.astype(np.float32) / 3
-    mirrored = pairs[:, 2].astype(bool)
-    grey[mirrored] = grey[mirrored][:, :, ::-1]
+    flipped = pairs[:, 2].astype(bool)
+    grey[flipped] = grey[flipped][:, :, ::-1]
     return grey
 
 
 def _first_sight(described: _Described, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how unlike pairs (P, 3), places in `described`, are when aligned coarsely (P,), and the warps (P, 4)."""
     one, other = described.small[pairs[:, 0]], described.small[pairs[:, 1]]
-    found = align(one.astype(np.float32) / 3, _mirror(other, pairs), steps=4)
+    found = align(one.astype(np.float32) / 3, _hflip(other, pairs), steps=4)
     return 1 - found.correlation, found.warp
 
 
@@ -196,7 +196,7 @@ def _close_look(images: np.ndarray, pairs: np.ndarray, warp: np.ndarray) -> np.n
     one, other = (
         np.stack([_shrunk(images[row], FINE) for row in rows]).sum(axis=3, dtype=np.uint16) for rows in pairs.T[:2]
     )
-    found = align(one.astype(np.float32) / 3, _mirror(other, pairs), warp, steps=4, detail=True)
+    found = align(one.astype(np.float32) / 3, _hflip(other, pairs), warp, steps=4, detail=True)
     sound = (
         (found.detail >= MIN_DETAIL)
         & (found.overlap >= MIN_OVERLAP)
@@ -217,8 +217,8 @@ def _allowed(first_sight: np.ndarray) -> float:
     return max(MIN_UNLIKE, MAX_UNLIKE * min(1.0, share) ** 1.5)
 
 
-def near_copies(readings: Sequence[Reading], images: np.ndarray) -> list[tuple[int, int]]:
-    """Return pairs of rows that show the same picture resized, re-encoded, mirrored, cropped or slightly changed.
+def near_duplicates(readings: Sequence[Reading], images: np.ndarray) -> list[tuple[int, int]]:
+    """Return pairs of rows that show the same image resized, re-encoded, flipped, cropped or slightly changed.
 
     `images` is the cache, (N, H, W, 3) uint8. Of exact copies only the first is looked at.
     """
@@ -238,14 +238,14 @@ def near_copies(readings: Sequence[Reading], images: np.ndarray) -> list[tuple[i
     pairs[:, :2] = described.rows[pairs[:, :2]]
     allowed = _allowed(first_sight)
     likely = np.flatnonzero(first_sight <= 0.1 * (allowed / MAX_UNLIKE) ** 0.5)
-    copies = []
+    duplicates = []
     for start in range(0, len(likely), CHUNK):
         some = likely[start : start + CHUNK]
-        copies += pairs[some][_close_look(images, pairs[some], warps[some]) <= allowed].tolist()
-    return sorted({(one, other) for one, other, _ in copies})
+        duplicates += pairs[some][_close_look(images, pairs[some], warps[some]) <= allowed].tolist()
+    return sorted({(one, other) for one, other, _ in duplicates})
 
 
-def group_copies(groups: Sequence[str] | None, pairs: Sequence[tuple[int, int]], size: int) -> np.ndarray:
+def group_duplicates(groups: Sequence[str] | None, pairs: Sequence[tuple[int, int]], size: int) -> np.ndarray:
     """Return a group number for each row: rows of one given group, and copies, share theirs. (N,) int64."""
     union = Groups(size)
     first: dict[str, int] = {}

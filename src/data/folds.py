@@ -15,14 +15,14 @@ def strata(labels: pd.DataFrame, competition: Competition) -> pd.Series:
     targets = labels[competition.targets]
     if len(competition.heads) == 1:
         return targets.iloc[:, 0]
-    length = (targets != competition.blank).sum(axis=1)
+    length = (targets != competition.pad_class).sum(axis=1)
     return length * 1000 + targets.iloc[:, 0]
 
 
 def kfold(labels: pd.DataFrame, competition: Competition, num_folds: int, seed: int) -> pd.DataFrame:
     """Return folds that are stratified, never split a group, and do not depend on the order of rows.
 
-    Raises InputError where there are fewer groups than folds.
+    Raises InputError if there are fewer groups than folds.
     """
     ordered = labels.sort_values("image_path", ignore_index=True)
     num_groups = ordered["group"].nunique()
@@ -68,17 +68,17 @@ def _deal(keys: np.ndarray, groups: np.ndarray, num_folds: int, rng: np.random.G
     return fold
 
 
-def holdout(labels: pd.DataFrame, competition: Competition, num_held_out: int, seed: int) -> pd.DataFrame:
-    """Return folds with one held-out fold of about `num_held_out` images; everything else is always trained on.
+def holdout(labels: pd.DataFrame, competition: Competition, num_val: int, seed: int) -> pd.DataFrame:
+    """Return folds with one held-out fold of about `num_val` images; everything else is always trained on.
 
-    Raises InputError where that would be more than half of the images.
+    Raises InputError if that would be more than half of the images.
     """
-    if not 1 <= num_held_out <= len(labels) // 2:
-        raise InputError(f"--held-out {num_held_out}: from 1 to half of the {len(labels)} images can be held out")
+    if not 1 <= num_val <= len(labels) // 2:
+        raise InputError(f"--num-val {num_val}: from 1 to half of the {len(labels)} images can be held out")
     ordered = labels.sort_values("image_path", ignore_index=True)
     keys, groups = pd.factorize(strata(ordered, competition))[0], pd.factorize(ordered["group"])[0]
     # Each stratum gives its share; groups come in random order and are taken where all their strata have room.
-    room = np.diff(np.round(np.cumsum(np.bincount(keys)) * num_held_out / len(keys)), prepend=0)
+    room = np.diff(np.round(np.cumsum(np.bincount(keys)) * num_val / len(keys)), prepend=0)
     members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
     fold = pd.array([pd.NA] * len(ordered), dtype="Int64")
     order = np.random.default_rng(seed).permutation(len(members))
@@ -88,9 +88,9 @@ def holdout(labels: pd.DataFrame, competition: Competition, num_held_out: int, s
             room -= needed
             fold[members[group]] = 0
     if pd.isna(fold).all():  # groups are too large for shares: the first that fits as a whole
-        whole = [group for group in order if len(members[group]) <= num_held_out]
+        whole = [group for group in order if len(members[group]) <= num_val]
         if not whole:
-            raise InputError(f"--held-out {num_held_out}: the smallest group has {min(map(len, members))} images")
+            raise InputError(f"--num-val {num_val}: the smallest group has {min(map(len, members))} images")
         fold[members[whole[0]]] = 0
     return pd.DataFrame({"image_path": ordered["image_path"], "fold": fold})
 

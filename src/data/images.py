@@ -1,6 +1,6 @@
-"""One policy for reading a picture, whoever asks for it.
+"""One policy for reading a image, whoever asks for it.
 
-A picture becomes 8-bit RGB, upright (EXIF rotation applied), first frame only; palettes and CMYK are converted, 16 bits
+A image becomes 8-bit RGB, upright (EXIF rotation applied), first frame only; palettes and CMYK are converted, 16 bits
 are scaled to 8, alpha is dropped. It is then stretched to the cache's size: INTER_AREA where it shrinks, INTER_LINEAR
 where it grows.
 """
@@ -16,7 +16,7 @@ MAX_PIXELS = 50_000_000  # refused from the header, before decoding: a 23 KiB PN
 
 
 class ImageProblem(Exception):
-    """A picture that cannot be used: `kind` is one of empty, not an image, over-large, truncated."""
+    """A image that cannot be used: `kind` is one of empty, not an image, over-large, truncated."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
@@ -38,7 +38,7 @@ def _check_header(data: bytes, max_pixels: int) -> None:
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Return a picture as (H, W, 3) uint8 RGB. Raises ImageProblem."""
+    """Return a image as (H, W, 3) uint8 RGB. Raises ImageProblem."""
     if not data:
         raise ImageProblem("empty", "0 bytes")
     _check_header(data, max_pixels)
@@ -47,7 +47,7 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     except cv2.error as error:
         raise ImageProblem("truncated", "the decoder gave up") from error
     if image is None:
-        raise ImageProblem("truncated", "the header is sound but the picture cannot be decoded")
+        raise ImageProblem("truncated", "the header is sound but the image cannot be decoded")
     return image
 
 

@@ -34,7 +34,7 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
 
 
 def check_test(test: pd.DataFrame, competition: Competition) -> pd.DataFrame:
-    """Return image_path and id. Raises InputError where one of them is absent."""
+    """Return image_path and id. Raises InputError if one of them is absent."""
     for column in ("image_path", "id"):
         if column not in test.columns:
             raise InputError(f"{competition.name}: read_test gives no column {column!r}")

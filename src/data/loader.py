@@ -14,8 +14,8 @@ from typing import Protocol, TypedDict
 import numpy as np
 import torch
 
-from src.data.augment import Augment, augment_batch, draw_changes, keyed_uniforms
-from src.data.concat import splice_batch, splice_widths
+from src.data.augment import Augment, augment_batch, draw_params, keyed_uniforms
+from src.data.concat import concat_batch, concat_widths
 from src.data.images import resize
 
 BLOCK = 4 << 20  # bytes that are read together where the cache is larger than the memory
@@ -99,12 +99,12 @@ class Loader:
     image_size: tuple[int, int]
     batch_size: int
     policy: Augment | None = None
-    mirror_ok: bool = False
-    blank: int | None = None  # the class that pads strings
+    hflip_ok: bool = False
+    pad_class: int | None = None  # the class that pads strings
     seed: int = 0
     num_threads: int = 0
-    grow_from: float = 1.0  # share of the image size in epoch 0 ...
-    grow_epochs: int = 0  # ... which grows evenly to the whole in this epoch
+    progressive_resize: float = 1.0  # share of the image size in epoch 0 ...
+    resize_epochs: int = 0  # ... which grows evenly to the whole in this epoch
     in_blocks: bool = False  # whether to read rows that lie near each other, for a cache larger than the memory
     pin: bool = False  # page-locked batches, which a GPU fetches while it computes
 
@@ -115,9 +115,9 @@ class Loader:
 
     def size_at(self, epoch: int) -> tuple[int, int]:
         """Return (height, width) of an epoch's images: multiples of 8 pixels while they grow."""
-        if self.grow_from >= 1 or epoch >= self.grow_epochs:
+        if self.progressive_resize >= 1 or epoch >= self.resize_epochs:
             return self.image_size
-        share = self.grow_from + (1 - self.grow_from) * epoch / self.grow_epochs
+        share = self.progressive_resize + (1 - self.progressive_resize) * epoch / self.resize_epochs
         height, width = (min(side, max(8, 8 * round(share * side / 8))) for side in self.image_size)
         return height, width
 
@@ -152,30 +152,30 @@ class Loader:
         return np.argsort(ranks[blocks] + WINDOW * draws, kind="stable")
 
     @property
-    def splices(self) -> bool:
+    def concatenates(self) -> bool:
         """Whether some strings are set side by side."""
-        return bool(self.policy and self.policy.splice and self.blank is not None)
+        return bool(self.policy and self.policy.concat and self.pad_class is not None)
 
-    def spliced(self, positions: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def concatenated(self, positions: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return for each image the position of the one at its right, the width it keeps, and the joined targets."""
         assert self.policy
-        assert self.policy.splice
-        assert self.blank is not None
+        assert self.policy.concat
+        assert self.pad_class is not None
         draws = keyed_uniforms(self.seed + 2, epoch, self.rows[positions], 2)
         partners = np.roll(positions, 1) if self.in_blocks else (draws[:, 0] * len(self.rows)).astype(np.int64)
-        chosen, width = draws[:, 1] < self.policy.splice, self.size_at(epoch)[1]
-        return partners, *splice_widths(self.targets[positions], self.targets[partners], chosen, self.blank, width)
+        chosen, width = draws[:, 1] < self.policy.concat, self.size_at(epoch)[1]
+        return partners, *concat_widths(self.targets[positions], self.targets[partners], chosen, self.pad_class, width)
 
     def _batch(self, positions: np.ndarray, epoch: int, cache: np.ndarray | Blocks) -> Batch:
         rows, size = self.rows[positions], self.size_at(epoch)
         images, target = gather(cache, rows, size), self.targets[positions]
-        if self.splices:
-            partners, kept, target = self.spliced(positions, epoch)
+        if self.concatenates:
+            partners, kept, target = self.concatenated(positions, epoch)
             others = np.roll(images, 1, axis=0) if self.in_blocks else gather(cache, self.rows[partners], size)
-            splice_batch(images, others, kept)
+            concat_batch(images, others, kept)
         if self.policy and self.policy.changes_pixels():
-            changes = draw_changes(self.policy, rows, size, seed=self.seed + 1, epoch=epoch)
-            images = augment_batch(images, changes, self.mirror_ok)
+            params = draw_params(self.policy, rows, size, seed=self.seed + 1, epoch=epoch)
+            images = augment_batch(images, params, self.hflip_ok)
         batch: Batch = {
             "index": torch.from_numpy(rows),
             "image": torch.from_numpy(images),

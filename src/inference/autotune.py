@@ -15,11 +15,14 @@ from src.data.loader import Loader, gather
 from src.inference.predictor import Forward
 
 Wanted = Literal["auto", "on", "off"]
-USUAL = 256  # images a batch; on a CPU no other is faster
-FIRST, LARGER = 64, (512, 1024)  # batch sizes that are timed: the first tells how long predicting would take
-WORTH_PROBING = 20.0  # seconds of predicting that a trial of a few batches may precede
-WORTH_COMPILING = 600.0  # ... and the attempt to compile, which takes up to a minute or two
-CLEARLY = 1.05  # times the usual rate; less is noise
+DEFAULT_BATCH_SIZE = 256  # images a batch; on a CPU no other is faster
+SAMPLE_SIZE, LARGER_BATCH_SIZES = (
+    64,
+    (512, 1024),
+)  # batch sizes that are timed: the first tells how long predicting would take
+MIN_SECONDS_TO_TUNE = 20.0  # seconds of predicting that a trial of a few batches may precede
+MIN_SECONDS_TO_COMPILE = 600.0  # ... and the attempt to compile, which takes up to a minute or two
+MIN_SPEEDUP = 1.05  # times the usual rate; less is noise
 
 
 def has_compiler() -> bool:
@@ -59,10 +62,13 @@ def images_per_second(forward: Forward, images: torch.Tensor, compute: Compute, 
 
 def best_batch_size(forward: Forward, images: torch.Tensor, compute: Compute) -> int:
     """Return the batch size of the highest rate; images (B, H, W, 3) on the device are repeated."""
-    usual = images_per_second(forward, _repeated(images, USUAL), compute)
-    rates = {size: images_per_second(forward, _repeated(images, size), compute) for size in (FIRST, *LARGER)}
+    usual = images_per_second(forward, _repeated(images, DEFAULT_BATCH_SIZE), compute)
+    rates = {
+        size: images_per_second(forward, _repeated(images, size), compute)
+        for size in (SAMPLE_SIZE, *LARGER_BATCH_SIZES)
+    }
     best = max(rates, key=lambda size: rates[size])
-    return best if rates[best] > CLEARLY * usual else USUAL
+    return best if rates[best] > MIN_SPEEDUP * usual else DEFAULT_BATCH_SIZE
 
 
 def compiled(network: nn.Module, images: torch.Tensor, compute: Compute, wanted: Wanted) -> Forward:
@@ -80,7 +86,7 @@ def compiled(network: nn.Module, images: torch.Tensor, compute: Compute, wanted:
             raise InputError(f"--compile on: torch.compile fails here ({str(error).splitlines()[0]})") from error
         print("predicting without torch.compile, which fails here")
         return network
-    if wanted == "auto" and gain < CLEARLY:
+    if wanted == "auto" and gain < MIN_SPEEDUP:
         return network
     print(f"predicting with torch.compile, {gain:.2f} times as fast")
     return lambda batch: quick(batch) if batch.shape == shape else network(batch)
@@ -92,16 +98,16 @@ def fastest(
 ) -> tuple[Forward, Loader]:
     """Return what predicts the loader's images in `num_views` views each at the highest rate, and the loader for it."""
     network.eval()
-    served, total = replace(loader, batch_size=batch_size or USUAL), num_views * len(loader.rows)
-    if wanted != "on" and total <= 2 * USUAL:  # sooner done than tried
+    served, total = replace(loader, batch_size=batch_size or DEFAULT_BATCH_SIZE), num_views * len(loader.rows)
+    if wanted != "on" and total <= 2 * DEFAULT_BATCH_SIZE:  # sooner done than tried
         return network, served
-    sample = torch.from_numpy(gather(loader.images, loader.rows[:FIRST], loader.image_size)).to(compute.device)
+    sample = torch.from_numpy(gather(loader.images, loader.rows[:SAMPLE_SIZE], loader.image_size)).to(compute.device)
     rate = images_per_second(network, sample, compute)
     if rate == 0:  # not even so few fit: predict_probabilities halves them
         return network, served
-    if batch_size is None and compute.device.type != "cpu" and total / rate > WORTH_PROBING:
+    if batch_size is None and compute.device.type != "cpu" and total / rate > MIN_SECONDS_TO_TUNE:
         served = replace(served, batch_size=best_batch_size(network, sample, compute))
-    if wanted == "on" or (wanted == "auto" and has_compiler() and total / rate > WORTH_COMPILING):
+    if wanted == "on" or (wanted == "auto" and has_compiler() and total / rate > MIN_SECONDS_TO_COMPILE):
         return compiled(network, _repeated(sample, served.batch_size), compute, wanted), served
     return network, served
 

@@ -16,7 +16,7 @@ from src.data.cache import open_cache
 from src.data.labels import read_prepared
 from src.data.loader import Loader
 from src.data.tta import tta_views
-from src.inference.autotune import USUAL, Wanted, fastest
+from src.inference.autotune import DEFAULT_BATCH_SIZE, Wanted, fastest
 from src.inference.predictor import predict_probabilities
 from src.metrics import exact_matches
 from src.runs.run import TrainedFold, code_version, open_run
@@ -39,7 +39,7 @@ def out_of_fold(
 ) -> OutOfFold:
     """Join the folds' out-of-fold predictions with the labels.
 
-    Raises InputError where a fold is absent (unless `folds` leaves it out), does not hold exactly the images that
+    Raises InputError if a fold is absent (unless `folds` leaves it out), does not hold exactly the images that
     folds.csv gives it, or shares an image with another.
     """
     trained = open_run(run_dir, competition, folds)
@@ -54,8 +54,8 @@ def out_of_fold(
         )
     oofs = [fold.oof() for fold in trained]
     for fold, oof in zip(trained, oofs, strict=True):
-        held_out = own["image_path"][own["fold"] == fold.number]
-        if sorted(oof["image_path"]) != sorted(held_out):
+        val = own["image_path"][own["fold"] == fold.number]
+        if sorted(oof["image_path"]) != sorted(val):
             raise InputError(
                 f"{fold.folder}/oof.npz: does not hold the images of fold {fold.number}; train it with --restart"
             )
@@ -85,7 +85,7 @@ def out_of_fold(
     )
 
 
-def test_loader(prepared: Path, image_size: tuple[int, int], mirror_ok: bool, compute: Compute) -> Loader:
+def test_loader(prepared: Path, image_size: tuple[int, int], hflip_ok: bool, compute: Compute) -> Loader:
     """Serve the test images in the submission's order."""
     cache, table = open_cache(prepared, "test"), read_prepared(prepared, "test")
     return Loader(
@@ -93,8 +93,8 @@ def test_loader(prepared: Path, image_size: tuple[int, int], mirror_ok: bool, co
         rows=cache.rows_of(table["image_path"].tolist()),
         targets=np.zeros((len(table), 0), np.int64),
         image_size=image_size,
-        batch_size=USUAL,
-        mirror_ok=mirror_ok,
+        batch_size=DEFAULT_BATCH_SIZE,
+        hflip_ok=hflip_ok,
         num_threads=compute.num_loader_threads,
         pin=compute.device.type == "cuda",
     )
@@ -123,7 +123,7 @@ def predict_test(
                     return kept[name]
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
             pass  # a damaged copy is made again
-    loader = test_loader(prepared, fold.image_size, competition.mirror_ok, compute)
+    loader = test_loader(prepared, fold.image_size, competition.hflip_ok, compute)
     cached = loader.images.shape[1:3]
     if len(loader.rows) and tuple(fold.config.get("cache_size", cached)) != cached:
         height, width = fold.config["cache_size"]
@@ -133,7 +133,7 @@ def predict_test(
         )
     if len(loader.rows) == 0:
         raise InputError(f"{prepared}: there are no test images to answer")
-    views = list(tta_views(competition.mirror_ok, fold.image_size).values())[1:] if tta else []
+    views = list(tta_views(competition.hflip_ok, fold.image_size).values())[1:] if tta else []
     network = to_device(fold.network(), compute)
     forward, loader = fastest(network, loader, compute, 1 + len(views), batch_size, wanted)
     plain, mean = predict_probabilities(network, loader, competition.heads, compute, views, forward)

@@ -36,7 +36,7 @@ def predict_probabilities(
         images = batch["image"].to(compute.device, non_blocking=True)
         total = first = _forward(forward, images, heads, compute)
         for matrix in views:
-            total = total + _forward(forward, images, heads, compute, matrix, loader.mirror_ok)
+            total = total + _forward(forward, images, heads, compute, matrix, loader.hflip_ok)
         plain.append(first.cpu().numpy())
         mean.append((total / (1 + len(views))).cpu().numpy())
     return _joined(plain), _joined(mean)
@@ -48,11 +48,11 @@ def _forward(
     heads: Sequence[Head],
     compute: Compute,
     matrix: np.ndarray | None = None,
-    mirror_ok: bool = False,
+    hflip_ok: bool = False,
 ) -> torch.Tensor:
     """Return the probabilities of images, or of one view of them; in halves where the memory does not suffice."""
     try:
-        seen = images if matrix is None else warped(images, matrix, mirror_ok)
+        seen = images if matrix is None else warped(images, matrix, hflip_ok)
         with compute.autocast():
             logits = network(seen)
         return probabilities_of(logits, heads)
@@ -60,7 +60,7 @@ def _forward(
         if not is_out_of_memory(error) or len(images) < 2:
             raise
     halves = images.tensor_split(2)
-    return torch.cat([_forward(network, half, heads, compute, matrix, mirror_ok) for half in halves])
+    return torch.cat([_forward(network, half, heads, compute, matrix, hflip_ok) for half in halves])
 
 
 def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:

@@ -51,7 +51,7 @@ def legal_answer(competition: Competition) -> re.Pattern[str]:
     pattern = ""
     for head in reversed(competition.heads):
         texts = "|".join(re.escape(text) for text in head.classes if text)
-        rest = f"(?:{pattern})?" if pattern and competition.blank is not None else pattern
+        rest = f"(?:{pattern})?" if pattern and competition.pad_class is not None else pattern
         pattern = f"(?:{texts}){rest}"
     return re.compile(pattern, re.DOTALL)
 

@@ -92,10 +92,10 @@ def silence_last_layer(model: nn.Module) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a backbone's weights; a last layer of another width stays new. Raises InputError where they misfit."""
+    """Load a backbone's weights; a last layer of another width stays new. Raises InputError if they misfit."""
     state, own, last = read_weights(path), model.state_dict(), last_layer(model)
     first = f"{getattr(model, 'pretrained_cfg', {}).get('first_conv')}.weight"
-    if first in state and first in own and own[first].shape[1] == 1:  # grey pictures: the sum over colours
+    if first in state and first in own and own[first].shape[1] == 1:  # grey images: the sum over colours
         state[first] = adapt_input_conv(1, state[first])
     fitting = {key: value for key, value in state.items() if key not in last or own[key].shape == value.shape}
     wrong = [
@@ -185,7 +185,7 @@ def _create(backbone: str, hub: bool, image_size: tuple[int, int], options: dict
 
 
 def check_takes(model: nn.Module, backbone: str, shape: tuple[int, int, int]) -> None:
-    """Run one black image of (channels, height, width) through. Raises InputError where the network cannot take it."""
+    """Run one black image of (channels, height, width) through. Raises InputError if the network cannot take it."""
     was_training = model.training
     try:
         with torch.no_grad():

@@ -1,6 +1,6 @@
 """A small Inception net for CIFAR comparisons: four modules, 107,010 parameters.
 
-Source: Szegedy et al., Going Deeper with Convolutions, 2014; batch norm and two 3x3 convolutions in place of a 5x5 as
+Source: Szegedy et al., Going Deeper with Convolutions, 2014; batch norm and two 3x3 convolutions instead of a 5x5 as
 in Szegedy et al., Rethinking the Inception Architecture, 2015. The published comparison gives the number of parameters
 (107k), not the layers: this is ours of that size.
 """

@@ -12,7 +12,7 @@ from src.models.build import build_model
 class Normalise(nn.Module):
     """uint8 images (B, H, W, 3) to normalised float32 (B, C, H, W) in channels_last order, on the images' device.
 
-    C is the length of `mean`: 3, or 1 for grey pictures, whose three channels are alike.
+    C is the length of `mean`: 3, or 1 for grey images, whose three channels are alike.
     """
 
     shift: torch.Tensor

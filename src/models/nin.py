@@ -1,4 +1,4 @@
-"""Network in Network: convolutions followed by 1x1 convolutions, and an average over places in place of a linear layer.
+"""Network in Network: convolutions followed by 1x1 convolutions, and an average over places instead of a linear layer.
 
 Source: Lin et al., Network In Network, 2013, with the block sizes of the textbook version (Zhang et al., Dive into Deep
 Learning, section 8.3): 96, 256, 384 and num_classes channels.

@@ -1,7 +1,7 @@
 """The fast residual network of CIFAR-10 speed records: 6.6 million parameters.
 
 Source: Page, How to Train Your ResNet, 2018 (DAWNBench): 94% in 24 epochs, 79 s on a V100. Convolutions of 64 to 512
-channels, two residual pairs, a largest value over the picture, and logits scaled by 1/8.
+channels, two residual pairs, a largest value over the image, and logits scaled by 1/8.
 """
 
 from typing import Any

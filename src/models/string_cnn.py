@@ -1,6 +1,6 @@
 """A small network for short strings, trained from scratch on a CPU in minutes: the demo's.
 
-Convolutions read the picture column by column; each place of the string then looks at the columns that it needs, by
+Convolutions read the image column by column; each place of the string then looks at the columns that it needs, by
 attention, and one classifier serves all places, so that a digit learnt at one place is known at the others.
 
 Source of the idea: Wojna et al., Attention-based Extraction of Structured Information from Street View Imagery, 2017.

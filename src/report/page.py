@@ -1,4 +1,4 @@
-"""report.html: the score, where it errs, and the worst mistakes as pictures; one file, no scripts, nothing loaded."""
+"""report.html: the score, where it errs, and the worst mistakes as images; one file, no scripts, nothing loaded."""
 
 import base64
 import html

@@ -46,7 +46,7 @@ def summary(oof: OutOfFold, competition: Competition, num_resamples: int) -> dic
 def by_length(oof: OutOfFold, competition: Competition) -> pd.DataFrame:
     """Return a row per true length: images, score, and how often the length itself is right."""
     predicted = most_probable(oof.probabilities, competition)
-    lengths = [(ids != competition.blank).sum(axis=1) for ids in (oof.target, predicted)]
+    lengths = [(ids != competition.pad_class).sum(axis=1) for ids in (oof.target, predicted)]
     table = pd.DataFrame({"length": lengths[0], "score": oof.right, "length_right": lengths[0] == lengths[1]})
     grouped = table.groupby("length").agg(
         images=("score", "size"), score=("score", "mean"), length_right=("length_right", "mean")

@@ -20,7 +20,7 @@ def previous_of(path: Path) -> Path:
 
 
 def has_state(path: Path) -> bool:
-    """Return whether `load_state` has something to go on from."""
+    """Return whether `load_state` has something to resume from."""
     return path.exists() or previous_of(path).exists()
 
 
@@ -34,7 +34,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 def load_state(path: Path) -> dict[str, Any]:
     """Load a resumable state, or the one before where a byte differs from what was saved.
 
-    Raises InputError where both are damaged or hold more than tensors and plain values.
+    Raises InputError if both are damaged or hold more than tensors and plain values.
     """
     for file in (path, previous_of(path)):
         if not file.exists():
@@ -43,7 +43,7 @@ def load_state(path: Path) -> dict[str, Any]:
             print(f"{file}: is damaged (its SHA-256 differs from what was saved)")
             continue
         if file != path:
-            print(f"going on from {file}, saved before")
+            print(f"resuming from {file}, saved before")
         try:
             state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
@@ -61,7 +61,7 @@ def save_model(path: Path, model: nn.Module) -> None:
 
 
 def load_model(path: Path, model: nn.Module) -> nn.Module:
-    """Load weights that `save_model` wrote. Raises InputError where they are absent, damaged or of another network."""
+    """Load weights that `save_model` wrote. Raises InputError if they are absent, damaged or of another network."""
     if not path.is_file():
         raise InputError(f"{path}: not there; train this fold first")
     if not checksum_fits(path):

@@ -81,7 +81,7 @@ class TrainedFold:
 
 
 def open_fold(folder: Path, competition: Competition) -> TrainedFold:
-    """Open a trained fold. Raises InputError where it is absent, unreadable or of another competition."""
+    """Open a trained fold. Raises InputError if it is absent, unreadable or of another competition."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -100,7 +100,7 @@ def open_fold(folder: Path, competition: Competition) -> TrainedFold:
 
 
 def open_run(run_dir: Path, competition: Competition, folds: tuple[int, ...] | None) -> list[TrainedFold]:
-    """Open a run's finished folds, or the chosen ones. Raises InputError where there are none or one is absent."""
+    """Open a run's finished folds, or the chosen ones. Raises InputError if there are none or one is absent."""
     if not run_dir.is_dir():
         known = sorted(
             path.name for path in run_dir.parent.glob("*") if path.name != "prepared" and (path / "folds.csv").exists()

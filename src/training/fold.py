@@ -23,37 +23,37 @@ from src.data.tta import tta_views
 from src.inference.predictor import predict_probabilities
 from src.metrics import exact_matches
 from src.models.build import check_takes, normalisation, read_options
-from src.models.heads import widths
+from src.models.heads import num_classes_per_head
 from src.models.network import Network
 from src.runs.run import TrainedFold, open_fold, versions
-from src.training.linear_probe import LastLayer, serve_features, with_last_layer
-from src.training.resume import begun_config, check_unchanged, settings_of
+from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
+from src.training.resume import check_unchanged, saved_config, settings_of
 from src.training.setup import make_loader, make_network, make_state, place, step_options
-from src.training.trainer import Fit
+from src.training.trainer import Trainer
 
 
-def _fit(
+def _trainer(
     config: TrainConfig,
     folder: Path,
     network: Network,
     loader: Loader,
-    held_out_loader: Loader,
+    val_loader: Loader,
     competition: Competition,
     compute: Compute,
-) -> Fit:
+) -> Trainer:
     def score_of(scored: nn.Module) -> float:
-        probabilities, _ = predict_probabilities(scored, held_out_loader, competition.heads, compute)
-        return float(exact_matches(probabilities, held_out_loader.targets, competition).mean())
+        probabilities, _ = predict_probabilities(scored, val_loader, competition.heads, compute)
+        return float(exact_matches(probabilities, val_loader.targets, competition).mean())
 
     trained: nn.Module = network
     served: Batches = loader
     score: Callable[[nn.Module], float] = score_of
     if config.freeze_backbone:
-        trained = LastLayer(network, config.dropout)
-        served, score = serve_features(network, loader, held_out_loader, competition, compute)
+        trained = LinearProbe(network, config.dropout)
+        served, score = serve_features(network, loader, val_loader, competition, compute)
     else:
         served = place(config, loader, compute)
-    return Fit(
+    return Trainer(
         folder=folder,
         state=make_state(config, trained, compute),
         loader=served,
@@ -66,7 +66,7 @@ def _fit(
         warmup=config.warmup,
         early_stopping=config.early_stopping,
         evaluate=score,
-        whole=partial(with_last_layer, network) if config.freeze_backbone else nn.Identity(),
+        full_model=partial(with_linear_probe, network) if config.freeze_backbone else nn.Identity(),
         profile=config.profile,
         save_every=config.save_every,
         label=folder.name.replace("fold", "fold "),
@@ -76,8 +76,8 @@ def _fit(
 def train_fold(
     config: TrainConfig, number: int, competition: Competition, prepared: Path, folds: pd.DataFrame
 ) -> float:
-    """Train one fold, or what is left of it; return its score. Raises InputError where another process does so."""
-    folder = config.runs_dir / competition.name / config.run / f"fold{number}"
+    """Train one fold, or what is left of it; return its score. Raises InputError if another process does so."""
+    folder = config.runs_dir / competition.name / config.run_name / f"fold{number}"
     with locked(folder, f"is training {folder.name}"):
         return _train_fold(config, number, folder, competition, prepared, folds)
 
@@ -85,12 +85,12 @@ def train_fold(
 def _train_fold(
     config: TrainConfig, number: int, folder: Path, competition: Competition, prepared: Path, folds: pd.DataFrame
 ) -> float:
-    begun = begun_config(config, folder, competition)
-    settings = settings_of(config, begun.get("train", {}))
-    if begun:
-        check_unchanged(begun["train"], settings, folder)
-    if begun and (folder / "oof.npz").exists() and "result" in begun:
-        score = begun["result"]["score"]
+    saved = saved_config(config, folder, competition)
+    settings = settings_of(config, saved.get("train", {}))
+    if saved:
+        check_unchanged(saved["train"], settings, folder)
+    if saved and (folder / "oof.npz").exists() and "result" in saved:
+        score = saved["result"]["score"]
         print(f"fold {number}: trained already, score {score:.4f} ({folder}); --restart trains it anew")
         return float(score)
     labels = read_prepared(prepared, "labels").merge(folds, on="image_path", validate="one_to_one")
@@ -98,14 +98,14 @@ def _train_fold(
         raise InputError(
             f"{folder.parent / 'folds.csv'}: has no row for some images of labels.csv; run python -m src.prepare again"
         )
-    held_out = (labels["fold"] == number).fillna(False).astype(bool)
+    val = (labels["fold"] == number).fillna(False).astype(bool)
     cache = open_cache(prepared, "train")
     size = _image_size(config, cache)
     data = {"cache_size": list(cache.image_size), "labels": sha256_of(prepared / "labels.csv")}
-    if begun:
-        check_unchanged(begun, data, folder)
+    if saved:
+        check_unchanged(saved, data, folder)
     compute = choose_compute(config.device, config.precision)
-    loader, held_out_loader = (
+    loader, val_loader = (
         make_loader(
             config,
             competition,
@@ -114,32 +114,32 @@ def _train_fold(
             table[competition.targets].to_numpy(np.int64),
             size,
             train,
-            bool(begun.get("in_blocks", False)) and train if begun else None,
+            bool(saved.get("in_blocks", False)) and train if saved else None,
         )
-        for table, train in ((labels[~held_out], True), (labels[held_out], False))
+        for table, train in ((labels[~val], True), (labels[val], False))
     )
-    network = make_network(config, competition, size, bool(begun))
-    if config.grow_from < 1:
+    network = make_network(config, competition, size, bool(saved))
+    if config.progressive_resize < 1:
         check_takes(network.backbone, config.backbone, (competition.channels, *loader.size_at(0)))
     to_device(network, compute)
-    if not begun:  # all that could be wrong has been found by now: what is there may go
+    if not saved:  # all that could be wrong has been found by now: what is there may go
         for name in ("last.pt", "previous_last.pt"):  # first: without them, what is left of a folder is begun anew
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         write_csv(folder.parent / "folds.csv", folds)
-        facts = {"num_train": len(loader.rows), "num_held_out": len(held_out_loader.rows), **data}
+        facts = {"num_train": len(loader.rows), "num_val": len(val_loader.rows), **data}
         facts["in_blocks"] = loader.in_blocks
         write_json(
             folder / "config.json",
             {**_describe(config, number, competition, network, size), **facts, "train": settings},
         )
 
-    fit = _fit(config, folder, network, loader, held_out_loader, competition, compute)
-    if begun:
-        fit.resume()
-        print(f"fold {number}: goes on after epoch {len(fit.history)}, step {fit.within.step}")
-    fit.run()
-    return _finish(open_fold(folder, competition), fit, held_out_loader, labels[held_out]["image_path"], competition)
+    trainer = _trainer(config, folder, network, loader, val_loader, competition, compute)
+    if saved:
+        trainer.resume()
+        print(f"fold {number}: resumes after epoch {len(trainer.history)}, step {trainer.progress.step}")
+    trainer.run()
+    return _finish(open_fold(folder, competition), trainer, val_loader, labels[val]["image_path"], competition)
 
 
 def _image_size(config: TrainConfig, cache: ImageCache) -> tuple[int, int]:
@@ -166,7 +166,7 @@ def _describe(
         "model": {
             "backbone": config.backbone,
             "options": read_options(config.backbone_options),
-            "num_outputs": sum(widths(competition.heads)),
+            "num_outputs": sum(num_classes_per_head(competition.heads)),
             "image_size": size,
             "mean": mean,
             "std": std,
@@ -175,19 +175,21 @@ def _describe(
     }
 
 
-def _finish(trained: TrainedFold, fit: Fit, loader: Loader, paths: pd.Series, competition: Competition) -> float:
+def _finish(
+    trained: TrainedFold, trainer: Trainer, loader: Loader, paths: pd.Series, competition: Competition
+) -> float:
     """Predict the held-out images with the kept weights, write oof.npz and the result into config.json."""
-    network = to_device(trained.network(), fit.compute)
-    views = list(tta_views(competition.mirror_ok, trained.image_size).values())[1:]
-    plain, mean = predict_probabilities(network, loader, competition.heads, fit.compute, views)
+    network = to_device(trained.network(), trainer.compute)
+    views = list(tta_views(competition.hflip_ok, trained.image_size).values())[1:]
+    plain, mean = predict_probabilities(network, loader, competition.heads, trainer.compute, views)
     scores = [float(exact_matches(values, loader.targets, competition).mean()) for values in (plain, mean)]
     digest = sha256_of(trained.weights_file)
     result = {
         "score": scores[0],
         "score_tta": scores[1],
-        "epochs": len(fit.history),
-        "seconds": sum(row["seconds"] for row in fit.history),
-        "images_per_second": float(np.median([row["images_per_second"] for row in fit.history])),
+        "epochs": len(trainer.history),
+        "seconds": sum(row["seconds"] for row in trainer.history),
+        "images_per_second": float(np.median([row["images_per_second"] for row in trainer.history])),
         "weights_sha256": digest,
     }
     write_json(trained.folder / "config.json", {**trained.config, "result": result})

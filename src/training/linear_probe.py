@@ -24,10 +24,10 @@ from src.models.network import Network
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """Serves batches as `loader` would, with features (B, D) float32 in place of images, from each view in turn."""
+    """Serves batches as `loader` would, with features (B, D) float32 instead of images, from each view in turn."""
 
     loader: Loader
-    views: list[torch.Tensor]  # of the plain images, and of their mirror images where labels allow it; (N, D) each
+    views: list[torch.Tensor]  # of the plain images, and of their horizontal flips where labels allow it; (N, D) each
 
     @property
     def batch_size(self) -> int:
@@ -48,7 +48,7 @@ class Features:
             }
 
 
-class LastLayer(nn.Module):
+class LinearProbe(nn.Module):
     """The last layer of a network, as a network on features: (B, D) to logits (B, sum of num_classes)."""
 
     def __init__(self, network: Network, dropout: float = 0.0) -> None:
@@ -69,40 +69,40 @@ class LastLayer(nn.Module):
 
 @torch.no_grad()
 def _features(network: Network, loader: Loader, compute: Compute, matrix: np.ndarray | None) -> torch.Tensor:
-    plain = replace(loader, policy=None, batch_size=256, grow_from=1.0)
+    plain = replace(loader, policy=None, batch_size=256, progressive_resize=1.0)
     parts = []
     for batch in plain.epoch(0):
         images = batch["image"]
         if matrix is not None:
-            images = torch.from_numpy(warp_batch(images.numpy(), matrix, loader.mirror_ok))
+            images = torch.from_numpy(warp_batch(images.numpy(), matrix, loader.hflip_ok))
         with compute.autocast():
             parts.append(network.features(images.to(compute.device)).float().cpu())
     return torch.cat(parts)
 
 
 def serve_features(
-    network: Network, loader: Loader, held_out: Loader, competition: Competition, compute: Compute
+    network: Network, loader: Loader, val: Loader, competition: Competition, compute: Compute
 ) -> tuple[Features, Callable[[nn.Module], float]]:
-    """Compute all features; return what serves them, and the function that scores a LastLayer on the held-out ones."""
+    """Compute all features; return what serves them, and the function that scores a LinearProbe on the val ones."""
     network.eval()
     views: list[np.ndarray | None] = [None]
-    if loader.policy and loader.policy.mirror:
-        views.append(tta_views(True, loader.image_size)["original, mirrored"])
+    if loader.policy and loader.policy.hflip:
+        views.append(tta_views(True, loader.image_size)["original, flipped"])
     served = Features(loader=loader, views=[_features(network, loader, compute, view) for view in views])
-    held_out_features = _features(network, held_out, compute, None)
+    val_features = _features(network, val, compute, None)
 
     @torch.no_grad()
     def score_of(scored: nn.Module) -> float:
-        logits = scored.eval()(held_out_features.to(compute.device))
+        logits = scored.eval()(val_features.to(compute.device))
         probabilities = probabilities_of(logits, competition.heads).cpu().numpy()
-        return float(exact_matches(probabilities, held_out.targets, competition).mean())
+        return float(exact_matches(probabilities, val.targets, competition).mean())
 
     return served, score_of
 
 
-def with_last_layer(network: Network, last: nn.Module) -> Network:
+def with_linear_probe(network: Network, last: nn.Module) -> Network:
     """Return the network with the last layer that was trained."""
-    assert isinstance(last, LastLayer)
+    assert isinstance(last, LinearProbe)
     backbone: Any = network.backbone
     backbone.get_classifier().load_state_dict(last.layer.state_dict())
     return network

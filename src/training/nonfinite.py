@@ -1,4 +1,4 @@
-"""Steps whose loss or gradients are no finite numbers: left out and counted, and batch norm forgets them."""
+"""Skip and count steps with a non-finite loss or gradient, and undo their batch-norm update."""
 
 import torch
 from torch import nn
@@ -6,8 +6,8 @@ from torch import nn
 MAX_IN_A_ROW = 20  # steps; fp16's scaler may need some to find its scale
 
 
-class Skipping:
-    """Counts the steps left out, on the device, and keeps batch norm's averages as they were before the step at hand.
+class NonFiniteSteps:
+    """Counts the steps skipped, on the device, and keeps batch norm's averages as they were before the step at hand.
 
     A forward pass writes into these averages before its loss can be looked at, and a NaN never leaves an average.
     """
@@ -27,16 +27,16 @@ class Skipping:
         if self.averages:
             torch._foreach_copy_(self.parts, self.averages)
 
-    def note(self, made: torch.Tensor) -> None:
-        """Count a step, and put the averages back where it was left out; `made` is a bool on the device."""
-        left_out = (~made).to(torch.int64)
-        self.counts = torch.stack([self.counts[0] + left_out, (self.counts[1] + 1) * left_out])
+    def note(self, applied: torch.Tensor) -> None:
+        """Count a step, and put the averages back where it was skipped; `applied` is a bool on the device."""
+        skipped = (~applied).to(torch.int64)
+        self.counts = torch.stack([self.counts[0] + skipped, (self.counts[1] + 1) * skipped])
         if self.averages:  # a few kernels for all of them together
             now = torch.cat([buffer.flatten() for buffer in self.averages])
-            self.kept.copy_(torch.where(made, now, self.kept))
+            self.kept.copy_(torch.where(applied, now, self.kept))
             torch._foreach_copy_(self.averages, self.parts)
 
     def read(self) -> tuple[int, int]:
-        """Return how many steps were left out, and how many in a row up to now; waits for the device."""
+        """Return how many steps were skipped, and how many in a row up to now; waits for the device."""
         skipped, in_a_row = self.counts.tolist()
         return skipped, in_a_row

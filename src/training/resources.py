@@ -8,7 +8,7 @@ import sys
 import torch
 
 
-class Meter:
+class ResourceMonitor:
     """Peak memory (MiB: the GPU's where there is one, else this process's) and mean GPU utilisation (0 to 1).
 
     Utilisation is what NVIDIA's driver tells when it is asked now and then; 0 without a GPU or without nvidia-ml-py.

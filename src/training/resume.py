@@ -1,4 +1,4 @@
-"""What a training was begun with, and whether the same command still means the same."""
+"""Resume: load the saved config and refuse changed settings."""
 
 import json
 from dataclasses import asdict
@@ -19,12 +19,12 @@ FREE_FLAGS = (
 )  # fmt: skip
 
 
-def settings_of(config: TrainConfig, begun: dict[str, Any]) -> dict[str, Any]:
-    """Return what is trained, for config.json. Weights are named by their hash, or as `begun` has them where their file
+def settings_of(config: TrainConfig, saved: dict[str, Any]) -> dict[str, Any]:
+    """Return what is trained, for config.json. Weights are named by their hash, or as `saved` has them where their file
     has gone since: what is begun does not need it any more."""
     settings = {key: value for key, value in asdict(config).items() if key not in FREE_FLAGS}
     if config.weights:
-        known = str(begun.get("weights") or "")
+        known = str(saved.get("weights") or "")
         if config.weights.is_file():
             settings["weights"] = f"{config.weights.name} {sha256_of(config.weights)[:12]}"
         elif known.startswith(f"{config.weights.name} "):
@@ -34,19 +34,21 @@ def settings_of(config: TrainConfig, begun: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(settings))
 
 
-def begun_config(config: TrainConfig, folder: Path, competition: Competition) -> dict[str, Any]:
+def saved_config(config: TrainConfig, folder: Path, competition: Competition) -> dict[str, Any]:
     """Return config.json of a training to go on with, or {} where there is none."""
     unfinished = not (folder / "oof.npz").exists()
     # A last layer is trained in a minute; its checkpoint does not hold the backbone that going on would need.
     if config.restart or not has_state(folder / "last.pt") or (config.freeze_backbone and unfinished):
         if config.resume:
-            raise InputError(f"--resume: {folder} holds no checkpoint to go on from; leave the flag out to begin")
+            raise InputError(f"--resume: {folder} holds no checkpoint to resume from; leave the flag out to begin")
         return {}
     return open_fold(folder, competition).config
 
 
-def check_unchanged(begun: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+def check_unchanged(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raise InputError naming each setting that differs from those a training was begun with."""
-    unlike = [f"{key}: {begun.get(key)} then, {value} now" for key, value in now.items() if begun.get(key) != value]
+    unlike = [f"{key}: {saved.get(key)} then, {value} now" for key, value in now.items() if saved.get(key) != value]
     if unlike:
-        raise InputError(f"{folder}: was begun with other settings ({'; '.join(unlike)}); use --run NAME or --restart")
+        raise InputError(
+            f"{folder}: was begun with other settings ({'; '.join(unlike)}); use --run-name NAME or --restart"
+        )

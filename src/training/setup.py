@@ -17,7 +17,7 @@ from src.data.device import fits, on_device
 from src.data.loader import Batches, Loader
 from src.inference.autotune import check_compile
 from src.models.build import build_model, normalisation, read_options
-from src.models.heads import widths
+from src.models.heads import num_classes_per_head
 from src.models.network import Network, Normalise
 from src.training.step import StepOptions, TrainState
 
@@ -32,16 +32,18 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         check_range(name.replace("_", "-"), getattr(config, name), 1e-9)
     for name in ("warmup", "label_smoothing", "dropout", "drop_path", "ema", "momentum"):
         check_range(name.replace("_", "-"), getattr(config, name), 0, 0.99999)
-    check_range("grow-from", config.grow_from, 0.1, 1)
-    if config.freeze_backbone and (config.mixup or config.cutmix or config.grow_from < 1):
-        raise InputError("--freeze-backbone: mixup, cutmix and grow-from need images, not features; leave them out")
+    check_range("progressive-resize", config.progressive_resize, 0.1, 1)
+    if config.freeze_backbone and (config.mixup or config.cutmix or config.progressive_resize < 1):
+        raise InputError(
+            "--freeze-backbone: mixup, cutmix and progressive-resize need images, not features; leave them out"
+        )
     if config.freeze_backbone and not config.pretrained and not config.weights:
         raise InputError("--freeze-backbone --no-pretrained: features of random weights say nothing; give --weights")
     check_range("save-every", config.save_every, 0)
     check_range("layer-decay", config.layer_decay, 0.01, 1)
     for name, value in asdict(config.augment).items():
         check_range(f"augment.{name}", value, 0, 180 if name in ("rotate", "shear") else 1)
-    check_name("run", config.run)
+    check_name("run-name", config.run_name)
     if config.resume and config.restart:
         raise InputError("--resume --restart: one goes on, the other begins anew; give one of them")
     if config.batch_size < 2 * config.accumulate:
@@ -49,12 +51,12 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
             f"--batch-size {config.batch_size} --accumulate {config.accumulate}: batch norm needs 2 images at once"
         )
     check_compile(config.compile)
-    if config.augment.mirror and not competition.mirror_ok:
+    if config.augment.hflip and not competition.hflip_ok:
         raise InputError(
-            f"--augment.mirror {config.augment.mirror}: a mirror image changes {competition.name}'s labels"
+            f"--augment.hflip {config.augment.hflip}: a horizontal flip changes {competition.name}'s labels"
         )
-    if config.augment.splice and competition.blank is None:
-        raise InputError(f"--augment.splice {config.augment.splice}: {competition.name}'s answers are no strings")
+    if config.augment.concat and competition.pad_class is None:
+        raise InputError(f"--augment.concat {config.augment.concat}: {competition.name}'s answers are no strings")
     if config.cutmix and len(competition.heads) > 1:
         raise InputError(
             f"--cutmix {config.cutmix}: would cut strings apart; use it where there is one class per image"
@@ -66,20 +68,20 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
 
 FITTING = 0.7  # share of the memory that a cache may take before its images are shuffled in blocks
 FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # update all weights in one kernel on every device
-GROWING = 0.7  # share of the epochs in which images grow, where they do
+RESIZE_SHARE = 0.7  # share of the epochs in which images grow, where they do
 
 
-def make_network(config: TrainConfig, competition: Competition, size: tuple[int, int], begun: bool) -> Network:
+def make_network(config: TrainConfig, competition: Competition, size: tuple[int, int], saved: bool) -> Network:
     """Return the network, new or with pretrained weights; where training has begun, last.pt holds its weights."""
     torch.manual_seed(config.seed)  # the new layers' weights
     backbone = build_model(
         config.backbone,
-        sum(widths(competition.heads)),
+        sum(num_classes_per_head(competition.heads)),
         size,
         competition.channels,
         read_options(config.backbone_options),
-        pretrained=config.pretrained and not begun,
-        weights=None if begun else config.weights,
+        pretrained=config.pretrained and not saved,
+        weights=None if saved else config.weights,
         dropout=config.dropout,
         drop_path=config.drop_path,
     )
@@ -87,7 +89,7 @@ def make_network(config: TrainConfig, competition: Competition, size: tuple[int,
 
 
 def begin_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Begin fused SGD's momentum at zero: else it is memory as found, and stays so where the first step is left out."""
+    """Begin fused SGD's momentum at zero: else it is memory as found, and stays so where the first step is skipped."""
     if not isinstance(optimizer, torch.optim.SGD):
         return
     for group in optimizer.param_groups:
@@ -138,8 +140,8 @@ def make_loader(
     """Serve these rows of a cache (N, H, W, 3), with targets (len(rows), num_heads), to train on or to score."""
     if len(rows) == 0:
         raise InputError("no image is left to train on or to score; look at folds.csv")
-    mirror = config.augment.mirror if config.augment.mirror is not None else 0.5 * competition.mirror_ok
-    splice = config.augment.splice if config.augment.splice is not None else 0.4 * (competition.blank is not None)
+    hflip = config.augment.hflip if config.augment.hflip is not None else 0.5 * competition.hflip_ok
+    concat = config.augment.concat if config.augment.concat is not None else 0.4 * (competition.pad_class is not None)
     compute = choose_compute(config.device, config.precision)
     if in_blocks is None:  # a training that was begun goes on in the order in which it was
         in_blocks = train and images.nbytes > FITTING * memory_limit()
@@ -151,11 +153,11 @@ def make_loader(
         targets=targets,
         image_size=size,
         batch_size=config.batch_size if train else 256,
-        grow_from=config.grow_from if train else 1.0,
-        grow_epochs=min(round(GROWING * config.epochs), config.epochs - 1),
-        policy=replace(config.augment, mirror=mirror, splice=splice) if train else None,
-        mirror_ok=competition.mirror_ok,
-        blank=competition.blank,
+        progressive_resize=config.progressive_resize if train else 1.0,
+        resize_epochs=min(round(RESIZE_SHARE * config.epochs), config.epochs - 1),
+        policy=replace(config.augment, hflip=hflip, concat=concat) if train else None,
+        hflip_ok=competition.hflip_ok,
+        pad_class=competition.pad_class,
         seed=config.seed,
         in_blocks=in_blocks,
         num_threads=compute.num_loader_threads if config.num_threads is None else config.num_threads,

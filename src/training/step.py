@@ -15,7 +15,7 @@ from src.competitions.spec import Head
 from src.core.runtime import Compute, is_out_of_memory
 from src.data.loader import Batch
 from src.models.heads import loss_of
-from src.training.nonfinite import Skipping
+from src.training.nonfinite import NonFiniteSteps
 from src.training.profiler import Profiler
 
 
@@ -41,10 +41,10 @@ class TrainState:
     ema: ModelEmaV3 | None
     step: int = 0
     accumulate: int = 1  # micro-batches per step; doubled where the memory does not suffice
-    skipping: Skipping = field(init=False)
+    nonfinite: NonFiniteSteps = field(init=False)
 
     def __post_init__(self) -> None:
-        self.skipping = Skipping(self.network)
+        self.nonfinite = NonFiniteSteps(self.network)
 
     @property
     def scored(self) -> nn.Module:
@@ -76,7 +76,7 @@ def _mix(
 
 def _gradients(
     state: TrainState,
-    whole: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     share: float,
     heads: Sequence[Head],
     compute: Compute,
@@ -85,10 +85,10 @@ def _gradients(
 ) -> torch.Tensor:
     """Add up the gradients of all micro-batches of (images, target, other target); return the loss."""
     torch.manual_seed(options.seed * 1_000_003 + state.step)  # dropout's
-    count = len(whole[0])
+    count = len(tensors[0])
     total = torch.zeros((), device=compute.device)
     num_parts = max(1, min(state.accumulate, count // 2))
-    for part, target, other in zip(*(tensor.tensor_split(num_parts) for tensor in whole), strict=True):
+    for part, target, other in zip(*(tensor.tensor_split(num_parts) for tensor in tensors), strict=True):
         with profiler.phase("forward"):
             with compute.autocast():
                 logits = state.forward(part)
@@ -102,16 +102,16 @@ def _gradients(
     return total
 
 
-def _fitting_gradients(state: TrainState, whole: tuple[torch.Tensor, torch.Tensor, torch.Tensor], *rest: Any) -> Any:
+def _fitting_gradients(state: TrainState, tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor], *rest: Any) -> Any:
     """Return `_gradients`; where the memory does not suffice, halve the micro-batch and begin the step again.
 
     The batch stays whole and so does the loss, but for batch norm, which sees smaller batches (and whose running
     averages have seen those of the failed attempt).
     """
-    count = len(whole[0])
+    count = len(tensors[0])
     while True:
         try:
-            return _gradients(state, whole, *rest)
+            return _gradients(state, tensors, *rest)
         except RuntimeError as error:
             if not is_out_of_memory(error) or state.accumulate >= count // 2:
                 raise
@@ -135,16 +135,16 @@ def _update(state: TrainState, loss: torch.Tensor, clip_grad: float | None) -> t
         torch._foreach_mul_(gradients, torch.where(torch.isfinite(loss), 1.0, torch.nan))
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), math.inf if clip_grad is None else clip_grad)
-    sound = torch.isfinite(loss) & torch.isfinite(norm)
+    finite = torch.isfinite(loss) & torch.isfinite(norm)
     if state.scaler.is_enabled():
         state.scaler.step(state.optimizer)
         state.scaler.update()
     elif hasattr(state.optimizer, "_step_supports_amp_scaling"):  # fused: it looks on the device
-        state.optimizer.found_inf = (~sound).float()  # type: ignore[attr-defined]
+        state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         state.optimizer.step()
-    elif sound:
+    elif finite:
         state.optimizer.step()
-    return sound
+    return finite
 
 
 def train_step(
@@ -158,7 +158,7 @@ def train_step(
 ) -> torch.Tensor:
     """Make one optimizer step at learning rate `lr`; return the loss (scalar, on the device, not synchronised).
 
-    Where loss or gradients are not finite, the step is left out and counted in `state.skipping`, and 0 is returned.
+    Where loss or gradients are not finite, the step is skipped and counted in `state.nonfinite`, and 0 is returned.
     Dropout and mixing are keyed on (seed, step), so that a resumed training goes on as if it had not stopped.
     """
     profiler = profiler or Profiler(None, compute.device)
@@ -173,10 +173,10 @@ def train_step(
     other = target if partners is None else target[partners]
     total: torch.Tensor = _fitting_gradients(state, (images, target, other), share, heads, compute, options, profiler)
     with profiler.phase("optimizer"):
-        made = _update(state, total, options.clip_grad)
-        state.skipping.note(made)
+        applied = _update(state, total, options.clip_grad)
+        state.nonfinite.note(applied)
         state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
         if state.ema:
             state.ema.update(state.network, step=state.step)
-    return torch.where(made, total, 0)
+    return torch.where(applied, total, 0)

@@ -1,4 +1,4 @@
-"""Epochs: train, score, log, keep; stop and go on without a trace."""
+"""The training loop, with bit-exact resume on a CPU."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from src.data.loader import Batch, Batches
 from src.runs.checkpoint import load_state, save_model, save_state
 from src.training.nonfinite import MAX_IN_A_ROW
 from src.training.profiler import Profiler
-from src.training.resources import Meter
+from src.training.resources import ResourceMonitor
 from src.training.schedule import lr_factor
 from src.training.step import StepOptions, TrainState, train_step
 
@@ -30,8 +30,8 @@ READ_LOSS_EVERY = 20  # steps; reading it waits for the device
 
 
 @dataclass(kw_only=True)
-class Within:
-    """Where an epoch stands: steps, those left out and how many of these came last in a row, the sum of losses, seconds
+class EpochProgress:
+    """Where an epoch stands: steps, those skipped and how many of these came last in a row, the sum of losses, seconds
     spent and of these waited for data."""
 
     step: int = 0
@@ -43,13 +43,13 @@ class Within:
 
     @property
     def loss(self) -> float:
-        """The mean over the steps that were not left out; NaN where there is none."""
+        """The mean over the steps that were not skipped; NaN where there is none."""
         return self.loss_sum / (self.step - self.skipped) if self.step > self.skipped else math.nan
 
 
 @dataclass(kw_only=True)
-class Fit:
-    """A training: what it needs, and where it stands (`history`: a row of log.csv per epoch; `within` the next one)."""
+class Trainer:
+    """A training: what it needs, and its state (`history`: a row of log.csv per epoch; `progress`: the next epoch)."""
 
     folder: Path
     state: TrainState
@@ -63,12 +63,12 @@ class Fit:
     warmup: float
     early_stopping: int | None
     evaluate: Callable[[torch.nn.Module], float]  # the score of a network on the held-out fold
-    whole: Callable[[torch.nn.Module], torch.nn.Module] = lambda scored: scored  # what is kept of a scored network
+    full_model: Callable[[torch.nn.Module], torch.nn.Module] = lambda scored: scored  # what is kept of a scored network
     label: str = ""
     profile: bool = False  # whether to time some steps of the first epoch that is trained
     save_every: float = math.inf  # minutes
     history: list[dict[str, float]] = field(default_factory=list)
-    within: Within = field(default_factory=Within)
+    progress: EpochProgress = field(default_factory=EpochProgress)
 
     @property
     def best_score(self) -> float:
@@ -90,66 +90,68 @@ class Fit:
             row = self._epoch(epoch)
             with stop.deferring():
                 if row["score"] > self.best_score:
-                    save_model(self.folder / "best.safetensors", self.whole(self.state.scored))
+                    save_model(self.folder / "best.safetensors", self.full_model(self.state.scored))
                 self.history.append(row)
-                self.within = Within(skipped_in_a_row=self.within.skipped_in_a_row)
+                self.progress = EpochProgress(skipped_in_a_row=self.progress.skipped_in_a_row)
                 self.save()
-        save_model(self.folder / "last.safetensors", self.whole(self.state.scored))
+        save_model(self.folder / "last.safetensors", self.full_model(self.state.scored))
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         name = f"{self.label} epoch {epoch + 1}/{self.epochs}"
-        started, meter = time.perf_counter() - self.within.seconds, Meter(self.compute.device)
-        with tqdm(
-            total=len(self.loader), initial=self.within.step, desc=name, mininterval=0.5, disable=None
-        ) as progress:
-            self._steps(epoch, progress, meter)
-            within = self.within
+        started, monitor = time.perf_counter() - self.progress.seconds, ResourceMonitor(self.compute.device)
+        with tqdm(total=len(self.loader), initial=self.progress.step, desc=name, mininterval=0.5, disable=None) as bar:
+            self._steps(epoch, bar, monitor)
+            progress = self.progress
             try:
                 score = self.evaluate(self.state.scored)
             except Stopped:
                 self.save()
                 raise
-            summary = f"loss {within.loss:.3f}, score {score:.4f}, {self._pace()}"
-            summary += f", {within.skipped} steps left out" if within.skipped else ""
-            progress.set_postfix_str(summary)
-            if progress.disable:  # no terminal: one line per epoch for the log
+            summary = f"loss {progress.loss:.3f}, score {score:.4f}, {self._pace()}"
+            summary += f", {progress.skipped} steps skipped" if progress.skipped else ""
+            bar.set_postfix_str(summary)
+            if bar.disable:  # no terminal: one line per epoch for the log
                 print(f"{name}: {summary}", flush=True)
         return {
             "epoch": epoch + 1,
-            "lr": self._lr(epoch, within.step - 1),
-            "loss": within.loss,
+            "lr": self._lr(epoch, progress.step - 1),
+            "loss": progress.loss,
             "score": score,
-            "train_seconds": within.seconds,
+            "train_seconds": progress.seconds,
             "seconds": time.perf_counter() - started,
-            "images_per_second": within.step * self.loader.batch_size / within.seconds,
-            "waiting_share": within.waited / within.seconds,
-            "skipped_steps": within.skipped,
+            "images_per_second": progress.step * self.loader.batch_size / progress.seconds,
+            "waiting_share": progress.waited / progress.seconds,
+            "skipped_steps": progress.skipped,
             "micro_batch": -(-self.loader.batch_size // self.state.accumulate),
-            **meter.row(),
+            **monitor.row(),
         }
 
-    def _steps(self, epoch: int, progress: "tqdm[Any]", meter: Meter) -> None:
+    def _steps(self, epoch: int, bar: "tqdm[Any]", monitor: ResourceMonitor) -> None:
         """Make the steps of an epoch, or those that are left of it; save now and then, and when asked to stop."""
-        within, num_steps = self.within, len(self.loader)
+        progress, num_steps = self.progress, len(self.loader)
         profiler = Profiler(self._profile_folder(), self.compute.device, num_steps)
-        started, saved = time.perf_counter() - within.seconds, time.perf_counter()
-        loss_sum = torch.tensor(within.loss_sum, device=self.compute.device)
-        self.state.skipping.begin(within.skipped, within.skipped_in_a_row)
+        started, saved = time.perf_counter() - progress.seconds, time.perf_counter()
+        loss_sum = torch.tensor(progress.loss_sum, device=self.compute.device)
+        self.state.nonfinite.begin(progress.skipped, progress.skipped_in_a_row)
         self.state.network.train()
         with stop.deferring():
-            for batch, seconds in _timed(self.loader.epoch(epoch, within.step)):
-                lr = self._lr(epoch, within.step)
+            for batch, seconds in _timed(self.loader.epoch(epoch, progress.step)):
+                lr = self._lr(epoch, progress.step)
                 loss_sum += train_step(self.state, batch, self.heads, lr, self.compute, self.options, profiler)
                 profiler.step_done(seconds)
-                progress.update()
+                bar.update()
                 now = time.perf_counter()
-                within.step, within.waited, within.seconds = within.step + 1, within.waited + seconds, now - started
+                progress.step, progress.waited, progress.seconds = (
+                    progress.step + 1,
+                    progress.waited + seconds,
+                    now - started,
+                )
                 due = bool(stop.asked) or now - saved > 60 * self.save_every
-                if within.step % READ_LOSS_EVERY == 0 or within.step == num_steps or due:
-                    meter.read()
-                    within.loss_sum = loss_sum.item()
+                if progress.step % READ_LOSS_EVERY == 0 or progress.step == num_steps or due:
+                    monitor.read()
+                    progress.loss_sum = loss_sum.item()
                     self._read_skipped(epoch)
-                    progress.set_postfix_str(f"loss {within.loss:.3f}, {self._pace()}")
+                    bar.set_postfix_str(f"loss {progress.loss:.3f}, {self._pace()}")
                 if due:
                     self.save()
                     stop.check()
@@ -159,15 +161,15 @@ class Fit:
                 self.save()
 
     def _read_skipped(self, epoch: int) -> None:
-        """Look how many steps were left out. Raises InputError where it does not end."""
-        within = self.within
-        within.skipped, within.skipped_in_a_row = self.state.skipping.read()
-        ends = epoch + 1 == self.epochs and within.step == len(self.loader)
-        if within.skipped_in_a_row >= MAX_IN_A_ROW or (ends and within.skipped == within.step):
+        """Look how many steps were skipped. Raises InputError if it does not end."""
+        progress = self.progress
+        progress.skipped, progress.skipped_in_a_row = self.state.nonfinite.read()
+        ends = epoch + 1 == self.epochs and progress.step == len(self.loader)
+        if progress.skipped_in_a_row >= MAX_IN_A_ROW or (ends and progress.skipped == progress.step):
             raise InputError(
-                f"{self.folder}: epoch {epoch + 1}, step {within.step}: {within.skipped_in_a_row} steps in a row had "
-                "no finite loss or gradient and were left out; use a smaller --lr or --precision fp32, with another "
-                "--run or --restart (what was saved before is kept)"
+                f"{self.folder}: epoch {epoch + 1}, step {progress.step}: {progress.skipped_in_a_row} steps in a row "
+                "had no finite loss or gradient and were skipped; use a smaller --lr or --precision fp32, with another "
+                "--run-name or --restart (what was saved before is kept)"
             )
 
     def _lr(self, epoch: int, step: int) -> float:
@@ -176,9 +178,9 @@ class Fit:
         return self.lr * lr_factor(self.schedule, share, self.warmup)
 
     def _pace(self) -> str:
-        within = self.within
-        rate = within.step * self.loader.batch_size / within.seconds
-        return f"{rate:,.0f} images/s, waiting {within.waited / within.seconds:.0%}"
+        progress = self.progress
+        rate = progress.step * self.loader.batch_size / progress.seconds
+        return f"{rate:,.0f} images/s, waiting {progress.waited / progress.seconds:.0%}"
 
     def _profile_folder(self) -> Path | None:
         """Return where to write a profile; only once in a run of the command."""
@@ -196,7 +198,7 @@ class Fit:
             "step": state.step,
             "accumulate": state.accumulate,
             "history": self.history,
-            "within": vars(self.within),
+            "progress": vars(self.progress),
         }
         save_state(self.folder / "last.pt", kept)
         if not self.history:
@@ -209,7 +211,7 @@ class Fit:
         write_text(self.folder / "log.csv", text.getvalue())
 
     def resume(self) -> None:
-        """Go on from last.pt, or where it is damaged from the one before. Raises InputError where both are."""
+        """Resume from last.pt, or if it is damaged from the one before. Raises InputError if both are."""
         kept = load_state(self.folder / "last.pt")
         self.state.network.load_state_dict(kept["network"])
         fused = [group.get("fused") for group in self.state.optimizer.param_groups]
@@ -224,7 +226,7 @@ class Fit:
         self.state.step = kept["step"]
         self.state.accumulate = kept["accumulate"]
         self.history = kept["history"]
-        self.within = Within(**kept.get("within", {}))
+        self.progress = EpochProgress(**kept["progress"])
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

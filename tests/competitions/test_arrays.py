@@ -1,4 +1,4 @@
-"""Pictures kept as raw pixels come out as they are, and a file that is something else is refused by its name."""
+"""Images kept as raw pixels come out as they are, and a file that is something else is refused by its name."""
 
 import gzip
 import pickle
@@ -17,7 +17,7 @@ from src.core.reading import InputFiles
 from src.data.labels import check_labels
 
 Make = Callable[..., Path]
-Picture = Callable[..., np.ndarray]
+Image = Callable[..., np.ndarray]
 COLUMNS = ["label", "pixel0", "pixel1"]
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
@@ -31,7 +31,7 @@ def refusal(read: Callable[..., object], *arguments: object) -> str:
 
 
 def read(name: str, folder: Path) -> tuple[list[tuple[str, int]], list[tuple[str, str]], dict[str, np.ndarray]]:
-    """Return the training pictures with their class ids, the test pictures with their ids, and all raw pixels."""
+    """Return the training images with their class ids, the test images with their ids, and all raw pixels."""
     competition, files = load_competition(name), InputFiles(folder)
     labels = check_labels(competition.read_train(files), competition)
     test = competition.read_test(files)
@@ -47,7 +47,7 @@ def mnist_train(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("packing", ["gz", "idx", "kaggle"])
-def test_a_digit_keeps_its_pixels_its_class_and_its_place(mnist: Make, picture: Picture, packing: str) -> None:
+def test_a_digit_keeps_its_pixels_its_class_and_its_place(mnist: Make, picture: Image, packing: str) -> None:
     train, test, pixels = read("mnist", mnist(20, 6, packing))
     test_part = "test" if packing == "kaggle" else "t10k"
     assert train == [(f"train/{i:05d}", i % 10) for i in range(20)]
@@ -60,14 +60,14 @@ def test_a_digit_keeps_its_pixels_its_class_and_its_place(mnist: Make, picture: 
             assert (pixels[path] == grey).all()
 
 
-def test_clothes_are_read_like_digits_and_may_be_mirrored(fashion_mnist: Make, picture: Picture) -> None:
+def test_clothes_are_read_like_digits_and_may_be_flipped(fashion_mnist: Make, picture: Image) -> None:
     train, test, pixels = read("fashion_mnist", fashion_mnist())
     assert train == [(f"train/{i:05d}", i % 10) for i in range(20)]
     assert (pixels["t10k/00005"] == picture(11505, (28, 28))[..., :1]).all()
     assert test[5] == ("t10k/00005", "6")
     competition = load_competition("fashion_mnist")
-    assert competition.mirror_ok
-    assert not load_competition("mnist").mirror_ok
+    assert competition.hflip_ok
+    assert not load_competition("mnist").hflip_ok
     assert competition.class_names[7] == "Sneaker"
     assert competition.decode([7]) == "7"
 
@@ -103,7 +103,7 @@ def test_a_digit_of_kaggle_is_answered_in_the_order_of_the_sample(mnist: Make) -
     assert read("mnist", folder)[1] == [("test/00005", "6"), ("test/00000", "1"), ("test/00002", "3")]
 
 
-def test_the_batches_of_cifar_are_red_green_blue_and_in_their_order(cifar10: Make, picture: Picture) -> None:
+def test_the_batches_of_cifar_are_red_green_blue_and_in_their_order(cifar10: Make, picture: Image) -> None:
     train, test, pixels = read("cifar10", cifar10(20, 6, "batches"))
     expected = [(f"data_batch_{k + 1}/{row:05d}", i) for k in range(5) for row, i in enumerate(range(k, 20, 5))]
     assert train == [(path, i % 10) for path, i in expected]
@@ -177,7 +177,7 @@ def test_an_idx_file_that_is_something_else_or_not_whole_is_refused(mnist: Make)
 
 
 @pytest.mark.parametrize("shape", [(2**32 - 1,) * 3, (0, 28, 28), (20, 0, 28), (20, 28, 0)])
-def test_a_header_of_no_pictures_or_of_far_too_many_is_refused(
+def test_a_header_of_no_images_or_of_far_too_many_is_refused(
     mnist: Make, podium: Callable, shape: tuple[int, ...]
 ) -> None:
     folder = mnist(packing="idx")
@@ -189,16 +189,16 @@ def test_a_header_of_no_pictures_or_of_far_too_many_is_refused(
     assert IMAGES in err
 
 
-def test_labels_and_pictures_must_be_as_many_and_of_the_right_shape(mnist: Make) -> None:
+def test_labels_and_images_must_be_as_many_and_of_the_right_shape(mnist: Make) -> None:
     folder = mnist(packing="idx")
     labels, images = (folder / LABELS).read_bytes(), (folder / IMAGES).read_bytes()
     (folder / LABELS).write_bytes(labels[:4] + struct.pack(">I", 19) + labels[8:-1])
-    assert refusal(mnist_train, folder).startswith(f"{folder / LABELS}: 19 labels for 20 pictures")
+    assert refusal(mnist_train, folder).startswith(f"{folder / LABELS}: 19 labels for 20 images")
     (folder / LABELS).write_bytes(labels[:11] + b"\x0a" + labels[12:])
     assert "train/00003: digit is 10, outside 0-9" in refusal(mnist_train, folder)
     (folder / LABELS).write_bytes(labels)
     (folder / IMAGES).write_bytes(images[:3] + b"\2" + struct.pack(">2I", 20, 784) + images[16:])
-    assert refusal(mnist_train, folder).startswith(f"{folder / IMAGES}: 2 dimensions where pictures have 3")
+    assert refusal(mnist_train, folder).startswith(f"{folder / IMAGES}: 2 dimensions where images have 3")
 
 
 @pytest.mark.parametrize("name", [IMAGES, LABELS, "t10k-images-idx3-ubyte"])

@@ -85,7 +85,7 @@ def test_each_answer_is_made_of_the_classes_up_to_the_first_blank(opened: Opened
     some = [(0, 1, head.num_classes - 1) for head in competition.heads]
     for class_ids in itertools.product(*some):
         answer = competition.decode(class_ids)
-        shown = list(itertools.takewhile(lambda class_id: class_id != competition.blank, class_ids))
+        shown = list(itertools.takewhile(lambda class_id: class_id != competition.pad_class, class_ids))
         assert answer == "".join(head.classes[i] for head, i in zip(competition.heads, shown, strict=False))
 
 

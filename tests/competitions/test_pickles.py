@@ -142,7 +142,7 @@ def test_a_batch_with_one_wrong_byte_is_read_or_refused(tmp_path: Path) -> None:
     ],
     ids=lambda content: repr(content).replace(repr(DATA), "DATA"),
 )
-def test_what_is_no_table_of_pictures_and_labels_is_refused(tmp_path: Path, content: object) -> None:
+def test_what_is_no_table_of_images_and_labels_is_refused(tmp_path: Path, content: object) -> None:
     refusal(tmp_path, content)
 
 

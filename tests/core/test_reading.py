@@ -87,7 +87,7 @@ def test_nested_and_zipped_downloads_give_the_same_images_as_plain_folders(
         (tmp_path / "input").rename(tmp_path / f"was {way}")
     assert list(read[0]) == [f"mchar_train/{i:06d}.png" for i in range(12)]
     assert read[0] == read[1]
-    # Without its junk being skipped, a Mac's zip would hold twice as many pictures.
+    # Without its junk being skipped, a Mac's zip would hold twice as many images.
     assert len(read[1]) == 12
 
 
@@ -220,7 +220,7 @@ def test_an_absent_folder_or_file_is_told_with_where_to_get_it(tmp_path: Path) -
         files.images("test")
 
 
-def test_pixels_of_one_file_are_pictures_with_paths_of_their_own(tmp_path: Path) -> None:
+def test_pixels_of_one_file_are_images_with_paths_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "digits.bin").write_bytes(b"a")
     files = InputFiles(tmp_path)
     location = files.find("digits.bin")

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from src.data.augment import NO_AUGMENT, Augment, augment_batch, draw_changes, keyed_uniforms, warp
+from src.data.augment import NO_AUGMENT, Augment, augment_batch, draw_params, keyed_uniforms, warp
 from src.data.tta import tta_views, warp_batch
 
 SIZE = (32, 48)
@@ -20,8 +20,8 @@ def image(picture: Callable[..., np.ndarray]) -> np.ndarray:
 
 
 def augmented(images: np.ndarray, index: list[int], policy: Augment, epoch: int = 0, seed: int = 0) -> np.ndarray:
-    changes = draw_changes(policy, np.array(index), images.shape[1:3], seed=seed, epoch=epoch)
-    return augment_batch(images, changes, False)
+    params = draw_params(policy, np.array(index), images.shape[1:3], seed=seed, epoch=epoch)
+    return augment_batch(images, params, False)
 
 
 def repeated(image: np.ndarray, count: int) -> np.ndarray:
@@ -55,11 +55,11 @@ def test_effects_do_not_repeat_themselves(image: np.ndarray) -> None:
     assert len({one.tobytes() for one in changed}) > 20  # several blurs have few sizes
 
 
-def test_without_augmentation_the_picture_stays_as_it_is(image: np.ndarray) -> None:
+def test_without_augmentation_the_image_stays_as_it_is(image: np.ndarray) -> None:
     assert (augmented(repeated(image, 8), list(range(8)), NO_AUGMENT) == image).all()
 
 
-def test_the_pictures_that_are_given_stay_unchanged(image: np.ndarray) -> None:
+def test_the_images_that_are_given_stay_unchanged(image: np.ndarray) -> None:
     images = repeated(image, 4)
     augmented(images, list(range(4)), STRONG)
     assert (images == image).all()
@@ -68,7 +68,7 @@ def test_the_pictures_that_are_given_stay_unchanged(image: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "strength",
     [{"rotate": 10}, {"zoom": 0.2}, {"stretch": 0.2}, {"shift": 0.1}, {"shear": 10}, {"brightness": 0.2}]
-    + [{"contrast": 0.2}, {"saturation": 0.5}, {"tint": 0.1}, {"invert": 1}, {"mirror": 1}, {"erase": 1}],
+    + [{"contrast": 0.2}, {"saturation": 0.5}, {"tint": 0.1}, {"invert": 1}, {"hflip": 1}, {"erase": 1}],
 )
 def test_each_strength_does_something_on_its_own(image: np.ndarray, strength: dict[str, float]) -> None:
     policy = replace(NO_AUGMENT, **strength)
@@ -79,60 +79,60 @@ def likeness(image: np.ndarray, other: np.ndarray) -> float:
     return float(np.corrcoef(image.ravel(), other.ravel())[0, 1])
 
 
-def test_a_digit_is_never_mirrored_where_mirror_is_none() -> None:
-    """The letter F is unlike its mirror image, its upside-down image and F turned by 180 degrees."""
+def test_a_digit_is_never_flipped_where_hflip_is_none() -> None:
+    """The letter F is unlike its horizontal flip, its upside-down image and F turned by 180 degrees."""
     letter = np.zeros((32, 32, 3), np.uint8)
     letter[6:26, 8:12] = letter[6:10, 8:24] = letter[14:18, 8:19] = 255
-    policy = Augment(brightness=0, contrast=0, saturation=0, tint=0, mirror=0.0, shift=0, zoom=0)
+    policy = Augment(brightness=0, contrast=0, saturation=0, tint=0, hflip=0.0, shift=0, zoom=0)
     for changed in augmented(repeated(letter, 300), list(range(300)), policy):
         assert likeness(changed, letter) > 0.6
         assert likeness(changed, letter) > likeness(changed, letter[:, ::-1]) + 0.15
-    shifted = augmented(repeated(letter, 300), list(range(300)), Augment(mirror=0.0))
+    shifted = augmented(repeated(letter, 300), list(range(300)), Augment(hflip=0.0))
     grey = shifted.mean(axis=(1, 3))  # the stem, the brightest column, stays left of the letter's middle
     stem, middle = grey.argmax(axis=1), (grey * np.arange(32)).sum(axis=1) / grey.sum(axis=1)
     assert (stem < middle + 3).mean() > 0.95
 
 
-def test_mirror_1_gives_the_mirror_image_and_one_half_mirrors_about_half(image: np.ndarray) -> None:
-    always = augmented(repeated(image, 4), list(range(4)), replace(NO_AUGMENT, mirror=1.0))
+def test_hflip_1_gives_the_hflip_image_and_one_half_mirrors_about_half(image: np.ndarray) -> None:
+    always = augmented(repeated(image, 4), list(range(4)), replace(NO_AUGMENT, hflip=1.0))
     assert (always == image[:, ::-1]).all()
-    half = augmented(repeated(image, 400), list(range(400)), replace(NO_AUGMENT, mirror=0.5))
-    mirrored = (half == image[:, ::-1]).all(axis=(1, 2, 3))
-    assert 150 < mirrored.sum() < 250
-    assert (half[~mirrored] == image).all()
+    half = augmented(repeated(image, 400), list(range(400)), replace(NO_AUGMENT, hflip=0.5))
+    flipped = (half == image[:, ::-1]).all(axis=(1, 2, 3))
+    assert 150 < flipped.sum() < 250
+    assert (half[~flipped] == image).all()
 
 
-def mirrored(image: np.ndarray, index: list[int], epoch: int, seed: int = 0, mirror: float = 0.5) -> np.ndarray:
-    """Return for each copy of the picture whether it came out mirrored, (B,) bool."""
-    changed = augmented(repeated(image, len(index)), index, replace(NO_AUGMENT, mirror=mirror), epoch, seed)
+def flipped(image: np.ndarray, index: list[int], epoch: int, seed: int = 0, hflip: float = 0.5) -> np.ndarray:
+    """Return for each copy of the image whether it came out flipped, (B,) bool."""
+    changed = augmented(repeated(image, len(index)), index, replace(NO_AUGMENT, hflip=hflip), epoch, seed)
     return (changed == image[:, ::-1]).all(axis=(1, 2, 3))
 
 
-def test_half_mirrors_each_picture_in_every_second_epoch(image: np.ndarray) -> None:
+def test_half_mirrors_each_image_in_every_second_epoch(image: np.ndarray) -> None:
     index = list(range(400))
-    epochs = [mirrored(image, index, epoch) for epoch in range(6)]
+    epochs = [flipped(image, index, epoch) for epoch in range(6)]
     for even, odd in ((0, 1), (2, 3), (0, 5)):
         assert (epochs[even] ^ epochs[odd]).all()  # exactly once in the two
     assert 160 < epochs[0].sum() < 240
-    assert (mirrored(image, index[::-1], 0)[::-1] == epochs[0]).all()
-    others = mirrored(image, index, 0, seed=1)
+    assert (flipped(image, index[::-1], 0)[::-1] == epochs[0]).all()
+    others = flipped(image, index, 0, seed=1)
     assert 140 < (others == epochs[0]).sum() < 260  # another seed begins with another half
 
 
 def test_another_probability_is_drawn_anew_in_each_epoch(image: np.ndarray) -> None:
     index = list(range(400))
-    first, second = (mirrored(image, index, epoch, mirror=0.3) for epoch in (0, 1))
+    first, second = (flipped(image, index, epoch, hflip=0.3) for epoch in (0, 1))
     assert 80 < first.sum() < 160
     assert 10 < (first & second).sum() < 70
     assert (~first & ~second).sum() > 140
 
 
-@pytest.mark.parametrize("mirror_ok", [False, True])
-def test_the_edge_is_reflected_only_where_a_mirror_image_keeps_its_label(image: np.ndarray, mirror_ok: bool) -> None:
+@pytest.mark.parametrize("hflip_ok", [False, True])
+def test_the_edge_is_reflected_only_where_a_hflip_image_keeps_its_label(image: np.ndarray, hflip_ok: bool) -> None:
     out = np.empty_like(image)
-    warp(image, np.array([[1.0, 0, -6], [0, 1, 0]]), mirror_ok, out)  # shifted 6 pixels to the right
+    warp(image, np.array([[1.0, 0, -6], [0, 1, 0]]), hflip_ok, out)  # shifted 6 pixels to the right
     assert (out[:, 6:] == image[:, :-6]).all()
-    beyond = image[:, 6:0:-1] if mirror_ok else image[:, :1].repeat(6, axis=1)
+    beyond = image[:, 6:0:-1] if hflip_ok else image[:, :1].repeat(6, axis=1)
     assert (out[:, :6] == beyond).all()
 
 
@@ -146,19 +146,19 @@ def test_inverting_gives_the_negative_and_erasing_paints_a_part(image: np.ndarra
 
 
 def test_the_original_is_the_first_view_and_each_view_is_another() -> None:
-    for mirror_ok, count in ((False, 5), (True, 10)):
-        views = tta_views(mirror_ok, SIZE)
+    for hflip_ok, count in ((False, 5), (True, 10)):
+        views = tta_views(hflip_ok, SIZE)
         assert next(iter(views)) == "original"
         assert len({matrix.tobytes() for matrix in views.values()}) == len(views) == count
         assert np.allclose(views["original"], [[1, 0, 0], [0, 1, 0]], atol=1e-12)
 
 
-def test_no_view_is_mirrored_unless_that_keeps_the_label(image: np.ndarray) -> None:
+def test_no_view_is_flipped_unless_that_keeps_the_label(image: np.ndarray) -> None:
     assert all(np.linalg.det(matrix[:, :2]) > 0 for matrix in tta_views(False, SIZE).values())
     views = tta_views(True, SIZE)
-    mirrored = {name for name, matrix in views.items() if np.linalg.det(matrix[:, :2]) < 0}
-    assert mirrored == {name for name in views if "mirrored" in name}
-    assert (warp_batch(image[None], views["original, mirrored"], True)[0] == image[:, ::-1]).all()
+    flipped = {name for name, matrix in views.items() if np.linalg.det(matrix[:, :2]) < 0}
+    assert flipped == {name for name in views if "flipped" in name}
+    assert (warp_batch(image[None], views["original, flipped"], True)[0] == image[:, ::-1]).all()
     assert (warp_batch(image[None], views["original"], True)[0] == image).all()
 
 
@@ -200,7 +200,7 @@ def test_more_draws_begin_with_the_same_ones() -> None:
 
 
 def test_a_shift_alone_moves_whole_pixels_and_so_do_the_views(image: np.ndarray) -> None:
-    changed = augmented(repeated(image, 40), list(range(40)), replace(NO_AUGMENT, shift=0.2, mirror=0.5))
+    changed = augmented(repeated(image, 40), list(range(40)), replace(NO_AUGMENT, shift=0.2, hflip=0.5))
     colours = {tuple(pixel) for pixel in image.reshape(-1, 3)}
     assert {tuple(pixel) for pixel in changed.reshape(-1, 3)} <= colours  # nothing is mixed of two pixels
     assert len({picture.tobytes() for picture in changed}) > 30
@@ -212,7 +212,7 @@ def test_a_shift_alone_moves_whole_pixels_and_so_do_the_views(image: np.ndarray)
 
 def test_a_shift_beside_another_change_moves_parts_of_a_pixel() -> None:
     policy = replace(NO_AUGMENT, shift=0.2, rotate=1e-9)
-    places = draw_changes(policy, np.arange(40), SIZE, seed=0, epoch=0).matrices[:, :, 2]
+    places = draw_params(policy, np.arange(40), SIZE, seed=0, epoch=0).matrices[:, :, 2]
     assert (abs(places - np.round(places)) > 0.05).mean() > 0.5
 
 
@@ -220,9 +220,9 @@ def test_a_shift_beside_another_change_moves_parts_of_a_pixel() -> None:
 def test_a_change_that_is_left_out_because_it_does_nothing_would_have_done_nothing(
     image: np.ndarray, policy: Augment
 ) -> None:
-    changes = draw_changes(policy, np.arange(20), SIZE, seed=0, epoch=0)
-    found = augment_batch(repeated(image, 20), changes, False)
-    for changed, matrix, colour, box in zip(found, changes.matrices, changes.colours, changes.boxes, strict=True):
+    params = draw_params(policy, np.arange(20), SIZE, seed=0, epoch=0)
+    found = augment_batch(repeated(image, 20), params, False)
+    for changed, matrix, colour, box in zip(found, params.matrices, params.colours, params.boxes, strict=True):
         expected = np.empty_like(image)
         warp(image, matrix, False, expected)
         expected = cv2.transform(expected, colour)
@@ -233,6 +233,6 @@ def test_a_change_that_is_left_out_because_it_does_nothing_would_have_done_nothi
 
 def test_a_policy_tells_whether_it_changes_pixels() -> None:
     assert not NO_AUGMENT.changes_pixels()
-    assert not replace(NO_AUGMENT, splice=1.0).changes_pixels()
+    assert not replace(NO_AUGMENT, concat=1.0).changes_pixels()
     assert replace(NO_AUGMENT, erase=0.1).changes_pixels()
-    assert replace(NO_AUGMENT, mirror=0.5).changes_pixels()
+    assert replace(NO_AUGMENT, hflip=0.5).changes_pixels()

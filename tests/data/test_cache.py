@@ -1,4 +1,4 @@
-"""The cache holds every picture once, is built only when something changed, and tells which cannot be read."""
+"""The cache holds every image once, is built only when something changed, and tells which cannot be read."""
 
 import itertools
 import os
@@ -21,7 +21,7 @@ SIZE = (24, 32)
 
 
 def build(root: Path, folder: Path, **options: object) -> tuple[bool, ImageCache]:
-    """Build the cache of the pictures in root/train; return whether it was built, and the cache."""
+    """Build the cache of the images in root/train; return whether it was built, and the cache."""
     files = InputFiles(root)
     settings = {"num_processes": 1, "image_size": SIZE, **options}
     built = build_cache(folder, "train", files.images("train"), files, **settings)
@@ -37,7 +37,7 @@ def root(tmp_path: Path, picture: Callable[..., np.ndarray]) -> Path:
     return tmp_path / "input"
 
 
-def test_the_cache_holds_the_pictures_as_rgb_in_the_order_of_their_paths(
+def test_the_cache_holds_the_images_as_rgb_in_the_order_of_their_paths(
     root: Path, tmp_path: Path, picture: Callable[..., np.ndarray]
 ) -> None:
     built, cache = build(root, tmp_path / "prepared")
@@ -123,7 +123,7 @@ def test_two_processes_make_the_same_bytes_as_one(root: Path, tmp_path: Path, mo
     (root / "train" / "03.png").write_bytes(b"")
     assert build(root, tmp_path / "by1", num_processes=1)[0]
     monkeypatch.setattr(caching, "CHUNK", 3)
-    monkeypatch.setattr(caching, "ALONE", 0)
+    monkeypatch.setattr(caching, "SOLO_SECONDS", 0)
     assert build(root, tmp_path / "by2", num_processes=2)[0]
     for name in ("train.npy", "train.json"):
         assert (tmp_path / "by1" / name).read_bytes() == (tmp_path / "by2" / name).read_bytes()
@@ -156,7 +156,7 @@ def test_where_processes_cannot_help_one_goes_on(
 
     assert build(root, tmp_path / "by1", num_processes=1)[0]
     monkeypatch.setattr(caching, "CHUNK", 3)
-    monkeypatch.setattr(caching, "ALONE", 0)
+    monkeypatch.setattr(caching, "SOLO_SECONDS", 0)
     monkeypatch.setattr(caching, "ProcessPoolExecutor", Pool)
     assert build(root, tmp_path / "by2", num_processes=2)[0]
     for name in ("train.npy", "train.json"):
@@ -165,7 +165,7 @@ def test_where_processes_cannot_help_one_goes_on(
     assert line.startswith("decoding goes on in one process")
 
 
-def test_a_zip_member_that_unpacks_to_more_than_a_picture_has_is_not_unpacked(tmp_path: Path) -> None:
+def test_a_zip_member_that_unpacks_to_more_than_a_image_has_is_not_unpacked(tmp_path: Path) -> None:
     (tmp_path / "input").mkdir()
     with zipfile.ZipFile(tmp_path / "input" / "train.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("1.png", bytes(caching.MAX_BYTES))
@@ -175,7 +175,7 @@ def test_a_zip_member_that_unpacks_to_more_than_a_picture_has_is_not_unpacked(tm
     assert [reading.problem for reading in readings] == ["not an image", "over-large"]
 
 
-def test_a_picture_that_cannot_be_read_is_black_and_its_reading_says_why(
+def test_a_image_that_cannot_be_read_is_black_and_its_reading_says_why(
     root: Path, tmp_path: Path, png_header: Callable[[int, int], bytes]
 ) -> None:
     good = (root / "train" / "00.png").read_bytes()
@@ -209,7 +209,7 @@ def test_the_same_pixels_are_known_in_another_format_and_other_pixels_are_not(ro
     assert pixels["train/00.bmp"] == pixels["train/00.png"] != pixels["train/00x.png"]
 
 
-def test_pictures_of_one_colour_and_unlike_shapes_are_not_the_same(root: Path, tmp_path: Path) -> None:
+def test_images_of_one_colour_and_unlike_shapes_are_not_the_same(root: Path, tmp_path: Path) -> None:
     for name, shape in (("high", (40, 30, 3)), ("wide", (30, 40, 3))):
         cv2.imwrite(str(root / "train" / f"{name}.png"), np.full(shape, 90, np.uint8))
     _, cache = build(root, tmp_path / "prepared")
@@ -239,7 +239,7 @@ def test_a_cache_that_was_deleted_or_cut_off_is_built_again(root: Path, tmp_path
 
 
 def build_pixels(root: Path, folder: Path, images: np.ndarray, image_size: tuple[int, int] = (28, 28)) -> bool:
-    """Build the cache of raw pixels as if root/pixels held them, the last picture first; tell whether it was built."""
+    """Build the cache of raw pixels as if root/pixels held them, the last image first; tell whether it was built."""
     (root / "pixels").open("a").close()
     files = InputFiles(root)
     paths = files.add_pixels("raw", images, files.find("pixels"))

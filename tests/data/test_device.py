@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from src.data.augment import Augment
-from src.data.device import on_device, warp_all
+from src.data.device import on_device, warp_on_device
 from src.data.loader import Loader
 from src.data.tta import tta_views, warp_batch
 from src.inference.autotune import has_compiler
 from src.training import setup
 
 SIZE = (32, 48)
-BLANK = 10
+PAD_CLASS = 10
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
@@ -26,11 +26,11 @@ def images(picture: Callable[..., np.ndarray]) -> np.ndarray:
 
 
 def loader(images: np.ndarray, policy: Augment | None, **options: object) -> Loader:
-    """Serve the pictures backwards; numbers of one to three digits."""
+    """Serve the images backwards; numbers of one to three digits."""
     targets = np.random.default_rng(0).integers(0, 10, (len(images), 6))
     for row, target in enumerate(targets):
-        target[1 + row % 3 :] = BLANK
-    facts = {"image_size": SIZE, "batch_size": 8, "seed": 3, "blank": BLANK, **options}
+        target[1 + row % 3 :] = PAD_CLASS
+    facts = {"image_size": SIZE, "batch_size": 8, "seed": 3, "pad_class": PAD_CLASS, **options}
     return Loader(images=images, rows=np.arange(len(images))[::-1].copy(), targets=targets, policy=policy, **facts)
 
 
@@ -50,14 +50,14 @@ def both(one: Loader, device: str, epoch: int) -> tuple[torch.Tensor, torch.Tens
 @pytest.mark.parametrize(
     ("policy", "options", "mean", "most"),
     [
-        (Augment(splice=0), {}, 0.2, 3),
-        (Augment(splice=0, erase=0.6, mirror=0.5, shear=6, stretch=0.2, invert=0.3), {"mirror_ok": True}, 0.2, 3),
-        (Augment(splice=0), {"image_size": (64, 96)}, 0.3, 3),
-        (Augment(splice=0.6), {}, 0.8, 16),
-        (Augment(splice=0), {"grow_from": 0.5, "grow_epochs": 4}, 4, 40),
+        (Augment(concat=0), {}, 0.2, 3),
+        (Augment(concat=0, erase=0.6, hflip=0.5, shear=6, stretch=0.2, invert=0.3), {"hflip_ok": True}, 0.2, 3),
+        (Augment(concat=0), {"image_size": (64, 96)}, 0.3, 3),
+        (Augment(concat=0.6), {}, 0.8, 16),
+        (Augment(concat=0), {"progressive_resize": 0.5, "resize_epochs": 4}, 4, 40),
         (None, {}, 0, 0),
     ],
-    ids=["defaults", "everything", "enlarged", "spliced", "growing", "unchanged"],
+    ids=["defaults", "everything", "enlarged", "concatenated", "growing", "unchanged"],
 )
 def test_both_paths_change_an_image_alike(
     images: np.ndarray, policy: Augment | None, options: dict, mean: float, most: float, device: str
@@ -72,7 +72,7 @@ def test_both_paths_change_an_image_alike(
 @pytest.mark.parametrize("device", DEVICES)
 def test_both_paths_have_the_same_distribution(images: np.ndarray, device: str) -> None:
     """Over many epochs: mean and spread of what one pixel and one image's brightness come to."""
-    one = loader(images, Augment(splice=0, rotate=20, erase=0.3))
+    one = loader(images, Augment(concat=0, rotate=20, erase=0.3))
     ours, theirs = (
         torch.stack(parts) for parts in zip(*(both(one, device, epoch) for epoch in range(12)), strict=True)
     )
@@ -85,7 +85,7 @@ def test_both_paths_have_the_same_distribution(images: np.ndarray, device: str) 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler")
 def test_compiled_changes_are_the_same(images: np.ndarray, device: str) -> None:
-    one = loader(images, Augment(splice=0.5, erase=0.5))
+    one = loader(images, Augment(concat=0.5, erase=0.5))
     plain, compiled = (on_device(one, torch.device(device), wanted).epoch(0) for wanted in (False, True))
     for left, right in zip(plain, compiled, strict=True):
         assert (left["image"].float() - right["image"].float()).abs().max() <= 1  # a half, either way
@@ -93,7 +93,7 @@ def test_compiled_changes_are_the_same(images: np.ndarray, device: str) -> None:
 
 @pytest.mark.gpu
 def test_no_batch_waits_for_the_gpu(images: np.ndarray) -> None:
-    served = on_device(loader(images, Augment(splice=0.5, erase=0.5)), torch.device("cuda"), False)
+    served = on_device(loader(images, Augment(concat=0.5, erase=0.5)), torch.device("cuda"), False)
     for epoch, mode in enumerate(("default", "error")):
         torch.cuda.set_sync_debug_mode(mode)
         try:
@@ -103,16 +103,16 @@ def test_no_batch_waits_for_the_gpu(images: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("mirror_ok", [True, False])
-def test_views_are_the_same_on_both(images: np.ndarray, mirror_ok: bool, device: str) -> None:
-    for matrix in tta_views(mirror_ok, SIZE).values():
-        theirs = warp_all(torch.from_numpy(images).to(device), matrix, mirror_ok).cpu().float()
-        assert (theirs - torch.from_numpy(warp_batch(images, matrix, mirror_ok)).float()).abs().mean() < 0.3
+@pytest.mark.parametrize("hflip_ok", [True, False])
+def test_views_are_the_same_on_both(images: np.ndarray, hflip_ok: bool, device: str) -> None:
+    for matrix in tta_views(hflip_ok, SIZE).values():
+        theirs = warp_on_device(torch.from_numpy(images).to(device), matrix, hflip_ok).cpu().float()
+        assert (theirs - torch.from_numpy(warp_batch(images, matrix, hflip_ok)).float()).abs().mean() < 0.3
 
 
 def test_each_sample_has_its_own_draw_and_each_epoch_another(images: np.ndarray) -> None:
     same = np.broadcast_to(images[:1], images.shape)
-    served = on_device(loader(same, Augment(splice=0)), torch.device("cpu"), False)
+    served = on_device(loader(same, Augment(concat=0)), torch.device("cpu"), False)
     seen = [image.numpy().tobytes() for epoch in range(2) for batch in served.epoch(epoch) for image in batch["image"]]
     assert len(set(seen)) == len(seen)
 
@@ -125,19 +125,19 @@ def test_training_from_the_devices_memory_ends_near_the_other(
     flags = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--fold", 0)
     losses = {}
     for where in ("on", "off"):
-        code, out, err = podium("train", *flags, "--epochs", 1, "--run", where, "--cache-on-device", where)
+        code, out, err = podium("train", *flags, "--epochs", 1, "--run-name", where, "--cache-on-device", where)
         assert code == 0, err
         losses[where] = pd.read_csv(tmp_path / "runs" / "svhn" / where / "fold0" / "log.csv")["loss"][0]
     assert losses["on"] != losses["off"]  # rounding differs
     assert losses["on"] == pytest.approx(losses["off"], rel=0.02)
     with monkeypatch.context() as patch:
         patch.setattr(setup, "fits", lambda *_: False)
-        code, out, _ = podium("train", *flags, "--epochs", 1, "--run", "short", "--cache-on-device", "on")
+        code, out, _ = podium("train", *flags, "--epochs", 1, "--run-name", "short", "--cache-on-device", "on")
     assert code == 0
     assert out.count("images stay in the machine's memory: the GPU has no room for") == 1
     losses["short"] = pd.read_csv(tmp_path / "runs" / "svhn" / "short" / "fold0" / "log.csv")["loss"][0]
     assert losses["short"] == losses["off"]
-    flags = (*flags, "--epochs", 1, "--run", "effects", "--cache-on-device", "on", "--augment.effects", 1)
+    flags = (*flags, "--epochs", 1, "--run-name", "effects", "--cache-on-device", "on", "--augment.effects", 1)
     code, out, _ = podium("train", *flags)
     assert code == 0
     assert "images stay in the machine's memory: --augment.effects" in out

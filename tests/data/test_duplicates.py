@@ -1,4 +1,4 @@
-"""Copies of a picture are found though resized, re-encoded, mirrored or cropped, and unlike pictures are left apart."""
+"""Copies of a image are found though resized, re-encoded, flipped or cropped, and unlike images are left apart."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,14 @@ import pytest
 from src.data import duplicates
 from src.data.alignment import align
 from src.data.cache import Reading
-from src.data.duplicates import exact_copies, group_copies, near_copies
+from src.data.duplicates import exact_duplicates, group_duplicates, near_duplicates
 from src.data.images import resize
 
 SIZE = (48, 64)
 
 
 def photo(seed: int) -> np.ndarray:
-    """Return a picture (90, 120, 3) with coarse shapes and fine detail, as photographs have."""
+    """Return a image (90, 120, 3) with coarse shapes and fine detail, as photographs have."""
     rng = np.random.default_rng(seed)
     layers = [
         cv2.resize(rng.normal(0, 1, (rows, rows, 3)), (120, 90), interpolation=cv2.INTER_CUBIC) * strength
@@ -28,7 +28,7 @@ def photo(seed: int) -> np.ndarray:
 def near(images: list[np.ndarray]) -> list[tuple[int, int]]:
     """Find the near copies as prepare does, from the cache."""
     readings = [Reading("", "", str(i)) for i in range(len(images))]
-    return near_copies(readings, np.stack([resize(np.ascontiguousarray(image), SIZE) for image in images]))
+    return near_duplicates(readings, np.stack([resize(np.ascontiguousarray(image), SIZE) for image in images]))
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -39,10 +39,10 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "resized": lambda image: cv2.resize(image, (70, 50), interpolation=cv2.INTER_AREA),
     "re-encoded": lambda image: jpeg(image, 50),
     "lighter": lambda image: cv2.convertScaleAbs(image, alpha=0.95, beta=6),
-    "mirrored": lambda image: image[:, ::-1],
+    "flipped": lambda image: image[:, ::-1],
     "cropped at the top left": lambda image: image[5:, 6:],
     "cropped on every side": lambda image: image[4:-4, 6:-6],
-    "mirrored, cropped, re-encoded": lambda image: jpeg(np.ascontiguousarray(image[2:-3, 5:-1][:, ::-1]), 60),
+    "flipped, cropped, re-encoded": lambda image: jpeg(np.ascontiguousarray(image[2:-3, 5:-1][:, ::-1]), 60),
 }
 
 
@@ -54,14 +54,14 @@ def test_a_copy_is_found_among_others(kind: str, among: int) -> None:
     assert near([COPIES[kind](others[7]), *others]) == [(0, 8)]
 
 
-def test_all_copies_of_one_picture_end_in_one_group() -> None:
+def test_all_copies_of_one_image_end_in_one_group() -> None:
     images = [photo(seed) for seed in range(30)]
     images += [make(images[4]) for make in COPIES.values()]
-    group = group_copies(None, near(images), len(images))
+    group = group_duplicates(None, near(images), len(images))
     assert np.flatnonzero(group == group[4]).tolist() == [4, *range(30, 37)]
 
 
-def test_different_pictures_are_not_grouped(picture) -> None:
+def test_different_images_are_not_grouped(picture) -> None:
     assert near([photo(seed) for seed in range(200)]) == []
     assert near([picture(seed) for seed in range(100)]) == []
 
@@ -77,7 +77,7 @@ def test_another_exposure_is_not_a_copy(change: Callable[[np.ndarray], np.ndarra
     assert near([photo(1), change(photo(1))]) == []
 
 
-def test_pictures_alike_by_nature_must_be_more_alike_to_be_copies() -> None:
+def test_images_alike_by_nature_must_be_more_alike_to_be_copies() -> None:
     photographs, digits, silhouettes, same = (np.full(1000, unlike) for unlike in (0.5, 0.2, 0.1, 0.0))
     allowed = [duplicates._allowed(unlike) for unlike in (photographs, digits, silhouettes, same)]
     assert allowed == sorted(allowed, reverse=True)
@@ -87,7 +87,7 @@ def test_pictures_alike_by_nature_must_be_more_alike_to_be_copies() -> None:
     assert duplicates._allowed(half) == duplicates.MAX_UNLIKE
 
 
-def test_flat_pictures_are_not_copies_of_each_other() -> None:
+def test_flat_images_are_not_copies_of_each_other() -> None:
     rng = np.random.default_rng(0)
     flat = [np.full((48, 64, 3), level, np.uint8) for level in (0, 90, 200)]
     noisy = [rng.integers(100, 104, (48, 64, 3), dtype=np.uint8) for _ in range(3)]
@@ -95,17 +95,17 @@ def test_flat_pictures_are_not_copies_of_each_other() -> None:
     assert near([*flat, photo(1)]) == []
 
 
-def test_unreadable_pictures_are_nobodys_copies() -> None:
+def test_unreadable_images_are_nobodys_copies() -> None:
     readings = [Reading("truncated", "", ""), Reading("", "", "a"), Reading("empty", "", "")]
-    assert exact_copies(readings) == []
-    assert near_copies(readings, np.stack([photo(1)] * 3)) == []
+    assert exact_duplicates(readings) == []
+    assert near_duplicates(readings, np.stack([photo(1)] * 3)) == []
 
 
 def test_exact_copies_are_listed_together_and_looked_at_once() -> None:
     readings = [Reading("", "", pixels) for pixels in "abacab"]
-    assert exact_copies(readings) == [[0, 2, 4], [1, 5]]
+    assert exact_duplicates(readings) == [[0, 2, 4], [1, 5]]
     images = [photo(1), photo(2), photo(1), photo(1)[:, ::-1], photo(1), photo(2)]
-    assert near_copies(readings, np.stack(images)) == [(0, 3)]
+    assert near_duplicates(readings, np.stack(images)) == [(0, 3)]
 
 
 def test_candidates_stay_few_however_many_are_alike() -> None:
@@ -136,6 +136,6 @@ def test_alignment_finds_stretch_and_shift() -> None:
 
 
 def test_copies_of_copies_and_given_groups_end_in_one_group() -> None:
-    assert group_copies(None, [], 3).tolist() == [0, 1, 2]
-    assert group_copies(None, [(1, 2), (4, 2)], 6).tolist() == [0, 1, 1, 3, 1, 5]
-    assert group_copies(["p", "q", "p", "r"], [(1, 2)], 4).tolist() == [0, 0, 0, 3]
+    assert group_duplicates(None, [], 3).tolist() == [0, 1, 2]
+    assert group_duplicates(None, [(1, 2), (4, 2)], 6).tolist() == [0, 1, 1, 3, 1, 5]
+    assert group_duplicates(["p", "q", "p", "r"], [(1, 2)], 4).tolist() == [0, 0, 0, 3]

@@ -101,18 +101,18 @@ def test_classes_smaller_than_the_number_of_folds_do_no_harm() -> None:
     assert kfold(labels, FOOD, 5, 0)["fold"].value_counts().tolist() == [8] * 5
 
 
-@pytest.mark.parametrize("num_held_out", [1, 3, 40, 41, 100])
-def test_a_holdout_has_its_size_and_its_share_of_every_class(num_held_out: int) -> None:
+@pytest.mark.parametrize("num_val", [1, 3, 40, 41, 100])
+def test_a_holdout_has_its_size_and_its_share_of_every_class(num_val: int) -> None:
     labels = food_labels(200)
     labels["category"] = [0] * 100 + [1] * 60 + [2] * 36 + [3] * 4
-    folds = holdout(labels, FOOD, num_held_out, 0)
+    folds = holdout(labels, FOOD, num_val, 0)
     assert folds["image_path"].tolist() == sorted(labels["image_path"])
     assert folds["fold"].dtype == "Int64"
-    held_out = folds.merge(labels, on="image_path").dropna(subset="fold")
-    assert len(held_out) == num_held_out
-    assert (held_out["fold"] == 0).all()
-    counts = held_out["category"].value_counts().reindex(range(4), fill_value=0)
-    assert (abs(counts - np.array([100, 60, 36, 4]) * num_held_out / 200) <= 1).all()
+    val = folds.merge(labels, on="image_path").dropna(subset="fold")
+    assert len(val) == num_val
+    assert (val["fold"] == 0).all()
+    counts = val["category"].value_counts().reindex(range(4), fill_value=0)
+    assert (abs(counts - np.array([100, 60, 36, 4]) * num_val / 200) <= 1).all()
 
 
 def test_a_holdout_is_the_same_for_the_same_seed_whatever_the_order_of_rows_and_names_of_groups() -> None:
@@ -125,12 +125,12 @@ def test_a_holdout_is_the_same_for_the_same_seed_whatever_the_order_of_rows_and_
     assert (other["fold"].notna() & folds["fold"].notna()).sum() < 40  # not the first ones of each class
 
 
-@pytest.mark.parametrize(("group_size", "num_held_out"), [(2, 40), (4, 40), (7, 40), (10, 40), (7, 6), (40, 80)])
-def test_a_holdout_splits_no_group_and_has_nearly_its_size(group_size: int, num_held_out: int) -> None:
+@pytest.mark.parametrize(("group_size", "num_val"), [(2, 40), (4, 40), (7, 40), (10, 40), (7, 6), (40, 80)])
+def test_a_holdout_splits_no_group_and_has_nearly_its_size(group_size: int, num_val: int) -> None:
     labels = food_labels(200, group_size)
-    folds = holdout(labels, FOOD, num_held_out, 0)
+    folds = holdout(labels, FOOD, num_val, 0)
     assert split_groups(folds, labels) == 0
-    assert num_held_out - group_size <= folds["fold"].notna().sum() <= num_held_out
+    assert num_val - group_size <= folds["fold"].notna().sum() <= num_val
     assert folds["fold"].notna().any()
 
 
@@ -144,10 +144,10 @@ def test_a_holdout_smaller_than_every_group_is_not_empty(group_size: int) -> Non
         assert split_groups(folds, labels) == 0
 
 
-@pytest.mark.parametrize("num_held_out", [-1, 0, 101, 1000])
-def test_a_holdout_of_none_or_of_more_than_half_is_refused(num_held_out: int) -> None:
-    with pytest.raises(InputError, match=f"--held-out {num_held_out}: from 1 to half of the 201 images"):
-        holdout(food_labels(201), FOOD, num_held_out, 0)
+@pytest.mark.parametrize("num_val", [-1, 0, 101, 1000])
+def test_a_holdout_of_none_or_of_more_than_half_is_refused(num_val: int) -> None:
+    with pytest.raises(InputError, match=f"--num-val {num_val}: from 1 to half of the 201 images"):
+        holdout(food_labels(201), FOOD, num_val, 0)
 
 
 def test_the_organisers_validation_set_is_fold_0_and_the_rest_is_always_trained_on() -> None:

@@ -1,4 +1,4 @@
-"""Every kind of picture becomes upright 8-bit RGB, and what cannot be read says why."""
+"""Every kind of image becomes upright 8-bit RGB, and what cannot be read says why."""
 
 import io
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from PIL import Image
 
 from src.data.images import ImageProblem, decode_image, resize
 
-Picture = Callable[..., np.ndarray]
+ImageFactory = Callable[..., np.ndarray]
 
 
 def encode(image: np.ndarray, suffix: str) -> bytes:
-    """Encode an RGB picture."""
+    """Encode an RGB image."""
     return cv2.imencode(suffix, image[..., ::-1])[1].tobytes()
 
 
@@ -32,7 +32,7 @@ def refused(data: bytes, **options: int) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".webp", ".tiff"])
-def test_the_usual_formats_are_read_as_rgb(picture: Picture, suffix: str) -> None:
+def test_the_usual_formats_are_read_as_rgb(picture: ImageFactory, suffix: str) -> None:
     image = picture(1)
     read = decode_image(encode(image, suffix))
     assert read.shape == image.shape
@@ -43,7 +43,7 @@ def test_the_usual_formats_are_read_as_rgb(picture: Picture, suffix: str) -> Non
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("kept", [0.4, 0.7, 0.95])
-def test_a_truncated_picture_is_refused_and_not_half_grey(picture: Picture, suffix: str, kept: float) -> None:
+def test_a_truncated_image_is_refused_and_not_half_grey(picture: ImageFactory, suffix: str, kept: float) -> None:
     data = encode(picture(1, (90, 120)), suffix)
     assert refused(data[: int(len(data) * kept)]) == "truncated"
 
@@ -55,20 +55,20 @@ def test_an_empty_file_and_a_file_of_text_are_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (10_000, 6_000), (1, 2**31 - 1)])
-def test_an_over_large_picture_is_refused_from_its_header(
+def test_an_over_large_image_is_refused_from_its_header(
     png_header: Callable[[int, int], bytes], monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
     assert refused(png_header(*size)) == "over-large"
 
 
-def test_the_limit_of_pixels_can_be_changed(picture: Picture) -> None:
+def test_the_limit_of_pixels_can_be_changed(picture: ImageFactory) -> None:
     data = encode(picture(1, (30, 40)), ".png")
     assert decode_image(data, 1200).shape == (30, 40, 3)
     assert refused(data, max_pixels=1199) == "over-large"
 
 
-def test_a_picture_is_turned_as_its_exif_says(picture: Picture) -> None:
+def test_a_image_is_turned_as_its_exif_says(picture: ImageFactory) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its left side: to be turned clockwise
     image = picture(1)
@@ -77,13 +77,13 @@ def test_a_picture_is_turned_as_its_exif_says(picture: Picture) -> None:
     assert np.abs(read.astype(int) - np.rot90(image, -1)).mean() < 12
 
 
-def test_sixteen_bits_are_scaled_to_eight(picture: Picture) -> None:
+def test_sixteen_bits_are_scaled_to_eight(picture: ImageFactory) -> None:
     deep = picture(1).astype(np.uint16) * 257
     read = decode_image(cv2.imencode(".png", deep[..., ::-1])[1].tobytes())
     assert np.abs(read.astype(int) - picture(1)).max() <= 1
 
 
-def test_grey_and_palette_pictures_become_rgb(picture: Picture) -> None:
+def test_grey_and_palette_images_become_rgb(picture: ImageFactory) -> None:
     grey = picture(1)[..., 0]
     assert (decode_image(encode(grey[..., None].repeat(3, 2), ".png")) == grey[..., None]).all()
     assert (decode_image(saved(Image.fromarray(grey), "png")) == grey[..., None]).all()
@@ -91,18 +91,18 @@ def test_grey_and_palette_pictures_become_rgb(picture: Picture) -> None:
     assert (decode_image(saved(palette, "png")) == np.asarray(palette.convert("RGB"))).all()
 
 
-def test_alpha_is_dropped_and_the_colours_below_it_stay(picture: Picture) -> None:
+def test_alpha_is_dropped_and_the_colours_below_it_stay(picture: ImageFactory) -> None:
     alpha = np.zeros((30, 40, 1), np.uint8)
     data = saved(Image.fromarray(np.concatenate([picture(1), alpha], axis=2)), "png")
     assert (decode_image(data) == picture(1)).all()
 
 
-def test_a_cmyk_jpeg_has_the_colours_that_pil_gives_it(picture: Picture) -> None:
+def test_a_cmyk_jpeg_has_the_colours_that_pil_gives_it(picture: ImageFactory) -> None:
     data = saved(Image.fromarray(picture(1)).convert("CMYK"), "jpeg", quality=95)
     assert np.abs(decode_image(data).astype(int) - picture(1)).mean() < 12
 
 
-def test_pictures_shrink_by_area_and_grow_linearly(picture: Picture) -> None:
+def test_images_shrink_by_area_and_grow_linearly(picture: ImageFactory) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     blocks = noise.reshape(8, 5, 8, 5, 3).mean(axis=(1, 3))
     assert np.abs(resize(noise, (8, 8)) - blocks).max() <= 1  # every pixel counts: no moiré

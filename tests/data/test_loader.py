@@ -1,4 +1,4 @@
-"""Batches do not depend on threads, serve every row, and give each picture the same pixels everywhere."""
+"""Batches do not depend on threads, serve every row, and give each image the same pixels everywhere."""
 
 import dataclasses
 import threading
@@ -22,7 +22,7 @@ def images(picture: Callable[..., np.ndarray]) -> np.ndarray:
 
 
 def loader(images: np.ndarray, **options: object) -> Loader:
-    """Serve all pictures but the first three, backwards; the target of a row is its number, twice."""
+    """Serve all images but the first three, backwards; the target of a row is its number, twice."""
     rows = np.arange(3, len(images))[::-1].copy()
     targets = np.stack([rows, rows], axis=1)
     return Loader(images=images, rows=rows, targets=targets, **{"image_size": SIZE, "batch_size": 6, **options})
@@ -70,7 +70,7 @@ def test_the_order_is_another_in_every_epoch_and_for_every_seed(images: np.ndarr
 
 
 @pytest.mark.parametrize("policy", [None, NO_AUGMENT, Augment()])
-def test_each_target_stays_with_its_picture(images: np.ndarray, policy: Augment | None) -> None:
+def test_each_target_stays_with_its_image(images: np.ndarray, policy: Augment | None) -> None:
     for batch in loader(images, policy=policy).epoch(1):
         assert batch["image"].dtype == torch.uint8
         assert torch.equal(batch["target"], batch["index"][:, None].repeat(1, 2))
@@ -90,7 +90,7 @@ def test_training_validation_and_test_see_identical_pixels(images: np.ndarray, s
             targets=np.zeros((23, 0), np.int64),
             image_size=size,
             batch_size=4,
-            mirror_ok=True,
+            hflip_ok=True,
         ),
     ]
     for way in ways:
@@ -99,7 +99,7 @@ def test_training_validation_and_test_see_identical_pixels(images: np.ndarray, s
                 assert (image == resize(images[row], size)).all()
 
 
-def test_augmented_pictures_are_the_same_in_a_repeated_epoch_and_others_in_the_next(images: np.ndarray) -> None:
+def test_augmented_images_are_the_same_in_a_repeated_epoch_and_others_in_the_next(images: np.ndarray) -> None:
     def pixels(epoch: int) -> dict[int, bytes]:
         batches = loader(images, policy=Augment(), batch_size=5).epoch(epoch)
         return {
@@ -131,7 +131,7 @@ def test_leaving_an_epoch_early_leaves_no_thread_behind(images: np.ndarray) -> N
 
 
 def test_growing_images_end_whole_and_only_training_sees_small_ones(images: np.ndarray) -> None:
-    growing = loader(images, policy=Augment(), grow_from=0.5, grow_epochs=4)
+    growing = loader(images, policy=Augment(), progressive_resize=0.5, resize_epochs=4)
     assert [growing.size_at(epoch) for epoch in range(6)] == [
         (16, 16), (16, 16), (16, 24), (24, 32), (24, 32), (24, 32)
     ]  # fmt: skip
@@ -145,7 +145,7 @@ HEIGHT = 256  # rows of a block in these tests
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of HEIGHT pictures of one pixel."""
+    """Blocks of HEIGHT images of one pixel."""
     monkeypatch.setattr("src.data.loader.BLOCK", 3 * HEIGHT)
 
 
@@ -209,24 +209,24 @@ def test_in_blocks_each_block_is_read_once_and_kept_no_longer_than_needed(
 
 
 def test_in_blocks_a_string_is_set_beside_one_of_its_batch(images: np.ndarray) -> None:
-    one = loader(images, policy=Augment(splice=1.0), blank=10, in_blocks=True)
+    one = loader(images, policy=Augment(concat=1.0), pad_class=10, in_blocks=True)
     positions = one.order(0)[:6]
-    partners, _, _ = one.spliced(positions, 0)
+    partners, _, _ = one.concatenated(positions, 0)
     assert sorted(partners) == sorted(positions)
     assert (partners != positions).all()
 
 
-def test_in_blocks_the_picture_beside_is_the_one_whose_target_is_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_blocks_the_image_beside_is_the_one_whose_target_is_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("src.data.loader.BLOCK", 5 * 8 * 12 * 3)
-    count, blank = 40, 10
+    count, pad_class = 40, 10
     images = np.empty((count, 8, 12, 3), np.uint8)
     images[:] = (np.arange(count) * 6)[:, None, None, None]  # each in a grey of its own ...
-    targets = np.full((count, 6), blank)
+    targets = np.full((count, 6), pad_class)
     targets[:, 0] = np.arange(count) % 10
-    policy = dataclasses.replace(NO_AUGMENT, splice=1.0)
+    policy = dataclasses.replace(NO_AUGMENT, concat=1.0)
     one = Loader(
         images=images, rows=np.arange(count), targets=targets, image_size=(8, 12), batch_size=8, policy=policy,
-        blank=blank, in_blocks=True,
+        pad_class=pad_class, in_blocks=True,
     )  # fmt: skip
     for batch in one.epoch(0):
         left, right = (batch["image"][:, 4, column, 0].numpy() // 6 for column in (0, 11))

@@ -45,7 +45,7 @@ def test_few_images_are_predicted_at_once_without_a_trial() -> None:
     net.forward = lambda images: pytest.fail("tried")  # type: ignore[method-assign]
     forward, served = probe.fastest(net, loader(), CPU, 5, None, "auto")
     assert forward is net
-    assert served.batch_size == probe.USUAL
+    assert served.batch_size == probe.DEFAULT_BATCH_SIZE
     assert probe.fastest(net, loader(), CPU, 5, 7, "auto")[1].batch_size == 7
 
 
@@ -56,7 +56,7 @@ def test_the_fastest_batch_size_is_taken(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_is_no_faster_than_noise_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rates(monkeypatch, lambda size: 1.03 if size == 64 else 1.0)
-    assert probe.best_batch_size(network(), torch.zeros(10, 8, 16, 3), CPU) == probe.USUAL
+    assert probe.best_batch_size(network(), torch.zeros(10, 8, 16, 3), CPU) == probe.DEFAULT_BATCH_SIZE
 
 
 @pytest.mark.parametrize(("room", "best"), [(600, 512), (300, 256), (100, 64)])

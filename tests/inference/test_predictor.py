@@ -27,7 +27,7 @@ def network(num_outputs: int) -> Network:
     return Network(backbone, Normalise(*normalisation(backbone), SIZE[1])).train()
 
 
-def loader(count: int = 7, batch_size: int = 3, mirror_ok: bool = False) -> Loader:
+def loader(count: int = 7, batch_size: int = 3, hflip_ok: bool = False) -> Loader:
     images = np.random.default_rng(0).integers(0, 256, (count, *SIZE, 3), dtype=np.uint8)
     return Loader(
         images=images,
@@ -35,7 +35,7 @@ def loader(count: int = 7, batch_size: int = 3, mirror_ok: bool = False) -> Load
         targets=np.zeros((count, 1), np.int64),
         image_size=SIZE,
         batch_size=batch_size,
-        mirror_ok=mirror_ok,
+        hflip_ok=hflip_ok,
     )
 
 
@@ -50,7 +50,7 @@ def test_normalise_is_the_textbook_formula() -> None:
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
 
 
-def test_grey_pictures_are_normalised_with_one_channel() -> None:
+def test_grey_images_are_normalised_with_one_channel() -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 5, 7, 1), dtype=np.uint8).repeat(3, axis=3)
     result = Normalise((0.3,), (0.2,), 7)(torch.from_numpy(images))
     assert result.shape == (4, 1, 5, 7)
@@ -71,14 +71,14 @@ def test_the_network_keeps_no_normalisation_in_its_weights() -> None:
 
 @pytest.mark.parametrize("competition", [svhn.COMPETITION, food11.COMPETITION], ids=lambda one: one.name)
 def test_the_mean_over_views_is_the_mean_over_views(competition: object) -> None:
-    heads, mirror_ok = competition.heads, competition.mirror_ok
-    net, served = network(sum(head.num_classes for head in heads)), loader(mirror_ok=mirror_ok)
-    views = tta_views(mirror_ok, SIZE)
-    assert len(views) == (10 if mirror_ok else 5)
+    heads, hflip_ok = competition.heads, competition.hflip_ok
+    net, served = network(sum(head.num_classes for head in heads)), loader(hflip_ok=hflip_ok)
+    views = tta_views(hflip_ok, SIZE)
+    assert len(views) == (10 if hflip_ok else 5)
     plain, mean = predict_probabilities(net, served, heads, CPU, list(views.values())[1:])
     by_hand = []
     for matrix in views.values():
-        images = torch.from_numpy(warp_batch(served.images, matrix, mirror_ok))
+        images = torch.from_numpy(warp_batch(served.images, matrix, hflip_ok))
         with torch.no_grad():
             parts = net.eval()(images).split([head.num_classes for head in heads], dim=1)
         by_hand.append(torch.cat([part.softmax(1) for part in parts], dim=1).numpy())

@@ -59,10 +59,10 @@ def test_a_class_that_there_is_not_is_refused(tmp_path: Path, answer: str) -> No
 
 def test_without_a_blank_an_answer_has_a_class_of_every_head(tmp_path: Path) -> None:
     head = Head(name="size", classes=("small", "large"))
-    pair = replace(street.COMPETITION, heads=(head, replace(head, name="weight")), blank=None)
+    pair = replace(street.COMPETITION, heads=(head, replace(head, name="weight")), pad_class=None)
     (tmp_path / "answers.csv").write_text("file_name,file_code\na.png,smalllarge\n")
     validate(tmp_path / "answers.csv", pd.Series(["a.png"]), pair)
-    digits = replace(street.COMPETITION, heads=street.DIGITS[:2], blank=None)
+    digits = replace(street.COMPETITION, heads=street.DIGITS[:2], pad_class=None)
     (tmp_path / "answers.csv").write_text("file_name,file_code\na.png,1\n")
     with pytest.raises(InputError):
         validate(tmp_path / "answers.csv", pd.Series(["a.png"]), digits)
@@ -70,7 +70,7 @@ def test_without_a_blank_an_answer_has_a_class_of_every_head(tmp_path: Path) -> 
 
 def spelled(codes: list[str]) -> np.ndarray:
     """Return probabilities (N, 66) that spell the codes."""
-    ids = [[*map(int, code), *[street.BLANK] * (6 - len(code))] for code in codes]
+    ids = [[*map(int, code), *[street.PAD_CLASS] * (6 - len(code))] for code in codes]
     return (np.eye(11)[ids] * 0.9 + 0.1 / 11).astype(np.float32).reshape(len(codes), 66)
 
 

@@ -40,7 +40,7 @@ def test_every_net_gives_one_row_of_logits_per_image(name: str, place: int, in_c
     logits = model(torch.randn(2, in_chans, *size))
     assert logits.shape == (2, num_outputs)
     logits.sum().backward()
-    assert all(value.grad is not None for value in model.parameters())  # no layer is left out
+    assert all(value.grad is not None for value in model.parameters())  # no layer is skipped
 
 
 @pytest.mark.parametrize(("typo", "nearest"), [("resnet_18", "resnet18"), ("svhn_cn", "svhn_cnn")])
@@ -139,7 +139,7 @@ def test_the_normalisation_is_the_one_the_backbone_was_trained_with() -> None:
     assert normalisation(build_model("string_cnn", 12, (32, 64))) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
-def test_grey_pictures_are_normalised_by_the_mean_over_colours() -> None:
+def test_grey_images_are_normalised_by_the_mean_over_colours() -> None:
     (mean,), (std,) = normalisation(build_model("lcnet_035", 12, (32, 64), 1), 1)
     assert (mean, std) == (pytest.approx(0.449, abs=1e-6), pytest.approx(0.226, abs=1e-6))
     assert normalisation(build_model("resnet_mnist", 10, (28, 28), 1), 1) == ((0.5,), (0.25,))

@@ -16,18 +16,18 @@ from src.metrics import exact_matches
 from src.models.heads import loss_of, most_probable, probabilities_of
 
 
-def competition(num_heads: int, classes: str, blank: int | None) -> Competition:
+def competition(num_heads: int, classes: str, pad_class: int | None) -> Competition:
     """Return one whose answers have up to `num_heads` of the letters `classes`."""
-    texts = tuple("" if place == blank else letter for place, letter in enumerate(classes))
+    texts = tuple("" if place == pad_class else letter for place, letter in enumerate(classes))
     return Competition(
         name="letters",
         image_size=(8, 8),
-        mirror_ok=False,
+        hflip_ok=False,
         read_train=lambda files: pd.DataFrame(),
         read_test=lambda files: pd.DataFrame(),
         columns=("id", "answer"),
         heads=tuple(Head(name=f"letter{place}", classes=texts) for place in range(num_heads)),
-        blank=blank,
+        pad_class=pad_class,
     )
 
 
@@ -37,12 +37,12 @@ def random_probabilities(seed: int, count: int, num_heads: int, num_classes: int
     return draws.reshape(count, -1).astype(np.float32)
 
 
-def best_string(row: np.ndarray, num_heads: int, num_classes: int, blank: int) -> float:
+def best_string(row: np.ndarray, num_heads: int, num_classes: int, pad_class: int) -> float:
     """Return the log-probability of the best legal string, by trying them all."""
     logs = np.log(row.reshape(num_heads, num_classes).astype(np.float64) + 1e-12)
-    letters = [one for one in range(num_classes) if one != blank]
+    letters = [one for one in range(num_classes) if one != pad_class]
     return max(
-        sum(logs[place, one] for place, one in enumerate((*string, *[blank] * (num_heads - length))))
+        sum(logs[place, one] for place, one in enumerate((*string, *[pad_class] * (num_heads - length))))
         for length in range(1, num_heads + 1)
         for string in itertools.product(letters, repeat=length)
     )
@@ -72,39 +72,39 @@ def test_probabilities_are_a_softmax_for_each_head() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10**6), num_heads=st.integers(1, 4), blank=st.integers(0, 3))
-def test_no_legal_string_is_more_probable(seed: int, num_heads: int, blank: int) -> None:
-    letters = competition(num_heads, "abcd", blank)
+@given(seed=st.integers(0, 10**6), num_heads=st.integers(1, 4), pad_class=st.integers(0, 3))
+def test_no_legal_string_is_more_probable(seed: int, num_heads: int, pad_class: int) -> None:
+    letters = competition(num_heads, "abcd", pad_class)
     probabilities = random_probabilities(seed, 4, num_heads, 4)
     answers = most_probable(probabilities, letters)
     for row, ids in zip(probabilities, answers, strict=True):
         logs = np.log(row.reshape(num_heads, 4).astype(np.float64) + 1e-12)
         found = sum(logs[place, one] for place, one in enumerate(ids))
-        assert found == pytest.approx(best_string(row, num_heads, 4, blank))
+        assert found == pytest.approx(best_string(row, num_heads, 4, pad_class))
 
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_no_digit_follows_a_blank_and_no_answer_is_empty(seed: int) -> None:
     answers = most_probable(random_probabilities(seed, 16, 6, 11), svhn.COMPETITION)
-    is_blank = answers == svhn.BLANK
+    is_blank = answers == svhn.PAD_CLASS
     assert not is_blank[:, 0].any()
     assert (np.diff(is_blank.astype(int), axis=1) >= 0).all()
 
 
 def test_an_answer_is_not_empty_where_all_heads_say_blank() -> None:
     probabilities = np.full((1, 6, 11), 0.001, np.float32)
-    probabilities[:, :, svhn.BLANK] = 0.99
+    probabilities[:, :, svhn.PAD_CLASS] = 0.99
     probabilities[:, 0, 7] = 0.009
-    assert most_probable(probabilities.reshape(1, 66), svhn.COMPETITION).tolist() == [[7, *[svhn.BLANK] * 5]]
+    assert most_probable(probabilities.reshape(1, 66), svhn.COMPETITION).tolist() == [[7, *[svhn.PAD_CLASS] * 5]]
 
 
 def test_a_weak_digit_before_sure_ones_is_read_and_not_cut_off() -> None:
     probabilities = np.full((1, 6, 11), 1e-6, np.float32)
     probabilities[0, 0, 1] = probabilities[0, 2, 3] = 0.99
-    probabilities[0, 1, svhn.BLANK], probabilities[0, 1, 2] = 0.55, 0.45
-    probabilities[0, 3:, svhn.BLANK] = 0.99
-    assert most_probable(probabilities.reshape(1, 66), svhn.COMPETITION)[0, :4].tolist() == [1, 2, 3, svhn.BLANK]
+    probabilities[0, 1, svhn.PAD_CLASS], probabilities[0, 1, 2] = 0.55, 0.45
+    probabilities[0, 3:, svhn.PAD_CLASS] = 0.99
+    assert most_probable(probabilities.reshape(1, 66), svhn.COMPETITION)[0, :4].tolist() == [1, 2, 3, svhn.PAD_CLASS]
 
 
 def test_without_a_blank_each_head_decides_alone() -> None:

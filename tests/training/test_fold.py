@@ -91,12 +91,12 @@ def at_the_end_of_an_epoch(patch: pytest.MonkeyPatch, kind: int) -> None:
 
 
 STOPS = {
-    "in the first step": (loop, "train_step", 1, "goes on after epoch 0, step 1"),
-    "in the third step": (loop, "train_step", STEPS_PER_EPOCH + 1, "goes on after epoch 1, step 1"),
-    "while an epoch is scored": (folding, "exact_matches", 2, "goes on after epoch 1, step 2"),
-    "while the best weights are saved": (loop, "save_model", 1, "goes on after epoch 1, step 0"),
-    "while an epoch is saved": (loop, "save_state", 2, "goes on after epoch 2, step 0"),
-    "after the last epoch": (folding, "write_arrays", 1, "goes on after epoch 3, step 0"),
+    "in the first step": (loop, "train_step", 1, "resumes after epoch 0, step 1"),
+    "in the third step": (loop, "train_step", STEPS_PER_EPOCH + 1, "resumes after epoch 1, step 1"),
+    "while an epoch is scored": (folding, "exact_matches", 2, "resumes after epoch 1, step 2"),
+    "while the best weights are saved": (loop, "save_model", 1, "resumes after epoch 1, step 0"),
+    "while an epoch is saved": (loop, "save_state", 2, "resumes after epoch 2, step 0"),
+    "after the last epoch": (folding, "write_arrays", 1, "resumes after epoch 3, step 0"),
 }
 
 
@@ -106,7 +106,7 @@ def test_a_training_stopped_by_a_signal_loses_no_step_and_ends_as_one_that_was_n
 ) -> None:
     straight, ended = train("straight")
     assert ended.code == 0
-    kind, told = signal.SIGTERM, "goes on after epoch 0, step 2"
+    kind, told = signal.SIGTERM, "resumes after epoch 0, step 2"
     with monkeypatch.context() as patch:
         if place in STOPS:
             *where, told = STOPS[place]
@@ -141,7 +141,7 @@ def test_a_signal_is_answered_after_the_step_at_hand(train: Callable, monkeypatc
         stop_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
         folder, _ = train("run")
     _, ended = train("run")
-    assert "goes on after epoch 1, step 1" in ended.out
+    assert "resumes after epoch 1, step 1" in ended.out
 
 
 def test_a_second_signal_does_not_wait(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_a_training_killed_anywhere_ends_as_one_that_was_not(
     folder, ended = train("killed")
     assert ended.code == 0
     if where[1] == "train_step":  # the fourth step, the second of the second epoch
-        assert f"goes on after epoch 1, step {1 if save_every == 0 else 0}" in ended.out
+        assert f"resumes after epoch 1, step {1 if save_every == 0 else 0}" in ended.out
     assert_same_training(straight, folder)
 
 
@@ -194,10 +194,10 @@ def test_no_held_out_image_is_trained_on(train: Callable, monkeypatch: pytest.Mo
     monkeypatch.setattr(loop, "train_step", watched)
     folder, _ = train("run", "--epochs", 6)
     cache = open_cache(folder.parents[1] / "prepared", "train")
-    held_out = set(arrays(folder)["image_path"].tolist())
+    val = set(arrays(folder)["image_path"].tolist())
     trained_on = {cache.image_paths[row] for row in seen}
-    assert not trained_on & held_out
-    assert trained_on | held_out == set(cache.image_paths)
+    assert not trained_on & val
+    assert trained_on | val == set(cache.image_paths)
 
 
 def test_the_number_of_threads_does_not_change_the_training(train: Callable) -> None:
@@ -255,7 +255,7 @@ def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(
     _, ended = train("run")
     assert ended.code == 0
     assert "last.pt: is damaged" in ended.out
-    assert "goes on after epoch 1, step 0" in ended.out
+    assert "resumes after epoch 1, step 0" in ended.out
     assert_same_training(straight, folder)
 
 
@@ -314,14 +314,14 @@ def test_the_best_weights_are_those_of_the_first_best_epoch(train: Callable, mon
     kept: list[dict[str, torch.Tensor]] = []
     answers: list[torch.Tensor] = []
     images = torch.randint(0, 256, (3, 32, 48, 3), dtype=torch.uint8)
-    save = loop.Fit.save
+    save = loop.Trainer.save
 
-    def remember(fit: loop.Fit) -> None:
-        kept.append({key: value.clone() for key, value in fit.state.scored.state_dict().items()})
-        answers.append(fit.state.scored.eval()(images).detach())
-        save(fit)
+    def remember(trainer: loop.Trainer) -> None:
+        kept.append({key: value.clone() for key, value in trainer.state.scored.state_dict().items()})
+        answers.append(trainer.state.scored.eval()(images).detach())
+        save(trainer)
 
-    monkeypatch.setattr(loop.Fit, "save", remember)
+    monkeypatch.setattr(loop.Trainer, "save", remember)
     scripted_scores(monkeypatch, [0.1, 0.5, 0.5])
     folder, _ = train("run")
     network = build_network(json.loads((folder / "config.json").read_text())["model"])

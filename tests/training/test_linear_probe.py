@@ -15,7 +15,7 @@ from src.data.loader import Loader
 from src.models.build import build_model
 from src.models.network import Network, Normalise
 from src.training import trainer as loop
-from src.training.linear_probe import Features, LastLayer, with_last_layer
+from src.training.linear_probe import Features, LinearProbe, with_linear_probe
 
 FLAGS = ("--backbone", "test_resnet", "--mixup", 0, "--freeze-backbone", "--lr", 0.01)
 
@@ -38,7 +38,7 @@ def test_only_the_last_layer_changes_and_predict_takes_the_result(
             assert kept[f"backbone.{key}"].abs().sum() > 0
         else:
             assert torch.equal(kept[f"backbone.{key}"], value), key
-    assert podium("predict", "--run", "frozen").code == 0
+    assert podium("predict", "--run-name", "frozen").code == 0
 
 
 def test_an_interrupted_training_begins_anew_and_ends_the_same(
@@ -70,7 +70,7 @@ def test_the_last_layer_on_the_features_is_the_network(name: str) -> None:
     network = Network(model, Normalise((0.5,) * 3, (0.25,) * 3, 64)).eval()
     images = torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8)
     with torch.no_grad():
-        assert torch.allclose(LastLayer(network).eval()(network.features(images)), network(images), atol=1e-5)
+        assert torch.allclose(LinearProbe(network).eval()(network.features(images)), network(images), atol=1e-5)
 
 
 def test_views_take_turns_and_every_image_comes_with_its_own_features_and_target() -> None:
@@ -92,8 +92,11 @@ def test_views_take_turns_and_every_image_comes_with_its_own_features_and_target
     ("flags", "words"),
     [
         (("--backbone", "svhn_cnn"), "features of random weights say nothing"),
-        (("--backbone", "test_resnet", "--mixup", 0.2), "mixup, cutmix and grow-from need images"),
-        (("--backbone", "test_resnet", "--grow-from", 0.5), "mixup, cutmix and grow-from need images"),
+        (("--backbone", "test_resnet", "--mixup", 0.2), "mixup, cutmix and progressive-resize need images"),
+        (
+            ("--backbone", "test_resnet", "--progressive-resize", 0.5),
+            "mixup, cutmix and progressive-resize need images",
+        ),
     ],
 )
 def test_what_has_no_features_or_needs_images_is_refused(
@@ -107,15 +110,15 @@ def test_what_has_no_features_or_needs_images_is_refused(
 def test_a_network_without_features_is_an_input_error() -> None:
     network = Network(build_model("svhn_cnn", 12, (32, 64)), Normalise((0.5,) * 3, (0.25,) * 3, 64))
     with pytest.raises(InputError, match="--freeze-backbone"):
-        LastLayer(network)
+        LinearProbe(network)
 
 
 def test_images_grow_and_the_last_epochs_see_them_whole(train: Callable) -> None:
-    _, ended = train("small", "--grow-from", 0.5)
+    _, ended = train("small", "--progressive-resize", 0.5)
     assert ended.code == 0, ended.err
     _, whole = train("whole")
     assert ended.out.split("SHA-256")[1] != whole.out.split("SHA-256")[1]
-    _, ended = train("refused", "--backbone", "svhn_cnn", "--grow-from", 0.5)
+    _, ended = train("refused", "--backbone", "svhn_cnn", "--progressive-resize", 0.5)
     assert ended.code == 2
     assert "takes no images of 16x24" in ended.err
 
@@ -123,7 +126,7 @@ def test_images_grow_and_the_last_epochs_see_them_whole(train: Callable) -> None
 def test_what_learns_is_not_the_networks_own_layer() -> None:
     """Keeping a moving average in the network must not change the weights that go on learning."""
     network = Network(build_model("test_resnet", 12, (32, 64)), Normalise((0.5,) * 3, (0.25,) * 3, 64))
-    learning, average = LastLayer(network), LastLayer(network)
+    learning, average = LinearProbe(network), LinearProbe(network)
     torch.nn.init.ones_(average.layer.weight)
-    assert with_last_layer(network, average).backbone.fc.weight.min() == 1
+    assert with_linear_probe(network, average).backbone.fc.weight.min() == 1
     assert learning.layer.weight.abs().max() == 0

@@ -1,4 +1,4 @@
-"""Steps without a finite loss or gradient: left out, counted, without a trace; too many in a row end the training."""
+"""Steps without a finite loss or gradient: skipped, counted, without a trace; too many in a row end the training."""
 
 import copy
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from tests.engine.test_step import CPU, HEADS, make_batch
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -17,7 +16,8 @@ from src.training import step as step_module
 from src.training.nonfinite import MAX_IN_A_ROW
 from src.training.setup import begin_momentum
 from src.training.step import StepOptions, TrainState, train_step
-from src.training.trainer import Fit
+from src.training.trainer import Trainer
+from tests.training.test_step import CPU, HEADS, make_batch
 
 OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "fused SGD": lambda net: torch.optim.SGD(net.parameters(), momentum=0.9, fused=True),
@@ -59,7 +59,7 @@ def test_a_step_with_nan_leaves_no_trace_and_is_counted(kind: str, clip_grad: fl
     options = StepOptions(clip_grad=clip_grad)
     for number in range(3):
         assert train_step(state, make_batch(seed=number), HEADS, 0.01, CPU, options) > 0
-    assert state.skipping.read() == (0, 0)
+    assert state.nonfinite.read() == (0, 0)
     before = copy.deepcopy(state.network.state_dict())
     moments = copy.deepcopy(state.optimizer.state_dict()["state"])
 
@@ -67,7 +67,7 @@ def test_a_step_with_nan_leaves_no_trace_and_is_counted(kind: str, clip_grad: fl
     for number in range(2):
         assert train_step(state, make_batch(seed=number), HEADS, 0.01, CPU, options) == 0
     assert state.step == 5
-    assert state.skipping.read() == (2, 2)
+    assert state.nonfinite.read() == (2, 2)
     for key, value in state.network.state_dict().items():
         if "num_batches" not in key:
             assert torch.equal(value, before[key]), key
@@ -79,7 +79,7 @@ def test_a_step_with_nan_leaves_no_trace_and_is_counted(kind: str, clip_grad: fl
 
     sometimes.broken = False
     assert train_step(state, make_batch(seed=9), HEADS, 0.01, CPU, options) > 0
-    assert state.skipping.read() == (2, 0)
+    assert state.nonfinite.read() == (2, 0)
     assert any(not torch.equal(value, before[key]) for key, value in state.network.state_dict().items())
 
 
@@ -114,7 +114,7 @@ def test_an_infinite_loss_with_finite_gradients_is_left_out_with_a_scaler_too(mo
     loss_of = step_module.loss_of
     monkeypatch.setattr(step_module, "loss_of", lambda *given: loss_of(*given) + float("inf"))
     assert train_step(state, make_batch(), HEADS, 0.01, CPU, StepOptions()) == 0
-    assert state.skipping.read() == (1, 1)
+    assert state.nonfinite.read() == (1, 1)
     for one, other in zip(state.network.parameters(), before, strict=True):
         assert torch.equal(one, other)
 
@@ -136,7 +136,7 @@ def test_a_training_leaves_steps_out_and_says_how_many(train: Callable, monkeypa
         break_steps(patch, lambda step: step == 2)
         folder, ended = train("run")  # 3 epochs of 2 steps
     assert ended.code == 0, ended.err
-    assert "1 steps left out" in ended.out
+    assert "1 steps skipped" in ended.out
     log = pd.read_csv(folder / "log.csv")
     assert log["skipped_steps"].tolist() == [0, 1, 0]
     assert log["loss"].notna().all()
@@ -149,9 +149,9 @@ def test_too_many_in_a_row_end_the_training_and_keep_the_last_good_checkpoint(
     assert ended.code == 0
     monkeypatch.setattr("src.training.trainer.MAX_IN_A_ROW", 2)
     saves: list[int] = []
-    save = Fit.save
+    save = Trainer.save
     with monkeypatch.context() as patch:
-        patch.setattr(Fit, "save", lambda fit: saves.append(fit.state.step) or save(fit))
+        patch.setattr(Trainer, "save", lambda trainer: saves.append(trainer.state.step) or save(trainer))
         break_steps(patch, lambda step: step >= 2)  # from the second epoch on
         folder, ended = train("run")
     assert ended.code == 2

@@ -28,7 +28,7 @@ def test_profile_tells_the_phases_and_changes_no_bit_of_the_training(
     flags = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 2, "--epochs", 2,
              "--fold", 0)  # fmt: skip
     for run, more in (("plain", ()), ("timed", ("--profile",))):
-        code, out, err = podium("train", *flags, "--run", run, *more)
+        code, out, err = podium("train", *flags, "--run-name", run, *more)
         assert code == 0, err
     plain, timed = (tmp_path / "runs" / "svhn" / run / "fold0" for run in ("plain", "timed"))
     assert "where 4 steps spent their time" in out  # of the 7 steps of the first epoch; 3 warm up

@@ -44,13 +44,13 @@ def refuse(patch: pytest.MonkeyPatch, limit: int, error: Exception) -> None:
 
 def stop_after_an_epoch(patch: pytest.MonkeyPatch) -> None:
     """Let Ctrl-C come when the next epoch is saved."""
-    save = loop.Fit.save
+    save = loop.Trainer.save
 
-    def save_and_stop(fit: loop.Fit) -> None:
-        save(fit)
+    def save_and_stop(trainer: loop.Trainer) -> None:
+        save(trainer)
         raise Stopped(signal.SIGINT)
 
-    patch.setattr(loop.Fit, "save", save_and_stop)
+    patch.setattr(loop.Trainer, "save", save_and_stop)
 
 
 def log(folder: Path) -> pd.DataFrame:

@@ -104,17 +104,17 @@ def test_a_disk_that_fills_up_while_saving(
     svhn(num_train=12, num_val=6, num_test=3)
     rng, cwd = random.Random(count), commands.cwd
     commands.run("prepare", "--competition", "svhn", "--num-folds", 2, "--num-processes", 1)
-    commands.run("train", *FLAGS, "--run", "straight")
+    commands.run("train", *FLAGS, "--run-name", "straight")
     wanted, folder = trained(cwd, "straight"), small_disk / "svhn" / "run" / "fold0"
     size = (small_disk / "svhn" / "straight" / "fold0" / "last.pt").stat().st_size
     for _ in range(count):
         shutil.rmtree(folder.parent, ignore_errors=True)
-        assert commands.stopped_after_steps(rng.randrange(1, 5), "train", *FLAGS, "--run", "run") == 143
+        assert commands.stopped_after_steps(rng.randrange(1, 5), "train", *FLAGS, "--run-name", "run") == 143
         before = load_state(folder / "last.pt")["step"]
         free = shutil.disk_usage(small_disk).free
         ballast = small_disk / "ballast"
         ballast.write_bytes(bytes(max(0, free - rng.randrange(0, size))))
-        commands.start("train", *FLAGS, "--run", "run")
+        commands.start("train", *FLAGS, "--run-name", "run")
         assert commands.ended() == 2, (cwd / "err").read_text()
         told = (cwd / "err").read_text()
         assert "No space left on device; make room" in told
@@ -122,6 +122,6 @@ def test_a_disk_that_fills_up_while_saving(
         ballast.unlink()
         assert load_state(folder / "last.pt")["step"] >= before
         assert leftovers(folder) == []
-        commands.run("train", *FLAGS, "--run", "run")
+        commands.run("train", *FLAGS, "--run-name", "run")
         assert_same(trained(cwd, "run"), wanted)
     figure(f"disk full while saving: {count} of {count} keep the checkpoint, say so and go on identically")

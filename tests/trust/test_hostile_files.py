@@ -106,7 +106,7 @@ def check_json(folder: Path, count: int) -> None:
         table = competition.read_train(InputFiles(folder))
         table = table[table["image_path"].str.startswith("mchar_train/")]
         rows = table.sort_values("image_path")[competition.targets].to_numpy().tolist()
-        return [[digit for digit in row if digit != competition.blank] for row in rows]
+        return [[digit for digit in row if digit != competition.pad_class] for row in rows]
 
     def entries(numbers: list[list[Any]]) -> dict[str, Any]:
         box = {key: [1] * len(numbers[0]) for key in ("top", "left", "width", "height")}

@@ -1,4 +1,4 @@
-"""Pictures that are cut off, damaged or of unusual kinds: read rightly, or named with the reason; never half of one."""
+"""Images that are cut off, damaged or of unusual kinds: read rightly, or named with the reason; never half of one."""
 
 import io
 import resource
@@ -39,7 +39,7 @@ def test_cut_off_at_fifty_places(figure: Callable[[str], None]) -> None:
                 assert (found == whole).all(), (suffix, cut, len(data))  # only the padding was cut off
     assert kinds == {"empty", "not an image", "truncated"}
     count = len(FORMATS) * CUTS
-    figure(f"pictures cut off ({', '.join(FORMATS)}): {count} cases, {refused} named, {count - refused} read rightly")
+    figure(f"images cut off ({', '.join(FORMATS)}): {count} cases, {refused} named, {count - refused} read rightly")
 
 
 def animated(kind: str) -> bytes:
@@ -50,7 +50,7 @@ def animated(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_of_moving_pictures_the_first_is_taken(kind: str) -> None:
+def test_of_moving_images_the_first_is_taken(kind: str) -> None:
     found = decode_image(animated(kind)).astype(int)
     assert np.abs(found - draw(1, (40, 60))).mean() < (12 if kind == "GIF" else 0.5)  # 256 colours
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.engine.conftest import TRAIN
 
 from src.runs.checkpoint import has_state, load_state
+from tests.conftest import TRAIN
 from tests.trust.conftest import Commands
 
 FLAGS = (*TRAIN, "--competition", "svhn", "--save-every", 0, "--ema", 0.9)
@@ -64,8 +64,8 @@ def prepared(svhn: Callable[..., Path], commands: Commands) -> Commands:
 
 def usual_seconds(commands: Commands, *train: object) -> float:
     """Train the runs `straight` and `again`; return the seconds of the second one, whose files are in memory."""
-    commands.run(*train, "--run", "straight")
-    return commands.run(*train, "--run", "again")
+    commands.run(*train, "--run-name", "straight")
+    return commands.run(*train, "--run-name", "again")
 
 
 def leftovers(cwd: Path) -> list[Path]:
@@ -76,7 +76,7 @@ def leftovers(cwd: Path) -> list[Path]:
 def test_killed_while_training(prepared: Commands, figure: Callable[[str], None], count: int) -> None:
     rng, cwd = random.Random(count), prepared.cwd
     seconds = usual_seconds(prepared, "train", *FLAGS)
-    prepared.run("predict", "--competition", "svhn", "--run", "straight")
+    prepared.run("predict", "--competition", "svhn", "--run-name", "straight")
     wanted = trained(cwd, "straight")
     answers = sha256(cwd / "submissions" / "svhn" / "straight.csv")
     kills = in_saving = runs = 0
@@ -86,7 +86,7 @@ def test_killed_while_training(prepared: Commands, figure: Callable[[str], None]
         folder = cwd / "runs" / "svhn" / run / "fold0"
         for _ in range(KILLS_A_RUN):
             before, made_before = saved_step(folder), (cwd / "steps").stat().st_size
-            code = prepared.killed(rng.uniform(0, seconds), signal.SIGKILL, "train", *FLAGS, "--run", run)
+            code = prepared.killed(rng.uniform(0, seconds), signal.SIGKILL, "train", *FLAGS, "--run-name", run)
             if code == 0:
                 break
             assert code == -signal.SIGKILL, (cwd / "err").read_text()
@@ -94,10 +94,10 @@ def test_killed_while_training(prepared: Commands, figure: Callable[[str], None]
             in_saving += bool(leftovers(folder)) if folder.exists() else 0
             made = (cwd / "steps").stat().st_size - made_before
             repeated.append(before + made - saved_step(folder))
-        prepared.run("train", *FLAGS, "--run", run)
+        prepared.run("train", *FLAGS, "--run-name", run)
         assert_same(trained(cwd, run), wanted)
         assert leftovers(folder) == []
-        prepared.run("predict", "--competition", "svhn", "--run", run)
+        prepared.run("predict", "--competition", "svhn", "--run-name", run)
         assert sha256(cwd / "submissions" / "svhn" / f"{run}.csv") == answers
     assert max(repeated) <= 1
     assert min(repeated) >= 0
@@ -113,10 +113,10 @@ def test_two_commands_on_one_run(
     prepared: Commands, podium: Callable[..., tuple[int, str, str]], figure: Callable[[str], None], count: int
 ) -> None:
     cwd = prepared.cwd
-    prepared.run("train", *FLAGS, "--run", "straight")
+    prepared.run("train", *FLAGS, "--run-name", "straight")
     wanted = trained(cwd, "straight")
     for attempt in range(count):
-        flags = ("train", *FLAGS, "--run", f"run{attempt}")
+        flags = ("train", *FLAGS, "--run-name", f"run{attempt}")
         first = prepared.start_and_freeze(1 + attempt % 5, *flags)
         code, _, err = podium(*flags)
         assert code == 2, err
@@ -140,14 +140,14 @@ def test_asked_to_stop_while_training(
         if stops == count:
             break
         run = f"run{attempt}"
-        code, waited = prepared.stopped(rng.uniform(0, seconds), number, "train", *FLAGS, "--run", run)
+        code, waited = prepared.stopped(rng.uniform(0, seconds), number, "train", *FLAGS, "--run-name", run)
         if code == 0:  # too late: it had ended
             assert attempt < 20 * (stops + 1), "it never stops"
             continue
         assert code in (128 + number, -number), (cwd / "err").read_text()  # the latter before src.core.cli has begun
         longest = max(longest, waited)
         stops += 1
-        prepared.run("train", *FLAGS, "--run", run)
+        prepared.run("train", *FLAGS, "--run-name", run)
         assert_same(trained(cwd, run), wanted)
     assert longest < 5
     figure(f"{number.name} while training: {stops} of {stops} go on identically; ended within {longest:.2f} s")
@@ -183,7 +183,7 @@ def test_killed_while_preparing(
 def test_killed_while_predicting(prepared: Commands, figure: Callable[[str], None], count: int) -> None:
     rng, cwd = random.Random(count), prepared.cwd
     prepared.run("train", *FLAGS)
-    flags = ("predict", "--competition", "svhn", "--run", "baseline")
+    flags = ("predict", "--competition", "svhn", "--run-name", "baseline")
     prepared.run(*flags)
     (prepared.cwd / "runs/svhn/baseline/fold0/test.npz").unlink()
     seconds = prepared.run(*flags)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.engine.conftest import TRAIN
+from tests.conftest import TRAIN
 
 HEADER = "file_name,file_code"
 IDS = ["000000.png", "000001.png", "000002.png"]
