@@ -1,9 +1,9 @@
-"""Plant copies among a competition's training images and count how many prepare would find, and what else it joins.
+"""Plant near-duplicates among a competition's training images; count how many prepare would find, and false pairs.
 
     python -m benchmarks.duplicates --competition food11 --images 4000 --planted 300 --sheet copies.png
 
-Each planted copy is made from the image at full size and then stretched to the cache's size. Pairs of originals that
-are found may be true copies or false ones: --sheet draws them, to be looked at.
+Each planted duplicate is made from the full-size image and then stretched to the cache's size. Pairs of originals that
+are found may be real duplicates or false positives: --sheet draws them for inspection.
 """
 
 import time
@@ -23,17 +23,17 @@ from src.data.images import decode_image, resize
 
 
 @dataclass(frozen=True, kw_only=True)
-class CopiesConfig:
-    """What to plant, and among what."""
+class DuplicatesConfig:
+    """What to plant, and in which images."""
 
     competition: str = "food11"
     images: int = 4000
     planted: int = 300
-    """Of each kind."""
+    """Number of planted duplicates of each kind."""
     image_size: tuple[int, int] | None = None
     seed: int = 0
     sheet: Path | None = None
-    """Where to draw the pairs of originals that are found."""
+    """File to draw the pairs of originals to."""
     input_dir: Path = Path("input")
 
 
@@ -64,7 +64,7 @@ def _cropped_each_side(image: np.ndarray, rng: np.random.Generator) -> np.ndarra
     return np.ascontiguousarray(image[high : image.shape[0] - high, wide : image.shape[1] - wide])
 
 
-def _all_of_it(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _all_combined(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _re_encoded(_cropped(_hflipped(image, rng), rng), rng)
 
 
@@ -74,22 +74,22 @@ KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "flipped": _hflipped,
     "cropped by 5% of each axis": _cropped,
     "cropped by 5% on every side": _cropped_each_side,
-    "flipped, cropped by 5%, re-encoded": _all_of_it,
+    "flipped, cropped by 5%, re-encoded": _all_combined,
 }
 
 
-def _originals(config: CopiesConfig, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return images at full size and at the cache's, in random order."""
+def _originals(config: DuplicatesConfig, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return images at full size and at the cache's size, in random order."""
     competition = load_competition(config.competition)
     files = InputFiles(config.input_dir / config.competition, competition.source)
     paths = sorted(competition.with_heads_of(files).read_train(files)["image_path"])
-    chosen = [paths[place] for place in rng.permutation(len(paths))[: config.images]]
-    whole = [
+    chosen = [paths[index] for index in rng.permutation(len(paths))[: config.images]]
+    full = [
         files.pixels[path] if path in files.pixels else decode_image(read_location(files.located[path]))
         for path in chosen
     ]
     size = config.image_size or competition.image_size
-    return whole, [resize(np.ascontiguousarray(image), size) for image in whole]
+    return full, [resize(np.ascontiguousarray(image), size) for image in full]
 
 
 def _draw(path: Path, images: list[np.ndarray], pairs: list[tuple[int, int]]) -> None:
@@ -99,33 +99,34 @@ def _draw(path: Path, images: list[np.ndarray], pairs: list[tuple[int, int]]) ->
     cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
 
 
-def main(config: CopiesConfig) -> None:
-    """Plant, search, count."""
+def main(config: DuplicatesConfig) -> None:
+    """Plant, search, count and print."""
     rng = np.random.default_rng(config.seed)
-    whole, images = _originals(config, rng)
+    full, images = _originals(config, rng)
     count, size, planted = len(images), images[0].shape[:2], min(config.planted, len(images))
     sources: list[int] = []
     for kind in KINDS.values():
         for source in rng.permutation(count)[:planted]:
-            images.append(resize(kind(np.ascontiguousarray(whole[source]), rng), size))
+            images.append(resize(kind(np.ascontiguousarray(full[source]), rng), size))
             sources.append(int(source))
     started = time.perf_counter()
     pairs = near_duplicates([Reading("", "", str(row)) for row in range(len(images))], np.stack(images))
     seconds = time.perf_counter() - started
     group = group_duplicates(None, pairs, len(images))
     print(f"{config.competition}, {count:,} originals at {size[0]}x{size[1]}, seed {config.seed}")
-    found = np.array([group[count + place] == group[source] for place, source in enumerate(sources)])
-    for place, kind in enumerate(KINDS):
-        print(f"{kind:36s} {found[place * planted : (place + 1) * planted].mean():.3f}")
+    found = np.array([group[count + index] == group[source] for index, source in enumerate(sources)])
+    for index, kind in enumerate(KINDS):
+        print(f"{kind:36s} {found[index * planted : (index + 1) * planted].mean():.3f}")
     print(f"{'all planted':36s} {found.mean():.4f} of {len(found):,}")
     origin = [*range(count), *sources]
-    unlike = {(min(origin[one], origin[other]), max(origin[one], origin[other])) for one, other in pairs}
-    joined = sorted((one, other) for one, other in unlike if one != other)
-    print(f"{'pairs of different originals joined':36s} {len(joined)} ({len(joined) / count:.3%} of the originals)")
-    print(f"{1e6 * seconds / len(images):.0f} microseconds a image")
-    if config.sheet and joined:
-        _draw(config.sheet, images, joined)
+    joined = {(min(origin[one], origin[other]), max(origin[one], origin[other])) for one, other in pairs}
+    different = sorted((one, other) for one, other in joined if one != other)
+    share = len(different) / count
+    print(f"{'pairs of different originals joined':36s} {len(different)} ({share:.3%} of the originals)")
+    print(f"{1e6 * seconds / len(images):.0f} microseconds per image")
+    if config.sheet and different:
+        _draw(config.sheet, images, different)
 
 
 if __name__ == "__main__":
-    cli.run(main, CopiesConfig, __doc__)
+    cli.run(main, DuplicatesConfig, __doc__)

@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
 # shellcheck disable=SC2086 # lists of flags are split on purpose
-# All that wants a GPU, in one go: rates of loader, step and both; a five-fold
-# street-view training at full scale; CIFAR-10 to 94%; the tests marked gpu. Prints everything; runs go to $RUNS.
+# All GPU benchmarks in one go: throughput of loader, step and both; a five-fold street-view training at full scale;
+# CIFAR-10 to 94%; the tests marked gpu. Prints everything; runs are saved to $RUNS.
 #
 #   bash benchmarks/gpu.sh WEIGHTS.safetensors            needs input/svhn and input/cifar10
-#   TRIAL=1 bash benchmarks/gpu.sh WEIGHTS.safetensors    the same on a CPU in five minutes (and input/mnist): does it run?
+#   TRIAL=1 bash benchmarks/gpu.sh WEIGHTS.safetensors    a trial on a CPU in five minutes (needs input/mnist too)
 #
-# Each part has a limit; all together they may take 29 minutes, and should take about ten. PARTS="bench street cifar
-# tests" chooses some, for a machine that is lent for less.
+# Each part has a time limit, 29 minutes in total; expect about ten. PARTS="bench street cifar tests" selects parts, for a
+# machine that is available for less.
 set -uo pipefail
 weights=$(realpath "$1")
 cd "$(dirname "$0")/.." || exit 2
-[ -n "${PYTHON:-}" ] || . pipelines/setup.sh # PYTHON: an interpreter that has all it needs
+[ -n "${PYTHON:-}" ] || . pipelines/setup.sh # PYTHON: an interpreter with the requirements installed
 export NO_ALBUMENTATIONS_UPDATE=1
 runs=${RUNS:-runs/gpu}
 trial=${TRIAL:-}
 
 say() { printf '\n== %s (%s s since the start)\n' "$*" "$SECONDS"; }
 wanted() { [[ " ${PARTS:-bench street cifar tests} " == *" $1 "* ]]; }
-timed() { # limit in seconds, then a command; a part that fails or takes too long does not stop the others
+timed() { # timed SECONDS COMMAND: a failure or timeout does not stop the other parts
     local limit=$1
     shift
     say "$*"

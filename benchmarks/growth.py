@@ -1,12 +1,12 @@
-"""How time and memory grow with the number of images: prepare, load, train, predict at 1k, 10k, 100k and 1M.
+"""Time and memory against the number of images: prepare, load, train, predict at 1k, 10k, 100k and 1M.
 
     python -m benchmarks.growth                                 # 1M: about half an hour and 12 GB of disk on 2 cores
     python -m benchmarks.growth --sizes 1000 10000
 
-Each size is a competition of its own in a temporary folder: N labelled and N test images of 24x24 pixels, as PNGs in
-two zips, one in a hundred labelled twice. Each command runs in a process of its own. Beside the totals stands what each
-further image costs beyond the size before (the first: beyond 200 images). Memory is what the process and its children
-hold themselves (RssAnon), sampled, without the mapped cache, which the system may drop at will.
+Each size is a separate competition in a temporary folder: N labelled and N test images of 24x24 pixels, as PNGs in two
+zips, with one image in a hundred a duplicate. Each command runs in its own process. The table gives totals and the cost
+per additional image relative to the previous size (for the first: 200 images). Memory is the sampled peak of anonymous
+memory (RssAnon) of the process and its children, without the mapped cache, which the system can drop.
 """
 
 import json
@@ -24,9 +24,9 @@ import numpy as np
 
 from benchmarks.table import processor
 from src.competitions.spec import load_competition
+from src.config import Augment
 from src.core import cli
-from src.data.augment import Augment
-from src.data.cache import open_cache
+from src.data.cache import cache_name, open_cache
 from src.data.loader import Loader
 
 SIDE, CLASSES, COPIES = 24, 10, 0.01
@@ -42,14 +42,14 @@ class GrowthConfig:
 
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     folder: Path | None = None
-    """Where to make the competitions; default: the system's temporary folder."""
+    """Folder for the competitions; default: the system's temporary folder."""
     out: Path = Path("benchmarks/growth.json")
     load: Path | None = None
-    """Used by itself: serve one augmented epoch of this prepared folder."""
+    """Internal: serve one augmented epoch of this prepared folder."""
 
 
 def _write_zip(path: Path, count: int, rng: np.random.Generator) -> None:
-    """Write `count` smooth images, all different but for one copy in a hundred."""
+    """Write `count` smooth images, one in a hundred a duplicate of the one before."""
     with zipfile.ZipFile(path, "w") as archive:
         data = b""
         for row in range(count):
@@ -73,23 +73,23 @@ def make(folder: Path, count: int) -> None:
     (root / "sample_submission.csv").write_text("id,label\n" + "".join(f"{row:07d}.png,0\n" for row in range(count)))
 
 
-def _held(pid: int) -> int:
-    """Return the bytes that a process and its children hold themselves."""
+def _anonymous_bytes(pid: int) -> int:
+    """Return the anonymous memory in bytes of a process and its children."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         own = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except (OSError, StopIteration):  # it has ended
+    except (OSError, StopIteration):  # the process has ended
         return 0
-    return own + sum(_held(int(child)) for child in children)
+    return own + sum(_anonymous_bytes(int(child)) for child in children)
 
 
 def measure(command: list[str]) -> tuple[float, float]:
-    """Run a command; return its seconds and its peak memory in MiB. Raises CalledProcessError where it fails."""
+    """Run a command; return its seconds and its peak memory in MiB. Raises CalledProcessError if it fails."""
     started, peak = time.perf_counter(), 0
     with subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            peak = max(peak, _held(process.pid))
+            peak = max(peak, _anonymous_bytes(process.pid))
             time.sleep(0.05)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
@@ -98,21 +98,21 @@ def measure(command: list[str]) -> tuple[float, float]:
 
 def commands(folder: Path) -> dict[str, list[str]]:
     """Return each stage's command."""
-    place = ["--competition", str(folder / "growth.py")]
+    common = ["--competition", str(folder / "growth.py")]
     for name in ("input", "runs"):
-        place += [f"--{name}-dir", str(folder / name)]
+        common += [f"--{name}-dir", str(folder / name)]
     net = ["--backbone", "svhn_cnn", "--no-pretrained", "--epochs", "1", "--batch-size", "500", "--fold", "0"]
     return {
-        "prepare": ["src.prepare", *place],
+        "prepare": ["src.prepare", *common],
         "load": ["benchmarks.growth", "--load", str(folder)],
-        "train": ["src.train", *place, *net],
-        "predict": ["src.predict", *place, "--submissions-dir", str(folder / "submissions")],
+        "train": ["src.train", *common, *net],
+        "predict": ["src.predict", *common, "--submissions-dir", str(folder / "submissions")],
     }
 
 
 def _serve(folder: Path) -> None:
     competition = load_competition(str(folder / "growth.py"))
-    cache = open_cache(folder / "runs" / competition.name / "prepared", "train")
+    cache = open_cache(folder / "runs" / competition.name / "cache", cache_name("train", competition.image_size))
     rows = np.arange(len(cache.images))
     loader = Loader(
         images=cache.images,
@@ -141,22 +141,22 @@ def main(config: GrowthConfig) -> None:
     if config.load:
         _serve(config.load)
         return
-    print(f"{processor()}; seconds and peak MiB, and beyond the row above: microseconds and KiB for each further image")
+    print(f"{processor()}; seconds and peak MiB; then µs and KiB per additional image relative to the row above")
     print("| images | " + " | ".join(STAGES) + " |\n|" + "---|" * (len(STAGES) + 1))
-    found: dict[int, dict[str, tuple[float, float]]] = {}
+    results: dict[int, dict[str, tuple[float, float]]] = {}
     before = 200
-    less = _measure_size(before, config.folder)
+    previous = _measure_size(before, config.folder)
     for count in config.sizes:
-        found[count] = _measure_size(count, config.folder)
+        results[count] = _measure_size(count, config.folder)
         cells = []
         for name in STAGES:
-            (seconds, mib), (old_seconds, old_mib) = found[count][name], less[name]
+            (seconds, mib), (old_seconds, old_mib) = results[count][name], previous[name]
             time_each = 1e6 * (seconds - old_seconds) / (count - before)
             memory_each = 1024 * (mib - old_mib) / (count - before)
             cells.append(f"{seconds:,.1f} s, {mib:,.0f} MiB; {time_each:,.0f} µs, {memory_each:.2f} KiB")
         print(f"| {count:,} | " + " | ".join(cells) + " |", flush=True)
-        before, less = count, found[count]
-        config.out.write_text(json.dumps({"processor": processor(), "sizes": found}))
+        before, previous = count, results[count]
+        config.out.write_text(json.dumps({"processor": processor(), "sizes": results}))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Images a second of predicting with five views: the textbook way and ours, in fresh processes in turn (A B A B).
+"""Images per second of prediction with five views: the textbook way and ours, alternating in fresh processes (A B A B).
 
     python -m benchmarks.inference --weights tf_efficientnet_lite0.safetensors      # input/svhn, about 10 minutes
 
-Textbook: a Dataset that opens each file with PIL, resizes and changes it a little by torchvision, a DataLoader with two
-workers, the whole once for each view (so each image is decoded five times), a network as timm makes it. Ours: decode
-into the cache (counted, as "with decoding"; done once for all folds and runs), then src.predict's own functions.
+Textbook: a Dataset that opens each file with PIL, resizes and augments it slightly with torchvision, a DataLoader with
+two workers, one pass per view (so each image is decoded five times), and timm's network unchanged. Ours: decode into
+the cache (included in "with decoding"; done once for all folds and runs), then the functions of src.predict.
 """
 
 import subprocess
@@ -29,7 +29,7 @@ from src.core import cli
 from src.core.reading import InputFiles, read_location
 from src.core.runtime import choose_compute, keep_freed_memory, to_device
 from src.data.cache import build_cache, open_cache
-from src.data.loader import Loader
+from src.data.loader import INFERENCE_BATCH_SIZE, Loader
 from src.data.tta import tta_views
 from src.inference.autotune import fastest
 from src.inference.predictor import predict_probabilities
@@ -48,7 +48,7 @@ class InferenceConfig:
     num_images: int = 1000
     rounds: int = 3
     way: Literal["", "textbook", "ours", "compiled"] = ""
-    """Used by itself: measure this way once."""
+    """Internal: measure this way once."""
 
 
 class Textbook(Dataset[torch.Tensor]):
@@ -56,7 +56,7 @@ class Textbook(Dataset[torch.Tensor]):
 
     def __init__(self, files: list[Path]) -> None:
         self.files = files
-        self.change = transforms.Compose(
+        self.transform = transforms.Compose(
             [
                 transforms.Resize(SIZE),
                 transforms.RandomAffine(0, translate=(0.03, 0.03), scale=(0.94, 1.06)),
@@ -69,12 +69,12 @@ class Textbook(Dataset[torch.Tensor]):
         return len(self.files)
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        return self.change(Image.open(self.files[row]).convert("RGB"))
+        return self.transform(Image.open(self.files[row]).convert("RGB"))
 
 
 @torch.no_grad()
 def textbook(network: torch.nn.Module, files: list[Path]) -> np.ndarray:
-    """Return the mean probabilities over views, view after view."""
+    """Return the mean probabilities over views, one pass per view."""
     total = 0
     for _ in range(VIEWS):
         loader = DataLoader(Textbook(files), batch_size=40, num_workers=2)
@@ -86,17 +86,17 @@ def textbook(network: torch.nn.Module, files: list[Path]) -> np.ndarray:
 def _measure(config: InferenceConfig) -> None:
     files = InputFiles(config.input_dir / "svhn")
     paths = files.images("mchar_test_a")[: config.num_images]
-    start = {"file": str(config.weights)}
+    overlay = {"file": str(config.weights)}
     network = timm.create_model(
-        "tf_efficientnet_lite0", pretrained=True, pretrained_cfg_overlay=start, num_classes=66
+        "tf_efficientnet_lite0", pretrained=True, pretrained_cfg_overlay=overlay, num_classes=66
     ).eval()
     with tempfile.TemporaryDirectory() as folder:
         if config.way == "textbook":
-            plain = [Path(folder, f"{row}.png") for row in range(len(paths))]
-            for file, path in zip(plain, paths, strict=True):
+            plain_files = [Path(folder, f"{row}.png") for row in range(len(paths))]
+            for file, path in zip(plain_files, paths, strict=True):
                 file.write_bytes(read_location(files.located[path]))
             started = time.perf_counter()
-            textbook(network, plain)
+            textbook(network, plain_files)
             print(f"{len(paths) / (time.perf_counter() - started):.1f}")
             return
         keep_freed_memory()
@@ -111,20 +111,20 @@ def _measure(config: InferenceConfig) -> None:
             rows=np.arange(len(paths)),
             targets=np.zeros((len(paths), 0), np.int64),
             image_size=SIZE,
-            batch_size=256,
+            batch_size=INFERENCE_BATCH_SIZE,
         )
-        whole = to_device(Network(network, Normalise(MEAN, STD, SIZE[1])), compute)
+        full_model = to_device(Network(network, Normalise(MEAN, STD, SIZE[1])), compute)
         views = list(tta_views(False, SIZE).values())[1:]
-        wanted = "on" if config.way == "compiled" else "off"
-        forward, loader = fastest(whole, loader, compute, VIEWS, 256, wanted)
+        compile_mode = "on" if config.way == "compiled" else "off"
+        forward, loader = fastest(full_model, loader, compute, VIEWS, INFERENCE_BATCH_SIZE, compile_mode)
         ready = time.perf_counter()
-        predict_probabilities(whole, loader, STREET.heads, compute, views, forward)
+        predict_probabilities(full_model, loader, STREET.layout, compute, views, forward)
         spent = time.perf_counter() - ready
         print(f"{len(paths) / spent:.1f} {len(paths) / (spent + decoded - started):.1f} {ready - decoded:.1f}")
 
 
 def main(config: InferenceConfig) -> None:
-    """Print each way's images/s by round, and the ratios."""
+    """Print images/s of each way per round, and the ratios."""
     if config.way:
         _measure(config)
         return
@@ -134,8 +134,8 @@ def main(config: InferenceConfig) -> None:
     for _ in range(config.rounds):
         found = {}
         for way in ("textbook", "ours", "compiled"):
-            done = subprocess.run([*command, way], capture_output=True, text=True, check=True)
-            found[way] = [float(word) for word in done.stdout.splitlines()[-1].split()]
+            finished = subprocess.run([*command, way], capture_output=True, text=True, check=True)
+            found[way] = [float(word) for word in finished.stdout.splitlines()[-1].split()]
         slow = found["textbook"][0]
         print(f"textbook {slow:.1f} images/s", end="")
         for way in ("ours", "compiled"):

@@ -1,8 +1,8 @@
-"""A cache larger than the memory: shuffled in blocks, and shuffled at large, under a memory limit, A B A B.
+"""A cache larger than memory: shuffled in blocks against shuffled globally, under a memory limit (A B A B).
 
-    sudo python -m benchmarks.limited                 # writes 3 GiB to the temporary folder; needs to make a cgroup
+    sudo python -m benchmarks.limited                 # writes 3 GiB to the temporary folder; creates a cgroup
 
-Each epoch runs in a process of its own that may use 1 GiB; Python, torch and the page cache all count.
+Each epoch runs in its own process, limited to 1 GiB including Python, torch and the page cache.
 """
 
 import os
@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.table import processor
+from src.config import Augment
 from src.core import cli
 from src.core.errors import InputError
 from src.core.runtime import CGROUPS, memory_limit
-from src.data.augment import Augment
 from src.data.loader import Loader
 
 SIZE = (64, 128)
@@ -27,32 +27,32 @@ SIZE = (64, 128)
 
 @dataclass(frozen=True, kw_only=True)
 class LimitedConfig:
-    """How much to read and with how much memory."""
+    """How much to read, with how much memory."""
 
     gib: float = 3.0
     limit_mib: int = 1024
     rounds: int = 2
     seconds: float = 120.0
-    """Time after which an epoch is given up."""
+    """Stop an epoch after this time."""
     serve: Path | None = None
-    """Used by itself: serve one epoch of this cache."""
+    """Internal: serve one epoch of this cache."""
     in_blocks: bool = False
 
 
 def make_group(limit: int) -> tuple[Path, str]:
-    """Make a control group with so many bytes of memory; return it and the name of the file with its peak."""
-    old = (CGROUPS / "memory").is_dir()
-    group = (CGROUPS / "memory" if old else CGROUPS) / f"podium{os.getpid()}"
+    """Create a cgroup limited to `limit` bytes of memory; return it and the name of the file with its peak."""
+    v1 = (CGROUPS / "memory").is_dir()
+    group = (CGROUPS / "memory" if v1 else CGROUPS) / f"podium{os.getpid()}"
     try:
         group.mkdir()
-        (group / ("memory.limit_in_bytes" if old else "memory.max")).write_text(str(limit))
+        (group / ("memory.limit_in_bytes" if v1 else "memory.max")).write_text(str(limit))
     except OSError as error:
-        raise InputError(f"{group}: cannot be made ({error.strerror}); run as root") from error
-    return group, "memory.max_usage_in_bytes" if old else "memory.peak"
+        raise InputError(f"{group}: cannot be created ({error.strerror}); run as root") from error
+    return group, "memory.max_usage_in_bytes" if v1 else "memory.peak"
 
 
 def make_cache(path: Path, count: int) -> None:
-    """Write random images, and let the system forget them."""
+    """Write `count` random images as a .npy file."""
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *SIZE, 3))
     rng = np.random.default_rng(0)
     for start in range(0, count, 4096):
@@ -93,11 +93,11 @@ def _serve(config: LimitedConfig) -> None:
             break
     seconds, read = time.perf_counter() - started, _bytes_read() - before
     print(f"{count / seconds:.0f} images/s over {count:,} images, {read / count / images[0].nbytes:.2f} bytes read "
-          f"from the disk for each byte served, limit {memory_limit() / 2**20:.0f} MiB")  # fmt: skip
+          f"from disk per byte served, limit {memory_limit() / 2**20:.0f} MiB")  # fmt: skip
 
 
 def main(config: LimitedConfig) -> None:
-    """Print a line for each epoch."""
+    """Print one line per epoch."""
     if config.serve:
         _serve(config)
         return
@@ -107,18 +107,20 @@ def main(config: LimitedConfig) -> None:
         path = Path(folder, "train.npy")
         make_cache(path, count)
         for _ in range(config.rounds):
-            for name, flag in (("in blocks", "--in-blocks"), ("at large", "--no-in-blocks")):
+            for name, flag in (("in blocks", "--in-blocks"), ("globally", "--no-in-blocks")):
                 forget(path)
                 group, peak = make_group(config.limit_mib * 2**20)
                 enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
                 command = ["sh", "-c", enter, "sh", sys.executable, "-m", "benchmarks.limited", "--serve", str(path)]
                 try:
-                    done = subprocess.run([*command, flag], capture_output=True, text=True, check=False)
+                    finished = subprocess.run([*command, flag], capture_output=True, text=True, check=False)
                     used = int((group / peak).read_text()) / 2**20 if (group / peak).exists() else float("nan")
                 finally:
                     group.rmdir()
-                last = done.stdout.strip() if done.returncode == 0 else f"died ({done.returncode}) {done.stderr[-300:]}"
-                print(f"{name:9} {last}, peak with the page cache {used:.0f} MiB", flush=True)
+                last = finished.stdout.strip()
+                if finished.returncode:
+                    last = f"failed ({finished.returncode}) {finished.stderr[-300:]}"
+                print(f"{name:9} {last}, peak including the page cache {used:.0f} MiB", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""CPU time per image of the cached loader against the textbook one, in turns within one run (A B A B).
+"""CPU time per image of the cached loader against the textbook one, alternating within one run (A B A B).
 
     python -m benchmarks.loader                       # three sizes, about two minutes
     python -m benchmarks.loader --num-images 200 --rounds 2
 
-The textbook loader opens each file with PIL, resizes, augments by torchvision's transforms, and comes in a DataLoader
-with 0 and 2 workers. Ours gathers from the decoded cache. Both rotate, zoom, shift, change colours and hflip by the
-same amounts, and end in normalised float32 batches. Images: house numbers of input/svhn/ (where absent, crops of
+The textbook loader opens each file with PIL, resizes and augments it with torchvision's transforms, in a DataLoader
+with 0 or 2 workers. Ours gathers from the decoded cache. Both rotate, zoom, shift, change colours and flip by the
+same amounts, and return normalised float32 batches. Images: house numbers of input/svhn/ (if absent, crops of
 scikit-learn's sample photos), and 400x300 JPEG crops of those photos.
 """
 
@@ -26,16 +26,16 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.table import processor
+from src.config import Augment
 from src.core import cli
 from src.core.reading import InputFiles, read_location
 from src.core.runtime import keep_freed_memory
-from src.data.augment import Augment
 from src.data.images import decode_image, resize
 from src.data.loader import Loader
 from src.models.network import Normalise
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-POLICY = Augment(hflip=0.5, concat=0.0, tint=0.0)  # the defaults, but for what torchvision cannot do
+POLICY = Augment(hflip=0.5, concat=0.0, tint=0.0)  # the defaults, except what torchvision cannot do
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Textbook(Dataset[tuple[torch.Tensor, int]]):
 
     def __init__(self, files: list[Path], size: tuple[int, int]) -> None:
         self.files = files
-        self.change = transforms.Compose(
+        self.transform = transforms.Compose(
             [
                 transforms.Resize(size),
                 transforms.RandomAffine(
@@ -72,15 +72,15 @@ class Textbook(Dataset[tuple[torch.Tensor, int]]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.change(Image.open(self.files[index]).convert("RGB")), 0
+        return self.transform(Image.open(self.files[index]).convert("RGB")), 0
 
 
 def photos(count: int) -> list[bytes]:
-    """Return `count` JPEGs of 300x400 pixels, random crops of scikit-learn's two photos."""
-    whole, rng = load_sample_images().images, np.random.default_rng(0)
+    """Return `count` JPEGs of 300x400 pixels (HxW), random crops of scikit-learn's two photos."""
+    originals, rng = load_sample_images().images, np.random.default_rng(0)
     encoded = []
     for number in range(count):
-        photo = whole[number % 2]
+        photo = originals[number % 2]
         top, left = rng.integers(photo.shape[0] - 300), rng.integers(photo.shape[1] - 400)
         crop = np.ascontiguousarray(photo[top : top + 300, left : left + 400, ::-1])
         encoded.append(cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
@@ -88,7 +88,7 @@ def photos(count: int) -> list[bytes]:
 
 
 def house_numbers(count: int, input_dir: Path) -> list[bytes]:
-    """Return `count` images of input/svhn/, or crops of photos as PNG where it is not there."""
+    """Return `count` image files of input/svhn/, or PNG crops of photos if it does not exist."""
     if (input_dir / "svhn").is_dir():
         files = InputFiles(input_dir / "svhn")
         paths = files.images("mchar_train")[:count]
@@ -98,36 +98,36 @@ def house_numbers(count: int, input_dir: Path) -> list[bytes]:
 
 
 def cpu_seconds(run: Callable[[], None]) -> float:
-    """Return the CPU seconds, of this process and of those that it starts, that a call takes."""
+    """Return the CPU seconds of a call, in this process and its children."""
 
-    def spent() -> float:
+    def used() -> float:
         usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
-    started = spent()
+    started = used()
     run()
-    return spent() - started
+    return used() - started
 
 
 def candidates(files: list[Path], images: np.ndarray, size: tuple[int, int]) -> dict[str, Callable[[], None]]:
-    """Return what is compared: each call reads every image once."""
+    """Return the loaders to compare; each call reads every image once."""
     normalise = Normalise(MEAN, STD, size[1])
-    facts = {
+    options = {
         "images": images, "rows": np.arange(len(images)), "targets": np.zeros((len(images), 1), np.int64),
         "image_size": size, "batch_size": 64, "hflip_ok": True,
     }  # fmt: skip
-    changed, plain = Loader(**facts, policy=POLICY), Loader(**facts)
+    augmented, plain = Loader(**options, policy=POLICY), Loader(**options)
 
     def textbook(num_workers: int) -> Callable[[], None]:
-        # The workers are forked anew in each call, as DataLoader does in each epoch, and end with it.
+        # Workers are forked in each call and end with it, as in each epoch of a DataLoader.
         loader = DataLoader(Textbook(files, size), batch_size=64, shuffle=True, num_workers=num_workers)
         return lambda: [None for _ in loader] and None
 
     def ours() -> None:
-        for batch in changed.epoch(0):
+        for batch in augmented.epoch(0):
             normalise(batch["image"])
 
-    def unchanged() -> None:
+    def plain_epoch() -> None:
         for _ in plain.epoch(0):
             pass
 
@@ -138,7 +138,7 @@ def candidates(files: list[Path], images: np.ndarray, size: tuple[int, int]) -> 
 
     return {
         "textbook, 0 workers": textbook(0), "textbook, 2 workers": textbook(2), "ours": ours,
-        "ours, unchanged uint8": unchanged, "bare gather": bare,
+        "ours, unchanged uint8": plain_epoch, "bare gather": bare,
     }  # fmt: skip
 
 
@@ -147,13 +147,13 @@ def _by_round(ratios: list[float]) -> str:
 
 
 def main(config: LoaderBenchConfig) -> None:
-    """Print a Markdown table of CPU microseconds per image, and the median, least and greatest ratio of a round."""
+    """Print a Markdown table of CPU microseconds per image, and the median (min-max) ratios over rounds."""
     torch.set_num_threads(1)
     keep_freed_memory()  # as train does
     cv2.setNumThreads(0)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     print(f"{processor()}, torch {torch.__version__}, opencv {cv2.__version__}, n = {config.num_images}, "
-          f"{config.rounds} rounds; CPU µs an image, median (least to most)")  # fmt: skip
+          f"{config.rounds} rounds; CPU µs per image, median (min-max)")  # fmt: skip
     cases = [
         ("house numbers", (64, 128), house_numbers(config.num_images, config.input_dir)),
         ("photos", (128, 128), photos(config.num_images)),
@@ -168,10 +168,10 @@ def main(config: LoaderBenchConfig) -> None:
             images = np.load(Path(folder) / "cache.npy", mmap_mode="r")
             compared = candidates(files, images, size)
             for run in compared.values():
-                run()  # what happens only the first time is not counted
+                run()  # warm-up
             spent = [{kind: cpu_seconds(run) for kind, run in compared.items()} for _ in range(config.rounds)]
         print(f"\n{name} to {size[0]}x{size[1]}\n")
-        print("| loader | CPU µs an image | textbook, 0 workers / this | this / bare gather |\n|---|---|---|---|")
+        print("| loader | CPU µs per image | textbook, 0 workers / this | this / bare gather |\n|---|---|---|---|")
         for kind in compared:
             values = sorted(1e6 * each[kind] / len(encoded) for each in spent)
             times = [each["textbook, 0 workers"] / max(1e-9, each[kind]) for each in spent]

@@ -1,4 +1,4 @@
-"""Time a CPU training step with and without `keep_freed_memory`, in fresh processes, A B A B.
+"""Time a CPU training step with and without `keep_freed_memory`, alternating in fresh processes (A B A B).
 
 python -m benchmarks.memory
 """
@@ -17,7 +17,7 @@ ROUNDS, STEPS, BATCH = 4, 12, 64
 
 
 def measure(keep: bool) -> None:
-    """Print images/s and the share of CPU time that the system took, for one process."""
+    """Print images/s and the share of system time in CPU time, for this process."""
     if keep:
         keep_freed_memory()
     network = timm.create_model("tf_efficientnet_lite0", num_classes=66).to(memory_format=torch.channels_last)
@@ -39,7 +39,7 @@ def measure(keep: bool) -> None:
 
 
 def main() -> None:
-    """Run both ways in turn and print the medians and their ratio."""
+    """Alternate both ways; print the sorted rates, the shares of system time, and the ratio of each round."""
     results: dict[str, list[tuple[float, float]]] = {"plain": [], "kept": []}
     for _ in range(ROUNDS):
         for name, rows in results.items():
@@ -48,7 +48,7 @@ def main() -> None:
             rows.append((float(rate), float(share)))
     for name, rows in results.items():
         rates = sorted(rate for rate, _ in rows)
-        print(f"{name}: images/s {rates}, share of CPU time in the system {[share for _, share in rows]}")
+        print(f"{name}: images/s {rates}, share of system time in CPU time {[share for _, share in rows]}")
     ratios = sorted(kept[0] / plain[0] for plain, kept in zip(results["plain"], results["kept"], strict=True))
     print(f"kept / plain, by round: {[round(ratio, 3) for ratio in ratios]}; torch {torch.__version__}")
 

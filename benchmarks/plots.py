@@ -1,8 +1,8 @@
-"""Draw what the benchmarks found: score against seconds, and the cost of an image against the number of images.
+"""Plot benchmark results: score against seconds, and time and memory against the number of images.
 
-    python -m benchmarks.plots          # benchmarks/race/*.json and benchmarks/growth.json to PNGs beside them
+    python -m benchmarks.plots          # benchmarks/race/*.json and benchmarks/growth.json to PNGs next to them
 
-Needs matplotlib, of requirements-dev.txt.
+Needs matplotlib (requirements-dev.txt).
 """
 
 import json
@@ -18,37 +18,37 @@ FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
-class PicturesConfig:
-    """Where the figures lie."""
+class PlotsConfig:
+    """Where the results are."""
 
     folder: Path = FOLDER
 
 
 def draw_race(path: Path) -> None:
-    """Draw each seed's curve of a race, one colour per recipe."""
-    found = json.loads(path.read_text())
+    """Plot the curve of each seed of a race, one colour per recipe."""
+    results = json.loads(path.read_text())
     figure, axes = plt.subplots(figsize=(8, 5))
-    for number, (name, curves) in enumerate(found["curves"].items()):
-        for place, curve in enumerate(curves):
+    for number, (name, curves) in enumerate(results["curves"].items()):
+        for index, curve in enumerate(curves):
             seconds, scores = zip(*curve, strict=True)
-            label = name if place == 0 else None
-            axes.plot(seconds, scores, "o-", color=f"C{number}", label=label, markersize=4, alpha=1 - 0.3 * place)
+            label = name if index == 0 else None
+            axes.plot(seconds, scores, "o-", color=f"C{number}", label=label, markersize=4, alpha=1 - 0.3 * index)
     axes.set(xlabel="seconds of training, decoding included", ylabel="score on the organiser's validation set",
-             title=f"{path.stem}: {found['processor']}, torch {found['torch']}", xlim=(0, None))  # fmt: skip
+             title=f"{path.stem}: {results['processor']}, torch {results['torch']}", xlim=(0, None))  # fmt: skip
     _finish(figure, axes, path)
 
 
 def draw_growth(path: Path) -> None:
-    """Draw seconds and peak memory of each command against the number of images."""
-    found = json.loads(path.read_text())
-    sizes = [int(size) for size in found["sizes"]]
+    """Plot seconds and peak memory of each command against the number of images."""
+    results = json.loads(path.read_text())
+    sizes = [int(size) for size in results["sizes"]]
     figure, both = plt.subplots(1, 2, figsize=(11, 4.5))
-    for place, label in enumerate(("seconds", "peak memory, MiB")):
-        for stage in found["sizes"][str(sizes[0])]:
-            both[place].plot(sizes, [found["sizes"][str(size)][stage][place] for size in sizes], "o-", label=stage)
-        both[place].set(xscale="log", yscale="log", xlabel="labelled images, and as many test images", ylabel=label)
-    both[0].plot(sizes[-2:], [sizes[-2] / 1000, sizes[-1] / 1000], ":", color="grey", label="1 ms an image")
-    figure.suptitle(f"24x24 images; {found['processor']}")
+    for index, label in enumerate(("seconds", "peak memory, MiB")):
+        for stage in results["sizes"][str(sizes[0])]:
+            both[index].plot(sizes, [results["sizes"][str(size)][stage][index] for size in sizes], "o-", label=stage)
+        both[index].set(xscale="log", yscale="log", xlabel="labelled images, and as many test images", ylabel=label)
+    both[0].plot(sizes[-2:], [sizes[-2] / 1000, sizes[-1] / 1000], ":", color="grey", label="1 ms per image")
+    figure.suptitle(f"24x24 images; {results['processor']}")
     _finish(figure, both[0], path)
 
 
@@ -62,8 +62,8 @@ def _finish(figure: plt.Figure, axes: plt.Axes, path: Path) -> None:
     print(path.with_suffix(".png"))
 
 
-def main(config: PicturesConfig) -> None:
-    """Draw all that is there. Raises InputError if nothing is."""
+def main(config: PlotsConfig) -> None:
+    """Plot all results. Raises InputError if there are none."""
     races = sorted((config.folder / "race").glob("*.json"))
     growth = config.folder / "growth.json"
     for path in races:
@@ -71,8 +71,8 @@ def main(config: PicturesConfig) -> None:
     if growth.is_file():
         draw_growth(growth)
     elif not races:
-        raise InputError(f"{config.folder}: no figures; run benchmarks.race or benchmarks.growth first")
+        raise InputError(f"{config.folder}: no results; run benchmarks.race or benchmarks.growth first")
 
 
 if __name__ == "__main__":
-    cli.run(main, PicturesConfig, __doc__)
+    cli.run(main, PlotsConfig, __doc__)

@@ -1,19 +1,19 @@
-"""Seconds to a given score: the street-view course's recipe, timm's stock recipe, and ours, on the same data and cores.
+"""Time to a given score: the street-view course's recipe, timm's stock recipe, and ours, on the same data and cores.
 
     python -m benchmarks.race --which svhn --weights tf_efficientnet_lite0.safetensors
     python -m benchmarks.race --which food11 --weights tf_efficientnet_lite0.safetensors
 
 svhn: the course's loader (PIL, torchvision, DataLoader), Adam at 1e-3, batch 40, 10 epochs, with its ResNet-18 and six
-heads from scratch (its ImageNet weights are not at hand), and with the pretrained network that ours starts from.
+heads from scratch (its ImageNet weights are not available here), and with the same pretrained network as ours.
 food11: timm's create_dataset, create_loader, create_optimizer_v2 and create_scheduler_v2 with train.py's defaults (SGD,
 lr 0.05, momentum 0.9, weight decay 2e-5, cosine after 5 epochs of warm-up, crops of 8-100%, flips, colour 0.4,
-smoothing of 0.1), batch 128, 10 epochs, the same pretrained network, 64x64 as the photos are.
-Ours: src.prepare and src.train as they come, with few epochs; flags chosen for a quick score; images that grow; and
-only the last layer trained.
+label smoothing 0.1), batch 128, 10 epochs, the same pretrained network, 64x64, the size of the photos.
+Ours: src.prepare and src.train with the default flags and few epochs; with flags chosen for speed; with progressive
+resizing; and with a linear probe.
 
-All score the organiser's validation set after each epoch; that scoring is on nobody's clock. The start of Python is on
-nobody's clock either; our decoding is on ours. All share a process, so what src.train sets for the C library's memory
-serves the others too. Curves go to <out>/<which>.json after each run; with --only, beside those of the others there.
+All score the official validation set after each epoch. Validation time and the start of Python are excluded; our
+decoding is included. All run in one process, so the others benefit from src.train's malloc settings too. Curves are
+written to <out>/<which>.json after each run; with --only, the other curves in the file are kept.
 """
 
 import csv
@@ -48,7 +48,7 @@ from src.core.reading import InputFiles, read_location
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Point = tuple[float, float]  # seconds of training, score
 NETWORK = "tf_efficientnet_lite0"
-QUICK = {  # chosen on 600 of svhn's training images, trained on the others: see RESULTS.md
+QUICK = {  # tuned on 600 of svhn's training images, training on the rest: see results/race.md
     "svhn": "--epochs 4 --image-size 40 80 --batch-size 32 --lr 4e-3 --augment.concat 0",
 }
 
@@ -62,16 +62,16 @@ class RaceConfig:
     """ImageNet weights of tf_efficientnet_lite0, in timm's naming."""
     input_dir: Path = Path("input")
     epochs: int = 10
-    """Of the others."""
+    """Epochs of the other recipes."""
     our_epochs: int = 6
     seeds: tuple[int, ...] = (0,)
     only: tuple[str, ...] = ()
-    """Names of those that race, as printed; default: all."""
+    """Names of the recipes to run, as printed; default: all."""
     out: Path = Path("benchmarks/race")
 
 
 class StreetView(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """The course's data set: a file opened, resized and changed per item."""
+    """The course's data set: each item opens, resizes and augments a file."""
 
     def __init__(self, table: Any, files: InputFiles, folder: Path, train: bool) -> None:
         self.paths, self.targets = [], table[STREET.targets].to_numpy()
@@ -80,13 +80,13 @@ class StreetView(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(read_location(files.located[path]))
             self.paths.append(file)
-        changes = [
+        augmentations = [
             transforms.RandomCrop((60, 120)),
             transforms.ColorJitter(0.3, 0.3, 0.2),
             transforms.RandomRotation(5),
         ]
-        self.change = transforms.Compose(
-            [transforms.Resize((64, 128)), *(changes if train else [transforms.CenterCrop((60, 120))]),
+        self.transform = transforms.Compose(
+            [transforms.Resize((64, 128)), *(augmentations if train else [transforms.CenterCrop((60, 120))]),
              transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
         )  # fmt: skip
 
@@ -94,7 +94,7 @@ class StreetView(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return len(self.paths)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.change(Image.open(self.paths[row]).convert("RGB")), torch.from_numpy(self.targets[row])
+        return self.transform(Image.open(self.paths[row]).convert("RGB")), torch.from_numpy(self.targets[row])
 
 
 @torch.no_grad()
@@ -117,7 +117,7 @@ def _epochs(
     at_epoch: Callable[[int], object],
     smoothing: float = 0.0,
 ) -> list[Point]:
-    """Train in the plain way; return (seconds so far, score) after each epoch."""
+    """Train with a plain loop; return (training seconds so far, score) after each epoch."""
     spent, curve = 0.0, []
     for epoch in range(epochs):
         started = time.perf_counter()
@@ -136,9 +136,9 @@ def _epochs(
 
 
 def _pretrained(config: RaceConfig, num_classes: int) -> nn.Module:
-    start = {"file": str(config.weights)}
+    overlay = {"file": str(config.weights)}
     network: nn.Module = timm.create_model(
-        NETWORK, pretrained=True, pretrained_cfg_overlay=start, num_classes=num_classes
+        NETWORK, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=num_classes
     )
     return network
 
@@ -149,13 +149,13 @@ def course(config: RaceConfig, seed: int, pretrained: bool) -> list[Point]:
     files = InputFiles(config.input_dir / "svhn")
     table = STREET.read_train(files)
     with tempfile.TemporaryDirectory() as folder:
-        own, val = (
+        train_set, val_set = (
             StreetView(table[table["split"] == split], files, Path(folder), split == "train")
             for split in ("train", "val")
         )
         loaders = (
-            DataLoader(own, batch_size=40, shuffle=True, num_workers=2),
-            DataLoader(val, batch_size=40, num_workers=2),
+            DataLoader(train_set, batch_size=40, shuffle=True, num_workers=2),
+            DataLoader(val_set, batch_size=40, num_workers=2),
         )
         network = _pretrained(config, 66) if pretrained else timm.create_model("resnet18", num_classes=66)
         return _epochs(network, torch.optim.Adam(network.parameters(), 1e-3), loaders, 6, config.epochs, lambda _: 0)
@@ -198,31 +198,31 @@ def stock(config: RaceConfig, seed: int) -> list[Point]:
 
 
 def ours(config: RaceConfig, seed: int, *more: str) -> list[Point]:
-    """Run src.prepare and src.train, and read the curve from log.csv; with a frozen backbone only its end counts."""
+    """Run src.prepare and src.train, and read the curve from log.csv; for a linear probe return only its last point."""
     with tempfile.TemporaryDirectory() as folder:
-        place = ["--competition", config.which, "--input-dir", str(config.input_dir), "--runs-dir", folder]
+        common = ["--competition", config.which, "--input-dir", str(config.input_dir), "--runs-dir", folder]
         size = ["--image-size", "64", "64"] if config.which == "food11" else []
         started = time.perf_counter()
-        prepare.main(tyro.cli(PrepareConfig, args=[*place, "--split", "official", *size]))
+        prepare.main(tyro.cli(PrepareConfig, args=[*common, "--split", "official", *size]))
         prepared = time.perf_counter() - started
         flags = ["--weights", str(config.weights), "--epochs", str(config.our_epochs), "--seed", str(seed)]
-        train.main(tyro.cli(TrainConfig, args=[*place, *flags, *more]))
-        whole = time.perf_counter() - started
+        train.main(tyro.cli(TrainConfig, args=[*common, *flags, *more]))
+        total = time.perf_counter() - started
         with open(Path(folder, config.which, "baseline", "fold0", "log.csv"), newline="") as stream:
             rows = list(csv.DictReader(stream))
-    if "--freeze-backbone" in more:  # most of the time goes into the features, before the first epoch
-        return [(whole, float(rows[-1]["score"]))]
+    if "--freeze-backbone" in more:  # most of the time is spent on features, before the first epoch
+        return [(total, float(rows[-1]["score"]))]
     seconds = prepared + np.cumsum([float(row["train_seconds"]) for row in rows])
     return [(float(spent), float(row["score"])) for spent, row in zip(seconds, rows, strict=True)]
 
 
 def seconds_to(curve: list[Point], score: float) -> float:
-    """Return when a curve first reaches a score; infinity where it never does."""
+    """Return the seconds until a curve first reaches `score`; infinity if it never does."""
     return next((spent for spent, reached in curve if reached >= score), float("inf"))
 
 
 def main(config: RaceConfig) -> None:
-    """Race and print the times; write the curves."""
+    """Run the recipes, write the curves and print the times."""
     runners: dict[str, Callable[[int], list[Point]]] = {
         "ours": lambda seed: ours(config, seed),
         "ours, growing images": lambda seed: ours(config, seed, "--progressive-resize", "0.5"),
@@ -242,26 +242,26 @@ def main(config: RaceConfig) -> None:
     curves: dict[str, list[list[Point]]] = {}
     if config.only and file.is_file():
         curves = json.loads(file.read_text())["curves"]
-    raced = {name: run for name, run in runners.items() if name in config.only or not config.only}
-    curves |= {name: [] for name in raced}
+    selected = {name: run for name, run in runners.items() if name in config.only or not config.only}
+    curves |= {name: [] for name in selected}
     for seed in config.seeds:
-        for name, run in raced.items():
+        for name, run in selected.items():
             print(f"{name}, seed {seed}", flush=True)
             curves[name].append(run(seed))
             config.out.mkdir(parents=True, exist_ok=True)
-            facts = {"processor": processor(), "torch": torch.__version__, "curves": curves}
-            file.write_text(json.dumps(facts))
+            results = {"processor": processor(), "torch": torch.__version__, "curves": curves}
+            file.write_text(json.dumps(results))
     print(f"\n{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, timm {timm.__version__}")
-    for name, own in curves.items():
-        for place, curve in enumerate(own):
+    for name, by_seed in curves.items():
+        for index, curve in enumerate(by_seed):
             spent, score = curve[-1]
-            print(f"{name}, seed {config.seeds[place]}: {score:.4f} after {spent:.0f} s", end="")
+            print(f"{name}, seed {config.seeds[index]}: {score:.4f} after {spent:.0f} s", end="")
             for way in () if name.startswith("ours") else sorted(curves.keys() & {"ours", "ours, quick"}):
-                mine = seconds_to(curves[way][place], score)
-                told = (
-                    f"had that after {mine:.0f} s ({spent / mine:.1f} times sooner)" if mine < spent else "not sooner"
+                mine = seconds_to(curves[way][index], score)
+                comparison = (
+                    f"reached it in {mine:.0f} s ({spent / mine:.1f} times faster)" if mine < spent else "not faster"
                 )
-                print(f"; {way} {told}", end="")
+                print(f"; {way} {comparison}", end="")
             print()
 
 

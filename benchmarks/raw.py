@@ -1,11 +1,11 @@
-"""CPU time an image of loaders that hand out raw uint8 batches, shuffled, without augmentation: ours, FFCV and litdata.
+"""CPU time per image of loaders of raw uint8 batches, shuffled, without augmentation: ours, FFCV and litdata.
 
     apt-get install pkg-config libopencv-dev libturbojpeg0-dev g++ python3-dev     # FFCV is built from source
     python -m benchmarks.raw
 
-Installs FFCV and litdata beside this environment's packages in a throw-away one, and measures there, in turns within
-one process (A B A B). Each reads its own file of the same random images, from the page cache. "bare gather" is
-numpy's take into one kept buffer: no loader can do less.
+Installs FFCV and litdata in a temporary environment on top of this one's packages, and measures there, alternating
+within one process (A B A B). Each reads its own file of the same random images, from the page cache. "bare gather" is
+numpy's take into one reused buffer, a lower bound for any loader.
 """
 
 import os
@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.table import processor
+from src.config import NO_AUGMENT
 from src.core import cli
 from src.core.runtime import keep_freed_memory
-from src.data.augment import NO_AUGMENT
 from src.data.loader import Loader
 
 Epoch = Callable[[int], Iterator[Any]]
@@ -43,11 +43,11 @@ class RawConfig:
     num_images: int = 4096
     rounds: int = 5
     inside: bool = False
-    """Used by itself, in the throw-away environment."""
+    """Internal: this process runs in the temporary environment."""
 
 
 class Images:
-    """Random images and labels, as FFCV's and litdata's writers want them."""
+    """Random images and labels in the form that the writers of FFCV and litdata take."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.images = images
@@ -64,19 +64,19 @@ class Images:
 
 def bare(images: np.ndarray) -> Epoch:
     """Numpy's take into one buffer."""
-    kept = np.empty((BATCH, *images.shape[1:]), dtype=np.uint8)
+    buffer = np.empty((BATCH, *images.shape[1:]), dtype=np.uint8)
 
     def epoch(number: int) -> Iterator[Any]:
         order = np.random.default_rng(number).permutation(len(images))
         for start in range(0, len(order), BATCH):
             rows = order[start : start + BATCH]
-            yield np.take(images, rows, axis=0, out=kept[: len(rows)], mode="clip")
+            yield np.take(images, rows, axis=0, out=buffer[: len(rows)], mode="clip")
 
     return epoch
 
 
 def ours(images: np.ndarray) -> Epoch:
-    """The loader of src/, shuffling."""
+    """Our loader, shuffled."""
     loader = Loader(
         images=images,
         rows=np.arange(len(images)),
@@ -94,7 +94,7 @@ def ffcv(images: np.ndarray, folder: Path) -> Epoch:
         import_module(f"ffcv.{name}") for name in ("fields", "fields.decoders", "loader", "writer")
     )
     to_tensor = import_module("ffcv.transforms").ToTensor
-    file = folder / "pictures.beton"
+    file = folder / "images.beton"
     columns = {"image": fields.RGBImageField(write_mode="raw"), "label": fields.IntField()}
     writer.DatasetWriter(str(file), columns, num_workers=1).from_indexed_dataset(Images(images))
     loader = load.Loader(
@@ -114,30 +114,30 @@ def ffcv(images: np.ndarray, folder: Path) -> Epoch:
 def litdata(images: np.ndarray, folder: Path) -> Epoch:
     """litdata's chunks of raw arrays, in this process."""
     module = import_module("litdata")
-    where = str(folder / "chunks")
+    chunk_dir = str(folder / "chunks")
     rows = list(range(len(images)))
-    module.optimize(fn=Images(images).as_dict, inputs=rows, output_dir=where, chunk_bytes="64MB", num_workers=1)
-    dataset = module.StreamingDataset(where, shuffle=True)
+    module.optimize(fn=Images(images).as_dict, inputs=rows, output_dir=chunk_dir, chunk_bytes="64MB", num_workers=1)
+    dataset = module.StreamingDataset(chunk_dir, shuffle=True)
     loader = module.StreamingDataLoader(dataset, batch_size=BATCH, num_workers=0)
     return lambda number: iter(loader)
 
 
 def measure(size: tuple[int, int], config: RawConfig) -> dict[str, list[float]]:
-    """Return the CPU microseconds an image of each loader, by round."""
+    """Return the CPU microseconds per image of each loader, by round."""
     folder = Path(tempfile.mkdtemp())
     try:
         shape = (config.num_images, *size, 3)
-        written = np.lib.format.open_memmap(folder / "pictures.npy", mode="w+", dtype=np.uint8, shape=shape)
+        written = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
         written[:] = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        images = np.load(folder / "pictures.npy", mmap_mode="r")
+        images = np.load(folder / "images.npy", mmap_mode="r")
         ways: dict[str, Epoch] = {"bare gather": bare(images), "ours": ours(images)}
         for name, make in (("FFCV", ffcv), ("litdata", litdata)):
             try:
                 ways[name] = make(images, folder)
             except ImportError as error:
-                print(f"{name} could not be had here: {error}")
+                print(f"{name} is not available here: {error}")
         spent: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(config.rounds + 1):  # the first round warms up: FFCV compiles, pages are read
+        for number in range(config.rounds + 1):  # round 0 is a warm-up: FFCV compiles, pages are read
             for name, epoch in ways.items():
                 started, count = time.process_time(), 0
                 for batch in epoch(number):
@@ -149,13 +149,13 @@ def measure(size: tuple[int, int], config: RawConfig) -> dict[str, list[float]]:
         shutil.rmtree(folder)
 
 
-def _go_inside() -> None:
+def _run_in_temporary_environment() -> None:
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = Path(folder, "bin", "python")
         paths = {"base": folder, "platbase": folder}
         Path(sysconfig.get_path("purelib", vars=paths), "base.pth").write_text(sysconfig.get_path("purelib"))
-        for package in ("setuptools", *PACKAGES):  # one by one: where FFCV cannot be built, litdata is still measured
+        for package in ("setuptools", *PACKAGES):  # one by one, so that litdata is measured even if FFCV does not build
             command = [python, "-m", "pip", "install", "--quiet", "--no-build-isolation", package]
             if subprocess.run(command, check=False).returncode:
                 print(f"{package} cannot be installed here; see above")
@@ -166,10 +166,10 @@ def _go_inside() -> None:
 def main(config: RawConfig) -> None:
     """Print a table."""
     if not config.inside:
-        _go_inside()
+        _run_in_temporary_environment()
         return
     keep_freed_memory()  # as src.train does
-    print(f"{processor()}; CPU µs an image, median (lowest to highest) of {config.rounds} rounds, batches of {BATCH}")
+    print(f"{processor()}; CPU µs per image, median (min to max) of {config.rounds} rounds, batches of {BATCH}")
     for size in config.sizes:
         spent = measure(size, config)
         for name, values in spent.items():

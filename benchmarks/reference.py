@@ -1,12 +1,12 @@
-"""Train a reference net as published or with our recipe, score it on what chose nothing, and print the table.
+"""Train a reference net as published or with our recipe, score it on untouched data, and print the table.
 
     python -m benchmarks.reference --row resnet_mnist --way ours --seed 0
     python -m benchmarks.reference --table
 
-A run is kept as runs/reference/<competition>/<row>-<way>-s<seed>/ with its result in reference.json. MNIST,
-Fashion-MNIST and CIFAR-10 are trained on all but 1,000 images (which draw the learning curve and choose nothing) and
-scored once on the 10,000 test images, where their answers are public; svhn and food11 on the organiser's validation
-set, as the answers of their tests are unknown. --epochs shortens a training; the table says so.
+A run is saved to runs/reference/<competition>/<row>-<way>-s<seed>/ with its result in reference.json. MNIST,
+Fashion-MNIST and CIFAR-10 are trained on all but 1,000 images (used for the learning curve, not to select anything) and
+scored once on the 10,000 test images if their labels are available; svhn and food11 are scored on the official
+validation set, since their test labels are not public. --epochs shortens a training; the table says so.
 """
 
 import csv
@@ -31,10 +31,9 @@ from src.core import cli
 from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.core.writing import write_json
-from src.data.labels import open_competition
-from src.models.network import build_network
+from src.data.prepared import open_prepared
 from src.models.summary import summarise
-from src.runs.run import open_fold
+from src.runs.run import Run, build_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,27 +41,27 @@ class ReferenceConfig(Paths):
     """Which row of the table to train, and how."""
 
     runs_dir: Path = Path("runs/reference")
-    """Apart from your own runs, since svhn and food11 are prepared with the organiser's split here."""
+    """Separate from your own runs, since svhn and food11 are prepared with the official split here."""
     row: str = ""
-    """A name of benchmarks/reference_rows.py."""
+    """A name in benchmarks/reference_rows.py."""
     way: Literal["published", "ours"] = "ours"
     seed: int = 0
     epochs: int | None = None
-    """Fewer than the recipe says; the result is labelled as shortened."""
+    """Fewer epochs than in the recipe; the result is labelled as shortened."""
     image_size: tuple[int, int] | None = None
-    """Another than the recipe says; labelled too."""
+    """Height and width other than in the recipe; labelled too."""
     table: bool = False
-    """Print the table of all results that are there."""
+    """Print the table of all results so far."""
 
 
 def known_answers(competition: str, input_dir: Path) -> dict[str, str]:
-    """Return the public answers of the test set by id, {} where there are none."""
+    """Return the public labels of the test set by id; {} if there are none."""
     files = InputFiles(input_dir / competition)
     names = {path.name for path in files.index}
     if competition in ("mnist", "fashion_mnist"):
         plain, dotted = "t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte"
         known = [name for name in (plain, f"{plain}.gz", dotted, f"{dotted}.gz") if name in names]
-        labels = read_idx(files, *known)[0] if known else []  # Kaggle's test has no public answers
+        labels = read_idx(files, *known)[0] if known else []  # Kaggle's test set has no public labels
         return {str(number + 1): str(label) for number, label in enumerate(labels)}
     if competition == "cifar10" and "testLabels.csv" in names:
         table = files.table("testLabels.csv")
@@ -80,12 +79,12 @@ def _submitted(path: Path, answers: dict[str, str]) -> float:
     return float(np.mean([answers[key] == answer for key, answer in rows]))
 
 
-def _scores(place: list[str], competition: str, run: str, config: ReferenceConfig) -> dict[str, Any]:
-    """Return n and the score of the plain image and of the mean over views."""
+def _scores(common: list[str], competition: str, run: str, config: ReferenceConfig) -> dict[str, Any]:
+    """Return n and the scores without and with test-time augmentation."""
     answers = known_answers(competition, config.input_dir)
     scores: dict[str, Any] = {}
     for name, flag in (("plain", "--no-tta"), ("views", "--tta")):
-        flags = [*place, "--run-name", run, flag]
+        flags = [*common, "--run-name", run, flag]
         if answers:
             predict.main(tyro.cli(PredictConfig, args=[*flags, "--name", f"{run}-{name}"]))
             path = config.submissions_dir / competition / f"{run}-{name}.csv"
@@ -106,38 +105,38 @@ def _train(config: ReferenceConfig, row: Row) -> None:
     run = f"{config.row}-{config.way}-s{config.seed}"
     run += f"-{config.epochs}epochs" if config.epochs else ""
     run += "-{}x{}".format(*config.image_size) if config.image_size else ""
-    place = ["--competition", row.competition]
+    common = ["--competition", row.competition]
     for name in ("input_dir", "runs_dir", "submissions_dir"):
-        place += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
+        common += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
     flags = [*row.flags(config.way), "--seed", str(config.seed), "--run-name", run, "--backbone", row.backbone]
     if config.epochs:
         flags += ["--epochs", str(config.epochs)]
     if config.image_size:
         flags += ["--image-size", *map(str, config.image_size)]
-    prepare.main(tyro.cli(PrepareConfig, args=[*place, *row.prepare.split()]))
-    train.main(tyro.cli(TrainConfig, args=[*place, *flags]))
-    scores = _scores(place, row.competition, run, config)
-    competition, _ = open_competition(row.competition, config.runs_dir)
-    folder = config.runs_dir / row.competition / run
-    trained = open_fold(folder / "fold0", competition)
-    model = trained.config["model"]
-    costs = summarise(build_network(model).backbone, trained.image_size, len(model["mean"]))
+    prepare.main(tyro.cli(PrepareConfig, args=[*common, *row.prepare.split()]))
+    train.main(tyro.cli(TrainConfig, args=[*common, *flags]))
+    scores = _scores(common, row.competition, run, config)
+    paths = Paths(competition=row.competition, runs_dir=config.runs_dir)
+    opened = Run(prepared=open_prepared(paths), name=run)
+    trained = opened.open_fold(0)
+    model = trained.record.model
+    costs = summarise(build_network(model).backbone, trained.image_size, len(model.mean))
     result = {
         "row": config.row,
         "way": config.way,
         "seed": config.seed,
-        "epochs": trained.config["result"]["epochs"],
+        "epochs": trained.result.epochs,
         "full_epochs": row.epochs(config.way),
         "image_size": trained.image_size,
         **scores,
         "parameters": costs.parameters,
         "multiply_adds": costs.multiply_adds,
-        "minutes": trained.config["result"]["seconds"] / 60,
-        "train_seconds": _train_seconds(folder / "fold0" / "log.csv"),  # without scoring, as speed records are counted
-        "hardware": f"{processor()}, {torch.get_num_threads()} threads, GPU {trained.config['versions']['gpu']}",
+        "minutes": trained.result.seconds / 60,
+        "train_seconds": _train_seconds(trained.paths.log),  # without validation, as in speed records
+        "hardware": f"{processor()}, {torch.get_num_threads()} threads, GPU {trained.record.versions['gpu']}",
         "torch": torch.__version__,
     }
-    write_json(folder / "reference.json", result)
+    write_json(opened.folder / "reference.json", result)
     print(json.dumps(result))
 
 
@@ -187,7 +186,7 @@ def main(config: ReferenceConfig) -> None:
         _print_table(config)
         return
     if config.row not in ROWS:
-        raise InputError(f"--row {config.row or '(none)'}: there are {', '.join(ROWS)}; or --table")
+        raise InputError(f"--row {config.row or '(none)'}: choose one of {', '.join(ROWS)}; or --table")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     _train(config, ROWS[config.row])
 

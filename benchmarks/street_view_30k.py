@@ -1,9 +1,9 @@
-"""The street-view competition at its full scale of 30,000 labelled images, made of those at hand by repetition.
+"""The street-view competition at its full scale of 30,000 labelled images, by repeating the available ones.
 
     python -m src.prepare --competition benchmarks/street_view_30k.py --runs-dir runs/gpu
 
-Its name is svhn too, so it wants a folder of its own for runs. For timing alone: a image and its copies are one
-group, so the score is that of the images at hand.
+It is also called svhn, so it needs a separate --runs-dir. For timing only: an image and its copies form one group, so
+the score is that of the available images.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ NUM_IMAGES = 30_000
 
 
 def read_train(files: InputFiles) -> pd.DataFrame:
-    """Return the label table repeated, each copy under a path of its own."""
+    """Return the repeated label table; each copy has its own path."""
     table = STREET.read_train(files).drop(columns="split")
     originals, copies = dict(files.located), []
     files.located.clear()

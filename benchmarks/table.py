@@ -1,4 +1,4 @@
-"""Print what RESULTS.md quotes of a trained run: scores, learning curve, time, hardware and versions.
+"""Print the figures of a trained run for RESULTS.md: scores, learning curve, time, hardware and versions.
 
 python -m benchmarks.table --competition svhn --run-name official
 """
@@ -12,58 +12,57 @@ import numpy as np
 
 from src.config import Paths
 from src.core import cli
-from src.data.labels import open_competition
+from src.data.prepared import open_prepared
 from src.inference.ensemble import out_of_fold
-from src.report.scores import bootstrap_interval
-from src.runs.run import open_run
+from src.report.scores import score_interval
+from src.runs.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableConfig(Paths):
     """Which run to describe."""
 
-    run: str = "baseline"
+    run_name: str = "baseline"
     epochs: tuple[int, ...] = (3, 6, 9, 12, 18, 24)
-    """Epochs of the learning curve."""
+    """Epochs of the learning curve to print."""
 
 
 def processor() -> str:
-    """Return the processor's name and the number of cores that this process may use."""
+    """Return the number of cores and the processor's name, from /proc/cpuinfo."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{len(names) or '?'} x {names[0] if names else platform.processor()}"
 
 
 def main(config: TableConfig) -> None:
-    """Print Markdown."""
-    competition, prepared = open_competition(config.competition, config.runs_dir)
-    run_dir = config.runs_dir / competition.name / config.run_name
-    folds = open_run(run_dir, competition, None)
+    """Print the figures as Markdown."""
+    run = Run(prepared=open_prepared(config), name=config.run_name)
+    folds = run.trained()
     numbers = tuple(fold.number for fold in folds)
     for tta in (False, True):
-        right = out_of_fold(run_dir, prepared, competition, numbers, tta).right
-        low, high = bootstrap_interval(right, 2000)
-        name = f"{competition.score_name}, {'mean over views' if tta else 'plain image'}"
+        right = out_of_fold(run, numbers, tta).right
+        low, high = score_interval(right)
+        name = f"{run.competition.score_name}, {'mean over views' if tta else 'plain image'}"
         print(f"- {name}: **{right.mean():.4f}** (n = {len(right):,}, 95% interval {low:.4f} to {high:.4f})")
+    results = [fold.result for fold in folds]
     for key in ("score", "score_tta"):
-        scores = [fold.config["result"][key] for fold in folds]
+        scores = [getattr(result, key) for result in results]
         spread = f" ± {np.std(scores, ddof=1):.4f}" if len(scores) > 1 else ""
         print(
             f"- {key} of {len(scores)} folds: {np.mean(scores):.4f}{spread} ({', '.join(f'{s:.4f}' for s in scores)})"
         )
     logs = []
     for fold in folds:
-        with open(fold.folder / "log.csv", newline="") as stream:
+        with open(fold.paths.log, newline="") as stream:
             logs.append(list(csv.DictReader(stream)))
     epochs = [epoch for epoch in config.epochs if all(len(log) >= epoch for log in logs)]
     curve = [np.mean([float(log[epoch - 1]["score"]) for log in logs]) for epoch in epochs]
     print(f"- after {' / '.join(map(str, epochs))} epochs: {' / '.join(f'{score:.3f}' for score in curve)}")
-    results = [fold.config["result"] for fold in folds]
-    rate = np.median([result["images_per_second"] for result in results])
+    rate = np.median([result.images_per_second for result in results])
     waiting = np.mean([float(row["waiting_share"]) for log in logs for row in log])
-    print(f"- {sum(result['seconds'] for result in results) / 60:.1f} minutes of training and scoring in all, "
+    print(f"- {sum(result.seconds for result in results) / 60:.1f} minutes of training and validation in total, "
           f"{rate:.0f} training images/s, {waiting:.1%} of the time spent waiting for data")  # fmt: skip
-    print(f"- {folds[0].config['num_train']:,} training images a fold, {processor()}, {folds[0].config['versions']}")
+    print(f"- {folds[0].record.data.num_train:,} training images per fold, {processor()}, {folds[0].record.versions}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Print the demo's out-of-fold score beside the score on its hidden answers."""
+"""Print the demo's out-of-fold score and its score on the hidden answers."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ def main() -> None:
     answers = parse_csv(answers_path.read_bytes(), str(answers_path))
     submission = parse_csv(submission_path.read_bytes(), str(submission_path))
     joined = answers.merge(submission, on="file_name", suffixes=("", "_answered"), validate="one_to_one")
-    right = (joined["file_code"] == joined["file_code_answered"]).mean()
+    score = (joined["file_code"] == joined["file_code_answered"]).mean()
     scores = json.loads(Path("runs/demo/baseline/evaluation/scores.json").read_text(encoding="utf-8"))
     low, high = scores["interval_95"]
     print(f"out-of-fold string accuracy    {scores['score']:.4f}  (95% interval {low:.4f} to {high:.4f})")
-    print(f"on the hidden answers          {right:.4f}  ({len(joined)} images, submissions/demo/baseline.csv)")
+    print(f"on the hidden answers          {score:.4f}  ({len(joined)} images, submissions/demo/baseline.csv)")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 #!/bin/sh
-# The image's entrypoint: `podium train --fold 0` is `python -m src.train --fold 0`, `podium demo` is pipelines/demo.sh;
-# other words are run as they stand.
+# The Docker image's entrypoint: `podium train --fold 0` runs `python -m src.train --fold 0`, `podium demo` runs
+# pipelines/demo.sh; anything else runs as a command.
 set -eu
 
-# Without a few kB there, prepare's processes cannot start and it decodes alone; training passes nothing through it.
+# Without a few kB of shared memory prepare cannot start processes and decodes in one; training does not use it.
 free=$(df -Pk /dev/shm 2> /dev/null | awk 'NR == 2 { print $4 }')
 if [ ! -w /dev/shm ] || [ "${free:-0}" -lt 1024 ]; then
-    echo "warning: /dev/shm is absent, read-only or too small (${free:-0} kB free): prepare decodes in one" \
+    echo "warning: /dev/shm is missing, read-only or too small (${free:-0} kB free): prepare decodes in one" \
         "process; start the container with --shm-size=1g for more" >&2
 fi
 
@@ -19,7 +19,7 @@ case "${1:-help}" in
     demo | svhn | food11 | reference)
         script=$1
         shift
-        # A shell that waits passes no signal on: the pipeline gets a group of its own, and all of it is told to stop.
+        # A waiting shell does not forward signals: run the pipeline in its own process group and signal the whole group.
         setsid bash "/app/pipelines/$script.sh" "$@" &
         pipeline=$!
         trap 'kill -TERM "-$pipeline" 2> /dev/null || true' INT TERM HUP
@@ -29,10 +29,10 @@ case "${1:-help}" in
         exit "$code"
         ;;
     help | --help | -h)
-        echo "usage: prepare | train | evaluate | predict | blend | summary | bench | doctor | make_demo [flags], or a whole pipeline:"
+        echo "usage: prepare | train | evaluate | predict | blend | summary | bench | doctor | make_demo [flags], or a pipeline:"
         echo "  demo, svhn [flags of train], food11 [flags of train], reference ROW published|ours, or any other command"
         echo "  mount input/, runs/ and submissions/ at /app/input, /app/runs and /app/submissions"
-        echo "  flags of a command: train --help"
+        echo "  for the flags of a command: train --help"
         ;;
     *)
         command -v "$1" > /dev/null 2>&1 || {

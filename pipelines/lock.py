@@ -1,8 +1,8 @@
-"""Write requirements.lock: requirements.txt and all it draws in, each with its version and SHA-256, for the image.
+"""Write requirements.lock for the Docker image: all packages of requirements.txt with version and SHA-256.
 
-    python3.11 pipelines/lock.py            (again whenever requirements.txt changes)
+    python3.11 pipelines/lock.py            (run again whenever requirements.txt changes)
 
-Holds wheels for the Python and machine that it runs on: run it where the image is built (Linux, x86_64, Python 3.11).
+The wheels are for the Python and platform it runs on: run it where the image is built (Linux, x86_64, Python 3.11).
 """
 
 import json
@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    """Ask pip what it would install, and write that down."""
-    ask = [
+    """Write what pip would install."""
+    arguments = [
         "install",
         "--quiet",
         "--dry-run",
@@ -26,14 +26,14 @@ def main() -> None:
         "-r",
         str(ROOT / "requirements.txt"),
     ]
-    ended = subprocess.run([sys.executable, "-m", "pip", *ask], stdout=subprocess.PIPE, text=True)
-    if ended.returncode:
-        sys.exit("error: pip has not found all packages, see above; requirements.lock stays as it was")
+    finished = subprocess.run([sys.executable, "-m", "pip", *arguments], stdout=subprocess.PIPE, text=True)
+    if finished.returncode:
+        sys.exit("error: pip did not find all packages, see above; requirements.lock is unchanged")
     lines = [
         "# Made by pipelines/lock.py from requirements.txt, for "
         f"{platform.system()} {platform.machine()}, Python {'.'.join(platform.python_version_tuple()[:2])}."
     ]
-    for item in sorted(json.loads(ended.stdout)["install"], key=lambda item: item["metadata"]["name"].lower()):
+    for item in sorted(json.loads(finished.stdout)["install"], key=lambda item: item["metadata"]["name"].lower()):
         name, version = item["metadata"]["name"], item["metadata"]["version"]
         lines.append(f"{name}=={version} --hash=sha256:{item['download_info']['archive_info']['hashes']['sha256']}")
     (ROOT / "requirements.lock").write_text("\n".join(lines) + "\n")

@@ -3,7 +3,7 @@
 #
 #   bash pipelines/reference.sh resnet_mnist published
 #   bash pipelines/reference.sh resnet_cifar ours --seed 1
-#   bash pipelines/reference.sh food_cnn ours --epochs 10 --image-size 64 64      shortened, and labelled so
+#   bash pipelines/reference.sh food_cnn ours --epochs 10 --image-size 64 64      shortened, and labelled as such
 #   bash pipelines/reference.sh table                                             all results so far
 #
 # The recipes are in benchmarks/reference_rows.py. Data: the organiser's files in input/<competition>/.

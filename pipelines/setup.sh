@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: leaves $PYTHON, an interpreter that has requirements.txt installed.
+# Sourced by the other scripts: sets $PYTHON to an interpreter with requirements.txt installed.
 #
-# The active environment is used where there is one (venv or conda), else .venv beside this project is made with the
-# first of python3.11, python3.12, python3.13. Packages are installed again only when a requirements file has changed.
+# Uses the active environment (venv or conda) if there is one; otherwise creates .venv in this project with the first of
+# python3.11, python3.12, python3.13. Installs packages again only if a requirements file has changed.
 #
-#   . pipelines/setup.sh         what runs
-#   . pipelines/setup.sh dev     and what tests and lint need
+#   . pipelines/setup.sh         to run the commands
+#   . pipelines/setup.sh dev     to run tests and lint too
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 2
@@ -26,7 +26,7 @@ else
             echo "error: Python 3.11 or newer with venv is needed (Debian: apt-get install python3-venv)" >&2
             exit 2
         fi
-        echo "making .venv with $("$base" --version)"
+        echo "creating .venv with $("$base" --version)"
         "$base" -m venv .venv
     fi
     PYTHON=$root/.venv/bin/python
@@ -39,7 +39,7 @@ fi
 
 files=(requirements.txt)
 [ "${1:-}" = dev ] && files+=(requirements-dev.txt)
-# Beside the environment stands which requirements it holds, so that a second run works offline and at once.
+# A stamp in the environment lists its installed requirements, so that a second run is immediate and works offline.
 stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/.podium-requirements
 for file in "${files[@]}"; do
     wanted="$file $(cksum < "$file")"

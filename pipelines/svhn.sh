@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Street-view house numbers: from the organiser's zips in input/svhn/ to submissions/svhn/baseline.csv.
 #
-#   bash pipelines/svhn.sh                                            weights from the hub
+#   bash pipelines/svhn.sh                                            weights from the Hugging Face Hub
 #   bash pipelines/svhn.sh --weights tf_efficientnet_lite0.safetensors   or from a file, offline
 #
-# Flags go to src.train. About an hour for five folds of 4,000 images on 2 cores; the whole competition has
+# Flags are passed to src.train. About an hour for five folds of 4,000 images on 2 cores; the full competition has
 # 40,000: rent a GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -6,56 +6,29 @@
 Writes submissions/<competition>/<run>.csv, .json (how it was made) and .npz (probabilities).
 """
 
-import cv2
-
-from src.config import PredictConfig, check_name, check_range
+from src.config import PredictConfig
 from src.core import cli
-from src.core.runtime import choose_compute, keep_freed_memory
-from src.data.labels import open_competition
-from src.data.tta import tta_views
-from src.inference.autotune import check_compile
-from src.inference.ensemble import predict_test, weighted_mean
-from src.inference.submission import describe_folds, write_submission
-from src.runs.run import open_run
+from src.core.flags import check_name
 
 
 def main(config: PredictConfig) -> None:
-    """Write a submission. Raises InputError for absent or unfit runs, and for answers that would be refused."""
-    keep_freed_memory()
-    cv2.setNumThreads(0)
-    competition, prepared = open_competition(config.competition, config.runs_dir)
+    """Write a submission. Raises InputError for missing or unfit runs, and for answers that would be refused."""
+    from src.core.runtime import set_up_process
+    from src.data.prepared import open_prepared
+    from src.inference.ensemble import weighted_mean
+    from src.inference.submission import answer, make_predictor, write_submission
+    from src.runs.run import Run
+
+    set_up_process()
     name = config.name or "+".join(config.run_name)
     check_name("name", name)
-    check_range("batch-size", config.batch_size, 1)
-    compute = choose_compute(config.device, config.precision)
-    check_compile(config.compile == "on")
-    means, facts = [], []
-    for run in config.run_name:
-        folds = open_run(config.runs_dir / competition.name / run, competition, config.folds)
-        parts = []
-        for fold in folds:
-            parts.append(
-                predict_test(
-                    fold,
-                    prepared,
-                    competition,
-                    compute,
-                    tta=config.tta,
-                    batch_size=config.batch_size,
-                    wanted=config.compile,
-                )
-            )
-            print(f"{run}, fold {fold.number}: {len(parts[-1]):,} test images")
-        means.append(weighted_mean(parts, [1.0] * len(parts)))
-        facts.append({"run": run, "weight": 1 / len(config.run_name), "folds": describe_folds(folds)})
-    size = folds[0].image_size
-    views = list(tta_views(competition.hflip_ok, size)) if config.tta else ["original"]
-    mean = weighted_mean(means, [1.0] * len(means))
-    folder = config.submissions_dir / competition.name
-    how = {"device": compute.device.type, "precision": str(compute.dtype), "compile": config.compile}
-    note = {"views": views, "predicted": how | {"batch_size": config.batch_size}, "runs": facts}
-    path = write_submission(folder, name, mean, competition, prepared, note)
-    print(f"validated against the sample submission: {path}")
+    prepared = open_prepared(config)
+    predictor = make_predictor(config, prepared.competition, config.tta)
+    weight = 1 / len(config.run_name)
+    answers = [answer(Run(prepared=prepared, name=run), config.folds, predictor, weight) for run in config.run_name]
+    mean = weighted_mean([one.probabilities for one in answers], [1.0] * len(answers))
+    facts = {"predicted": predictor.describe(), "runs": [one.facts for one in answers]}
+    write_submission(config.submissions_dir / prepared.competition.name, name, mean, prepared, facts)
 
 
 if __name__ == "__main__":

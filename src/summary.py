@@ -3,28 +3,33 @@
     python -m src.summary --backbone nin --competition fashion_mnist --image-size 224 224
     python -m src.summary --backbone resnet18 --num-outputs 66
 
-Needs no data and no weights; writes nothing.
+Needs no data and no weights, and writes nothing; if the classes are known from the data only, prepare tells them.
 """
 
-from src.competitions.spec import load_competition
-from src.config import SummaryConfig, check_range
+from typing import TYPE_CHECKING
+
+from src.config import SummaryConfig
 from src.core import cli
-from src.core.errors import InputError
-from src.models.build import build_model, read_options
-from src.models.heads import num_classes_per_head
-from src.models.summary import Summary, summarise
+from src.core.flags import check_range
+
+if TYPE_CHECKING:
+    from src.models.summary import Summary
 
 
-def main(config: SummaryConfig) -> Summary:
-    """Print the summary. Raises InputError for a network or size that cannot be."""
-    competition = load_competition(config.competition)
+def main(config: SummaryConfig) -> "Summary":
+    """Print the summary. Raises InputError for an unknown network or a size that it cannot take."""
+    from src.competitions.spec import HeadLayout
+    from src.data.prepared import known_competition
+    from src.models.build import build_model, read_options
+    from src.models.summary import summarise
+
     check_range("num-outputs", config.num_outputs, 1)
-    num_outputs = config.num_outputs or sum(num_classes_per_head(competition.heads))
-    if not num_outputs:
-        raise InputError(f"{config.competition}: its classes are known from its data only; give --num-outputs")
+    competition = known_competition(config, or_else="give --num-outputs" if config.num_outputs is None else None)
+    layout = HeadLayout((config.num_outputs,)) if config.num_outputs else competition.layout
+    num_outputs = layout.num_outputs
     size, channels = config.image_size or competition.image_size, competition.channels
     check_range("image-size", min(size), 1)
-    model = build_model(config.backbone, num_outputs, size, channels, read_options(config.backbone_options))
+    model = build_model(config.backbone, layout, size, channels, read_options(config.backbone_options))
     summary = summarise(model, size, channels)
     counts = dict.fromkeys(summary.layers.columns[3:], "{:,}".format)
     print(summary.layers.to_string(index=False, formatters=counts))

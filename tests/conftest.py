@@ -1,6 +1,6 @@
-"""What all tests share: tiny competitions written below tmp_path/input, and `podium`, which runs a command in-process.
+"""Shared by all tests: tiny competitions below tmp_path/input, and `podium`, which runs a command in-process.
 
-The fixtures return functions, so that a test chooses when, how many and how packed:
+The fixtures return functions, so that a test chooses when, how many images and which packing:
 
     def test_x(svhn, podium):
         folder = svhn(num_train=12)                      # tmp_path/input/svhn
@@ -15,7 +15,6 @@ import pickle
 import signal
 import struct
 import sys
-import typing
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -28,10 +27,10 @@ import pytest
 
 from src.core import cli
 
-# Tests started in the background inherit that SIGINT is ignored, and so would what they mean to stop by it.
+# Tests started in the background inherit an ignored SIGINT, and so would the commands that they interrupt with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LEAVES = '''"""Leaves: a competition file of one's own."""
+LEAVES = '''"""Leaves: a user's own competition file."""
 
 from src.competitions.tables import csv_competition
 
@@ -43,25 +42,25 @@ COMPETITION = csv_competition(
     source="Get leaves.zip from kaggle.com/c/leaves",
 )
 '''
-SPECIES = ("NA", "007", "oak, red", "null")  # texts that a careless CSV reader changes
+SPECIES = ("NA", "007", "oak, red", "null")  # texts that a careless CSV reader would change
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 class Finished(NamedTuple):
-    """How a command ended: (exit code, stdout, stderr)."""
+    """The result of a command: (exit code, stdout, stderr)."""
 
     code: int
     out: str
     err: str
 
 
-# Dropout, batch statistics, mixing, a moving average and Adam's moments: all that a resume could lose.
+# Dropout, batch norm, mixup, EMA and Adam's moments: all the state that a resume could lose.
 TRAIN = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 3,
          "--mixup", 0.2, "--fold", 0)  # fmt: skip
 
 
 def draw(seed: int, size: tuple[int, int] = (30, 40)) -> np.ndarray:
-    """Return a smooth random image (H, W, 3) uint8; two seeds never look alike to the search for copies."""
+    """Return a smooth random image (H, W, 3) uint8; no two seeds count as near-duplicates."""
     coarse = np.random.default_rng(seed).uniform(0, 255, (12, 16, 3))
     return cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
 
@@ -73,7 +72,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
 
 def zip_folder(folder: Path, path: Path, prefix: str) -> None:
-    """Pack a folder's files as a Mac does: below `prefix`, with __MACOSX junk beside each."""
+    """Zip a folder's files as macOS does: below `prefix`, with a __MACOSX junk file for each."""
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*.*")):
             name = PurePosixPath(prefix) / file.relative_to(folder)
@@ -89,7 +88,7 @@ def picture() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def png_header() -> Callable[[int, int], bytes]:
-    """Return a function (width, height) -> bytes of a PNG that claims this size and holds next to nothing."""
+    """Return a function (width, height) -> bytes of a PNG whose header has this size but that holds almost no data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -106,8 +105,8 @@ def png_header() -> Callable[[int, int], bytes]:
 def svhn(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes input/svhn as the organiser ships it, and returns that folder.
 
-    Numbers have 1 to 6 digits with boxes; image i of train, val and test has the seed 1000 + i, 2000 + i, 3000 + i.
-    `packing` is "folder" (mchar_train/000000.png), "nested" (mchar_train/mchar_train/ and junk beside it) or "zip".
+    Numbers have 1 to 6 digits with boxes; image i of train, val and test has seed 1000 + i, 2000 + i, 3000 + i.
+    `packing` is "folder" (mchar_train/000000.png), "nested" (mchar_train/mchar_train/ and junk next to it) or "zip".
     """
 
     def write(num_train: int = 12, num_val: int = 6, num_test: int = 5, packing: str = "folder") -> Path:
@@ -118,7 +117,7 @@ def svhn(tmp_path: Path) -> Callable[..., Path]:
             for i in range(count):
                 write_image(nested / f"{i:06d}.png", draw(seed + i))
                 digits = [int(digit) for digit in np.random.default_rng(seed + i).integers(0, 10, i % 6 + 1)]
-                boxes = {key: [place * 5 + 1 for place in range(len(digits))] for key in ("left", "top")}
+                boxes = {key: [index * 5 + 1 for index in range(len(digits))] for key in ("left", "top")}
                 labels[f"{i:06d}.png"] = {
                     "label": digits,
                     **boxes,
@@ -146,7 +145,7 @@ def svhn(tmp_path: Path) -> Callable[..., Path]:
 def food11(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes input/food11 (`packing` "folder" or "zip") and returns that folder.
 
-    training/<class>_<i>.jpg and validation/ have images of the classes 0 to 3; testing/ has 0000.jpg, 0001.jpg ...
+    training/<class>_<i>.jpg and validation/ have images of classes 0 to 3; testing/ has 0000.jpg, 0001.jpg ...
     """
 
     def write(num_per_class: int = 4, num_val: int = 4, num_test: int = 12, packing: str = "folder") -> Path:
@@ -170,7 +169,7 @@ def food11(tmp_path: Path) -> Callable[..., Path]:
 def leaves(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes input/leaves (train.csv, train/, test/, sample_submission.csv) and leaves.py.
 
-    It returns the path of leaves.py, a competition file of one's own, for `--competition leaves.py`.
+    It returns the path of leaves.py, a user's own competition file, for `--competition leaves.py`.
     The ids of train.csv have no extension, those of the sample submission have one.
     """
 
@@ -191,14 +190,14 @@ def leaves(tmp_path: Path) -> Callable[..., Path]:
 
 
 def write_idx(path: Path, values: np.ndarray, packed: bool) -> None:
-    """Write bytes as MNIST's authors do, gzipped or not."""
+    """Write a uint8 array in the idx format, gzipped or not."""
     data = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_name(path.name + ".gz" * packed).write_bytes(gzip.compress(data) if packed else data)
 
 
 def write_four_idx(folder: Path, seed: int, num_train: int, num_test: int, packed: bool) -> Path:
-    """Write MNIST's four files: image i of both parts is grey, of the class i % 10, from seed + i, seed + 500 + i."""
+    """Write MNIST's four files: image i of both parts is grey, of class i % 10, from seed + i or seed + 500 + i."""
     for part, count, first in (("train", num_train, seed), ("t10k", num_test, seed + 500)):
         images = np.stack([draw(first + i, (28, 28))[..., 0] for i in range(count)])
         write_idx(folder / f"{part}-images-idx3-ubyte", images, packed)
@@ -208,7 +207,7 @@ def write_four_idx(folder: Path, seed: int, num_train: int, num_test: int, packe
 
 @pytest.fixture
 def mnist(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes input/mnist, and returns that folder; see `write_four_idx`, the seed is 10000.
+    """Return a function that writes input/mnist, and returns that folder; see `write_four_idx`, seed 10000.
 
     `packing` is "gz", "idx" (not gzipped) or "kaggle": the same images in train.csv and test.csv, and a
     sample_submission.csv, whose ImageId counts from 1.
@@ -234,7 +233,7 @@ def mnist(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def fashion_mnist(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes input/fashion_mnist (`packing` "gz" or "idx"), from the seed 11000; see `mnist`."""
+    """Return a function that writes input/fashion_mnist (`packing` "gz" or "idx") with seed 11000; see `mnist`."""
 
     def write(num_train: int = 20, num_test: int = 6, packing: str = "gz") -> Path:
         return write_four_idx(tmp_path / "input" / "fashion_mnist", 11000, num_train, num_test, packing == "gz")
@@ -247,7 +246,7 @@ def cifar10(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes input/cifar10, and returns that folder.
 
     `packing` is "folder" (Kaggle's train/1.png, test/1.png, CSV files), "zip" (train.zip, test.zip) or "batches" (the
-    authors' pickles: every fifth image). Image i is of the class i % 10 and from the seed 12000 + i or 12500 + i.
+    authors' pickles: every fifth image). Image i has class i % 10 and seed 12000 + i or 12500 + i.
     """
 
     def write(num_train: int = 20, num_test: int = 6, packing: str = "folder", suffix: str = ".png") -> Path:
@@ -263,8 +262,8 @@ def cifar10(tmp_path: Path) -> Callable[..., Path]:
                 batch = {b"data": data, b"labels": [i % 10 for i in rows], b"batch_label": name.encode()}
                 (inside / name).write_bytes(pickle.dumps(batch, protocol=2))
             return folder
-        for kind, pictures in images.items():
-            for i, image in enumerate(pictures):
+        for kind, some in images.items():
+            for i, image in enumerate(some):
                 write_image(folder / kind / f"{i + 1}{suffix}", image)
             if packing == "zip":
                 zip_folder(folder / kind, folder / f"{kind}.zip", kind)
@@ -285,18 +284,18 @@ def podium(
     """Return a function that runs `python -m src.<command> <flags>` in this process, in tmp_path.
 
     It goes through src.core.cli.run, so a mistake gives an exit code and stderr as the user sees them; any other
-    exception fails the test. prepare decodes in one process unless told otherwise: starting more costs seconds.
+    exception fails the test. prepare decodes in one process by default: starting more takes seconds.
     """
 
     def run(command: str, *flags: object) -> Finished:
         module = importlib.import_module(f"src.{command}")
-        config_class = typing.get_type_hints(module.main)["config"]
+        config_class = module.main.__annotations__["config"]
         arguments = [str(flag) for flag in flags]
         if command == "prepare" and "--num-processes" not in arguments:
             arguments += ["--num-processes", "1"]
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [f"{command}.py", *arguments])
-        capsys.readouterr()  # what was printed before is not this command's
+        capsys.readouterr()  # discard earlier output
         code = 0
         try:
             cli.run(module.main, config_class, module.__doc__)
@@ -312,10 +311,10 @@ def podium(
 def train(
     svhn: Callable[..., Path], podium: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> Callable[..., tuple[Path, tuple[int, str, str]]]:
-    """Return a function that trains fold 0 of a run, and returns the fold's folder and how the command ended.
+    """Return a function that trains fold 0 of a run, and returns the fold's folder and the command's result.
 
-    There are 9 images to train on in two batches of 4 per epoch (the last one comes in another epoch), for 3 epochs.
-    A flag given to the function counts instead of ours.
+    The 9 training images make two batches of 4 per epoch (the remaining image comes in another epoch), for 3 epochs.
+    Flags given to the function override the defaults.
     """
     svhn(num_train=12, num_val=6, num_test=3)
     assert podium("prepare", "--num-folds", 2).code == 0

@@ -138,7 +138,7 @@ def test_a_number_of_none_or_more_than_six_digits_is_refused_with_its_name(
 def test_a_name_labelled_twice_is_refused(podium: Run, svhn: Make, leaves: Make, tmp_path: Path) -> None:
     path = svhn() / "mchar_train.json"
     path.write_text(path.read_text().replace('"000003.png"', '"000002.png"'))
-    refused(podium("prepare"), "mchar_train.json", "'000002.png' is there twice")
+    refused(podium("prepare"), "mchar_train.json", "'000002.png' appears twice")
     leaves()
     path = tmp_path / "input" / "leaves" / "train.csv"
     path.write_text(path.read_text() + "0002.png,NA\n")
@@ -189,7 +189,8 @@ def test_an_over_large_image_stops_a_strict_run(
 def test_a_set_without_one_usable_image_is_refused(podium: Run, svhn: Make) -> None:
     for path in svhn().rglob("*.png"):
         path.write_bytes(b"")
-    refused(podium("prepare"), "no image can be used", "problems.csv")
+    refused(podium("prepare"), "5 of 5 test images are missing or unreadable", "problems.csv")
+    refused(podium("prepare", "--max-unreadable", 1), "no image can be used", "problems.csv")
 
 
 # ---- the sample submission, folds, sizes
@@ -226,7 +227,7 @@ def test_a_wrong_folds_file_is_refused_with_its_line(podium: Run, svhn: Make, tm
 @pytest.mark.parametrize("count", [1, 19, -3])
 def test_a_number_of_folds_that_cannot_be_is_refused(podium: Run, svhn: Make, count: int) -> None:
     svhn()
-    refused(podium("prepare", "--num-folds", count), f"--num-folds {count}: between 2 and 18")
+    refused(podium("prepare", "--num-folds", count), f"--num-folds {count}: from 2 to 18")
 
 
 def test_a_seed_that_cannot_be_is_refused(podium: Run, svhn: Make) -> None:
@@ -244,7 +245,7 @@ def test_a_cache_size_that_cannot_be_is_refused(podium: Run, svhn: Make, size: t
 
 
 def test_an_unknown_competition_is_refused_with_the_nearest(podium: Run) -> None:
-    refused(podium("prepare", "--competition", "svnh"), "no competition called 'svnh'", "did you mean svhn?")
+    refused(podium("prepare", "--competition", "svnh"), "--competition svnh: no such competition", "did you mean svhn?")
     refused(podium("prepare", "--competition", "mine.py"), "mine.py: no such competition file")
 
 
@@ -382,7 +383,11 @@ def test_a_run_of_another_competition_is_refused(trained: Run, food11: Make, tmp
 
 def test_a_run_that_is_not_there_is_refused_with_those_that_are(trained: Run) -> None:
     refused(trained("predict", "--run-name", "baselin"), "baselin: no such run; there are: baseline")
-    refused(trained("predict", "--folds", 2), "fold2/config.json: not there; train this fold first")
+    refused(
+        trained("predict", "--folds", 2),
+        "fold2/config.json: not there; run",
+        "--competition svhn --fold 2 first",
+    )
 
 
 def test_other_settings_for_a_run_that_was_begun_are_refused_and_named(trained: Run) -> None:
@@ -422,6 +427,11 @@ def test_weights_of_another_network_than_the_run_describes_are_refused(trained: 
 
 
 def test_a_cut_off_cache_is_refused(trained: Run, tmp_path: Path) -> None:
-    path = tmp_path / "runs" / "svhn" / "prepared" / "test.npy"
+    path = tmp_path / "runs" / "svhn" / "cache" / "test_64x128.npy"
     path.write_bytes(path.read_bytes()[:-9])
-    refused(trained("predict"), "prepared/test", "damaged", "run python -m src.prepare again")
+    refused(
+        trained("predict"),
+        "cache/test_64x128",
+        "damaged",
+        "--competition svhn --num-folds 3 --image-size 64 128 again",
+    )

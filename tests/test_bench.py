@@ -11,7 +11,7 @@ FLAGS = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 32, 48, "-
 def test_loader_step_both_and_inference_are_measured_without_data(
     podium: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.bench.NUM_IMAGES", 16)
+    monkeypatch.setattr("src.training.benchmark.NUM_IMAGES", 16)
     code, out, err = podium("bench", *FLAGS)
     assert code == 0, err
     rates = dict(re.findall(r"^(loader|step|both|inference) +([\d,]+) images/s", out, flags=re.MULTILINE))

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.blend import quality, select
 from src.competitions import food11 as food
 from src.core.writing import write_arrays
+from src.inference.blending import quality, select
 from src.inference.ensemble import weighted_mean
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from src import doctor
+from src.report import checkup
 
 Run = Callable[..., tuple[int, str, str]]
 NET = ("--backbone", "string_cnn")
@@ -24,7 +24,7 @@ def test_all_is_well_with_a_complete_competition(svhn: Callable[..., Path], podi
     assert "ok    7 labelled images, all there" in out
     assert "ok    3 test images, all there" in out
     assert re.search(r"ok    memory of [\d.]+ GiB holds the cache", out)
-    assert out.splitlines()[-1] == "ready: python -m src.prepare"
+    assert out.splitlines()[-1] == "ready: python -m src.prepare --competition svhn"
     assert not (tmp_path / "runs").exists()
 
 
@@ -32,7 +32,7 @@ def test_a_missing_image_and_a_missing_file_are_named(svhn: Callable[..., Path],
     folder = svhn(packing="folder")
     (folder / "mchar_test_a" / "000001.png").unlink()
     code, out, _ = podium("doctor", *NET)
-    assert code == 0  # prepare goes on without
+    assert code == 1  # of five test images one: more than the share that prepare allows
     assert "test images are missing, such as mchar_test_a/000001.png; download them again" in out
     (folder / "mchar_train.json").unlink()
     code, out, _ = podium("doctor", *NET)
@@ -63,11 +63,11 @@ def test_a_folder_that_cannot_be_written_is_told(
 
 def test_packages_absent_or_of_another_version_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "requirements.txt").write_text("# a comment\nnumpy==0.1\nno-such-package==2.0\n")
-    monkeypatch.setattr(doctor, "REQUIREMENTS", tmp_path / "requirements.txt")
-    _, absent, unlike = doctor.check_python()
-    assert absent == ("bad", "not installed: no-such-package; python -m pip install -r requirements.txt")
-    assert unlike.kind == "note"
-    assert "(tested with 0.1)" in unlike.text
+    monkeypatch.setattr(checkup, "REQUIREMENTS", tmp_path / "requirements.txt")
+    _, missing, different = checkup.check_python()
+    assert missing == ("bad", "not installed: no-such-package; python -m pip install -r requirements.txt")
+    assert different.kind == "note"
+    assert "(tested with 0.1)" in different.text
 
 
 @pytest.mark.parametrize("command", ["doctor", "train"])
@@ -83,6 +83,6 @@ def test_a_full_shared_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1000))
     monkeypatch.setattr(Path, "is_dir", lambda path: True)
-    (found,) = doctor.check_shared_memory()
+    (found,) = checkup.check_shared_memory()
     assert found.kind == "note"
     assert "--shm-size=1g" in found.text

@@ -10,13 +10,13 @@ import pytest
 
 from src.core.reading import parse_csv
 from src.core.writing import write_arrays
-from src.report.scores import bootstrap_interval
+from src.report.scores import score_interval
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)
 Answer = tuple[list[int], float]  # class ids, and the probability of each
 
 
-def answer_by_hand(run_dir: Path, num_classes_per_head: list[int], answers: Mapping[str, Answer]) -> None:
+def answer_by_hand(run_dir: Path, widths: list[int], answers: Mapping[str, Answer]) -> None:
     """Replace a trained run's out-of-fold probabilities; with test-time views all is wrong."""
     for path in run_dir.glob("fold*/oof.npz"):
         with np.load(path) as kept:
@@ -24,7 +24,7 @@ def answer_by_hand(run_dir: Path, num_classes_per_head: list[int], answers: Mapp
         rows = []
         for image_path in image_paths.tolist():
             ids, sure = answers[image_path]
-            parts = [np.full(width, (1 - sure) / (width - 1)) for width in num_classes_per_head]
+            parts = [np.full(width, (1 - sure) / (width - 1)) for width in widths]
             for part, class_id in zip(parts, ids, strict=True):
                 part[class_id] = sure
             rows.append(np.concatenate(parts))
@@ -149,15 +149,18 @@ def test_a_score_that_chose_its_epoch_is_called_optimistic(
 
 
 @pytest.mark.parametrize(("count", "share"), [(1000, 0.8), (4000, 0.97), (300, 0.5)])
-def test_the_bootstrap_interval_is_near_the_normal_approximation(count: int, share: float) -> None:
+def test_the_interval_is_near_the_normal_approximation(count: int, share: float) -> None:
     right = np.arange(count) < share * count
     half = 1.96 * (share * (1 - share) / count) ** 0.5
-    assert bootstrap_interval(right, 20_000) == pytest.approx((share - half, share + half), abs=0.12 * half)
-    assert bootstrap_interval(right, 500) == bootstrap_interval(right, 500)
+    assert score_interval(right) == pytest.approx((share - half, share + half), abs=0.12 * half)
 
 
-def test_the_bootstrap_interval_of_a_perfect_score_is_that_score() -> None:
-    assert bootstrap_interval(np.ones(50, bool), 100) == (1, 1)
+@pytest.mark.parametrize("count", [1, 50, 1000])
+def test_the_interval_has_a_width_even_if_all_or_none_are_right(count: int) -> None:
+    """By Wilson's formula: one end is n / (n + z^2), the other 1; mirrored for none."""
+    end = count / (count + 1.959964**2)
+    assert score_interval(np.ones(count, bool)) == pytest.approx((end, 1), abs=1e-6)
+    assert score_interval(np.zeros(count, bool)) == pytest.approx((0, 1 - end), abs=1e-6)
 
 
 def test_a_run_that_there_is_not_is_answered_with_those_there_are(

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src import prepare as preparing
 from src.core.writing import locked
 from src.data import cache as caching
-from src.data.labels import read_prepared
+from src.data import problems
+from tests.helpers import table_at
 
+CACHES = ("train_64x128.npy", "test_64x128.npy")
 PREPARED = ("labels.csv", "test.csv", "folds.csv", "problems.csv", "competition.json")
 Run = Callable[..., tuple[int, str, str]]
 
@@ -37,13 +38,14 @@ def test_prepare_writes_what_training_needs(svhn: Callable[..., Path], podium: R
     code, out, _ = podium("prepare", "--num-folds", 3)
     assert code == 0
     assert out.splitlines()[-1] == "prepared: runs/svhn/prepared"
-    labels, folds, test = (read_prepared(prepared, name) for name in ("labels", "folds", "test"))
+    labels, folds, test = (table_at(prepared, name) for name in ("labels", "folds", "test"))
     assert len(labels) == 18
     assert list(folds["image_path"]) == sorted(labels["image_path"])
     assert set(folds["fold"]) == {0, 1, 2}
     assert test["id"].tolist() == [f"{i:06d}.png" for i in range(5)]
-    assert np.load(prepared / "train.npy").shape == (18, 64, 128, 3)
-    assert np.load(prepared / "test.npy").shape == (5, 64, 128, 3)
+    cache = prepared.with_name("cache")
+    assert np.load(cache / "train_64x128.npy").shape == (18, 64, 128, 3)
+    assert np.load(cache / "test_64x128.npy").shape == (5, 64, 128, 3)
     assert (prepared / "problems.csv").read_text() == "split,image_path,problem,action,detail\n"
 
 
@@ -67,7 +69,7 @@ def test_every_problem_is_named_with_its_image(
     (folder / "mchar_test_a" / "000000.png").unlink()
     cv2.imwrite(str(folder / "mchar_test_a" / "more.png"), image)
 
-    code, out, _ = podium("prepare", "--num-folds", 3)
+    code, out, _ = podium("prepare", "--num-folds", 3, "--max-unreadable", 0.2)
     assert code == 0
     problems = pd.read_csv(prepared / "problems.csv")
     found = {(row.split, row.image_path.split("/")[1], row.problem) for row in problems.itertuples()}
@@ -93,7 +95,7 @@ def test_every_problem_is_named_with_its_image(
     assert detail["mchar_train/000015.png"] == "looks like mchar_train/000014.png"
     assert "see runs/svhn/prepared/problems.csv" in out
 
-    labels = read_prepared(prepared, "labels").set_index("image_path")
+    labels = table_at(prepared, "labels").set_index("image_path")
     unusable = {f"mchar_train/{i:06d}.png" for i in (0, 1, 2, 3, 4, 12, 13)}
     assert (
         set(labels.index)
@@ -107,7 +109,7 @@ def test_every_problem_is_named_with_its_image(
     assert group["mchar_train/000010.png"] == group["mchar_train/000011.png"]
     assert group["mchar_train/000014.png"] == group["mchar_train/000015.png"]
     assert group.nunique() == len(labels) - 2
-    assert len(read_prepared(prepared, "test")) == 5  # every row of the submission is answered
+    assert len(table_at(prepared, "test")) == 5  # every row of the submission is answered
 
 
 def test_strict_stops_at_the_first_problem_with_exit_code_2(
@@ -128,18 +130,23 @@ def test_preparing_twice_gives_identical_files_and_decodes_nothing(
     folder = svhn()
     (folder / "mchar_train" / "000004.png").write_bytes(b"")
     assert podium("prepare", "--num-folds", 3)[0] == 0
-    first = {name: (prepared / name).read_bytes() for name in os.listdir(prepared)}
-    assert set(first) == {*PREPARED, "train.npy", "train.json", "test.npy", "test.json", "duplicates.json"}
+
+    def written() -> dict[str, bytes]:
+        files = [*prepared.iterdir(), *prepared.with_name("cache").iterdir()]
+        return {file.name: file.read_bytes() for file in files}
+
+    first = written()
+    assert set(first) == {*PREPARED, "duplicates.json", *CACHES, *(name.replace(".npy", ".json") for name in CACHES)}
     monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("it was decoded again"))
-    monkeypatch.setattr(preparing, "near_duplicates", lambda *_: pytest.fail("copies were sought again"))
+    monkeypatch.setattr(problems, "near_duplicates", lambda *_: pytest.fail("copies were sought again"))
     code, out, _ = podium("prepare", "--num-folds", 3)
     assert code == 0
     assert out.count("cache is up to date") == 2
-    assert {name: (prepared / name).read_bytes() for name in os.listdir(prepared)} == first
+    assert written() == first
     monkeypatch.undo()
-    (prepared / "duplicates.json").write_text('{"policy": 1, "sha256": "of another cache", "pairs": [[0, 1]]}')
+    (prepared / "duplicates.json").write_text('{"policy": 1, "files": "of other images", "pairs": [[0, 1]]}')
     assert podium("prepare", "--num-folds", 3)[0] == 0
-    assert {name: (prepared / name).read_bytes() for name in os.listdir(prepared)} == first
+    assert written() == first
 
 
 def test_the_folds_do_not_depend_on_packing_or_on_the_order_of_the_labels(
@@ -155,7 +162,9 @@ def test_the_folds_do_not_depend_on_packing_or_on_the_order_of_the_labels(
             folder.rename(folder.with_name("was"))
             svhn(packing="zip")
         assert podium("prepare", "--num-folds", 3)[0] == 0
-        written.append([(prepared / name).read_bytes() for name in (*PREPARED, "train.npy", "test.npy")])
+        caches = [prepared.with_name("cache") / name for name in CACHES]
+        tables = [prepared / name for name in PREPARED if name != "competition.json"]  # which has the files' dates
+        written.append([file.read_bytes() for file in (*tables, *caches)])
     assert written[0] == written[1] == written[2]
 
 
@@ -167,7 +176,7 @@ def test_copies_are_never_on_both_sides_of_a_fold(svhn: Callable[..., Path], pod
             target = folder / "mchar_train" / f"{copy:06d}.png"
             target.write_bytes((folder / "mchar_train" / f"{i:06d}.png").read_bytes())
     assert podium("prepare")[0] == 0
-    joined = read_prepared(prepared, "folds").merge(read_prepared(prepared, "labels"), on="image_path")
+    joined = table_at(prepared, "folds").merge(table_at(prepared, "labels"), on="image_path")
     assert joined["group"].nunique() == 10 + 6
     assert joined.groupby("group")["fold"].nunique().max() == 1
 
@@ -179,12 +188,12 @@ def test_the_official_split_holds_out_the_validation_set(
     code, out, _ = podium("prepare", "--split", "official")
     assert code == 0
     assert "held out by fold: 0: 6" in out
-    folds = read_prepared(prepared, "folds")
+    folds = table_at(prepared, "folds")
     assert (folds["fold"].notna() == folds["image_path"].str.startswith("mchar_val/")).all()
 
 
 def test_a_holdout_is_one_fold_and_the_rest_is_always_trained_on(
-    mnist: Callable[..., Path], podium: Run, tmp_path: Path
+    mnist: Callable[..., Path], podium: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mnist(num_train=40)
     place = ("--competition", "mnist", "--split", "holdout")
@@ -192,13 +201,15 @@ def test_a_holdout_is_one_fold_and_the_rest_is_always_trained_on(
     assert code == 0
     assert "40 usable labelled images; held out by fold: 0: 10" in out
     prepared = tmp_path / "runs" / "mnist" / "prepared"
-    folds = read_prepared(prepared, "folds").merge(read_prepared(prepared, "labels"), on="image_path")
+    folds = table_at(prepared, "folds").merge(table_at(prepared, "labels"), on="image_path")
     assert sorted(folds["digit"][folds["fold"] == 0]) == list(range(10))
     assert folds["fold"].isna().sum() == 30
-    for flags, words in ((("--num-val", 21), "--num-val 21: from 1 to half of the 40"), ((), "--num-val 1000: ")):
-        code, _, err = podium("prepare", *place, *flags)
-        assert code == 2
-        assert words in err
+    monkeypatch.setattr("src.data.prepared.build_cache", lambda *_, **__: pytest.fail("decoded before the check"))
+    code, _, err = podium("prepare", *place, "--num-val", 21)
+    assert code == 2
+    assert "--num-val 21: from 1 to 20 of the 40 images can be held out" in err
+    monkeypatch.undo()
+    assert "held out by fold: 0: 8" in podium("prepare", *place).out  # a fifth
 
 
 def test_a_users_folds_are_used_and_a_leak_in_them_is_told(
@@ -208,13 +219,13 @@ def test_a_users_folds_are_used_and_a_leak_in_them_is_told(
     relabel(folder, {"000000.png": [7], "000001.png": [7]})
     (folder / "mchar_train" / "000001.png").write_bytes((folder / "mchar_train" / "000000.png").read_bytes())
     assert podium("prepare")[0] == 0
-    paths = read_prepared(prepared, "labels")["image_path"]
+    paths = table_at(prepared, "labels")["image_path"]
     rows = [f"{path},{i % 2}" for i, path in enumerate(paths)]
     (tmp_path / "mine.csv").write_text("\n".join(["image_path,fold", *rows]))
     code, out, _ = podium("prepare", "--folds", "mine.csv")
     assert code == 0
     assert "warning: 1 groups of duplicates lie on both sides of a fold" in out
-    assert read_prepared(prepared, "folds")["fold"].tolist() == [i % 2 for i in range(18)]
+    assert table_at(prepared, "folds")["fold"].tolist() == [i % 2 for i in range(18)]
 
 
 def test_the_text_of_classes_and_ids_survives(leaves: Callable[..., Path], podium: Run, tmp_path: Path) -> None:
@@ -223,8 +234,8 @@ def test_the_text_of_classes_and_ids_survives(leaves: Callable[..., Path], podiu
     folder = tmp_path / "runs" / "leaves" / "prepared"
     heads = json.loads((folder / "competition.json").read_text())["heads"]
     assert heads == [{"name": "label", "classes": ["007", "NA", "null", "oak, red"]}]
-    assert read_prepared(folder, "labels")["label"].tolist() == [1, 0, 3, 2] * 4
-    assert read_prepared(folder, "test")["id"].tolist() == [f"{i:04d}.png" for i in reversed(range(5))]
+    assert table_at(folder, "labels")["label"].tolist() == [1, 0, 3, 2] * 4
+    assert table_at(folder, "test")["id"].tolist() == [f"{i:04d}.png" for i in reversed(range(5))]
 
 
 def test_nothing_below_input_is_written(svhn: Callable[..., Path], podium: Run) -> None:

@@ -5,9 +5,10 @@ import timm
 import tyro
 
 from benchmarks.reference_rows import ROWS
-from src.competitions.spec import load_competition
+from src.competitions.spec import HeadLayout, load_competition
 from src.config import PrepareConfig, TrainConfig
-from src.models.build import check_backbone, check_takes, read_options
+from src.models.build import read_options
+from src.models.contract import check_takes, find_backbone
 from src.training.setup import check_flags
 
 
@@ -18,12 +19,12 @@ def test_a_recipe_is_made_of_flags_that_can_be(name: str, way: str) -> None:
     tyro.cli(PrepareConfig, args=["--competition", row.competition, *row.prepare.split()])
     config = tyro.cli(TrainConfig, args=["--competition", row.competition, *row.flags(way)])
     check_flags(config, load_competition(row.competition))
-    assert check_backbone(row.backbone) == row.backbone
+    assert find_backbone(row.backbone) == row.backbone
     options = read_options(config.backbone_options)
     if config.progressive_resize < 1:  # the net must take the first size too
         competition = load_competition(row.competition)
         size = tuple(round(config.progressive_resize * side) for side in config.image_size or competition.image_size)
         model = timm.create_model(row.backbone, num_classes=10, in_chans=competition.channels, **options)
-        check_takes(model, row.backbone, (competition.channels, *size))
+        check_takes(model, row.backbone, (competition.channels, *size), HeadLayout((10,)))
     assert config.epochs == row.epochs(way) > 0
     assert options.keys() <= {"batch_norm", "num_points", "positive_start"}

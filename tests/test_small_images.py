@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from src.core.reading import parse_csv
-from src.data.labels import read_prepared
 from src.models.network import Normalise
+from tests.helpers import table_at
 
 Make = Callable[..., Path]
 Podium = Callable[..., tuple[int, str, str]]
@@ -56,7 +56,7 @@ def test_the_whole_road_of_tiny_images(
     cifar = name == "cifar10"
     run = tmp_path / "runs" / name / "baseline"
     facts = json.loads((run / "fold0" / "config.json").read_text())
-    assert (facts["num_train"], facts["num_val"]) == (20, 10)
+    assert (facts["data"]["num_train"], facts["data"]["num_val"]) == (20, 10)
     assert facts["model"]["image_size"] == ([32, 32] if cifar else [28, 28])
     assert len(facts["model"]["mean"]) == (3 if cifar else 1)
     first = next(value for value in weights_of(run / "fold0").values() if value.ndim == 4)
@@ -110,7 +110,10 @@ def test_a_network_may_see_more_pixels_than_the_cache_has_and_a_note_says_so(
     notes = [line for line in out.splitlines() if line.startswith("note: ")]
     assert len(notes) == 1
     assert f"stretched from the cache's {side}x{side}" in notes[0]
-    assert f"python -m src.prepare --image-size {size[0]} {size[1]}" in notes[0]
+    assert (
+        f"python -m src.prepare --competition {name} --split holdout --num-val 5 --image-size {size[0]} {size[1]}"
+        in notes[0]
+    )
     run = tmp_path / "runs" / name / "baseline" / "fold0"
     assert json.loads((run / "config.json").read_text())["model"]["image_size"] == list(size)
     assert weights_of(run)["backbone.head.weight"].shape[1] > 32  # 32 for one place only: the cache's own size
@@ -124,7 +127,7 @@ def test_a_holdout_is_scored_and_all_else_is_trained_on(cifar10: Make, podium: P
     cifar10()
     done(podium("prepare", "--competition", "cifar10", "--split", "holdout", "--num-val", 4))
     done(podium("train", "--competition", "cifar10", *NET, "--backbone", "svhn_cnn", "--fold", "all"))
-    folds = read_prepared(tmp_path / "runs" / "cifar10" / "prepared", "folds")
+    folds = table_at(tmp_path / "runs" / "cifar10" / "prepared", "folds")
     with np.load(tmp_path / "runs" / "cifar10" / "baseline" / "fold0" / "oof.npz") as oof:
         assert sorted(oof["image_path"]) == sorted(folds["image_path"][folds["fold"] == 0])
         assert len(oof["image_path"]) == 4

@@ -1,7 +1,8 @@
-"""CIFAR-10: photos of ten kinds of things, 32x32.
+"""CIFAR-10: 32x32 photos of ten classes.
 
-input/cifar10/ holds either Kaggle's files (train/1.png ..., trainLabels.csv, test/, sampleSubmission.csv; .jpg will do,
-zipped or not, the .7z unpacked), or the authors' python version, unpacked: data_batch_1 ... data_batch_5, test_batch.
+input/cifar10/ holds either Kaggle's files (train/1.png ..., trainLabels.csv, test/, sampleSubmission.csv; .jpg works
+too, zipped or not, the .7z unpacked), or the authors' Python version, unpacked: data_batch_1 ... data_batch_5,
+test_batch.
 """
 
 from dataclasses import replace
@@ -35,12 +36,12 @@ def _has_batches(files: InputFiles) -> bool:
 
 
 def read_train(files: InputFiles) -> pd.DataFrame:
-    """Return the label table of the five batches where they are there, else of Kaggle's files."""
+    """Return the label table of the five batches if they are present, otherwise of Kaggle's files."""
     if not _has_batches(files):
         heads = _KAGGLE.with_heads_of(files).heads
         if heads[0].classes != NAMES:
-            strange = sorted(set(heads[0].classes) ^ set(NAMES))
-            raise InputError(f"trainLabels.csv: its labels are not CIFAR-10's ten (look at {strange[0]!r})")
+            unexpected = sorted(set(heads[0].classes) ^ set(NAMES))
+            raise InputError(f"trainLabels.csv: the labels are not CIFAR-10's ten classes (see {unexpected[0]!r})")
         return _KAGGLE.read_train(files)
     tables = []
     for name in BATCHES:
@@ -50,7 +51,7 @@ def read_train(files: InputFiles) -> pd.DataFrame:
 
 
 def read_test(files: InputFiles) -> pd.DataFrame:
-    """List the test images: of test_batch, numbered from 1, or in the order of Kaggle's sample submission."""
+    """List the test images: those of test_batch numbered from 1, or Kaggle's in the order of its sample submission."""
     if not _has_batches(files):
         return _KAGGLE.read_test(files)
     images, _, location = read_cifar_batch(files, "test_batch")

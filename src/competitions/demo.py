@@ -1,7 +1,7 @@
-"""House numbers made from scikit-learn's handwritten digits, in the street-view competition's layout.
+"""Synthetic house numbers from scikit-learn's handwritten digits, in the layout of the street-view competition.
 
-`python -m src.make_demo` writes input/demo/. The images are drawn from six sets of handwritten digits in turn; a
-set is a group, so that no digit of a held-out fold was seen in training.
+`python -m src.make_demo` writes input/demo/. Images take their digits from six sets in turn; each set is a
+group, so that validation folds contain no handwritten digit seen in training.
 """
 
 import pandas as pd
@@ -10,11 +10,11 @@ from src.competitions import svhn
 from src.competitions.spec import Competition
 from src.core.reading import InputFiles
 
-NUM_GROUPS = 6  # image number modulo this is its set of digits
+NUM_GROUPS = 6  # image number modulo NUM_GROUPS is its set of digits
 
 
 def read_train(files: InputFiles) -> pd.DataFrame:
-    """Return the street-view label table with the set of digits as `group`."""
+    """Return the street-view label table, with the set of digits as `group`."""
     table = svhn.read_train(files)
     numbers = table["image_path"].str.extract(r"(\d+)\.png$", expand=False).astype(int)
     return table.assign(group=(numbers % NUM_GROUPS).map("digits{}".format))

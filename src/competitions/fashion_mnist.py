@@ -1,4 +1,6 @@
-"""Fashion-MNIST: ten kinds of clothes, 28x28 grey; input/fashion_mnist/ holds the four idx files, gzipped or not.
+"""Fashion-MNIST: 28x28 grey images of ten kinds of clothes.
+
+input/fashion_mnist/ holds the four idx files, gzipped or not.
 
 Source: Xiao et al., Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms, 2017.
 """

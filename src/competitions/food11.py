@@ -1,7 +1,7 @@
 """food-11 (NTU machine learning 2020, homework 3): photos of eleven kinds of food.
 
-input/food11/ holds food-11.zip, or the folders training/ validation/ testing/, and sample_submission.csv if there is
-one. `training/3_100.jpg` is of class 3; `testing/0007.jpg` answers Id 7.
+input/food11/ holds food-11.zip, or the folders training/, validation/ and testing/, and optionally
+sample_submission.csv. `training/3_100.jpg` has class 3; `testing/0007.jpg` has Id 7.
 """
 
 import re
@@ -23,12 +23,12 @@ SAMPLE = "sample_submission.csv"
 def _class_id(path: str) -> int:
     match = re.match(r"(\d+)_", path.rsplit("/", 1)[-1])
     if not match or int(match[1]) >= len(NAMES):
-        raise InputError(f"{path}: the name must begin with its class 0-{len(NAMES) - 1} and '_', as in 3_100.jpg")
+        raise InputError(f"{path}: the name must start with the class 0-{len(NAMES) - 1} and '_', as in 3_100.jpg")
     return int(match[1])
 
 
 def read_train(files: InputFiles) -> pd.DataFrame:
-    """Join training/ and validation/; `split` tells them apart."""
+    """Return the label table of training/ and validation/, with `split` "train" or "val"."""
     rows = [
         (path, _class_id(path), split)
         for folder, split in (("training", "train"), ("validation", "val"))
@@ -38,12 +38,12 @@ def read_train(files: InputFiles) -> pd.DataFrame:
 
 
 def read_test(files: InputFiles) -> pd.DataFrame:
-    """List the test images in the sample submission's order, or in numeric order where there is none."""
+    """List the test images in the sample submission's order, or in numeric order if there is none."""
     by_id: dict[str, str] = {}
     for path in files.images("testing"):
         stem = path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
         if not stem.isascii() or not stem.isdigit():
-            raise InputError(f"{path}: a test image is named by its number, as in 0007.jpg; rename or remove it")
+            raise InputError(f"{path}: test images are named by number, as in 0007.jpg; rename or remove it")
         if str(int(stem)) in by_id:
             raise InputError(f"{path}: has the same number as {by_id[str(int(stem))]}; remove one")
         by_id[str(int(stem))] = path

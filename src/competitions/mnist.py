@@ -1,4 +1,4 @@
-"""MNIST: handwritten digits, 28x28 grey.
+"""MNIST: 28x28 grey images of handwritten digits.
 
 input/mnist/ holds either the four idx files (train-images-idx3-ubyte.gz and so on, gzipped or not), or Kaggle's
 digit-recognizer: train.csv (label, pixel0 ... pixel783), test.csv, sample_submission.csv.
@@ -21,12 +21,12 @@ def _idx_images(files: InputFiles, part: str) -> list[str]:
     plain, dotted = f"{part}-images-idx3-ubyte", f"{part}-images.idx3-ubyte"
     images, location = read_idx(files, plain, f"{plain}.gz", dotted, f"{dotted}.gz")
     if images.ndim != 3:
-        raise InputError(f"{location.file}: {images.ndim} dimensions where images have 3; download it again")
+        raise InputError(f"{location.file}: {images.ndim} dimensions, images have 3; download it again")
     return files.add_pixels(part, images, location)
 
 
 def read_idx_train(files: InputFiles) -> pd.DataFrame:
-    """Return the label table of the two training files."""
+    """Return the label table of the two idx training files."""
     paths = _idx_images(files, "train")
     plain, dotted = "train-labels-idx1-ubyte", "train-labels.idx1-ubyte"
     labels, location = read_idx(files, plain, f"{plain}.gz", dotted, f"{dotted}.gz")
@@ -46,20 +46,20 @@ def _is_kaggle(files: InputFiles) -> bool:
 
 
 def read_train(files: InputFiles) -> pd.DataFrame:
-    """Return the label table of train.csv where there is one, else of the idx files."""
+    """Return the label table of train.csv if it exists, otherwise of the idx files."""
     if not _is_kaggle(files):
         return read_idx_train(files)
     name, location = find_first(files, "train.csv")
     values = parse_pixels(read_location(location), name, ["label", *PIXELS])
     paths = files.add_pixels("train", values[:, 1:].astype("uint8").reshape(-1, 28, 28), location)
-    wrong = values[:, 0] > 9
-    if wrong.any():
-        raise InputError(f"{name}, line {wrong.argmax() + 2}: label {values[wrong.argmax(), 0]} is not a digit 0-9")
+    invalid = values[:, 0] > 9
+    if invalid.any():
+        raise InputError(f"{name}, line {invalid.argmax() + 2}: label {values[invalid.argmax(), 0]} is not a digit 0-9")
     return pd.DataFrame({"image_path": paths, "digit": values[:, 0]})
 
 
 def read_test(files: InputFiles) -> pd.DataFrame:
-    """List the test images in the order of test.csv, which the sample submission's ImageId counts from 1."""
+    """List the test images in the sample submission's order; its ImageId is the row of test.csv, from 1."""
     if not _is_kaggle(files):
         return read_idx_test(files)
     name, location = find_first(files, "test.csv")
@@ -70,7 +70,7 @@ def read_test(files: InputFiles) -> pd.DataFrame:
     by_id = {str(number + 1): path for number, path in enumerate(paths)}
     unknown = [key for key in ids if key not in by_id]
     if unknown:
-        raise InputError(f"{sample}: id {unknown[0]!r} is no row of {name} (1-{len(paths)}); download both again")
+        raise InputError(f"{sample}: id {unknown[0]!r} is not a row of {name} (1-{len(paths)}); download both again")
     return pd.DataFrame({"image_path": [by_id[key] for key in ids], "id": ids})
 
 

@@ -1,8 +1,8 @@
 """Tianchi street-view characters ("mchar"): house numbers of one to six digits, from SVHN.
 
-input/svhn/ holds the downloads as they come or unpacked: mchar_train.zip, mchar_val.zip, mchar_test_a.zip,
-mchar_train.json, mchar_val.json, mchar_sample_submit_A.csv. The JSON has, by file name, one entry per digit in each of
-label (0-9), left, top, width and height (pixels).
+input/svhn/ holds the downloads, zipped or unpacked: mchar_train.zip, mchar_val.zip, mchar_test_a.zip,
+mchar_train.json, mchar_val.json, mchar_sample_submit_A.csv. The JSON maps each file name to lists with one value per
+digit: label (0-9), left, top, width and height (pixels).
 """
 
 import json
@@ -16,8 +16,8 @@ from src.core.errors import InputError
 from src.core.reading import InputFiles, checked_name, read_location
 
 MAX_DIGITS = 6
-PAD_CLASS = 10  # pads numbers of fewer than six digits at their right
-DIGITS = tuple(Head(name=f"digit{place}", classes=tuple("0123456789") + ("",)) for place in range(1, MAX_DIGITS + 1))
+PAD_CLASS = 10  # pads numbers with fewer than six digits on the right
+DIGITS = tuple(Head(name=f"digit{number}", classes=tuple("0123456789") + ("",)) for number in range(1, MAX_DIGITS + 1))
 BOX_KEYS = ("left", "top", "width", "height")
 
 
@@ -26,7 +26,7 @@ def _digits(entry: Any, where: str) -> list[int]:
     if not isinstance(labels, list) or not labels:
         raise InputError(f"{where}: has no list of digits under 'label'; correct it")
     if len(labels) > MAX_DIGITS:
-        raise InputError(f"{where}: {len(labels)} digits, at most {MAX_DIGITS} are possible; correct it")
+        raise InputError(f"{where}: {len(labels)} digits, at most {MAX_DIGITS} are allowed; correct it")
     for digit in labels:
         if type(digit) is not int or not 0 <= digit <= 9:
             raise InputError(f"{where}: label {digit!r} is not a digit 0-9; correct it")
@@ -46,21 +46,21 @@ def _boxes(entry: dict[str, Any], num_digits: int, where: str) -> str:
 
 
 def _row(name: str, entry: Any, folder: str, where: str) -> list[Any]:
-    """Return image path, padded digits and boxes. Raises InputError."""
+    """Return one row: image path, padded digits, boxes as JSON. Raises InputError that starts with `where`."""
     path = f"{folder}/{checked_name(name, where)}"
     digits = _digits(entry, where)
     return [path, *digits, *[PAD_CLASS] * (MAX_DIGITS - len(digits)), _boxes(entry, len(digits), where)]
 
 
 def read_labels(files: InputFiles, json_name: str, folder: str, split: str) -> pd.DataFrame:
-    """Return the label table of one of the organiser's JSON files: digits padded right with BLANK, and boxes."""
+    """Return the label table of one official JSON file: digits padded on the right with PAD_CLASS, and boxes."""
     files.images(folder)
     data = read_location(files.find(json_name))
     rows = []
     for name, entry in parse_json(data, json_name).items():
         try:
             rows.append(_row(name, entry, folder, json_name))
-        except InputError:  # only now its line is looked for, and the mistake told again with it
+        except InputError:  # finding a line is slow, so it is done only now, to raise the same error with its line
             rows.append(_row(name, entry, folder, f"{json_name}, line {line_of(data, name)}: {name!r}"))
     if not rows:
         raise InputError(f"{json_name}: has no entries; download it again")
@@ -69,7 +69,7 @@ def read_labels(files: InputFiles, json_name: str, folder: str, split: str) -> p
 
 
 def read_train(files: InputFiles) -> pd.DataFrame:
-    """Join the official training and validation sets; `split` tells them apart."""
+    """Return the label table of the official training and validation sets, with `split` "train" or "val"."""
     parts = [read_labels(files, f"mchar_{split}.json", f"mchar_{split}", split) for split in ("train", "val")]
     return pd.concat(parts, ignore_index=True)
 

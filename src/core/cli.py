@@ -1,18 +1,37 @@
-"""The shell around every command: flags in, one clear line and exit code 2 for a user's mistake."""
+"""The shell around every command: flags in, one clear line and exit code 2 for a user's mistake.
+
+A command's file imports only this and its config at the top, and the rest inside `main`: `--help` needs no torch, and a
+missing package is reported in one line.
+"""
 
 import errno
 import io
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TypeVar
-
-import tyro
 
 from src.core.errors import InputError
 from src.core.signals import Stopped, stop
 
+REQUIRED = (
+    "albumentations", "cv2", "numpy", "pandas", "PIL", "pydantic", "safetensors", "scipy", "sklearn", "timm", "torch",
+    "torchvision", "tqdm", "tyro",
+)  # fmt: skip
 Config = TypeVar("Config")
+
+
+def check_environment() -> None:
+    """Raise InputError if Python is too old or a required package is missing; imports none of them."""
+    if sys.version_info < (3, 11):  # noqa: UP036
+        raise InputError(f"{sys.executable} is Python {sys.version.split()[0]}: 3.11 or newer is needed")
+    missing = [name for name in REQUIRED if not find_spec(name)]
+    if missing:
+        raise InputError(
+            f"{sys.executable} lacks {', '.join(missing)}; run '{sys.executable} -m pip install -r requirements.txt', "
+            "or activate the environment that has them (source .venv/bin/activate)"
+        )
 
 
 def run(main: Callable[[Config], object], config_class: type[Config], doc: str | None) -> None:
@@ -22,24 +41,27 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
     """
     module = sys.modules[main.__module__].__spec__
     program = f"python -m {module.name}" if module else None
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot write must not end a training
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot print must not end a training
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        check_environment()
+        import tyro
+
         with stop.handled():
             main(tyro.cli(config_class, description=doc, prog=program))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
-        # Who reads our lines (head, less) has seen enough; a closed stdout must not complain again at exit.
+        # The reader of our output (head, less) is gone; a closed stdout must not complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        # A full disk, a folder that may not be written, a file that went away: no defect of ours.
+        # A full disk, a read-only folder, a file that vanished: not a bug of ours.
         what = f"{error.filename}: " if error.filename else ""
-        hint = "; make room and give the same command again: what was saved is kept" * (error.errno == errno.ENOSPC)
+        hint = "; make room and run the same command again: what was saved is kept" * (error.errno == errno.ENOSPC)
         print(f"error: {what}{error.strerror or error}{hint}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stopped:
-        print("stopped; give the same command again: what is done is not done again", file=sys.stderr)
+        print("stopped; run the same command again: what is done is not done again", file=sys.stderr)
         sys.exit(stopped.code)

@@ -1,7 +1,7 @@
-"""Reading what others wrote: the organiser's folders, zips and CSV.
+"""Reading the organiser's files: folders, zips and CSV.
 
 Nothing is unpacked and nothing outside the competition's folder is read. A zip is read in place, as if it had been
-unpacked into a folder of its own name, so labels look the same for packed and unpacked downloads.
+unpacked into a folder of its own name, so image paths are the same for packed and unpacked downloads.
 """
 
 import csv
@@ -11,7 +11,8 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from src.core.errors import InputError
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
 JUNK_NAMES = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
 MAX_FILE_BYTES = 1 << 30  # one label file or image may not unpack to more than 1 GiB
+MAX_FOLDERS_NAMED = 5  # in a message
 
 
 class Location(NamedTuple):
@@ -67,10 +69,10 @@ def _walk(folder: Path, root: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def member_name(info: zipfile.ZipInfo) -> str:
-    """Return a zip member's name; one that is not marked as UTF-8 may be that all the same, or Chinese Windows' GBK."""
+    """Return a zip member's name; one without the UTF-8 flag may be UTF-8 all the same, or Chinese Windows' GBK."""
     if info.flag_bits & 0x800 or info.filename.isascii():
         return info.filename
-    for encoding in ("utf-8", "gb2312"):  # of GBK the letters in use; its others would make "MÅller" Chinese
+    for encoding in ("utf-8", "gb2312"):  # the common part of GBK; the rest would make "MÅller" Chinese
         try:
             return info.filename.encode("cp437").decode(encoding)
         except UnicodeError:
@@ -93,13 +95,13 @@ def _zip_members(path: Path) -> list[zipfile.ZipInfo]:
 
 @dataclass
 class InputFiles:
-    """Every file below `root`, looking into zips and passing over the junk that archivers leave.
+    """Every file below `root`, including zip members, without the junk that archivers add.
 
-    Raises InputError if the folder is absent or empty, a zip is broken, a member or link leads out of the folder.
+    Raises InputError if the folder is missing or empty, a zip is broken, a member or link leads out of the folder.
     """
 
     root: Path
-    source: str = ""  # where the data can be had; part of the message when something is absent
+    source: str = ""  # where to download the data; part of the message if something is missing
     located: dict[str, Location] = field(default_factory=dict)  # image_path -> where it lies
     pixels: dict[str, np.ndarray] = field(default_factory=dict, repr=False)  # image_path -> (H, W, 3) uint8, if raw
     index: dict[PurePosixPath, Location] = field(default_factory=dict, repr=False)
@@ -127,7 +129,7 @@ class InputFiles:
     def images(self, folder: str) -> list[str]:
         """List the images under every folder (or zip) called `folder`, which may be "a/b", as "folder/name", sorted.
 
-        Raises InputError if there are none, or where two plain folders hold the same name.
+        Raises InputError if there are none, or if two plain folders hold the same name.
         """
         found: dict[str, Location] = {}
         wanted = PurePosixPath(folder).parts
@@ -143,9 +145,42 @@ class InputFiles:
             if known is None or known.member:
                 found[name] = location
         if not found:
-            raise InputError(f"{self.root}: no images in a folder or zip called {folder!r}. {self.source}".strip())
+            raise InputError(
+                f"{self.root}: no images in a folder or zip called {folder!r}{self._image_folders()}. "
+                f"{self.source}".strip()
+            )
         self.located.update(found)
         return sorted(found)
+
+    def _image_folders(self) -> str:
+        """Return which folders do hold images, for a message."""
+        counts = Counter(str(path.parent) for path in self.index if path.suffix.lower() in IMAGE_SUFFIXES)
+        if not counts:
+            return "; there are no images at all"
+        names = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(MAX_FOLDERS_NAMED))
+        return f"; the folders with images are {names}{' and others' * (len(counts) > MAX_FOLDERS_NAMED)}"
+
+    def locate(self, image_paths: Iterable[str]) -> None:
+        """Find images that are named but whose folder was never listed, so that a reader need not list it.
+
+        A path is that of a file below `root`, or its end. Raises InputError if two plain files fit.
+        """
+        wanted = {path for path in image_paths if path not in self.located}
+        if not wanted:
+            return
+        for path, location in self.index.items():
+            for start in range(len(path.parts)):
+                name = "/".join(path.parts[start:])
+                if name not in wanted:
+                    continue
+                known = self.located.get(name)
+                if known and not known.member and not location.member:
+                    raise InputError(
+                        f"{location.file}: the same image lies at {known.file}; remove one of the two, or name the "
+                        "images with their full folder"
+                    )
+                if known is None or known.member:
+                    self.located[name] = location
 
     def add_pixels(self, folder: str, images: np.ndarray, location: Location) -> list[str]:
         """Register the images that one file holds as raw pixels, as "folder/00000", "folder/00001" ...
@@ -161,7 +196,7 @@ class InputFiles:
         return paths
 
     def find(self, name: str) -> Location:
-        """Return where the only file of this name lies; a plain file goes before a zip's member."""
+        """Return the location of the only file of this name; a plain file takes precedence over a zip member."""
         found = [location for path, location in self.index.items() if path.name == name]
         plain = [location for location in found if not location.member] or found
         if not plain:
@@ -201,7 +236,7 @@ def _unpacked(location: Location) -> bytes:
         data = stream.read(location.packed)
     if compression == zipfile.ZIP_DEFLATED:
         data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, location.size + 1)
-    elif compression != zipfile.ZIP_STORED:  # seldom, so the directory may be read
+    elif compression != zipfile.ZIP_STORED:  # rare, so the directory may be read
         with zipfile.ZipFile(location.file) as archive, archive.open(location.member) as member:
             return member.read(location.size + 1)
     if len(data) != location.size or zlib.crc32(data) != location.stamp:
@@ -210,7 +245,7 @@ def _unpacked(location: Location) -> bytes:
 
 
 def decoded(data: bytes, name: str) -> str:
-    """Return the text of a file in UTF-8, with or without BOM. Raises InputError with the line where it is not."""
+    """Return the text of a file in UTF-8, with or without BOM. Raises InputError with the line if it is not."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""What a command runs on: device, precision, determinism, and how much memory there is."""
+"""What a command runs on: device, precision, determinism, memory."""
 
 import ctypes
 import ctypes.util
@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import cv2
 import torch
 from torch import nn
 
@@ -27,7 +28,7 @@ class Compute:
 
     @property
     def num_loader_threads(self) -> int:
-        """How many threads should prepare batches: none where the cores are busy with the steps themselves."""
+        """How many threads prepare batches: none if the cores are busy with the steps themselves."""
         return 0 if self.device.type == "cpu" else min(4, os.cpu_count() or 1)
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -36,7 +37,7 @@ class Compute:
 
 
 def choose_compute(device: str, precision: str) -> Compute:
-    """Resolve "auto" to what this machine has. Raises InputError for a device that is not there."""
+    """Resolve "auto" to what this machine has. Raises InputError for a device that it lacks."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     chosen = next(name for name in available if available[name]) if device == "auto" else device
     if not available[chosen]:
@@ -52,15 +53,15 @@ def choose_compute(device: str, precision: str) -> Compute:
 
 
 def to_device(network: nn.Module, compute: Compute) -> nn.Module:
-    """Move a network to the device, in the memory order that convolutions like best."""
+    """Move a network to the device, in the memory format that convolutions run fastest in."""
     return network.to(compute.device).to(memory_format=torch.channels_last)
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what torch frees, for the next step, instead of giving it back to the system each time.
+    """Let glibc keep what torch frees for the next step instead of returning it to the system each time.
 
-    A CPU step frees and asks for the same large activations again and again; without this a fifth of its time went into
-    page faults (benchmarks/memory.py). Does nothing where the C library is another.
+    A CPU step allocates and frees the same large activations again and again; without this a fifth of its time went
+    into page faults (benchmarks/memory.py). Does nothing with another C library.
     """
     libc_name = ctypes.util.find_library("c") if sys.platform == "linux" else None
     mallopt = getattr(ctypes.CDLL(libc_name), "mallopt", None) if libc_name else None
@@ -68,6 +69,14 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
         mallopt(mmap_threshold, 1 << 30)
         mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def set_up_process(deterministic: bool = False) -> None:
+    """Set what a command that trains or predicts needs of this process: memory, opencv's threads, determinism."""
+    keep_freed_memory()
+    cv2.setNumThreads(0)  # batches are prepared image by image; opencv's own threads would compete with torch's
+    if deterministic:
+        be_deterministic()
 
 
 def be_deterministic() -> None:
@@ -78,26 +87,26 @@ def be_deterministic() -> None:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error tells that the GPU, or the machine, has no memory left."""
+    """Return whether an error says that the GPU, or the machine, has no memory left."""
     words = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def _limit_files() -> Iterator[Path]:
-    """Yield where a container's memory limit may stand: for this process's own group, and at the root that it sees."""
+    """Yield the files that may hold a container's memory limit: of this process's group, and at the root it sees."""
     groups = ["0::/", "0:memory:/", *(OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.is_file() else ())]
     for line in groups:
         _, controllers, path = line.split(":", 2)
         group = PurePosixPath("/", path).relative_to("/")
-        for place in (group, *group.parents):  # any group above limits it too
+        for folder in (group, *group.parents):  # any group above limits it too
             if not controllers:
-                yield CGROUPS / place / "memory.max"
+                yield CGROUPS / folder / "memory.max"
             elif "memory" in controllers.split(","):
-                yield CGROUPS / "memory" / place / "memory.limit_in_bytes"
+                yield CGROUPS / "memory" / folder / "memory.limit_in_bytes"
 
 
 def memory_limit() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or fewer in a container."""
+    """Return the bytes of memory that this process may use: the machine's, or less in a container."""
     limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in _limit_files():
         text = path.read_text().strip() if path.is_file() else ""

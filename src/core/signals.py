@@ -1,4 +1,4 @@
-"""Being asked to stop, by Ctrl-C, SIGTERM or a lost terminal: after the step at hand, or at once where none is made."""
+"""Signals (Ctrl-C, SIGTERM, a lost terminal): finish the current step, save and exit; outside a step, exit at once."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 
 class Stopped(BaseException):
-    """Raised where a signal ends the command; `code` is its exit code, 128 and the signal's number."""
+    """Raised when a signal ends the command; `code` is its exit code, 128 plus the signal number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by signal {number}")
@@ -18,37 +18,37 @@ class Stopped(BaseException):
 
 
 class _Stop:
-    """Whether this process was asked to stop; one object serves it."""
+    """Whether this process was asked to stop; one instance per process."""
 
     def __init__(self) -> None:
-        self.asked = 0  # the signal's number
+        self.asked = 0  # signal number, 0 if none
         self.deferred = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.deferred and not self.asked:
             self.asked = number
-        else:  # a second signal does not wait
+        else:  # a second signal is not deferred
             raise Stopped(number)
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle signals here; does nothing outside the main thread, where Python allows no handlers."""
+        """Install the signal handlers; does nothing outside the main thread, where Python allows no handlers."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         self.asked = 0
-        # What the caller ignores (nohup, a job in the background) stays ignored.
-        heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        before = {number: signal.signal(number, self._handle) for number in heeded}
+        # Signals that the caller ignores (nohup, background jobs) stay ignored.
+        numbers = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        previous = {number: signal.signal(number, self._handle) for number in numbers}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
     @contextmanager
     def deferring(self) -> Iterator[None]:
-        """Let a signal wait for `check`, or for the end of what is inside."""
+        """Defer a signal until `check`, or until the end of the block."""
         self.deferred = True
         try:
             yield
@@ -57,7 +57,7 @@ class _Stop:
         self.check()
 
     def check(self) -> None:
-        """Raise Stopped where a signal has come."""
+        """Raise Stopped if a signal has arrived."""
         if self.asked:
             raise Stopped(self.asked)
 

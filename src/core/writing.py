@@ -1,4 +1,4 @@
-"""Writing what must not be lost: a file is whole under its name, or it is not there."""
+"""Atomic writes, checksums and a folder lock: a file is complete under its name, or not there."""
 
 import errno
 import fcntl
@@ -16,25 +16,27 @@ import pandas as pd
 from src.core.errors import InputError
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what processes that are no more left half written."""
-    for left in folder.glob(".*.tmp"):
-        number = left.name.split(".")[-2]
-        alive = number != str(os.getpid())  # in containers each has the same number
+def _delete_stale(folder: Path) -> None:
+    """Delete temporary files of dead processes."""
+    for path in folder.glob(".*.tmp"):
+        pid = path.name.split(".")[-2]
+        alive = pid != str(os.getpid())  # in containers every command can have the same pid
         try:
-            os.kill(int(number), 0)
+            os.kill(int(pid), 0)
         except ProcessLookupError:
             alive = False
         except (ValueError, PermissionError):
             continue
         if not alive:
-            left.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold a lock file beside a folder, which the system frees however the process ends; remove what a killed process
-    left half written in the folder. Raises InputError if another has the lock.
+    """Hold a lock file next to a folder and delete the temporary files of killed processes in the folder.
+
+    The system releases the lock however the process ends. `what` says what this process does, as in "is training
+    fold0". Raises InputError if another process holds the lock.
     """
     path = folder.with_name(f".{folder.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +45,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES):
             raise
-        yield  # nothing can be written here, by this command or by another
+        yield  # read-only: no command can write here
         return
     with stream:
         try:
@@ -54,9 +56,9 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
                 raise
-            print(f"note: {path.parent} lies on a file system without locks: start no second command for the same run")
+            print(f"note: {path.parent} is on a file system without locks: do not run two commands on the same run")
         else:
-            _sweep(folder)
+            _delete_stale(folder)
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")
         stream.flush()
@@ -65,7 +67,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; on success flush it to disk and give it the name, else remove it."""
+    """Yield a temporary path next to `path`; on success fsync it and rename it to `path`, otherwise delete it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -74,7 +76,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno and not error.filename:  # as of a full disk
+        if error.errno and not error.filename:  # for example a full disk
             error.filename = str(path)
         raise
     finally:
@@ -82,24 +84,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text whole."""
+    """Write text atomically, as UTF-8 with Unix line ends."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a plain value as indented JSON."""
+    """Write a plain value as indented JSON. Raises ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame as UTF-8 CSV without its index."""
+    """Write a frame as UTF-8 CSV, without the index."""
     with replacing(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write named arrays as .npz (text as fixed-width unicode, so that no pickle is needed to read it)."""
+    """Write named arrays as .npz (text as fixed-width unicode, so that reading needs no pickle)."""
     with replacing(path) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
 
@@ -110,31 +112,31 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _sums_of(path: Path) -> Path:
+def _checksum_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
 def write_with_checksum(path: Path, content: bytes | memoryview, previous: Path | None = None) -> None:
-    """Write bytes and keep their SHA-256 beside them as <name>.sha256; move a sound old file to `previous`.
+    """Write bytes and their SHA-256 to <name>.sha256; move the old file to `previous` if its checksum matches.
 
-    The new sum is written first and the previous one stays as a second line, so that a kill between the two files
-    leaves a file that one of the lines vouches for.
+    The new checksum is written first and the old one stays as a second line, so that after a kill between the two
+    writes the file still matches one of the lines.
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-        sums = _sums_of(path)
+        sums = _checksum_path(path)
         lines = sums.read_text(errors="replace").splitlines() if sums.exists() and path.exists() else []
-        standing = sha256_of(path) if lines else ""
-        sound = [line for line in lines if line.startswith(standing)][:1]
-        write_text(sums, "\n".join([f"{sha256_of(temporary)}  {path.name}", *sound]) + "\n")
-        if previous and sound:
-            write_text(_sums_of(previous), sound[0] + "\n")
+        current = sha256_of(path) if lines else ""
+        valid = [line for line in lines if line.startswith(current)][:1]
+        write_text(sums, "\n".join([f"{sha256_of(temporary)}  {path.name}", *valid]) + "\n")
+        if previous and valid:
+            write_text(_checksum_path(previous), valid[0] + "\n")
             os.replace(path, previous)
 
 
 def checksum_fits(path: Path) -> bool:
-    """Return whether a file written by `write_with_checksum` still has the bytes that were written."""
-    sums = _sums_of(path)
+    """Return whether a file written by `write_with_checksum` still matches its checksum."""
+    sums = _checksum_path(path)
     return sums.exists() and sha256_of(path) in {
         line.split(" ")[0] for line in sums.read_text(errors="replace").splitlines()
     }

@@ -1,7 +1,7 @@
-"""The decoded image cache: uint8 (N, H, W, 3) RGB, one memory map for train and one for test.
+"""The decoded image cache: uint8 (N, H, W, 3) RGB, one memory map for train and one for test, of each size.
 
-Files: <split>.npy, and <split>.json with the ordered image paths, the size, what was found out about each image, and
-a stamp of everything that the pixels depend on. The cache is rebuilt when the stamp changes and only then.
+Files: train_64x128.npy, and train_64x128.json with the ordered image paths, what was found out about each image, and a
+stamp of everything that the pixels depend on. The cache is rebuilt when the stamp changes and only then.
 """
 
 import hashlib
@@ -19,23 +19,23 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from src.core.errors import InputError
+from src.core.progress import Progress
 from src.core.reading import InputFiles, Location, read_location
 from src.core.writing import replacing, sha256_of, write_json
 from src.data.images import MAX_PIXELS, ImageProblem, decode_image, resize
 
 POLICY = 2  # raise when images.py reads or resizes images differently
 CHUNK = 64  # images handed to a process at a time
-MAX_BYTES = 128 << 20  # of a image's file: a zip's member of zeros takes next to no room until it is unpacked
-SOLO_SECONDS = 2.0  # seconds of decoding before other processes are asked to help: they take as long to start
+MAX_BYTES = 128 << 20  # of an image file: a zip member of zeros is tiny until it is unpacked
+SOLO_SECONDS = 2.0  # of decoding before other processes are started: they take as long to start
 
 Job = tuple[str, int, list[Location | None], int]  # _read_chunk's arguments
 
 
 class Reading(NamedTuple):
-    """What reading one image told: problem is "" where all is well; pixels identify exact copies."""
+    """What reading one image showed: problem is "" if there is none; pixels identify exact duplicates."""
 
     problem: str
     detail: str
@@ -50,22 +50,29 @@ class ImageCache:
     image_paths: list[str]
     readings: list[Reading]
     sha256: str
+    files: str  # hash of the files that were read, the same for caches of any size
+    repair: str = "python -m src.prepare"  # the command that makes it again
 
     @property
     def image_size(self) -> tuple[int, int]:
         return self.images.shape[1], self.images.shape[2]
 
     def rows_of(self, image_paths: Sequence[str]) -> np.ndarray:
-        """Return the cache's row for each image path. Raises InputError if one is not in the cache."""
+        """Return the cache's row of each image path. Raises InputError if one is not in the cache."""
         rows = {path: row for row, path in enumerate(self.image_paths)}
         missing = [path for path in image_paths if path not in rows]
         if missing:
-            raise InputError(f"{missing[0]} is not in the image cache; run python -m src.prepare again")
+            raise InputError(f"{missing[0]} is not in the image cache; run {self.repair} again")
         return np.array([rows[path] for path in image_paths], dtype=np.int64)
 
 
-def _stamp(paths: Sequence[str], located: dict[str, Location], size: tuple[int, int], max_pixels: int) -> str:
-    digest = hashlib.sha256(f"{POLICY} {cv2.__version__} {size} {max_pixels}".encode())
+def cache_name(split: str, size: tuple[int, int]) -> str:
+    """Return the file name, without suffix, of the cache of train or test images of this size."""
+    return f"{split}_{size[0]}x{size[1]}"
+
+
+def _files_hash(paths: Sequence[str], located: dict[str, Location], max_pixels: int) -> str:
+    digest = hashlib.sha256(f"{POLICY} {cv2.__version__} {max_pixels}".encode())
     for path in paths:
         location = located.get(path)
         facts = (location.member, location.size, location.stamp) if location else None
@@ -84,35 +91,32 @@ def _digest(file: Path, facts: tuple[int, ...]) -> str:
     return sha256_of(file)
 
 
-def open_cache(folder: Path, split: str) -> ImageCache:
-    """Open <split>.npy for reading. Raises InputError if it is absent or a byte differs from what was written."""
+def open_cache(folder: Path, name: str, repair: str = "python -m src.prepare") -> ImageCache:
+    """Open <name>.npy for reading. Raises InputError, naming the command `repair`, if it is missing or a byte differs
+    from what was written."""
+    path = folder / name
     try:
-        facts = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
+        facts = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         readings = [Reading(*reading) for reading in facts["readings"]]
-        sound = _digest_of(folder / f"{split}.npy") == facts["sha256"]
-        images = np.empty((0, 1, 1, 3))
+        sound = _digest_of(folder / f"{name}.npy") == facts["sha256"]
+        images = np.empty((0, *facts["image_size"], 3), np.uint8)
         if sound and facts["image_paths"]:
-            images = np.load(folder / f"{split}.npy", mmap_mode="r")
+            images = np.load(folder / f"{name}.npy", mmap_mode="r")
+        files = str(facts["files"])
     except FileNotFoundError as error:
-        raise InputError(f"{error.filename}: not there; run python -m src.prepare first") from error
+        raise InputError(f"{error.filename}: not there; run {repair} first") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder / split}.npy or .json is damaged or of an older version ({error}); "
-            "run python -m src.prepare again"
-        ) from error
+        raise InputError(f"{path}.npy or .json is damaged ({error}); run {repair} again") from error
     if not sound:
-        raise InputError(
-            f"{folder / split}.npy is damaged (its SHA-256 differs from what was written); "
-            "run python -m src.prepare again"
-        )
-    return ImageCache(images, facts["image_paths"], readings, facts["sha256"])
+        raise InputError(f"{path}.npy is damaged (its SHA-256 differs from what was written); run {repair} again")
+    return ImageCache(images, facts["image_paths"], readings, facts["sha256"], files, repair)
 
 
-def _is_current(folder: Path, split: str, stamp: str) -> bool:
+def _is_current(folder: Path, name: str, files: str, size: tuple[int, int]) -> bool:
     try:
-        facts = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
-        return bool(facts["stamp"] == stamp) and len(open_cache(folder, split).images) == len(facts["image_paths"])
-    except (InputError, OSError, ValueError, KeyError, TypeError):
+        cache = open_cache(folder, name)
+        return (cache.files, cache.image_size) == (files, tuple(size)) and len(cache.images) == len(cache.image_paths)
+    except (InputError, OSError):
         return False
 
 
@@ -132,25 +136,25 @@ def _read_one(location: Location | None, out: np.ndarray, limit: int) -> Reading
 
 def _keep(image: np.ndarray, out: np.ndarray) -> Reading:
     out[:] = resize(image, out.shape[:2])
-    whole = np.ascontiguousarray(image).data  # no copy: it may have 143 MiB
-    pixels = hashlib.blake2b(whole, digest_size=12, key=str(image.shape).encode()).hexdigest()
+    data = np.ascontiguousarray(image).data  # no copy: it may have 143 MiB
+    pixels = hashlib.blake2b(data, digest_size=12, key=str(image.shape).encode()).hexdigest()
     return Reading("", "", pixels)
 
 
 def _read_chunk(file: str, start: int, locations: list[Location | None], limit: int) -> list[Reading]:
     cv2.setNumThreads(1)
     images = np.load(file, mmap_mode="r+")
-    return [_read_one(place, images[start + i], limit) for i, place in enumerate(locations)]
+    return [_read_one(location, images[start + i], limit) for i, location in enumerate(locations)]
 
 
-def _keep_all(file: Path, pictures: list[np.ndarray]) -> list[Reading]:
+def _keep_all(file: Path, images: list[np.ndarray]) -> list[Reading]:
     """Write images that need no decoding: in this process, since that is quick."""
-    images = np.load(file, mmap_mode="r+")
-    return [_keep(np.ascontiguousarray(picture), out) for picture, out in zip(pictures, images, strict=True)]
+    cached = np.load(file, mmap_mode="r+")
+    return [_keep(np.ascontiguousarray(image), out) for image, out in zip(images, cached, strict=True)]
 
 
 def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Reading]]:
-    """Yield the result of each job in order: the first of this process, then of as many as asked for."""
+    """Yield the result of each job in order: first from this process, then from as many as asked for."""
     started, done = time.perf_counter(), 0
     while done < len(jobs) and (num_processes <= 1 or time.perf_counter() - started < SOLO_SECONDS):
         yield _read_chunk(*jobs[done])
@@ -165,15 +169,15 @@ def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Reading]]:
                 done += 1
         return
     except BrokenProcessPool:
-        why = "a process was killed, for want of memory?"
+        why = "a process was killed; out of memory?"
     except OSError as error:
-        why = f"{error}; room in /dev/shm? docker run --shm-size=1g"
-    print(f"decoding goes on in one process, as others cannot help: {why}")
+        why = f"{error}; is /dev/shm too small? docker run --shm-size=1g"
+    print(f"decoding continues in one process, as no others can be started: {why}")
     yield from (_read_chunk(*job) for job in jobs[done:])
 
 
-def _take_room(file: Path) -> None:
-    """Have the disk set the whole file's room aside: where it is full, a write through a map would kill the process."""
+def _reserve(file: Path) -> None:
+    """Reserve the file's space on the disk: on a full one, a write through a map would kill the process."""
     if hasattr(os, "posix_fallocate"):
         with open(file, "rb+") as stream:
             os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
@@ -181,7 +185,7 @@ def _take_room(file: Path) -> None:
 
 def build_cache(
     folder: Path,
-    split: str,
+    name: str,
     image_paths: Sequence[str],
     files: InputFiles,
     image_size: tuple[int, int],
@@ -189,29 +193,29 @@ def build_cache(
     num_processes: int,
     max_pixels: int = MAX_PIXELS,
 ) -> bool:
-    """Decode all images into <split>.npy, in parallel; return False where the cache was up to date already.
+    """Decode all images into <name>.npy, in parallel; return False if the cache was up to date already.
 
-    A image that cannot be read leaves zeros, and its reading says why.
+    An image that cannot be read is left black, and its reading says why.
     """
-    stamp = _stamp(image_paths, files.located, image_size, max_pixels)
-    if _is_current(folder, split, stamp):
+    files_hash = _files_hash(image_paths, files.located, max_pixels)
+    if _is_current(folder, name, files_hash, image_size):
         return False
-    places = [files.located.get(path) for path in image_paths]
+    locations = [files.located.get(path) for path in image_paths]
     readings: list[Reading] = []
-    with replacing(folder / f"{split}.npy") as temporary:
+    with replacing(folder / f"{name}.npy") as temporary:
         shape = (len(image_paths), *image_size, 3)
         np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
-        _take_room(temporary)
+        _reserve(temporary)
         if all(path in files.pixels for path in image_paths):
-            readings, places = _keep_all(temporary, [files.pixels[path] for path in image_paths]), []
-        starts = range(0, len(places), CHUNK)
-        jobs = [(str(temporary), start, places[start : start + CHUNK], max_pixels) for start in starts]
-        with tqdm(total=len(places), desc=f"decoding {split}", unit="image", disable=None) as progress:
+            readings, locations = _keep_all(temporary, [files.pixels[path] for path in image_paths]), []
+        starts = range(0, len(locations), CHUNK)
+        jobs = [(str(temporary), start, locations[start : start + CHUNK], max_pixels) for start in starts]
+        with Progress(f"decoding {name}", len(locations), "images") as progress:
             for result in _run_jobs(jobs, num_processes):
                 readings += result
                 progress.update(len(result))
-        (folder / f"{split}.json").unlink(missing_ok=True)  # the old facts must not describe the new pixels
+        (folder / f"{name}.json").unlink(missing_ok=True)  # the old facts must not describe the new pixels
         digest = sha256_of(temporary)
-    facts = {"image_size": image_size, "stamp": stamp, "sha256": digest, "image_paths": list(image_paths)}
-    write_json(folder / f"{split}.json", {**facts, "readings": readings})
+    facts = {"image_size": image_size, "files": files_hash, "sha256": digest, "image_paths": list(image_paths)}
+    write_json(folder / f"{name}.json", {**facts, "readings": readings})
     return True

@@ -1,8 +1,8 @@
-"""Batches that never leave the GPU: the images lie there whole, and a batch is changed there at once.
+"""Batches that never leave the GPU: all images are kept there, and a batch is augmented there in one go.
 
-The same policy and the same draws as the loader's (`augment.draw_params`), so both change an image alike, but for
-rounding and for how a concatenated string is shrunk (four samples across, not the mean of an area). The processor
-draws for a whole batch at once, some 30 numbers an image, and never touches a pixel.
+The policy and the draws are the loader's (`augmentations.draw_params`), so both change an image in the same way, except
+for rounding and for how a concatenated string is shrunk (four samples across instead of the mean of an area). The CPU
+draws some 20 numbers an image and never touches a pixel.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,32 +12,32 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from src.data.augment import draw_params
+from src.data.augmentations import PIXEL_CHANGES, draw_params
 from src.data.loader import Batch, Loader
 
 CHUNK = 4096  # images copied at a time
-SAMPLES = 4  # across, for one pixel of a string that is squeezed
+SAMPLES = 4  # across, for one pixel of a shrunk string
 
 
 def fits(num_bytes: int, device: torch.device) -> bool:
-    """Return whether so many bytes leave half of the GPU's free memory to the training."""
+    """Return whether this many bytes leave half of the GPU's free memory to the training."""
     if device.type != "cuda":
         return True
-    torch.cuda.empty_cache()  # what the fold before left behind is free too
+    torch.cuda.empty_cache()  # what the previous fold left behind is free too
     return 2 * num_bytes <= torch.cuda.mem_get_info(device)[0]
 
 
 def augment_on_device(
-    images: torch.Tensor, matrices: torch.Tensor, colours: torch.Tensor, boxes: torch.Tensor, reflect: bool
+    images: torch.Tensor, matrices: torch.Tensor, colours: torch.Tensor, pixels: dict[str, torch.Tensor], reflect: bool
 ) -> torch.Tensor:
-    """Return changed (B, H, W, 3) uint8 images; the other arguments are those of `augment.Changes`, as float32."""
+    """Return changed (B, H, W, 3) uint8 images; the other arguments are those of `AugmentParams`, as float32."""
     _, height, width, _ = images.shape
     rows = torch.arange(height, device=images.device, dtype=torch.float32)
     columns = torch.arange(width, device=images.device, dtype=torch.float32)
     y, x = torch.meshgrid(rows, columns, indexing="ij")
-    places = torch.stack([x, y, torch.ones_like(x)], dim=-1)  # (H, W, 3)
-    sources = torch.einsum("hwk,bck->bhwc", places, matrices)  # (B, H, W, 2), in pixels
-    # From -1 to 1; a tensor made of these two numbers would have the processor wait for the GPU.
+    points = torch.stack([x, y, torch.ones_like(x)], dim=-1)  # (H, W, 3)
+    sources = torch.einsum("hwk,bck->bhwc", points, matrices)  # (B, H, W, 2), in pixels
+    # From -1 to 1; a tensor made of these two numbers would make the CPU wait for the GPU.
     scaled = [sources[..., i] * (2 / max(1, side - 1)) - 1 for i, side in enumerate((width, height))]
     warped = functional.grid_sample(
         images.permute(0, 3, 1, 2).float(),
@@ -46,41 +46,43 @@ def augment_on_device(
         align_corners=True,
     ).round()  # (B, 3, H, W)
     coloured = torch.einsum("bck,bkhw->bchw", colours[:, :, :3], warped) + colours[:, :, 3, None, None]
-    top, left, high, wide, value = (column[:, None, None] for column in boxes.unbind(dim=1))
-    erased = (y >= top) & (y < top + high) & (x >= left) & (x < left + wide)
-    out = torch.where(erased[:, None], value[:, None], coloured.round().clamp(0, 255))
+    out = coloured.round().clamp(0, 255)
+    for name, numbers in pixels.items():
+        change = PIXEL_CHANGES[name].on_batch
+        assert change, f"{name} runs on the CPU only"
+        out = change(out, numbers, y, x)
     return out.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def warp_on_device(images: torch.Tensor, matrix: np.ndarray, reflect: bool) -> torch.Tensor:
-    """Return (B, H, W, 3) uint8 images all warped by one view's matrix, where they lie."""
+    """Return (B, H, W, 3) uint8 images all warped by one view's matrix, on their device."""
     count, device = len(images), images.device
     matrices = torch.from_numpy(matrix).to(device, torch.float32).expand(count, 2, 3)
     colours = torch.eye(3, 4, device=device).expand(count, 3, 4)
-    return augment_on_device(images, matrices, colours, torch.zeros(count, 5, device=device), reflect)
+    return augment_on_device(images, matrices, colours, {}, reflect)
 
 
 def concat_side_by_side(images: torch.Tensor, others: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """Return `images` squeezed into their left `kept` (B,) columns, with `others` in the rest; (B, H, W, 3)."""
+    """Return `images` shrunk into their left `kept` (B,) columns, with `others` in the rest; (B, H, W, 3)."""
     width = images.shape[2]
     columns = torch.arange(width, device=images.device, dtype=torch.float32)
-    within = (torch.arange(SAMPLES, device=images.device) + 0.5) / SAMPLES  # places within a pixel
+    within = (torch.arange(SAMPLES, device=images.device) + 0.5) / SAMPLES  # positions within a pixel
 
-    def squeezed(source: torch.Tensor, start: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
+    def shrunk(source: torch.Tensor, start: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
         total = torch.zeros(source.shape, device=source.device)
         for part in within:
             at = (columns[None] - start[:, None] + part) * width / room.clamp(min=1)[:, None] - 0.5  # (B, W)
             low = at.floor().clamp(0, width - 1)
             share = (at - low).clamp(0, 1)[:, None, :, None]
             first, second = (
-                source.gather(2, place.long()[:, None, :, None].expand(source.shape)).float()
-                for place in (low, (low + 1).clamp(max=width - 1))
+                source.gather(2, column.long()[:, None, :, None].expand(source.shape)).float()
+                for column in (low, (low + 1).clamp(max=width - 1))
             )
             total += first * (1 - share) + second * share
         return (total / SAMPLES).round()
 
-    left = squeezed(images, torch.zeros_like(kept), kept)
-    right = squeezed(others, kept, width - kept)
+    left = shrunk(images, torch.zeros_like(kept), kept)
+    right = shrunk(others, kept, width - kept)
     at_left = columns[None] < kept[:, None]  # (B, W)
     joined = torch.where(at_left[:, None, :, None], left, right).to(torch.uint8)
     return torch.where((kept < width)[:, None, None, None], joined, images)
@@ -122,19 +124,20 @@ class DeviceLoader:
             images = concat_side_by_side(images, self._gather(partners, size), self._put(kept))
         if loader.policy and loader.policy.changes_pixels():
             params = draw_params(loader.policy, rows, size, seed=loader.seed + 1, epoch=epoch)
-            given = [self._put(array) for array in (params.matrices, params.colours, params.boxes)]
-            images = self.change(images, *given, loader.hflip_ok)
+            matrices, colours = self._put(params.matrices), self._put(params.colours)
+            pixels = {name: self._put(numbers) for name, numbers in params.pixels.items()}
+            images = self.change(images, matrices, colours, pixels, loader.hflip_ok)
         return {"index": torch.from_numpy(rows), "image": images, "target": self._put(target, torch.int64)}
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the epoch's batches, all or those from number `start`."""
         order = self.loader.order(epoch)
-        for place in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            yield self._batch(order[place : place + self.batch_size], epoch)
+        for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            yield self._batch(order[first : first + self.batch_size], epoch)
 
 
 def on_device(loader: Loader, device: torch.device, compiled: bool) -> DeviceLoader:
-    """Copy the loader's images to the device, and return what serves them from there."""
+    """Copy the loader's images to the device; return a loader that serves them from there."""
     images = torch.empty((len(loader.rows), *loader.images.shape[1:]), dtype=torch.uint8, device=device)
     for start in range(0, len(loader.rows), CHUNK):
         images[start : start + CHUNK] = torch.from_numpy(loader.images[loader.rows[start : start + CHUNK]]).to(device)

@@ -1,4 +1,4 @@
-"""folds.csv: image_path, fold. A row with no fold is always trained on and never held out."""
+"""folds.csv: image_path, fold. A row without a fold is always in the training set."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from src.core.reading import parse_csv
 
 
 def strata(labels: pd.DataFrame, competition: Competition) -> pd.Series:
-    """Return what folds balance: the class, or for strings their length and first class."""
+    """Return the stratum of each row: the class, or for strings their length and first class."""
     targets = labels[competition.targets]
     if len(competition.heads) == 1:
         return targets.iloc[:, 0]
@@ -20,7 +20,7 @@ def strata(labels: pd.DataFrame, competition: Competition) -> pd.Series:
 
 
 def kfold(labels: pd.DataFrame, competition: Competition, num_folds: int, seed: int) -> pd.DataFrame:
-    """Return folds that are stratified, never split a group, and do not depend on the order of rows.
+    """Return stratified folds that never split a group and do not depend on the order of rows.
 
     Raises InputError if there are fewer groups than folds.
     """
@@ -29,17 +29,17 @@ def kfold(labels: pd.DataFrame, competition: Competition, num_folds: int, seed: 
     if not 2 <= num_folds <= num_groups:
         raise InputError(f"--num-folds {num_folds}: between 2 and {num_groups} folds are possible with these groups")
     keys = np.unique(strata(ordered, competition), return_inverse=True)[1]
-    # The name of a group must not matter, only its members: number groups by their first image path.
+    # Only the members of a group matter, not its name: number groups by their first image path.
     groups = pd.factorize(ordered["group"])[0]
-    fold = _deal(keys, groups, num_folds, np.random.default_rng(seed))
+    fold = _assign(keys, groups, num_folds, np.random.default_rng(seed))
     return pd.DataFrame({"image_path": ordered["image_path"], "fold": pd.array(fold, dtype="Int64")})
 
 
-def _deal(keys: np.ndarray, groups: np.ndarray, num_folds: int, rng: np.random.Generator) -> np.ndarray:
+def _assign(keys: np.ndarray, groups: np.ndarray, num_folds: int, rng: np.random.Generator) -> np.ndarray:
     """Return a fold (N,) for each row, given its stratum and group number, both (N,) and counted from 0.
 
-    Groups of several rows come first, the largest before the others, each to the fold that has least of its strata;
-    then single rows level each stratum, and by their remainders the sizes of folds.
+    Groups of several rows come first, largest first, each assigned to the fold with the smallest share of its strata;
+    then single rows even out each stratum, and their remainders even out the sizes of the folds.
     """
     sizes, totals = np.bincount(groups), np.bincount(keys)
     fold, filled = np.full(len(keys), -1), np.zeros((num_folds, len(totals)), dtype=np.int64)
@@ -56,11 +56,11 @@ def _deal(keys: np.ndarray, groups: np.ndarray, num_folds: int, rng: np.random.G
     single = rng.permutation(np.flatnonzero(fold < 0))
     single = single[np.argsort(keys[single], kind="stable")]
     parts = np.split(single, np.flatnonzero(np.diff(keys[single])) + 1) if len(single) else []
-    # The strata that groups left most uneven come first: what they add to one fold only, the others make up for.
+    # The strata that groups left most uneven come first, so that the later ones can compensate in fold size.
     for rows in sorted(parts, key=lambda rows: -int(np.ptp(filled[:, keys[rows[0]]]))):
         stratum = keys[rows[0]]
         emptiest = np.argsort(filled.sum(axis=1), kind="stable")
-        # A fold's next place in this stratum is at the height that the fold has reached: the lowest are taken.
+        # Each row goes to the fold with the fewest rows of this stratum so far; ties go to the smallest fold.
         heights = filled[emptiest, stratum] + np.arange(len(rows))[:, None]
         taken = emptiest[np.argsort(heights, axis=None, kind="stable")[: len(rows)] % num_folds]
         fold[rows] = taken
@@ -69,15 +69,15 @@ def _deal(keys: np.ndarray, groups: np.ndarray, num_folds: int, rng: np.random.G
 
 
 def holdout(labels: pd.DataFrame, competition: Competition, num_val: int, seed: int) -> pd.DataFrame:
-    """Return folds with one held-out fold of about `num_val` images; everything else is always trained on.
+    """Return folds with one validation fold of about `num_val` images; the rest is always in the training set.
 
-    Raises InputError if that would be more than half of the images.
+    Raises InputError if `num_val` is below 1 or more than half of the images, or if every group is larger.
     """
     if not 1 <= num_val <= len(labels) // 2:
         raise InputError(f"--num-val {num_val}: from 1 to half of the {len(labels)} images can be held out")
     ordered = labels.sort_values("image_path", ignore_index=True)
     keys, groups = pd.factorize(strata(ordered, competition))[0], pd.factorize(ordered["group"])[0]
-    # Each stratum gives its share; groups come in random order and are taken where all their strata have room.
+    # Each stratum gets its share; groups are taken in random order if all their strata have room.
     room = np.diff(np.round(np.cumsum(np.bincount(keys)) * num_val / len(keys)), prepend=0)
     members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
     fold = pd.array([pd.NA] * len(ordered), dtype="Int64")
@@ -87,25 +87,25 @@ def holdout(labels: pd.DataFrame, competition: Competition, num_val: int, seed: 
         if (needed <= room).all():
             room -= needed
             fold[members[group]] = 0
-    if pd.isna(fold).all():  # groups are too large for shares: the first that fits as a whole
-        whole = [group for group in order if len(members[group]) <= num_val]
-        if not whole:
+    if pd.isna(fold).all():  # groups are too large for the shares: take the first that fits
+        fitting = [group for group in order if len(members[group]) <= num_val]
+        if not fitting:
             raise InputError(f"--num-val {num_val}: the smallest group has {min(map(len, members))} images")
-        fold[members[whole[0]]] = 0
+        fold[members[fitting[0]]] = 0
     return pd.DataFrame({"image_path": ordered["image_path"], "fold": fold})
 
 
 def official(labels: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the organiser's own split: "val" is fold 0, everything else is always trained on."""
+    """Return the organiser's own split: "val" is fold 0, the rest is always in the training set. Raises InputError."""
     if "split" not in labels.columns or not (labels["split"] == "val").any():
-        raise InputError(f"--split official: {name} has no validation set of its own; use --split kfold")
+        raise InputError(f"--split official: {name} has no official validation set; use --split kfold")
     fold = pd.Series(pd.NA, index=labels.index, dtype="Int64").mask(labels["split"] == "val", 0)
     folds = pd.DataFrame({"image_path": labels["image_path"], "fold": fold})
     return folds.sort_values("image_path", ignore_index=True)
 
 
 def from_file(path: Path, labels: pd.DataFrame) -> pd.DataFrame:
-    """Read a user's folds. Raises InputError for unknown, repeated or missing images and for what is no fold number."""
+    """Read a user's folds.csv. Raises InputError for repeated or missing images and for invalid fold numbers."""
     if not path.is_file():
         raise InputError(f"{path}: no such folds file")
     table = parse_csv(path.read_bytes(), str(path))
@@ -116,7 +116,7 @@ def from_file(path: Path, labels: pd.DataFrame) -> pd.DataFrame:
             raise InputError(f"{path}, line {line}: fold {text!r} is not a number 0, 1, 2 ... (or empty)")
     repeated = table["image_path"][table["image_path"].duplicated()]
     if len(repeated):
-        raise InputError(f"{path}, line {repeated.index[0]}: {repeated.iloc[0]!r} is there twice; remove one")
+        raise InputError(f"{path}, line {repeated.index[0]}: {repeated.iloc[0]!r} appears twice; remove one")
     known = set(labels["image_path"])
     folds = table[table["image_path"].isin(known)].copy()
     missing = sorted(known - set(folds["image_path"]))
@@ -130,7 +130,7 @@ def from_file(path: Path, labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def split_groups(folds: pd.DataFrame, labels: pd.DataFrame) -> int:
-    """Return how many groups have images both in a fold and outside it (a leak of copies into the score)."""
+    """Return how many groups have images both in a fold and outside it, which leaks duplicates into the score."""
     joined = folds.merge(labels[["image_path", "group"]], on="image_path", validate="one_to_one")
     per_group = joined.assign(fold=joined["fold"].fillna(-1)).groupby("group")["fold"].nunique()
     return int((per_group > 1).sum())

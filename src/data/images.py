@@ -1,8 +1,8 @@
-"""One policy for reading a image, whoever asks for it.
+"""The one way that this project decodes and resizes images.
 
-A image becomes 8-bit RGB, upright (EXIF rotation applied), first frame only; palettes and CMYK are converted, 16 bits
-are scaled to 8, alpha is dropped. It is then stretched to the cache's size: INTER_AREA where it shrinks, INTER_LINEAR
-where it grows.
+An image becomes 8-bit RGB, upright (EXIF rotation applied), first frame only; palettes and CMYK are converted, 16 bits
+are scaled to 8, alpha is dropped. It is then stretched to the cache's size, with INTER_AREA to shrink and INTER_LINEAR
+to enlarge.
 """
 
 import io
@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-MAX_PIXELS = 50_000_000  # refused from the header, before decoding: a 23 KiB PNG can hold 561 MiB
+MAX_PIXELS = 50_000_000  # checked in the header, before decoding: a 23 KiB PNG can unpack to 561 MiB
 
 
 class ImageProblem(Exception):
-    """A image that cannot be used: `kind` is one of empty, not an image, over-large, truncated."""
+    """An unusable image; `kind` is one of: empty, not an image, over-large, truncated."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
@@ -27,32 +27,32 @@ def _check_header(data: bytes, max_pixels: int) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as picture:
-                width, height = picture.size
+            with Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
     except Image.DecompressionBombError as error:
-        raise ImageProblem("over-large", f"far more than the {max_pixels:,} pixels that are read") from error
+        raise ImageProblem("over-large", f"far more than the limit of {max_pixels:,} pixels") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise ImageProblem("not an image", "no known image header") from error
     if width * height > max_pixels:
-        raise ImageProblem("over-large", f"{width}x{height} pixels, at most {max_pixels:,} are read")
+        raise ImageProblem("over-large", f"{width}x{height} pixels, the limit is {max_pixels:,}")
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Return a image as (H, W, 3) uint8 RGB. Raises ImageProblem."""
+    """Decode an image file to (H, W, 3) uint8 RGB. Raises ImageProblem."""
     if not data:
         raise ImageProblem("empty", "0 bytes")
     _check_header(data, max_pixels)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
-        raise ImageProblem("truncated", "the decoder gave up") from error
+        raise ImageProblem("truncated", "the decoder failed") from error
     if image is None:
-        raise ImageProblem("truncated", "the header is sound but the image cannot be decoded")
+        raise ImageProblem("truncated", "the header is valid but the image cannot be decoded")
     return image
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretch (H, W, 3) uint8 to `size` (height, width): the one way this project resizes."""
+    """Stretch (H, W, 3) uint8 to `size` (height, width)."""
     height, width = size
     if image.shape[:2] == (height, width):
         return image

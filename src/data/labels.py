@@ -1,18 +1,17 @@
-"""The label table: image_path, one integer target column per head, and what else the competition tells."""
+"""The label table: image_path, one integer target column per head, and what else the competition provides."""
 
-import json
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import pandas as pd
 
-from src.competitions.spec import Competition, Head, load_competition
+from src.competitions.spec import Competition, load_competition
+from src.config import Paths
 from src.core.errors import InputError
-from src.core.reading import parse_csv
+from src.core.reading import InputFiles
 
 
 def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame:
-    """Return the table's known columns. Raises InputError for absent ones, names given twice and ids out of range."""
+    """Return the table's known columns. Raises InputError for missing ones, repeated names and ids out of range."""
     for column in ("image_path", *competition.targets):
         if column not in labels.columns:
             raise InputError(f"{competition.name}: read_train gives no column {column!r}")
@@ -34,37 +33,51 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
 
 
 def check_test(test: pd.DataFrame, competition: Competition) -> pd.DataFrame:
-    """Return image_path and id. Raises InputError if one of them is absent."""
+    """Return image_path and id. Raises InputError if one of them is missing."""
     for column in ("image_path", "id"):
         if column not in test.columns:
             raise InputError(f"{competition.name}: read_test gives no column {column!r}")
     return test[["image_path", "id"]]
 
 
-def open_competition(name: str, runs_dir: Path) -> tuple[Competition, Path]:
-    """Return a competition with the heads that prepare found, and its prepared folder. Raises InputError."""
-    competition = load_competition(name)
-    folder = runs_dir / competition.name / "prepared"
-    path = folder / "competition.json"
-    if not path.is_file():
-        raise InputError(f"{path}: not there; run python -m src.prepare --competition {name} first")
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        heads = tuple(Head(name=head["name"], classes=tuple(head["classes"])) for head in facts["heads"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is damaged ({error}); run python -m src.prepare again") from error
-    return replace(competition, heads=heads), folder
+def check_unreadable(image_paths: list[str], total: int, most: float, hint: str) -> None:
+    """Raise InputError if more than a share `most` of the `total` test images are these missing or unreadable ones."""
+    if len(image_paths) > most * total:
+        raise InputError(
+            f"{len(image_paths):,} of {total:,} test images are missing or unreadable, such as {image_paths[0]}, and "
+            f"would be answered from black images; {hint} (--max-unreadable {most:g} is the largest share allowed)"
+        )
 
 
-def read_prepared(folder: Path, table: str) -> pd.DataFrame:
-    """Read labels.csv, test.csv or folds.csv as prepare wrote it: text stays text, targets are integers."""
-    path = folder / f"{table}.csv"
-    if not path.is_file():
-        raise InputError(f"{path}: not there; run python -m src.prepare first")
-    try:
-        frame = parse_csv(path.read_bytes(), str(path)).reset_index(drop=True)
-        for column in frame.columns.difference(["image_path", "id", "boxes", "split"]):
-            frame[column] = frame[column].replace("", pd.NA).astype("Int64" if column == "fold" else "int64")
-        return frame
-    except ValueError as error:  # an InputError too
-        raise InputError(f"{path}: is damaged ({error}); run python -m src.prepare again") from error
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """What a competition's own reader returns, checked: rows sorted by image_path in labels, as submitted in test."""
+
+    competition: Competition  # with the classes that the data names
+    files: InputFiles
+    labels: pd.DataFrame
+    test: pd.DataFrame
+    unlabelled: list[str]  # images in the training folders that no label names
+    unlisted: list[str]  # images in the test folders that the submission does not ask for
+
+
+def read_tables(config: Paths) -> Tables:
+    """Read a competition's labels and test table from input/. Raises InputError."""
+    competition = load_competition(config.competition)
+    files = InputFiles(config.input_dir / competition.name, competition.source)
+    competition = competition.with_heads_of(files)
+    # Sorted: neither the cache nor a group's name may depend on the order in which the organiser lists images.
+    labels = check_labels(competition.read_train(files), competition).sort_values("image_path", ignore_index=True)
+    files.locate(labels["image_path"])
+    in_train = set(files.located)
+    test = check_test(competition.read_test(files), competition)
+    files.locate(test["image_path"])
+    named = set(labels["image_path"]) | set(test["image_path"])
+    return Tables(
+        competition=competition,
+        files=files,
+        labels=labels,
+        test=test,
+        unlabelled=sorted(in_train - named),
+        unlisted=sorted(set(files.located) - in_train - named),
+    )

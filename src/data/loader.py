@@ -1,11 +1,11 @@
-"""Batches from the cache: gathered whole, resized and augmented in this process, uint8 out."""
+"""Batches from the cache: gathered, resized and augmented in this process, uint8 out."""
 
 import os
 import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from mmap import mmap
 from threading import Lock
@@ -14,11 +14,15 @@ from typing import Protocol, TypedDict
 import numpy as np
 import torch
 
-from src.data.augment import Augment, augment_batch, draw_params, keyed_uniforms
+from src.config import Augment
+from src.data.augment import augment_batch
+from src.data.augmentations import draw_params
 from src.data.concat import concat_batch, concat_widths
 from src.data.images import resize
+from src.data.keyed import keyed_uniforms
 
-BLOCK = 4 << 20  # bytes that are read together where the cache is larger than the memory
+INFERENCE_BATCH_SIZE = 256  # images a batch when nothing is learned; on a CPU no other size is faster
+BLOCK = 4 << 20  # bytes read together if the cache is larger than the memory
 WINDOW = 32  # blocks that an epoch mixes, and keeps, at a time
 
 
@@ -31,7 +35,7 @@ class Batch(TypedDict):
 
 
 class Batches(Protocol):
-    """What a training takes its batches from."""
+    """Where a training gets its batches: a Loader, or a view of one on the GPU or on features."""
 
     @property
     def batch_size(self) -> int: ...
@@ -42,7 +46,7 @@ class Batches(Protocol):
 
 
 def gather(images: "np.ndarray | Blocks", rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return (B, H, W, 3) uint8 copies of the cache's rows at `size`: training, validation and test all pass here."""
+    """Return (B, H, W, 3) uint8 copies of the cache's rows at `size`: for training, validation and test alike."""
     picked = images[rows]
     if picked.shape[1:3] == tuple(size):
         return picked
@@ -50,12 +54,13 @@ def gather(images: "np.ndarray | Blocks", rows: np.ndarray, size: tuple[int, int
 
 
 class Blocks:
-    """Reads each block of a cache once in an epoch, whole, and keeps it until its last row has been taken."""
+    """Reads each block of a cache once in an epoch and keeps it until its last row has been taken."""
 
     def __init__(self, images: np.ndarray, rows: np.ndarray, height: int, file: int | None) -> None:
-        """Prepare to hand out each of `rows` once, in about this order; a block has `height` rows.
+        """Serve each of `rows` once, in about this order; a block has `height` rows.
 
-        `file` describes the file that `images` maps: through the map, the system would read megabytes around each row.
+        `file` is a descriptor of the file that `images` maps: through the map, the system would read megabytes around
+        each row.
         """
         self.images, self.height, self.file = images, height, file
         self.left = np.bincount(rows // height)
@@ -81,16 +86,16 @@ class Blocks:
         block = self.images[start : start + self.height]
         if self.file is None:
             return np.array(block)
-        place = self.images.offset + start * self.images[0].nbytes  # type: ignore[attr-defined]
-        return np.frombuffer(os.pread(self.file, block.nbytes, place), np.uint8).reshape(block.shape)
+        offset = self.images.offset + start * self.images[0].nbytes  # type: ignore[attr-defined]
+        return np.frombuffer(os.pread(self.file, block.nbytes, offset), np.uint8).reshape(block.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loader:
-    """Batches of `rows` of a cache, in order, or shuffled and augmented when there is a policy.
+    """Batches of `rows` of a cache, in order, or shuffled and augmented if there is a policy.
 
-    Threads prepare batches ahead (opencv and numpy's copies let go of the GIL); the batches do not depend on their
-    number. There are no worker processes, so nothing passes through /dev/shm.
+    Threads prepare batches ahead (opencv and numpy release the GIL); the batches do not depend on their number. There
+    are no worker processes, so nothing passes through /dev/shm.
     """
 
     images: np.ndarray  # (N, H, W, 3) uint8, usually a memory map
@@ -104,14 +109,18 @@ class Loader:
     seed: int = 0
     num_threads: int = 0
     progressive_resize: float = 1.0  # share of the image size in epoch 0 ...
-    resize_epochs: int = 0  # ... which grows evenly to the whole in this epoch
-    in_blocks: bool = False  # whether to read rows that lie near each other, for a cache larger than the memory
-    pin: bool = False  # page-locked batches, which a GPU fetches while it computes
+    resize_epochs: int = 0  # ... which grows evenly to 1 in this epoch
+    in_blocks: bool = False  # whether to read neighbouring rows together, for a cache larger than the memory
+    pin: bool = False  # page-locked batches, which a GPU copies while it computes
 
     def __len__(self) -> int:
-        if self.policy:  # a last, smaller batch would upset batch norm: its images come in another epoch
+        if self.policy:  # a smaller last batch would upset batch norm: its images come in another epoch
             return max(1, len(self.rows) // self.batch_size)
         return -(-len(self.rows) // self.batch_size)
+
+    def in_order(self, batch_size: int | None = None) -> "Loader":
+        """Return a loader of the same images as they are: in order, at full size, without augmentation."""
+        return replace(self, policy=None, batch_size=batch_size or INFERENCE_BATCH_SIZE, progressive_resize=1.0)
 
     def size_at(self, epoch: int) -> tuple[int, int]:
         """Return (height, width) of an epoch's images: multiples of 8 pixels while they grow."""
@@ -123,12 +132,12 @@ class Loader:
 
     @property
     def block_height(self) -> int:
-        """How many rows of the cache are read together where it is read in blocks."""
+        """How many rows of the cache are read together if it is read in blocks."""
         return max(1, BLOCK // max(1, self.images[0].nbytes))
 
     @cached_property
     def file(self) -> int | None:
-        """Descriptor of the cache file, to read blocks from; opened once, as prepare may put another in its place."""
+        """Descriptor of the cache file, to read blocks from; opened once, as prepare may replace the file."""
         images = self.images
         if not isinstance(images, np.memmap) or not isinstance(images.base, mmap) or images.filename is None:
             return None
@@ -153,11 +162,11 @@ class Loader:
 
     @property
     def concatenates(self) -> bool:
-        """Whether some strings are set side by side."""
+        """Whether some strings are concatenated."""
         return bool(self.policy and self.policy.concat and self.pad_class is not None)
 
     def concatenated(self, positions: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return for each image the position of the one at its right, the width it keeps, and the joined targets."""
+        """Return for each image the position of the one to its right, the width it keeps, and the joined targets."""
         assert self.policy
         assert self.policy.concat
         assert self.pad_class is not None

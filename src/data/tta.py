@@ -1,10 +1,11 @@
-"""Test-time augmentation: the label-safe views of an image, and how one is made, on a CPU or on a GPU."""
+"""Test-time augmentation: the label-safe views of an image, made on the CPU or on the GPU."""
 
 import numpy as np
 import torch
 
-from src.data.augment import affine_matrices, warp
+from src.data.augment import warp
 from src.data.device import warp_on_device
+from src.data.transform import affine_matrices
 
 
 def tta_views(hflip_ok: bool, size: tuple[int, int]) -> dict[str, np.ndarray]:

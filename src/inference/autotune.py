@@ -1,8 +1,9 @@
-"""How to predict fastest: the batch size on a GPU, and whether torch.compile pays back; told by timing batches."""
+"""How to predict fastest: the batch size on a GPU, and whether torch.compile pays back; decided by timing batches."""
 
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -11,18 +12,15 @@ from torch import nn
 
 from src.core.errors import InputError
 from src.core.runtime import Compute, is_out_of_memory
-from src.data.loader import Loader, gather
-from src.inference.predictor import Forward
+from src.data.loader import INFERENCE_BATCH_SIZE, Loader, gather
 
 Wanted = Literal["auto", "on", "off"]
-DEFAULT_BATCH_SIZE = 256  # images a batch; on a CPU no other is faster
-SAMPLE_SIZE, LARGER_BATCH_SIZES = (
-    64,
-    (512, 1024),
-)  # batch sizes that are timed: the first tells how long predicting would take
-MIN_SECONDS_TO_TUNE = 20.0  # seconds of predicting that a trial of a few batches may precede
-MIN_SECONDS_TO_COMPILE = 600.0  # ... and the attempt to compile, which takes up to a minute or two
-MIN_SPEEDUP = 1.05  # times the usual rate; less is noise
+Forward = Callable[[torch.Tensor], torch.Tensor]
+SAMPLE_SIZE = 64  # images of the batch whose rate tells how long predicting would take
+LARGER_BATCH_SIZES = (512, 1024)  # tried on a GPU
+MIN_SECONDS_TO_TUNE = 20.0  # of predicting; below it a trial of a few batches does not pay back
+MIN_SECONDS_TO_COMPILE = 600.0  # ... nor compiling, which takes up to two minutes
+MIN_SPEEDUP = 1.05  # less is noise
 
 
 def has_compiler() -> bool:
@@ -31,7 +29,7 @@ def has_compiler() -> bool:
 
 
 def check_compile(wanted: bool) -> None:
-    """Raise InputError where torch.compile is asked for and cannot be had."""
+    """Raise InputError if torch.compile is asked for without a compiler."""
     if wanted and not has_compiler():
         raise InputError("--compile: needs a C++ compiler (Debian: apt-get install g++ python3-dev); or leave it out")
 
@@ -42,7 +40,7 @@ def _wait(compute: Compute) -> None:
 
 
 def images_per_second(forward: Forward, images: torch.Tensor, compute: Compute, seconds: float = 0.5) -> float:
-    """Return the rate at which `forward` takes images (B, H, W, 3) after one call to warm up; 0 for want of memory."""
+    """Return the rate at which `forward` takes images (B, H, W, 3) after one warm-up call; 0 if memory runs out."""
     calls = 0
     try:
         with compute.autocast():
@@ -61,22 +59,22 @@ def images_per_second(forward: Forward, images: torch.Tensor, compute: Compute, 
 
 
 def best_batch_size(forward: Forward, images: torch.Tensor, compute: Compute) -> int:
-    """Return the batch size of the highest rate; images (B, H, W, 3) on the device are repeated."""
-    usual = images_per_second(forward, _repeated(images, DEFAULT_BATCH_SIZE), compute)
+    """Return the batch size with the highest rate; images (B, H, W, 3) on the device are repeated."""
+    usual = images_per_second(forward, _repeated(images, INFERENCE_BATCH_SIZE), compute)
     rates = {
         size: images_per_second(forward, _repeated(images, size), compute)
         for size in (SAMPLE_SIZE, *LARGER_BATCH_SIZES)
     }
     best = max(rates, key=lambda size: rates[size])
-    return best if rates[best] > MIN_SPEEDUP * usual else DEFAULT_BATCH_SIZE
+    return best if rates[best] > MIN_SPEEDUP * usual else INFERENCE_BATCH_SIZE
 
 
 def compiled(network: nn.Module, images: torch.Tensor, compute: Compute, wanted: Wanted) -> Forward:
-    """Return a compiled form of the network for batches of the shape of `images`; other batches go to the plain one.
+    """Return a compiled form of the network for batches of the shape of `images`; other batches use the plain one.
 
-    Where `wanted` is "auto", only if it can be had and is faster.
+    If `wanted` is "auto", only if compiling succeeds and is faster.
     """
-    torch.compiler.reset()  # a process may compile a function a few times only, and each fold's network needs its own
+    torch.compiler.reset()  # a process may compile a function only a few times, and each fold's network needs its own
     freezing = compute.device.type == "cpu"  # the weights become constants, and batch norm disappears into them
     quick, shape = torch.compile(network, dynamic=False, options={"freezing": freezing}), images.shape
     try:
@@ -96,14 +94,14 @@ def compiled(network: nn.Module, images: torch.Tensor, compute: Compute, wanted:
 def fastest(
     network: nn.Module, loader: Loader, compute: Compute, num_views: int, batch_size: int | None, wanted: Wanted
 ) -> tuple[Forward, Loader]:
-    """Return what predicts the loader's images in `num_views` views each at the highest rate, and the loader for it."""
+    """Return the fastest way to predict the loader's images in `num_views` views each, and the loader for it."""
     network.eval()
-    served, total = replace(loader, batch_size=batch_size or DEFAULT_BATCH_SIZE), num_views * len(loader.rows)
-    if wanted != "on" and total <= 2 * DEFAULT_BATCH_SIZE:  # sooner done than tried
+    served, total = replace(loader, batch_size=batch_size or INFERENCE_BATCH_SIZE), num_views * len(loader.rows)
+    if wanted != "on" and total <= 2 * INFERENCE_BATCH_SIZE:  # done before a trial would be
         return network, served
     sample = torch.from_numpy(gather(loader.images, loader.rows[:SAMPLE_SIZE], loader.image_size)).to(compute.device)
     rate = images_per_second(network, sample, compute)
-    if rate == 0:  # not even so few fit: predict_probabilities halves them
+    if rate == 0:  # not even these fit: predict_probabilities halves them
         return network, served
     if batch_size is None and compute.device.type != "cpu" and total / rate > MIN_SECONDS_TO_TUNE:
         served = replace(served, batch_size=best_batch_size(network, sample, compute))

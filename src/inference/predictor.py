@@ -1,66 +1,113 @@
-"""The one way from images to probabilities: validation, test and test-time augmentation all come here."""
+"""From images to probabilities: validation, test and test-time augmentation all pass here."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from src.competitions.spec import Head
+from src.competitions.spec import Competition, HeadLayout
+from src.core.progress import Progress
 from src.core.runtime import Compute, is_out_of_memory
 from src.data.loader import Loader
-from src.data.tta import warped
+from src.data.tta import tta_views, warped
+from src.inference.autotune import Forward, Wanted, fastest
+from src.metrics import exact_matches
 from src.models.heads import probabilities_of
 
-Forward = Callable[[torch.Tensor], torch.Tensor]
+
+class Predictions(NamedTuple):
+    """Two (N, num_outputs) float32 arrays: of the plain images, and the mean over them and all other views."""
+
+    plain: np.ndarray
+    mean: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """How images are answered. One object serves the score after an epoch, oof.npz, predict and blend."""
+
+    competition: Competition
+    compute: Compute
+    tta: bool = True  # the mean over label-safe views, or the plain image only
+    tune: bool = False  # whether to find the fastest batch size and try torch.compile first
+    batch_size: int | None = None
+    compile: Wanted = "off"
+
+    def views(self, image_size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """Return the views of an image by name, the original first, each an affine matrix (2, 3)."""
+        views = tta_views(self.competition.hflip_ok, image_size)
+        return views if self.tta else {"original": views["original"]}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the submission's JSON says of it."""
+        how = {"device": self.compute.device.type, "precision": str(self.compute.dtype), "compile": self.compile}
+        return how | {"batch_size": self.batch_size, "tta": self.tta}
+
+    def predict(self, network: nn.Module, loader: Loader, name: str = "") -> Predictions:
+        """Return the probabilities of a loader's images, in order; with a `name`, progress is shown."""
+        loader, others = loader.in_order(self.batch_size), list(self.views(loader.image_size).values())[1:]
+        forward: Forward = network
+        if self.tune:
+            forward, loader = fastest(network, loader, self.compute, 1 + len(others), self.batch_size, self.compile)
+        return predict_probabilities(network, loader, self.competition.layout, self.compute, others, forward, name)
+
+    def score(self, network: nn.Module, loader: Loader) -> float:
+        """Return the share of a loader's images that are answered exactly."""
+        predictions = self.predict(network, loader)
+        return float(exact_matches(predictions.mean, loader.targets, self.competition).mean())
 
 
 @torch.inference_mode()
 def predict_probabilities(
     network: nn.Module,
     loader: Loader,
-    heads: Sequence[Head],
+    layout: HeadLayout,
     compute: Compute,
     views: Sequence[np.ndarray] = (),
     forward: Forward | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return two (N, sum of num_classes) float32 arrays: of the plain images, and the mean over them and all views.
+    name: str = "",
+) -> Predictions:
+    """Predict a loader's images; each is gathered once for all views.
 
-    Each image is gathered once for all views. `views` are affine matrices from `augment.tta_views`, without the
-    original. `forward` stands for the network where it is compiled.
+    `views` are affine matrices from `tta_views`, without the original. `forward` is the network, or a compiled form.
     """
     network.eval()
     forward = forward or network
     plain, mean = [], []
-    for batch in loader.epoch(0):
-        images = batch["image"].to(compute.device, non_blocking=True)
-        total = first = _forward(forward, images, heads, compute)
-        for matrix in views:
-            total = total + _forward(forward, images, heads, compute, matrix, loader.hflip_ok)
-        plain.append(first.cpu().numpy())
-        mean.append((total / (1 + len(views))).cpu().numpy())
-    return _joined(plain), _joined(mean)
+    with Progress(name, len(loader.rows), "images") as progress:
+        for batch in loader.epoch(0):
+            images = batch["image"].to(compute.device, non_blocking=True)
+            total = first = _forward(forward, images, layout, compute)
+            for matrix in views:
+                total = total + _forward(forward, images, layout, compute, matrix, loader.hflip_ok)
+            plain.append(first.cpu().numpy())
+            mean.append((total / (1 + len(views))).cpu().numpy())
+            progress.update(len(images))
+    return Predictions(_joined(plain), _joined(mean))
 
 
 def _forward(
     network: Forward,
     images: torch.Tensor,
-    heads: Sequence[Head],
+    layout: HeadLayout,
     compute: Compute,
     matrix: np.ndarray | None = None,
     hflip_ok: bool = False,
 ) -> torch.Tensor:
-    """Return the probabilities of images, or of one view of them; in halves where the memory does not suffice."""
+    """Return the probabilities of images, or of one view of them; in halves if memory runs out."""
     try:
         seen = images if matrix is None else warped(images, matrix, hflip_ok)
         with compute.autocast():
             logits = network(seen)
-        return probabilities_of(logits, heads)
+        return probabilities_of(logits, layout)
     except RuntimeError as error:
         if not is_out_of_memory(error) or len(images) < 2:
             raise
     halves = images.tensor_split(2)
-    return torch.cat([_forward(network, half, heads, compute, matrix, hflip_ok) for half in halves])
+    return torch.cat([_forward(network, half, layout, compute, matrix, hflip_ok) for half in halves])
 
 
 def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:

@@ -1,29 +1,37 @@
-"""From probabilities to a file that the organiser accepts, and the note that says how to make it again."""
+"""From probabilities to a file that the organiser accepts, and the JSON that says how to make it again."""
 
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 
 from src.competitions.spec import Competition
+from src.config import InferenceFlags
 from src.core.errors import InputError
+from src.core.flags import check_range
 from src.core.reading import parse_csv
+from src.core.runtime import choose_compute
 from src.core.writing import sha256_of, write_arrays, write_csv, write_json
-from src.data.labels import read_prepared
+from src.data.prepared import Prepared
+from src.inference.autotune import check_compile
+from src.inference.ensemble import predict_test, weighted_mean
+from src.inference.predictor import Predictor
 from src.models.heads import most_probable
-from src.runs.run import TrainedFold, versions
-
-PREPARED = ("labels.csv", "folds.csv", "test.csv", "train.json", "test.json")  # whose hashes the note gives
+from src.runs.record import FoldRecord
+from src.runs.run import Run, TrainedFold
+from src.runs.versions import versions
 
 
 def validate(path: Path, ids: pd.Series, competition: Competition) -> None:
     """Check a submission against the sample submission's ids.
 
-    Raises InputError for another header, absent, extra, repeated or reordered ids, empty answers, and answers that no
+    Raises InputError for another header, missing, extra, repeated or reordered ids, empty answers, and answers that no
     combination of classes spells.
     """
     table = parse_csv(path.read_bytes(), str(path))
@@ -47,7 +55,7 @@ def validate(path: Path, ids: pd.Series, competition: Competition) -> None:
 
 
 def legal_answer(competition: Competition) -> re.Pattern[str]:
-    """Return the pattern of all answers: one class per head, or with a blank the first one or more heads only."""
+    """Return the pattern of all answers: one class per head, or with a pad class the first one or more heads only."""
     pattern = ""
     for head in reversed(competition.heads):
         texts = "|".join(re.escape(text) for text in head.classes if text)
@@ -56,16 +64,61 @@ def legal_answer(competition: Competition) -> re.Pattern[str]:
     return re.compile(pattern, re.DOTALL)
 
 
+def make_predictor(config: InferenceFlags, competition: Competition, tta: bool = True) -> Predictor:
+    """Return how predict and blend answer test images. Raises InputError for flags that this machine cannot serve."""
+    check_range("batch-size", config.batch_size, 1)
+    check_compile(config.compile == "on")
+    return Predictor(
+        competition=competition,
+        compute=choose_compute(config.device, config.precision),
+        tta=tta,
+        tune=True,
+        batch_size=config.batch_size,
+        compile=config.compile,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A run's mean probabilities for the test images, and what the submission's JSON says of it."""
+
+    probabilities: np.ndarray  # (N, num_outputs)
+    facts: dict[str, Any]
+
+
+def answer(run: Run, folds: tuple[int, ...] | None, predictor: Predictor, weight: float) -> Answer:
+    """Predict the test images with every trained fold of a run, or the chosen ones."""
+    trained = run.trained(folds)
+    parts = []
+    for fold in trained:
+        parts.append(predict_test(run.prepared, fold, predictor, f"{run.name}, fold {fold.number}"))
+        print(f"{run.name}, fold {fold.number}: {len(parts[-1]):,} test images")
+    facts = {"run": run.name, "weight": weight, "views": list(predictor.views(trained[0].image_size))}
+    return Answer(
+        probabilities=weighted_mean(parts, [1.0] * len(parts)),
+        facts={**facts, "folds": [describe(fold) for fold in trained]},
+    )
+
+
+def describe(fold: TrainedFold) -> dict[str, Any]:
+    """Return what the JSON says of a fold: its score, weights and settings."""
+    record = TypeAdapter(FoldRecord).dump_python(fold.record, mode="json")
+    return {
+        "fold": fold.number,
+        **record["result"],
+        "weights_sha256": sha256_of(fold.weights_file),
+        **{name: record[name] for name in ("model", "train", "weights", "data")},
+    }
+
+
 def write_submission(
-    folder: Path,
-    name: str,
-    probabilities: np.ndarray,
-    competition: Competition,
-    prepared: Path,
-    facts: Mapping[str, Any],
+    folder: Path, name: str, probabilities: np.ndarray, prepared: Prepared, facts: Mapping[str, Any]
 ) -> Path:
-    """Decode, write <name>.csv, validate it, and put <name>.npz (probabilities) and <name>.json (facts) beside it."""
-    test = read_prepared(prepared, "test")
+    """Decode, write <name>.csv, validate it, and put <name>.npz (probabilities) and <name>.json (facts) beside it.
+
+    Prints what is suspicious: test images that could not be read, answers that are all the same.
+    """
+    test, competition = prepared.test, prepared.competition
     answers = [competition.decode(ids) for ids in most_probable(probabilities, competition).tolist()]
     id_column, answer_column = competition.columns
     path = folder / f"{name}.csv"
@@ -75,32 +128,30 @@ def write_submission(
         validate(pending, test["id"], competition)
         paths = test["image_path"].to_numpy(dtype=str)
         write_arrays(folder / f"{name}.npz", image_path=paths, probabilities=probabilities)
+        files = (prepared.labels_file, prepared.folds_file, prepared.test_file)
         note = {
             "submission": path.name,
             "sha256": sha256_of(pending),
             "num_answers": len(test),
+            "num_unreadable": prepared.facts.test.num_unreadable,
             "competition": competition.name,
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **facts,
-            "prepared": {file: sha256_of(prepared / file) for file in PREPARED},
+            "prepared": {file.name: sha256_of(file) for file in files},
             "versions": versions(),
         }
         write_json(folder / f"{name}.json", note)
         pending.replace(path)
     finally:
         pending.unlink(missing_ok=True)
+    for line in (prepared.unreadable_note(), _same_answers(answers)):
+        if line:
+            print(line)
+    print(f"validated against the sample submission: {path}")
     return path
 
 
-def describe_folds(folds: list[TrainedFold]) -> list[dict[str, Any]]:
-    """Return what the note says of each fold: its score, weights and settings."""
-    return [
-        {
-            "fold": fold.number,
-            **fold.config["result"],
-            "weights_sha256": sha256_of(fold.weights_file),
-            "model": fold.config["model"],
-            "train": fold.config["train"],
-        }
-        for fold in folds
-    ]
+def _same_answers(answers: list[str]) -> str:
+    if len(answers) < 2 or len(set(answers)) > 1:
+        return ""
+    return f"warning: all {len(answers):,} answers are {answers[0]!r}; look at the test images and at the run's score"

@@ -1,29 +1,10 @@
-"""Networks by name: timm's, and reference nets, one file each, that register with timm when imported."""
+"""Networks by name: timm's, and reference nets, one file each, which register with timm when this is imported."""
 
-from src.models import (
-    food_cnn,
-    food_vgg16_bn,
-    inception_cifar,
-    inception_mnist,
-    nin,
-    resnet9,
-    resnet_cifar,
-    resnet_mnist,
-    string_cnn,
-    svhn_cnn,
-    vgg_cifar,
-)
+import importlib
+import pkgutil
 
-REFERENCE_NETS = {
-    "food_cnn": food_cnn.food_cnn,
-    "food_vgg16_bn": food_vgg16_bn.food_vgg16_bn,
-    "inception_cifar": inception_cifar.inception_cifar,
-    "inception_mnist": inception_mnist.inception_mnist,
-    "nin": nin.nin,
-    "resnet9": resnet9.resnet9,
-    "resnet_cifar": resnet_cifar.resnet_cifar,
-    "resnet_mnist": resnet_mnist.resnet_mnist,
-    "string_cnn": string_cnn.string_cnn,
-    "svhn_cnn": svhn_cnn.svhn_cnn,
-    "vgg_cifar": vgg_cifar.vgg_cifar,
-}
+HELPERS = frozenset({"build", "contract", "heads", "network", "options", "summary"})  # modules that are not networks
+REFERENCE_NETS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in HELPERS))
+
+for _name in REFERENCE_NETS:
+    importlib.import_module(f"{__name__}.{_name}")

@@ -1,7 +1,6 @@
 """A network from its name, with pretrained weights from the hub, from a file, or none."""
 
 import ast
-import difflib
 import pickle
 import socket
 import warnings
@@ -19,21 +18,15 @@ from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import nn
 
+from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
-from src.models import REFERENCE_NETS
+from src.models.contract import check_takes, find_backbone, is_own, last_layer, takes_head_widths
 
-# What is not for --backbone-options to say.
-OWN_FLAGS = {"num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate", "pretrained", "features_only",
-             "scriptable", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"}  # fmt: skip
-
-
-def check_backbone(name: str) -> str:
-    """Return the name. Raises InputError naming the nearest where timm and src/models know no such network."""
-    base = name.split(".")[0]
-    if not timm.is_model(base):
-        near = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.5)
-        raise InputError(f"--backbone {name}: no such network; nearest: {', '.join(near) or 'see timm.list_models()'}")
-    return name
+# Decided by the competition or by flags of their own, not by --backbone-options.
+RESERVED_OPTIONS = {
+    "num_classes", "head_widths", "in_chans", "img_size", "drop_rate", "drop_path_rate", "pretrained", "features_only",
+    "scriptable", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay",
+}  # fmt: skip
 
 
 def read_options(texts: Sequence[str]) -> dict[str, Any]:
@@ -62,29 +55,22 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
         raise InputError(
-            f"--weights {path}: not a whole weights file ({(str(error) or 'empty').splitlines()[0]})"
+            f"--weights {path}: not a complete weights file ({(str(error) or 'empty').splitlines()[0]})"
         ) from error
     except pickle.UnpicklingError as error:
         raise InputError(f"--weights {path}: holds more than tensors, refused; convert it to .safetensors") from error
     state = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"--weights {path}: is no table of named tensors")
+        raise InputError(f"--weights {path}: not a table of named tensors")
     return state
-
-
-def last_layer(model: nn.Module) -> set[str]:
-    """Return the names of the last layer's tensors."""
-    classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or "head"
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    return {key for key in model.state_dict() if key.startswith(tuple(f"{name}." for name in names))}
 
 
 @torch.no_grad()
 def silence_last_layer(model: nn.Module) -> None:
     """Set a new last layer to zero: all classes are equally likely at first.
 
-    timm draws it from a wide range where there are few classes (a first loss of 4 for 11 of them), and the gradients of
-    its noise would wreck pretrained features. Source: Kolesnikov et al., Big Transfer, 2020, who begin the same way.
+    With few classes timm draws it from a wide range (a first loss of 4 for 11 of them), and the gradients of its noise
+    would damage pretrained features. Source: Kolesnikov et al., Big Transfer, 2020, who start the same way.
     """
     state = model.state_dict()
     for name in last_layer(model):
@@ -92,7 +78,7 @@ def silence_last_layer(model: nn.Module) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a backbone's weights; a last layer of another width stays new. Raises InputError if they misfit."""
+    """Load a backbone's weights; a last layer of another width stays new. Raises InputError if they do not fit."""
     state, own, last = read_weights(path), model.state_dict(), last_layer(model)
     first = f"{getattr(model, 'pretrained_cfg', {}).get('first_conv')}.weight"
     if first in state and first in own and own[first].shape[1] == 1:  # grey images: the sum over colours
@@ -101,7 +87,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     wrong = [
         key for key, value in own.items() if key not in last and (key not in state or state[key].shape != value.shape)
     ]
-    # batch counters are absent from old files and do not matter
+    # old files lack the batch counters, which do not matter
     wrong = [key for key in wrong if not key.endswith("num_batches_tracked")]
     unknown = [key for key in fitting if key not in own]
     if wrong or len(unknown) > len(last):
@@ -109,13 +95,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise InputError(
             f"--weights {path}: do not fit this backbone: {len(wrong)} of {len(own)} tensors are missing or of another "
             f"shape, {len(unknown)} unknown (such as {example}); give the weights of the same timm model"
+            + ("" if last else ", whose last layer is called head or named by pretrained_cfg['classifier']")
         )
     model.load_state_dict({key: value for key, value in fitting.items() if key in own}, strict=False)
 
 
 def build_model(
     backbone: str,
-    num_outputs: int,
+    layout: HeadLayout,
     image_size: tuple[int, int],
     in_chans: int = 3,
     extra: dict[str, Any] | None = None,
@@ -125,19 +112,22 @@ def build_model(
     dropout: float = 0.0,
     drop_path: float | None = None,
 ) -> nn.Module:
-    """Return the network: (B, in_chans, H, W) float32 images to (B, num_outputs) logits.
+    """Return the network: (B, in_chans, H, W) float32 images to (B, layout.num_outputs) logits.
 
-    `extra` are options of the network itself, such as num_points=1 for nin. Raises
-    InputError for an unknown name, options that the backbone lacks, images it cannot take, weights that misfit.
+    `extra` are options of the network itself, such as num_points=1 for nin. Raises InputError for an unknown name,
+    options that the backbone lacks, images or heads it cannot take, weights that do not fit.
     """
-    for name in OWN_FLAGS & set(extra or {}):
+    for name in RESERVED_OPTIONS & set(extra or {}):
         raise InputError(f"--backbone-options {name}: is decided by the competition or by another flag; leave it out")
+    name, num_outputs = find_backbone(backbone), layout.num_outputs
     options: dict[str, Any] = {"num_classes": num_outputs, "in_chans": in_chans, "drop_rate": dropout, **(extra or {})}
     if drop_path is not None:
         options["drop_path_rate"] = drop_path
-    hub = pretrained and weights is None and backbone not in REFERENCE_NETS
+    if takes_head_widths(name):
+        options["head_widths"] = layout.widths
+    hub = pretrained and weights is None and not is_own(name)
     try:
-        model = _create(check_backbone(backbone), hub, image_size, options)
+        model = _create(name, hub, image_size, options)
     except InputError:
         raise
     except TypeError as error:
@@ -145,23 +135,23 @@ def build_model(
     except (ValueError, AssertionError, KeyError, ZeroDivisionError, AttributeError) as error:
         raise InputError(f"--backbone {backbone}: {error or 'these options do not fit it'}") from error
     pretrained_outputs = getattr(model, "pretrained_cfg", {}).get("num_classes")
-    own_init = backbone in REFERENCE_NETS and weights is None
-    if not own_init and not (hub and num_outputs == pretrained_outputs):
+    keeps_init = is_own(name) and weights is None
+    if not keeps_init and not (hub and num_outputs == pretrained_outputs):
         silence_last_layer(model)
     if weights is not None:
         load_weights(model, weights)
-    check_takes(model, backbone, (in_chans, *image_size))
+    check_takes(model, backbone, (in_chans, *image_size), layout)
     return model
 
 
 def _go_offline_unless_the_hub_answers() -> None:
-    """Without a network the hub's client would try for a minute before it looks into its cache only."""
+    """Offline, the hub's client would retry for a minute before it uses its cache."""
     url = urlsplit(huggingface_hub.constants.ENDPOINT)
     try:
         address = (url.hostname, url.port or (80 if url.scheme == "http" else 443))
         socket.create_connection(address, timeout=3).close()
     except OSError:
-        # A proxy may reach what this machine does not.
+        # A proxy may reach what this machine cannot.
         huggingface_hub.constants.HF_HUB_OFFLINE = not any(getproxies().values())
 
 
@@ -169,7 +159,7 @@ def _create(backbone: str, hub: bool, image_size: tuple[int, int], options: dict
     if hub:
         _go_offline_unless_the_hub_answers()
     try:
-        try:  # transformers want to know the image size, convolutional networks refuse the argument
+        try:  # transformers need the image size, convolutional networks refuse the argument
             return timm.create_model(backbone, pretrained=hub, img_size=image_size, **options)
         except TypeError as error:
             if "img_size" not in str(error):
@@ -179,28 +169,6 @@ def _create(backbone: str, hub: bool, image_size: tuple[int, int], options: dict
         if not hub or "pretrained tag" in str(error):
             raise InputError(f"--backbone {backbone}: {error}") from error
         raise InputError(
-            f"--backbone {backbone}: its pretrained weights cannot be had from the hub "
+            f"--backbone {backbone}: its pretrained weights cannot be downloaded from the hub "
             f"({type(error).__name__}); give a local file with --weights, or train from scratch with --no-pretrained"
         ) from error
-
-
-def check_takes(model: nn.Module, backbone: str, shape: tuple[int, int, int]) -> None:
-    """Run one black image of (channels, height, width) through. Raises InputError if the network cannot take it."""
-    was_training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, *shape))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise InputError(
-            f"--backbone {backbone}: takes no images of {shape[1]}x{shape[2]} ({str(error).splitlines()[0]})"
-        ) from error
-    finally:
-        model.train(was_training)
-
-
-def normalisation(model: nn.Module, channels: int = 3) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the channel mean and std, of RGB in [0, 1], that the backbone was trained with; their means for grey."""
-    facts = getattr(model, "pretrained_cfg", None) or {}
-    both = facts.get("mean", (0.5, 0.5, 0.5)), facts.get("std", (0.25, 0.25, 0.25))
-    mean, std = (tuple(values) if channels == 3 else (sum(values) / 3,) for values in both)
-    return mean, std

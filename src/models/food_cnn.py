@@ -1,6 +1,6 @@
-"""The five-block network of NTU's machine learning course, homework 3 (food-11): its sample code's.
+"""The five-block network from the sample code of NTU's machine learning course, homework 3 (food-11).
 
-Source: H.-Y. Lee's machine learning course, National Taiwan University, 2020. Made for 128x128 photos.
+Source: H.-Y. Lee's machine learning course, National Taiwan University, 2020. Designed for 128x128 photos.
 """
 
 from typing import Any
@@ -49,5 +49,5 @@ class FoodCnn(nn.Module):
 
 @register_model
 def food_cnn(pretrained: bool = False, **kwargs: Any) -> FoodCnn:
-    """Build the course's network; there are no pretrained weights."""
+    """Build the course's network; it has no pretrained weights."""
     return FoodCnn(**own_options(kwargs, "num_classes", "in_chans", "img_size", "drop_rate", "batch_norm"))

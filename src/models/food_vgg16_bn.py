@@ -1,6 +1,6 @@
-"""VGG-16 with batch norm and a head for 128x128 photos (512*4*4 features), as students of NTU's homework 3 used it.
+"""VGG-16 with batch norm and a head for 128x128 photos (512*4*4 features), as used by students for NTU's homework 3.
 
-timm's own vgg16_bn would stretch the 4x4 features to the 7x7 that its first linear layer wants.
+timm's own vgg16_bn would stretch the 4x4 features to the 7x7 that its first linear layer expects.
 
 Source: Simonyan and Zisserman, Very Deep Convolutional Networks, 2014, configuration D.
 """
@@ -54,5 +54,5 @@ class FoodVgg16(nn.Module):
 
 @register_model
 def food_vgg16_bn(pretrained: bool = False, **kwargs: Any) -> FoodVgg16:
-    """Build the network; there are no pretrained weights."""
+    """Build the network; it has no pretrained weights."""
     return FoodVgg16(**own_options(kwargs, "num_classes", "in_chans", "img_size", "drop_rate", "batch_norm"))

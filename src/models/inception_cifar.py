@@ -2,7 +2,7 @@
 
 Source: Szegedy et al., Going Deeper with Convolutions, 2014; batch norm and two 3x3 convolutions instead of a 5x5 as
 in Szegedy et al., Rethinking the Inception Architecture, 2015. The published comparison gives the number of parameters
-(107k), not the layers: this is ours of that size.
+(107k) but not the layers; these layers are our own, chosen to match it.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, batch_norm: boo
 
 
 class Inception(nn.Module):
-    """(B, in, H, W) to (B, 3 * width, H, W): 1x1 (half a width), 3x3 (one), two 3x3 (one), pooled 1x1 (half)."""
+    """(B, in, H, W) to (B, 3 * width, H, W): 1x1 (width / 2), 3x3 (width), two 3x3 (width), pooled 1x1 (width / 2)."""
 
     def __init__(self, in_channels: int, width: int, batch_norm: bool) -> None:
         super().__init__()
@@ -71,5 +71,5 @@ class InceptionCifar(nn.Module):
 
 @register_model
 def inception_cifar(pretrained: bool = False, **kwargs: Any) -> InceptionCifar:
-    """Build the network; there are no pretrained weights."""
+    """Build the network; it has no pretrained weights."""
     return InceptionCifar(**own_options(kwargs, "num_classes", "in_chans", "img_size", "drop_rate", "batch_norm"))

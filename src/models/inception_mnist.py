@@ -1,7 +1,7 @@
-"""The Inception net of a PyTorch course for MNIST: conv 10, Inception (88), conv 20, Inception (88), linear 1408 to 10.
+"""The MNIST Inception net of a PyTorch course: conv 10, Inception (88), conv 20, Inception (88), linear 1408 to 10.
 
-Source: Szegedy et al., Going Deeper with Convolutions, 2014, in the size of the course "PyTorch Deep Learning Practice"
-(Liu, 2020, lecture 11).
+Source: Szegedy et al., Going Deeper with Convolutions, 2014, at the size used in the course "PyTorch Deep Learning
+Practice" (Liu, 2020, lecture 11).
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from src.models.options import check_size, own_options
 
 
 class Inception(nn.Module):
-    """(B, in, H, W) to (B, 88, H, W): pooled 1x1 (24), 1x1 (16), 5x5 (24), two 3x3 (24)."""
+    """(B, in, H, W) to (B, 88, H, W); branches: pooled 1x1 (24), 1x1 (16), 5x5 (24), two 3x3 (24)."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -54,8 +54,8 @@ class InceptionMnist(nn.Module):
             nn.Flatten(),
             nn.Dropout(drop_rate),
         )
-        places = [((side - 4) // 2 - 4) // 2 for side in (height, width)]
-        self.head = nn.Linear(88 * places[0] * places[1], num_classes)  # 1408 for 28x28
+        sides = [((side - 4) // 2 - 4) // 2 for side in (height, width)]
+        self.head = nn.Linear(88 * sides[0] * sides[1], num_classes)  # 1408 for 28x28
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(images))
@@ -63,5 +63,5 @@ class InceptionMnist(nn.Module):
 
 @register_model
 def inception_mnist(pretrained: bool = False, **kwargs: Any) -> InceptionMnist:
-    """Build the network; there are no pretrained weights."""
+    """Build the network; it has no pretrained weights."""
     return InceptionMnist(**own_options(kwargs, "num_classes", "in_chans", "img_size", "drop_rate"))

@@ -1,12 +1,10 @@
-"""The network that is trained and asked: normalisation and a backbone."""
+"""The network that is trained and that predicts: normalisation and a backbone."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
-
-from src.models.build import build_model
 
 
 class Normalise(nn.Module):
@@ -28,12 +26,12 @@ class Normalise(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         images = images[..., : self.channels]
         flat = images.flatten(2).float()  # (B, H, W * C)
-        width = flat.shape[2]  # images that grow are narrower at first
+        width = flat.shape[2]  # narrower at first with --progressive-resize
         return flat.sub_(self.shift[:width]).mul_(self.scale[:width]).view(images.shape).permute(0, 3, 1, 2)
 
 
 class Network(nn.Module):
-    """Normalisation and a backbone: uint8 images (B, H, W, 3) to logits (B, sum of num_classes)."""
+    """Normalisation and a backbone: uint8 images (B, H, W, 3) to logits (B, num_outputs)."""
 
     def __init__(self, backbone: nn.Module, normalise: Normalise) -> None:
         super().__init__()
@@ -44,16 +42,7 @@ class Network(nn.Module):
         return logits
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what the last layer of a timm backbone sees: (B, D)."""
+        """Return the input of a timm backbone's last layer: (B, D)."""
         hidden: Any = self.backbone
         features: torch.Tensor = hidden.forward_head(hidden.forward_features(self.normalise(images)), pre_logits=True)
         return features
-
-
-def build_network(model: dict[str, Any], **options: Any) -> Network:
-    """Build the network that config.json's `model` describes; options go to `build_model`."""
-    size = tuple(model["image_size"])
-    backbone = build_model(
-        model["backbone"], model["num_outputs"], size, len(model["mean"]), model.get("options"), **options
-    )
-    return Network(backbone, Normalise(model["mean"], model["std"], size[1]))

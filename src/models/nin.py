@@ -1,4 +1,4 @@
-"""Network in Network: convolutions followed by 1x1 convolutions, and an average over places instead of a linear layer.
+"""Network in Network: convolutions followed by 1x1 convolutions, and global average pooling instead of a linear layer.
 
 Source: Lin et al., Network In Network, 2013, with the block sizes of the textbook version (Zhang et al., Dive into Deep
 Learning, section 8.3): 96, 256, 384 and num_classes channels.
@@ -16,7 +16,7 @@ from src.models.options import check_size, norm, own_options
 def _block(
     in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int, num_points: int, batch_norm: bool
 ) -> list[nn.Module]:
-    """Return a convolution and `num_points` 1x1 convolutions, each with its ReLU."""
+    """Return a convolution and `num_points` 1x1 convolutions, each followed by batch norm (optional) and ReLU."""
     convs = [nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding)]
     convs += [nn.Conv2d(out_channels, out_channels, 1) for _ in range(num_points)]
     return [layer for conv in convs for layer in (conv, norm(out_channels, batch_norm), nn.ReLU(inplace=True))]
@@ -25,10 +25,10 @@ def _block(
 class Nin(nn.Module):
     """Images (B, in_chans, H, W), at least 67x67, to logits (B, num_classes).
 
-    num_points is the number of 1x1 convolutions per block, 1 or 2. Weights begin by Xavier's rule. There is no last
-    layer by itself: --weights must have been trained for as many classes. A class's output ends in a ReLU, and one that
-    is silent for every image never learns again: with positive_start the last block begins as one convolution with a
-    bias of 1, its 1x1 convolutions as the identity.
+    num_points is the number of 1x1 convolutions per block, 1 or 2. Weights have Xavier initialisation. There is no
+    separate head: --weights must have been trained for the same number of classes. Each class's output ends in a ReLU,
+    and a class that is zero for every image gets no gradient and never recovers: with positive_start the first
+    convolution of the last block has a bias of 1, and its 1x1 convolutions are initialised to the identity.
     """
 
     def __init__(
@@ -70,6 +70,6 @@ class Nin(nn.Module):
 
 @register_model
 def nin(pretrained: bool = False, **kwargs: Any) -> Nin:
-    """Build the network; there are no pretrained weights."""
+    """Build the network; it has no pretrained weights."""
     own = ("num_classes", "in_chans", "img_size", "drop_rate", "num_points", "batch_norm", "positive_start")
     return Nin(**own_options(kwargs, *own))

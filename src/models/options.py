@@ -1,17 +1,17 @@
-"""What the reference nets share: which of timm's options they take, batch norm as a switch, the smallest image."""
+"""Shared by the reference nets: handling of timm's options, optional batch norm, the minimum image size."""
 
 from typing import Any
 
 from torch import nn
 
-# What timm passes to every network; one that has no such part may pass over it.
+# Options that timm passes to every network; a network without that part ignores them.
 COMMON = frozenset(
     {"num_classes", "in_chans", "img_size", "drop_rate", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 )
 
 
 def own_options(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Return the options called `names`. Raises TypeError, as a function would, for one that no network has to take."""
+    """Return the options in `names`. Raises TypeError, like a function call, for one that is not in COMMON either."""
     unknown = set(options) - COMMON - set(names)
     if unknown:
         raise TypeError(f"unexpected option {sorted(unknown)[0]!r}")
@@ -19,12 +19,12 @@ def own_options(options: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def norm(channels: int, batch_norm: bool) -> nn.Module:
-    """Return a batch norm, or nothing where a net is built without."""
+    """Return a batch norm, or the identity if the net is built without."""
     return nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
 
 
 def check_size(net: str, size: tuple[int, int], smallest: int) -> tuple[int, int]:
-    """Return (height, width) in pixels. Raises ValueError where the net would shrink them to nothing."""
+    """Return `size` (height, width) in pixels. Raises ValueError if it is too small for the net."""
     if min(size) < smallest:
         raise ValueError(f"{net} needs images of at least {smallest}x{smallest} pixels, not {size[0]}x{size[1]}")
     return size

@@ -1,7 +1,7 @@
-"""The fast residual network of CIFAR-10 speed records: 6.6 million parameters.
+"""The ResNet-9 of CIFAR-10 speed records: 6.6 million parameters.
 
 Source: Page, How to Train Your ResNet, 2018 (DAWNBench): 94% in 24 epochs, 79 s on a V100. Convolutions of 64 to 512
-channels, two residual pairs, a largest value over the image, and logits scaled by 1/8.
+channels, two residual blocks, global max pooling, and logits scaled by 1/8.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ def _conv(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """Two convolutions around which the input is carried: (B, C, H, W) to (B, C, H, W)."""
+    """Two convolutions with a skip connection: (B, C, H, W) to (B, C, H, W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -62,5 +62,5 @@ class ResNet9(nn.Module):
 
 @register_model
 def resnet9(pretrained: bool = False, **kwargs: Any) -> ResNet9:
-    """Build the network; there are no pretrained weights."""
+    """Build the network; it has no pretrained weights."""
     return ResNet9(**own_options(kwargs, "num_classes", "in_chans", "img_size", "drop_rate"))

@@ -1,7 +1,7 @@
-"""The small residual network of CIFAR comparisons: 16-32-64 channels, two blocks each, 195,738 parameters.
+"""A small ResNet for CIFAR comparisons: 16-32-64 channels, two blocks each, 195,738 parameters.
 
-Source: He et al., Deep Residual Learning for Image Recognition, 2015, section 4.2, in the size that PyTorch tutorials
-use (three stages of two blocks, a 3x3 convolution with batch norm on the shortcut where the size changes).
+Source: He et al., Deep Residual Learning for Image Recognition, 2015, section 4.2, at the size used in PyTorch
+tutorials (three stages of two blocks, a 3x3 convolution with batch norm on the shortcut where the size changes).
 """
 
 from typing import Any
@@ -58,5 +58,5 @@ class ResNetCifar(nn.Module):
 
 @register_model
 def resnet_cifar(pretrained: bool = False, **kwargs: Any) -> ResNetCifar:
-    """Build the network; there are no pretrained weights."""
+    """Build the network; it has no pretrained weights."""
     return ResNetCifar(**own_options(kwargs, "num_classes", "in_chans", "drop_rate", "batch_norm"))

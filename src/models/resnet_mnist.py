@@ -1,7 +1,7 @@
-"""The residual net of a PyTorch course for MNIST: two residual blocks with a convolution on the shortcut, pooled,
+"""The MNIST ResNet of a PyTorch course: two residual blocks with a convolution on the shortcut, each max-pooled, then
 linear 20*7*7 to 10.
 
-Source: He et al., Deep Residual Learning for Image Recognition, 2015, in the size that the course uses.
+Source: He et al., Deep Residual Learning for Image Recognition, 2015, at the size used in the course.
 """
 
 from typing import Any
@@ -60,5 +60,5 @@ class ResNetMnist(nn.Module):
 
 @register_model
 def resnet_mnist(pretrained: bool = False, **kwargs: Any) -> ResNetMnist:
-    """Build the network; there are no pretrained weights."""
+    """Build the network; it has no pretrained weights."""
     return ResNetMnist(**own_options(kwargs, "num_classes", "in_chans", "img_size", "drop_rate", "batch_norm"))

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds and memory, layer by layer."""
+"""The cost of a network: parameters, multiply-adds and activation memory, per layer and in total."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,17 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Of one image: multiply-adds of all convolutions and matrix products, bytes that backward keeps in fp32."""
+    """Per image: multiply-adds of all convolutions and matrix products, and bytes kept for backward in fp32."""
 
     parameters: int
     multiply_adds: int
     activation_bytes: int
-    layers: pd.DataFrame  # layer, kind, output, parameters, multiply_adds; one row per call of a layer without children
+    layers: pd.DataFrame  # layer, kind, output, parameters, multiply_adds; one row per call of a leaf module
 
 
 @contextmanager
 def _recorded(model: nn.Module, rows: list[dict[str, Any]], counter: FlopCounterMode) -> Iterator[None]:
-    """Append a row to `rows` at each call of a layer without children."""
+    """Append a row to `rows` for each call of a leaf module."""
     names = {
         module: name
         for name, module in model.named_modules()
@@ -55,7 +55,7 @@ def _recorded(model: nn.Module, rows: list[dict[str, Any]], counter: FlopCounter
 
 
 def _kept_for_backward(model: nn.Module, images: torch.Tensor) -> int:
-    """Return the bytes, without parameters, that one forward pass in training keeps for the backward pass."""
+    """Return the bytes, without parameters, that one forward pass in train mode keeps for the backward pass."""
     own = {value.untyped_storage().data_ptr() for value in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}
 
@@ -73,23 +73,23 @@ def _kept_for_backward(model: nn.Module, images: torch.Tensor) -> int:
 
 
 def summarise(model: nn.Module, image_size: tuple[int, int], in_chans: int = 3) -> Summary:
-    """Count what `model` costs for images (in_chans, H, W).
+    """Count the cost of `model` for images (in_chans, H, W).
 
     A multiply-add is one multiplication and one addition (half of torch's flop count); batch norm, activations and
-    pooling are not counted, as is usual. Products that a network makes outside its layers (attention) are told at the
-    next layer, and those after the last layer in the whole only.
+    pooling are not counted, as is usual. Products outside layers (attention) are listed with the next layer; those
+    after the last layer are in the total only.
     """
     rows: list[dict[str, Any]] = []
     was_training = model.training
     counter = FlopCounterMode(display=False)
-    # Attention as plain products: the fused kernels hide theirs from the counter.
+    # Attention as plain matrix products: the counter does not see inside fused kernels.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter, _recorded(model, rows, counter):
         model.eval()(torch.zeros(1, in_chans, *image_size))
     model.train(was_training)
-    two = torch.zeros(2, in_chans, *image_size)  # batch norm in training needs two images
+    pair = torch.zeros(2, in_chans, *image_size)  # batch norm in train mode needs two images
     return Summary(
         parameters=sum(value.numel() for value in model.parameters()),
         multiply_adds=counter.get_total_flops() // 2,
-        activation_bytes=_kept_for_backward(model, two) // 2,
+        activation_bytes=_kept_for_backward(model, pair) // 2,
         layers=pd.DataFrame(rows),
     )

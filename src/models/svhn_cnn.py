@@ -1,7 +1,7 @@
-"""The two-layer network of the Tianchi street-view course, for comparison.
+"""The two-convolution baseline of the Tianchi street-view course.
 
 Source: Datawhale, "Street-view character recognition" course, task 3 (2020): two stride-2 convolutions, each followed
-by pooling, and one linear layer for each character.
+by pooling, and one linear layer per character.
 """
 
 from typing import Any
@@ -37,5 +37,5 @@ class SvhnCnn(nn.Module):
 
 @register_model
 def svhn_cnn(pretrained: bool = False, **kwargs: Any) -> SvhnCnn:
-    """Build the course's network; there are no pretrained weights."""
+    """Build the course's network; it has no pretrained weights."""
     return SvhnCnn(**own_options(kwargs, "num_classes", "in_chans", "img_size"))

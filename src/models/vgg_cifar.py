@@ -1,7 +1,7 @@
 """A small VGG for CIFAR comparisons: ten 3x3 convolutions of 16 to 64 channels, 206,902 parameters.
 
-Source: Simonyan and Zisserman, Very Deep Convolutional Networks, 2014, shrunk to 32x32 images. The published comparison
-gives the number of parameters (207k), not the layers: this is ours of that size.
+Source: Simonyan and Zisserman, Very Deep Convolutional Networks, 2014, scaled down for 32x32 images. The published
+comparison gives the number of parameters (207k) but not the layers; these layers are our own, chosen to match it.
 """
 
 from typing import Any
@@ -47,5 +47,5 @@ class VggCifar(nn.Module):
 
 @register_model
 def vgg_cifar(pretrained: bool = False, **kwargs: Any) -> VggCifar:
-    """Build the network; there are no pretrained weights."""
+    """Build the network; it has no pretrained weights."""
     return VggCifar(**own_options(kwargs, "num_classes", "in_chans", "img_size", "drop_rate", "batch_norm"))

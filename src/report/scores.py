@@ -1,30 +1,30 @@
-"""Everything that is counted from out-of-fold predictions."""
+"""Scores and tables computed from out-of-fold predictions."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from src.competitions.spec import Competition
 from src.inference.ensemble import OutOfFold
 from src.models.heads import most_probable
 
 
-def bootstrap_interval(right: np.ndarray, num_resamples: int, seed: int = 0) -> tuple[float, float]:
-    """Return the 95% percentile interval of the score; right (N,) bool.
+def score_interval(right: np.ndarray) -> tuple[float, float]:
+    """Return the 95% Wilson interval of a share of right answers; right (N,) bool.
 
-    Resampling N zeros and ones with replacement and counting the ones is one binomial draw, so no rows are copied.
+    Unlike a bootstrap's it has a width if all or none are right. Images are taken as independent.
     """
-    draws = np.random.default_rng(seed).binomial(len(right), right.mean(), num_resamples) / len(right)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)
+    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
-def summary(oof: OutOfFold, competition: Competition, num_resamples: int) -> dict[str, Any]:
+def summary(oof: OutOfFold, competition: Competition) -> dict[str, Any]:
     """Return the score, its interval, its mean and standard deviation over folds, and the score of each head."""
     per_fold = pd.Series(oof.right).groupby(oof.labels["fold"].to_numpy()).agg(["mean", "size"])
     predicted = most_probable(oof.probabilities, competition)
-    low, high = bootstrap_interval(oof.right, num_resamples)
+    low, high = score_interval(oof.right)
     return {
         "competition": competition.name,
         "score_name": competition.score_name,
@@ -37,10 +37,18 @@ def summary(oof: OutOfFold, competition: Competition, num_resamples: int) -> dic
         "mean_over_folds": float(per_fold["mean"].mean()),
         "std_over_folds": float(per_fold["mean"].std(ddof=1)) if len(per_fold) > 1 else None,
         "heads": {
-            head.name: float((predicted[:, place] == oof.target[:, place]).mean())
-            for place, head in enumerate(competition.heads)
+            head.name: float((predicted[:, i] == oof.target[:, i]).mean()) for i, head in enumerate(competition.heads)
         },
     }
+
+
+def breakdown(oof: OutOfFold, competition: Competition) -> tuple[str, pd.DataFrame]:
+    """Return what the score is split by and the table: by length (strings), by class (one head) or by head."""
+    if competition.pad_class is not None:
+        return "length", by_length(oof, competition)
+    if len(competition.heads) == 1:
+        return "class", by_class(oof, competition)
+    return "head", by_head(oof, competition)
 
 
 def by_length(oof: OutOfFold, competition: Competition) -> pd.DataFrame:
@@ -79,14 +87,14 @@ def by_head(oof: OutOfFold, competition: Competition) -> pd.DataFrame:
 
 def confusions(oof: OutOfFold, competition: Competition) -> dict[str, tuple[list[str], np.ndarray]]:
     """Return class names and (C, C) counts, rows true and columns predicted, for each head by name; heads with the same
-    classes are counted together, as "all"."""
+    classes are combined as "all"."""
     predicted = most_probable(oof.probabilities, competition)
     found = {}
-    for place, head in enumerate(competition.heads):
-        pairs = oof.target[:, place] * head.num_classes + predicted[:, place]
+    for i, head in enumerate(competition.heads):
+        pairs = oof.target[:, i] * head.num_classes + predicted[:, i]
         counts = np.bincount(pairs, minlength=head.num_classes**2).reshape(head.num_classes, head.num_classes)
         texts = competition.class_names if len(competition.heads) == 1 else ()
-        found[head.name] = ([text or "(blank)" for text in texts or head.classes], counts)
+        found[head.name] = ([text or "(none)" for text in texts or head.classes], counts)
     if len({head.classes for head in competition.heads}) == 1:
         names = next(iter(found.values()))[0]
         return {"all": (names, np.sum([counts for _, counts in found.values()], axis=0))}
@@ -97,9 +105,8 @@ def mistakes(oof: OutOfFold, competition: Competition, number: int) -> pd.DataFr
     """Return the wrong answers, the most confident first: image_path, fold, truth, answer, confidence (the probability
     of the whole answer) and probability_of_truth. Label errors gather at the top."""
     predicted = most_probable(oof.probabilities, competition)
-    starts = np.cumsum([0, *(head.num_classes for head in competition.heads[:-1])])
     confidence, of_truth = (
-        np.take_along_axis(oof.probabilities, ids + starts, axis=1).prod(axis=1) for ids in (predicted, oof.target)
+        competition.layout.pick(oof.probabilities, ids).prod(axis=1) for ids in (predicted, oof.target)
     )
     table = pd.DataFrame(
         {

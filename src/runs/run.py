@@ -1,122 +1,202 @@
-"""The run directory: what a trained fold says about itself, and how its network is built again."""
+"""A run: one set of settings trained on a competition's folds. Every path below its folder is named here."""
 
-import hashlib
-import json
-import platform
 import zipfile
-from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-import timm
-import torch
+import pandas as pd
 from torch import nn
 
-from src import __version__
 from src.competitions.spec import Competition
 from src.core.errors import InputError
-from src.models.network import build_network
-from src.runs.checkpoint import load_model
+from src.core.records import read_record, write_record
+from src.data.prepared import Prepared, read_table
+from src.models.build import build_model
+from src.models.network import Network, Normalise
+from src.runs.checkpoint import has_state, load_model
+from src.runs.record import FoldRecord, FoldResult, ModelRecord
 
 
-@cache
-def code_version() -> str:
-    """Return the version and a hash of the project's sources, so that any change of code is seen."""
-    digest = hashlib.sha256()
-    root = Path(__file__).resolve().parents[1]
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return f"{__version__}+{digest.hexdigest()[:12]}"
+@dataclass(frozen=True, kw_only=True)
+class FoldPaths:
+    """The files of one fold."""
 
+    folder: Path
 
-def versions() -> dict[str, str]:
-    """Return what a result depends on beside the code."""
-    packages = {"torch": torch, "timm": timm, "numpy": np, "opencv": cv2}
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    found = {name: str(package.__version__) for name, package in packages.items()}
-    found["albumentations"] = version("albumentations")  # importing it would ask the network for news
-    return {"podium": code_version(), "python": platform.python_version(), **found, "gpu": gpu}
+    @property
+    def number(self) -> int:
+        return int(self.folder.name.removeprefix("fold"))
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.json"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.csv"
+
+    @property
+    def state(self) -> Path:
+        """What training resumes from."""
+        return self.folder / "last.pt"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.safetensors"
+
+    @property
+    def oof(self) -> Path:
+        """Predictions for the held-out images; written last."""
+        return self.folder / "oof.npz"
+
+    @property
+    def test(self) -> Path:
+        """Predictions for the test images, kept to be used again."""
+        return self.folder / "test.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedFold:
-    """One fold's directory, opened."""
+    """One fold that has begun, opened: its files and its config.json."""
 
-    folder: Path
-    config: dict[str, Any]
+    paths: FoldPaths
+    record: FoldRecord
+    train_command: str  # that repairs it
 
     @property
     def number(self) -> int:
-        return int(self.config["fold"])
+        return self.record.fold
 
     @property
     def image_size(self) -> tuple[int, int]:
-        height, width = self.config["model"]["image_size"]
-        return height, width
+        return self.record.model.image_size
 
     @property
     def weights_file(self) -> Path:
-        return self.folder / f"{self.config['train']['keep']}.safetensors"
+        return self.paths.best if self.record.train.keep == "best" else self.paths.last
+
+    @property
+    def result(self) -> FoldResult:
+        """How its training ended. Raises InputError if it has not."""
+        if self.record.result is None:
+            raise InputError(f"{self.paths.folder}: is not trained to its end; run the same training command again")
+        return self.record.result
 
     def network(self) -> nn.Module:
-        """Build the network and load its weights, from this directory alone. Raises InputError."""
-        return load_model(self.weights_file, build_network(self.config["model"])).eval()
+        """Build the network and load its weights, from this folder alone. Raises InputError."""
+        return load_model(self.weights_file, build_network(self.record.model, self.paths.folder)).eval()
 
     def oof(self) -> dict[str, np.ndarray]:
-        """Return image_path (N,), probabilities and probabilities_tta (N, sum of num_classes). Raises InputError."""
-        path = self.folder / "oof.npz"
+        """Return image_path (N,), probabilities and probabilities_tta (N, num_outputs). Raises InputError."""
+        path = self.paths.oof
         try:
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in ("image_path", "probabilities", "probabilities_tta")}
         except FileNotFoundError as error:
             raise InputError(
-                f"{path}: not there, the fold is not trained to its end; run the same command again"
+                f"{path}: not there, the fold is not trained to its end; run the same training command again"
             ) from error
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: is damaged ({error}); train this fold again with --restart") from error
+            raise InputError(f"{path}: is damaged ({error}); run {self.train_command} --restart") from error
+
+    def finish(self, result: FoldResult) -> None:
+        """Write the result into config.json."""
+        write_record(self.paths.config, replace(self.record, result=result))
 
 
-def open_fold(folder: Path, competition: Competition) -> TrainedFold:
-    """Open a trained fold. Raises InputError if it is absent, unreadable or of another competition."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        heads = [(head["name"], tuple(head["classes"])) for head in config["heads"]]
-        name = config["competition"]
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: not there; train this fold first") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is damaged ({error}); train this fold again with --restart") from error
-    if name != competition.name or heads != [(head.name, head.classes) for head in competition.heads]:
-        raise InputError(
-            f"{path}: was trained for competition {name!r} with {len(heads)} heads of "
-            f"{', '.join(str(len(classes)) for _, classes in heads)} classes, which does not fit {competition.name!r}"
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a prepared competition."""
+
+    prepared: Prepared
+    name: str
+
+    @property
+    def competition(self) -> Competition:
+        return self.prepared.competition
+
+    @property
+    def folder(self) -> Path:
+        return self.prepared.root / self.name
+
+    @property
+    def folds_file(self) -> Path:
+        """The folds that this run began with."""
+        return self.folder / "folds.csv"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.folder / "evaluation"
+
+    @cached_property
+    def folds(self) -> pd.DataFrame:
+        return read_table(self.folds_file, self.prepared.command())
+
+    def fold_paths(self, number: int) -> FoldPaths:
+        return FoldPaths(folder=self.folder / f"fold{number}")
+
+    def begun(self) -> list[FoldPaths]:
+        """Return the folds that have a config.json, in order."""
+        found = [FoldPaths(folder=path.parent) for path in self.folder.glob("fold*/config.json")]
+        return sorted((paths for paths in found if paths.folder.name[4:].isdecimal()), key=lambda paths: paths.number)
+
+    def train_command(self, number: int) -> str:
+        """Return the command that trains a fold, without the flags of its settings."""
+        name = f" --run-name {self.name}" if self.name != "baseline" else ""
+        return f"{self.prepared.command('train')}{name} --fold {number}"
+
+    def open_fold(self, number: int) -> TrainedFold:
+        """Open a fold that has begun. Raises InputError if it is missing, unreadable or of another competition."""
+        paths, competition = self.fold_paths(number), self.competition
+        train = self.train_command(number)
+        record = read_record(paths.config, FoldRecord, f"run {train} first", f"run {train} --restart")
+        heads = record.heads
+        if record.competition != competition.name or heads != competition.heads:
+            raise InputError(
+                f"{paths.config}: was trained for competition {record.competition!r} with {len(heads)} heads of "
+                f"{', '.join(str(head.num_classes) for head in heads)} classes, which does not fit "
+                f"{competition.name!r}"
+            )
+        return TrainedFold(paths=paths, record=record, train_command=train)
+
+    def trained(self, numbers: tuple[int, ...] | None = None) -> list[TrainedFold]:
+        """Open the finished folds, or the chosen ones. Raises InputError if there are none or one is missing."""
+        if not self.folder.is_dir():
+            known = ", ".join(self.known_names()) or "none, train one first"
+            raise InputError(f"{self.folder}: no such run; there are: {known}")
+        chosen = sorted(set(numbers or [paths.number for paths in self.begun() if paths.oof.exists()]))
+        if not chosen:
+            raise InputError(
+                f"{self.folder}: no fold of this run is trained to its end; run {self.prepared.command('train')} first"
+            )
+        folds = [self.open_fold(number) for number in chosen]
+        for fold in folds:
+            assert fold.result  # or InputError
+        return folds
+
+    def known_names(self) -> list[str]:
+        """Return the names of this competition's runs."""
+        return sorted(
+            path.parent.name for path in self.prepared.root.glob("*/folds.csv") if path.parent.name != "prepared"
         )
-    return TrainedFold(folder=folder, config=config)
+
+    def can_resume(self, number: int) -> bool:
+        return has_state(self.fold_paths(number).state)
 
 
-def open_run(run_dir: Path, competition: Competition, folds: tuple[int, ...] | None) -> list[TrainedFold]:
-    """Open a run's finished folds, or the chosen ones. Raises InputError if there are none or one is absent."""
-    if not run_dir.is_dir():
-        known = sorted(
-            path.name for path in run_dir.parent.glob("*") if path.name != "prepared" and (path / "folds.csv").exists()
-        )
-        raise InputError(f"{run_dir}: no such run; there are: {', '.join(known) or 'none, train one first'}")
-    numbers = (
-        sorted(set(folds))
-        if folds
-        else sorted(
-            int(path.parent.name[4:]) for path in run_dir.glob("fold*/oof.npz") if path.parent.name[4:].isdecimal()
-        )
-    )
-    if not numbers:
-        raise InputError(f"{run_dir}: no fold of this run is trained to its end; run python -m src.train first")
-    trained = [open_fold(run_dir / f"fold{number}", competition) for number in numbers]
-    for fold in trained:
-        if "result" not in fold.config:
-            raise InputError(f"{fold.folder}: is not trained to its end; give the same training command again")
-    return trained
+def build_network(model: ModelRecord, folder: Path | None = None, **options: object) -> Network:
+    """Build the network that a record describes; a .py file of the user's own is taken from `folder`, its copy.
+
+    `options` go to `build_model`. Raises InputError.
+    """
+    backbone = model.backbone
+    if backbone.endswith(".py") and folder is not None:
+        backbone = str(folder / Path(backbone).name)
+    built = build_model(backbone, model.layout, model.image_size, len(model.mean), model.options, **options)  # type: ignore[arg-type]
+    return Network(built, Normalise(model.mean, model.std, model.image_size[1]))

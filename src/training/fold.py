@@ -1,200 +1,234 @@
-"""One fold's training: put together, gone on with, brought to its out-of-fold predictions."""
+"""One fold's training: its parts put together, resumed or begun, and its out-of-fold predictions."""
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
-from src.competitions.spec import Competition
-from src.config import TrainConfig
+from src.config import TrainConfig, TrainSettings
 from src.core.errors import InputError
-from src.core.runtime import Compute, choose_compute, to_device
-from src.core.writing import locked, sha256_of, write_arrays, write_csv, write_json
-from src.data.cache import ImageCache, open_cache
-from src.data.labels import read_prepared
+from src.core.flags import check_image_size
+from src.core.records import write_record
+from src.core.runtime import Compute, to_device
+from src.core.writing import locked, sha256_of, write_arrays, write_csv
+from src.data.cache import ImageCache
 from src.data.loader import Batches, Loader
-from src.data.tta import tta_views
-from src.inference.predictor import predict_probabilities
+from src.inference.predictor import Predictor
 from src.metrics import exact_matches
-from src.models.build import check_takes, normalisation, read_options
-from src.models.heads import num_classes_per_head
+from src.models.build import read_options
+from src.models.contract import check_takes, normalisation
 from src.models.network import Network
-from src.runs.run import TrainedFold, open_fold, versions
+from src.runs.record import DataRecord, FoldRecord, FoldResult, ModelRecord
+from src.runs.run import FoldPaths, Run
+from src.runs.versions import versions
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
-from src.training.resume import check_unchanged, saved_config, settings_of
-from src.training.setup import make_loader, make_network, make_state, place, step_options
+from src.training.resume import check_unchanged, saved_record, settings_of
+from src.training.setup import choose_device_cache, make_loader, make_network, make_state
 from src.training.trainer import Trainer
 
 
-def _trainer(
-    config: TrainConfig,
-    folder: Path,
-    network: Network,
-    loader: Loader,
-    val_loader: Loader,
-    competition: Competition,
-    compute: Compute,
-) -> Trainer:
-    def score_of(scored: nn.Module) -> float:
-        probabilities, _ = predict_probabilities(scored, val_loader, competition.heads, compute)
-        return float(exact_matches(probabilities, val_loader.targets, competition).mean())
+@dataclass(frozen=True, kw_only=True)
+class FoldData:
+    """What a fold reads."""
 
-    trained: nn.Module = network
-    served: Batches = loader
-    score: Callable[[nn.Module], float] = score_of
-    if config.freeze_backbone:
-        trained = LinearProbe(network, config.dropout)
-        served, score = serve_features(network, loader, val_loader, competition, compute)
-    else:
-        served = place(config, loader, compute)
-    return Trainer(
-        folder=folder,
-        state=make_state(config, trained, compute),
-        loader=served,
-        heads=competition.heads,
-        compute=compute,
-        options=step_options(config),
-        epochs=config.epochs,
-        lr=config.lr,
-        schedule=config.schedule,
-        warmup=config.warmup,
-        early_stopping=config.early_stopping,
-        evaluate=score,
-        full_model=partial(with_linear_probe, network) if config.freeze_backbone else nn.Identity(),
-        profile=config.profile,
-        save_every=config.save_every,
-        label=folder.name.replace("fold", "fold "),
-    )
+    train: Loader
+    val: Loader
+    val_paths: pd.Series
+    cache_size: tuple[int, int]
+    labels_sha256: str
 
 
-def train_fold(
-    config: TrainConfig, number: int, competition: Competition, prepared: Path, folds: pd.DataFrame
-) -> float:
-    """Train one fold, or what is left of it; return its score. Raises InputError if another process does so."""
-    folder = config.runs_dir / competition.name / config.run_name / f"fold{number}"
-    with locked(folder, f"is training {folder.name}"):
-        return _train_fold(config, number, folder, competition, prepared, folds)
+def train_fold(config: TrainConfig, run: Run, number: int, compute: Compute, folds_after: int = 0) -> FoldResult:
+    """Train one fold, or what is left of it; `folds_after` more follow in this command.
+
+    Raises InputError if another process is training it.
+    """
+    paths = run.fold_paths(number)
+    with locked(paths.folder, f"is training {paths.folder.name}"):
+        saved = saved_record(config, run, number)
+        settings, weights = settings_of(config, saved)
+        if saved:
+            check_unchanged(saved, settings, weights, run)
+        if saved and saved.result and paths.oof.exists():
+            print(
+                f"fold {number}: already trained, score {saved.result.score:.4f} ({paths.folder}); "
+                "--restart trains it again"
+            )
+            return saved.result
+        data = _open_data(config, run, number, compute, saved)
+        network = make_network(config, run.competition, data.train.image_size, saved is not None)
+        if config.progressive_resize < 1:
+            shape = (run.competition.channels, *data.train.size_at(0))
+            check_takes(network.backbone, config.backbone, shape, run.competition.layout)
+        to_device(network, compute)
+        if not saved:  # everything that could be wrong has been checked: what is there may be deleted
+            _begin(paths, run, _record(settings, weights, number, run, data, network))
+        predictor = Predictor(competition=run.competition, compute=compute)
+        trainer = _make_trainer(config, paths, data, network, run, predictor, folds_after)
+        if saved:
+            trainer.resume()
+            print(f"fold {number}: resumes after epoch {len(trainer.history)}, step {trainer.progress.step}")
+        trainer.run()
+        return _finish(run, number, trainer, data, predictor)
 
 
-def _train_fold(
-    config: TrainConfig, number: int, folder: Path, competition: Competition, prepared: Path, folds: pd.DataFrame
-) -> float:
-    saved = saved_config(config, folder, competition)
-    settings = settings_of(config, saved.get("train", {}))
-    if saved:
-        check_unchanged(saved["train"], settings, folder)
-    if saved and (folder / "oof.npz").exists() and "result" in saved:
-        score = saved["result"]["score"]
-        print(f"fold {number}: trained already, score {score:.4f} ({folder}); --restart trains it anew")
-        return float(score)
-    labels = read_prepared(prepared, "labels").merge(folds, on="image_path", validate="one_to_one")
-    if len(labels) != len(read_prepared(prepared, "labels")):
+def _open_data(config: TrainConfig, run: Run, number: int, compute: Compute, saved: FoldRecord | None) -> FoldData:
+    """Return the loaders of a fold's training and held-out images. Raises InputError if labels and folds do not fit."""
+    prepared, competition = run.prepared, run.competition
+    labels = prepared.labels.merge(prepared.folds, on="image_path", validate="one_to_one")
+    if len(labels) != len(prepared.labels):
         raise InputError(
-            f"{folder.parent / 'folds.csv'}: has no row for some images of labels.csv; run python -m src.prepare again"
+            f"{prepared.folds_file}: has no row for some images of labels.csv; run {prepared.command()} again"
         )
-    val = (labels["fold"] == number).fillna(False).astype(bool)
-    cache = open_cache(prepared, "train")
-    size = _image_size(config, cache)
-    data = {"cache_size": list(cache.image_size), "labels": sha256_of(prepared / "labels.csv")}
-    if saved:
-        check_unchanged(saved, data, folder)
-    compute = choose_compute(config.device, config.precision)
-    loader, val_loader = (
-        make_loader(
-            config,
-            competition,
-            cache.images,
-            cache.rows_of(table["image_path"].tolist()),
-            table[competition.targets].to_numpy(np.int64),
-            size,
-            train,
-            bool(saved.get("in_blocks", False)) and train if saved else None,
+    labels_sha256 = sha256_of(prepared.labels_file)
+    if saved and saved.data.labels_sha256 != labels_sha256:
+        raise InputError(
+            f"{prepared.labels_file}: other labels than this fold was begun with; prepare as before, or --restart"
         )
-        for table, train in ((labels[~val], True), (labels[val], False))
+    cache = prepared.cache("train", saved.data.cache_size if saved else _cache_size(config, run))
+    size = _network_size(config, run, cache)
+    is_val = (labels["fold"] == number).fillna(False).astype(bool)
+    blocks = saved.data.in_blocks if saved else None
+
+    def loader(table: pd.DataFrame, train: bool) -> Loader:
+        rows = cache.rows_of(table["image_path"].tolist())
+        targets = table[competition.targets].to_numpy(np.int64)
+        return make_loader(
+            config, competition, compute, cache.images, rows, targets, size, train=train,
+            in_blocks=blocks if train else False,
+        )  # fmt: skip
+
+    return FoldData(
+        train=loader(labels[~is_val], True),
+        val=loader(labels[is_val], False),
+        val_paths=labels[is_val]["image_path"],
+        cache_size=cache.image_size,
+        labels_sha256=labels_sha256,
     )
-    network = make_network(config, competition, size, bool(saved))
-    if config.progressive_resize < 1:
-        check_takes(network.backbone, config.backbone, (competition.channels, *loader.size_at(0)))
-    to_device(network, compute)
-    if not saved:  # all that could be wrong has been found by now: what is there may go
-        for name in ("last.pt", "previous_last.pt"):  # first: without them, what is left of a folder is begun anew
-            (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        write_csv(folder.parent / "folds.csv", folds)
-        facts = {"num_train": len(loader.rows), "num_val": len(val_loader.rows), **data}
-        facts["in_blocks"] = loader.in_blocks
-        write_json(
-            folder / "config.json",
-            {**_describe(config, number, competition, network, size), **facts, "train": settings},
-        )
-
-    trainer = _trainer(config, folder, network, loader, val_loader, competition, compute)
-    if saved:
-        trainer.resume()
-        print(f"fold {number}: resumes after epoch {len(trainer.history)}, step {trainer.progress.step}")
-    trainer.run()
-    return _finish(open_fold(folder, competition), trainer, val_loader, labels[val]["image_path"], competition)
 
 
-def _image_size(config: TrainConfig, cache: ImageCache) -> tuple[int, int]:
-    size = config.image_size or cache.image_size
-    if min(size) < 8 or max(size) > 4096:
-        raise InputError(f"--image-size {size[0]} {size[1]}: height and width from 8 to 4096 pixels are possible")
+def _cache_size(config: TrainConfig, run: Run) -> tuple[int, int]:
+    """Return which cache a new fold reads: that of the run's other folds, that of --image-size, or the newest."""
+    others = [paths.number for paths in run.begun() if not config.restart]
+    if others:
+        return run.open_fold(others[0]).record.data.cache_size
+    if config.image_size and run.prepared.cache_facts("train", config.image_size).exists():
+        return config.image_size
+    return run.prepared.facts.image_size
+
+
+def _network_size(config: TrainConfig, run: Run, cache: ImageCache) -> tuple[int, int]:
+    size = check_image_size(config.image_size or cache.image_size)
     if size[0] > cache.image_size[0] or size[1] > cache.image_size[1]:
         height, width = cache.image_size
         print(
-            f"note: images are stretched from the cache's {height}x{width}; where the originals are larger, "
-            f"python -m src.prepare --image-size {size[0]} {size[1]} shows the network more"
+            f"note: images are stretched from the cache's {height}x{width}; if the originals are larger, "
+            f"{run.prepared.command(size=size)} shows the network more"
         )
     return size
 
 
-def _describe(
-    config: TrainConfig, number: int, competition: Competition, network: Network, size: tuple[int, int]
-) -> dict[str, Any]:
-    mean, std = normalisation(network.backbone, competition.channels)
-    return {
-        "competition": competition.name,
-        "fold": number,
-        "heads": [asdict(head) for head in competition.heads],
-        "model": {
-            "backbone": config.backbone,
-            "options": read_options(config.backbone_options),
-            "num_outputs": sum(num_classes_per_head(competition.heads)),
-            "image_size": size,
-            "mean": mean,
-            "std": std,
-        },
-        "versions": versions(),
-    }
+def _record(
+    settings: TrainSettings, weights: str | None, number: int, run: Run, data: FoldData, network: Network
+) -> FoldRecord:
+    mean, std = normalisation(network.backbone, run.competition.channels)
+    return FoldRecord(
+        competition=run.competition.name,
+        run=run.name,
+        fold=number,
+        heads=run.competition.heads,
+        model=ModelRecord(
+            backbone=settings.backbone,
+            options=read_options(settings.backbone_options),
+            layout=run.competition.layout,
+            image_size=data.train.image_size,
+            mean=mean,
+            std=std,
+        ),
+        data=DataRecord(
+            cache_size=data.cache_size,
+            labels_sha256=data.labels_sha256,
+            num_train=len(data.train.rows),
+            num_val=len(data.val.rows),
+            in_blocks=data.train.in_blocks,
+        ),
+        train=settings,
+        weights=weights,
+        versions=versions(),
+    )
 
 
-def _finish(
-    trained: TrainedFold, trainer: Trainer, loader: Loader, paths: pd.Series, competition: Competition
-) -> float:
-    """Predict the held-out images with the kept weights, write oof.npz and the result into config.json."""
-    network = to_device(trained.network(), trainer.compute)
-    views = list(tta_views(competition.hflip_ok, trained.image_size).values())[1:]
-    plain, mean = predict_probabilities(network, loader, competition.heads, trainer.compute, views)
-    scores = [float(exact_matches(values, loader.targets, competition).mean()) for values in (plain, mean)]
-    digest = sha256_of(trained.weights_file)
-    result = {
-        "score": scores[0],
-        "score_tta": scores[1],
-        "epochs": len(trainer.history),
-        "seconds": sum(row["seconds"] for row in trainer.history),
-        "images_per_second": float(np.median([row["images_per_second"] for row in trainer.history])),
-        "weights_sha256": digest,
-    }
-    write_json(trained.folder / "config.json", {**trained.config, "result": result})
-    text_paths = paths.to_numpy(dtype=str)
-    write_arrays(trained.folder / "oof.npz", image_path=text_paths, probabilities=plain, probabilities_tta=mean)
-    print(f"fold {trained.number}: score {scores[0]:.4f}, with test-time views {scores[1]:.4f}; {trained.folder}")
-    print(f"fold {trained.number}: SHA-256 of the weights {digest[:16]}")
-    return scores[0]
+def _begin(paths: FoldPaths, run: Run, record: FoldRecord) -> None:
+    """Empty the fold's folder and write its config.json, the run's folds.csv, and a copy of a network file."""
+    for name in ("last.pt", "previous_last.pt"):  # first: a folder without them is begun again
+        (paths.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(paths.folder, ignore_errors=True)
+    write_csv(run.folds_file, run.prepared.folds)
+    backbone = Path(record.model.backbone)
+    if backbone.suffix == ".py":
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(backbone, paths.folder / backbone.name)
+    write_record(paths.config, record)
+
+
+def _make_trainer(
+    config: TrainConfig,
+    paths: FoldPaths,
+    data: FoldData,
+    network: Network,
+    run: Run,
+    predictor: Predictor,
+    folds_after: int,
+) -> Trainer:
+    compute = predictor.compute
+    plain = Predictor(competition=run.competition, compute=compute, tta=False)
+    trained: nn.Module = network
+    score: Callable[[nn.Module], float] = partial(plain.score, loader=data.val)
+    if config.freeze_backbone:
+        trained = LinearProbe(network, config.dropout)
+        served: Batches
+        served, score = serve_features(network, data.train, data.val, run.competition, compute)
+    else:
+        served = choose_device_cache(config, data.train, compute)
+    return Trainer(
+        paths=paths,
+        settings=config.settings,
+        state=make_state(config, trained, compute),
+        loader=served,
+        layout=run.competition.layout,
+        compute=compute,
+        evaluate=score,
+        full_model=partial(with_linear_probe, network) if config.freeze_backbone else nn.Identity(),
+        unit="features" if config.freeze_backbone else "images",
+        profile=config.profile,
+        save_every=config.save_every,
+        folds_after=folds_after,
+    )
+
+
+def _finish(run: Run, number: int, trainer: Trainer, data: FoldData, predictor: Predictor) -> FoldResult:
+    """Predict the held-out images with the kept weights; write oof.npz and the result into config.json."""
+    fold = run.open_fold(number)
+    network = to_device(fold.network(), predictor.compute)
+    plain, mean = predictor.predict(network, data.val, f"fold {number}, held-out images")
+    scores = [float(exact_matches(values, data.val.targets, run.competition).mean()) for values in (plain, mean)]
+    history = trainer.history
+    result = FoldResult(
+        score=scores[0],
+        score_tta=scores[1],
+        epochs=len(history),
+        seconds=sum(row["seconds"] for row in history),
+        images_per_second=float(np.median([row["images_per_second"] for row in history])),
+        weights_sha256=sha256_of(fold.weights_file),
+    )
+    fold.finish(result)
+    text_paths = data.val_paths.to_numpy(dtype=str)
+    write_arrays(fold.paths.oof, image_path=text_paths, probabilities=plain, probabilities_tta=mean)
+    print(f"fold {number}: score {scores[0]:.4f}, with test-time views {scores[1]:.4f}; {fold.paths.folder}")
+    print(f"fold {number}: SHA-256 of the weights {result.weights_sha256[:16]}")
+    return result

@@ -1,11 +1,11 @@
-"""Training the last layer alone: each image's features are computed once, so that epochs take seconds.
+"""Linear probe: train the last layer alone. Each image's features are computed once, so epochs take seconds.
 
-The backbone stays as its pretrained weights have it; a first baseline within a minute on a laptop.
+The backbone keeps its pretrained weights; a first baseline within a minute on a laptop.
 """
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import nn
 
 from src.competitions.spec import Competition
 from src.core.errors import InputError
+from src.core.progress import Progress
 from src.core.runtime import Compute
 from src.data.loader import Batch, Loader
 from src.data.tta import tta_views, warp_batch
@@ -27,7 +28,7 @@ class Features:
     """Serves batches as `loader` would, with features (B, D) float32 instead of images, from each view in turn."""
 
     loader: Loader
-    views: list[torch.Tensor]  # of the plain images, and of their horizontal flips where labels allow it; (N, D) each
+    views: list[torch.Tensor]  # of the plain images, and of their horizontal flips if labels allow it; (N, D) each
 
     @property
     def batch_size(self) -> int:
@@ -39,28 +40,28 @@ class Features:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the epoch's batches, all or those from number `start`."""
         order = self.loader.order(epoch)
-        for place in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            places = order[place : place + self.batch_size]
+        for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            positions = order[first : first + self.batch_size]
             yield {
-                "index": torch.from_numpy(self.loader.rows[places]),
-                "image": self.views[epoch % len(self.views)][places],
-                "target": torch.from_numpy(self.loader.targets[places]),
+                "index": torch.from_numpy(self.loader.rows[positions]),
+                "image": self.views[epoch % len(self.views)][positions],
+                "target": torch.from_numpy(self.loader.targets[positions]),
             }
 
 
 class LinearProbe(nn.Module):
-    """The last layer of a network, as a network on features: (B, D) to logits (B, sum of num_classes)."""
+    """The last layer of a network, as a network on features: (B, D) to logits (B, num_outputs)."""
 
     def __init__(self, network: Network, dropout: float = 0.0) -> None:
         super().__init__()
         backbone: Any = network.backbone
         if not all(hasattr(backbone, name) for name in ("get_classifier", "forward_features", "forward_head")):
-            raise InputError(f"--freeze-backbone: {type(backbone).__name__} does not tell its features apart")
+            raise InputError(f"--freeze-backbone: {type(backbone).__name__} has no forward_features and forward_head")
         layer = backbone.get_classifier()
         if not isinstance(layer, nn.Linear):
             raise InputError(f"--freeze-backbone: {type(backbone).__name__} does not end in one linear layer")
         self.dropout = nn.Dropout(dropout)
-        self.layer = copy.deepcopy(layer)  # the network's own takes what is kept, while this one goes on learning
+        self.layer = copy.deepcopy(layer)  # the network's own layer holds what is kept, while this one learns
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.layer(self.dropout(features))
@@ -68,40 +69,45 @@ class LinearProbe(nn.Module):
 
 
 @torch.no_grad()
-def _features(network: Network, loader: Loader, compute: Compute, matrix: np.ndarray | None) -> torch.Tensor:
-    plain = replace(loader, policy=None, batch_size=256, progressive_resize=1.0)
+def _features(network: Network, loader: Loader, compute: Compute, matrix: np.ndarray | None, name: str) -> torch.Tensor:
     parts = []
-    for batch in plain.epoch(0):
-        images = batch["image"]
-        if matrix is not None:
-            images = torch.from_numpy(warp_batch(images.numpy(), matrix, loader.hflip_ok))
-        with compute.autocast():
-            parts.append(network.features(images.to(compute.device)).float().cpu())
+    with Progress(name, len(loader.rows), "images") as progress:
+        for batch in loader.in_order().epoch(0):
+            images = batch["image"]
+            if matrix is not None:
+                images = torch.from_numpy(warp_batch(images.numpy(), matrix, loader.hflip_ok))
+            with compute.autocast():
+                parts.append(network.features(images.to(compute.device)).float().cpu())
+            progress.update(len(images))
     return torch.cat(parts)
 
 
 def serve_features(
     network: Network, loader: Loader, val: Loader, competition: Competition, compute: Compute
 ) -> tuple[Features, Callable[[nn.Module], float]]:
-    """Compute all features; return what serves them, and the function that scores a LinearProbe on the val ones."""
+    """Compute all features; return their loader, and the function that scores a LinearProbe on the val ones."""
     network.eval()
     views: list[np.ndarray | None] = [None]
     if loader.policy and loader.policy.hflip:
         views.append(tta_views(True, loader.image_size)["original, flipped"])
-    served = Features(loader=loader, views=[_features(network, loader, compute, view) for view in views])
-    val_features = _features(network, val, compute, None)
+    count = len(loader.rows) * len(views) + len(val.rows)
+    print(f"computing features of {count:,} images once; the epochs after that take seconds", flush=True)
+    served = Features(
+        loader=loader, views=[_features(network, loader, compute, view, "features, train") for view in views]
+    )
+    val_features = _features(network, val, compute, None, "features, val")
 
     @torch.no_grad()
     def score_of(scored: nn.Module) -> float:
         logits = scored.eval()(val_features.to(compute.device))
-        probabilities = probabilities_of(logits, competition.heads).cpu().numpy()
+        probabilities = probabilities_of(logits, competition.layout).cpu().numpy()
         return float(exact_matches(probabilities, val.targets, competition).mean())
 
     return served, score_of
 
 
 def with_linear_probe(network: Network, last: nn.Module) -> Network:
-    """Return the network with the last layer that was trained."""
+    """Return the network with the trained last layer."""
     assert isinstance(last, LinearProbe)
     backbone: Any = network.backbone
     backbone.get_classifier().load_state_dict(last.layer.state_dict())

@@ -3,13 +3,13 @@
 import torch
 from torch import nn
 
-MAX_IN_A_ROW = 20  # steps; fp16's scaler may need some to find its scale
+MAX_IN_A_ROW = 20  # steps; fp16's loss scaler may need some to find its scale
 
 
 class NonFiniteSteps:
-    """Counts the steps skipped, on the device, and keeps batch norm's averages as they were before the step at hand.
+    """Counts skipped steps, on the device, and keeps batch norm's running statistics from before the current step.
 
-    A forward pass writes into these averages before its loss can be looked at, and a NaN never leaves an average.
+    A forward pass updates these statistics before its loss is known, and a NaN in a running average stays forever.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -22,21 +22,21 @@ class NonFiniteSteps:
         self.counts = torch.zeros(2, dtype=torch.int64, device=device)
 
     def begin(self, skipped: int, in_a_row: int) -> None:
-        """Count on from here, with the network as it is."""
+        """Continue counting from these numbers, with the network in its current state."""
         self.counts = torch.tensor([skipped, in_a_row], device=self.counts.device)
         if self.averages:
             torch._foreach_copy_(self.parts, self.averages)
 
     def note(self, applied: torch.Tensor) -> None:
-        """Count a step, and put the averages back where it was skipped; `applied` is a bool on the device."""
+        """Count a step, and restore the statistics if it was skipped; `applied` is a bool tensor on the device."""
         skipped = (~applied).to(torch.int64)
         self.counts = torch.stack([self.counts[0] + skipped, (self.counts[1] + 1) * skipped])
-        if self.averages:  # a few kernels for all of them together
-            now = torch.cat([buffer.flatten() for buffer in self.averages])
-            self.kept.copy_(torch.where(applied, now, self.kept))
+        if self.averages:  # a few kernels for all layers together
+            updated = torch.cat([buffer.flatten() for buffer in self.averages])
+            self.kept.copy_(torch.where(applied, updated, self.kept))
             torch._foreach_copy_(self.averages, self.parts)
 
     def read(self) -> tuple[int, int]:
-        """Return how many steps were skipped, and how many in a row up to now; waits for the device."""
+        """Return how many steps were skipped in total and how many in a row until now; synchronises with the device."""
         skipped, in_a_row = self.counts.tolist()
         return skipped, in_a_row

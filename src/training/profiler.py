@@ -1,4 +1,4 @@
-"""Where a training step's time goes: a table of shares, and a trace that chrome://tracing and Perfetto open."""
+"""Profile training steps: time per phase, and a trace for chrome://tracing or Perfetto."""
 
 import time
 from collections import defaultdict
@@ -12,25 +12,25 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from src.core.writing import replacing, write_csv
 
-WARMING = 5  # steps that are not looked at, or half of a short epoch's
-STEPS = 10  # that are
+WARMUP_STEPS = 5  # not profiled; at most half of the epoch
+PROFILED_STEPS = 10
 
 
 class Profiler:
-    """Times the phases of some steps, waiting for the device around each; does nothing where `folder` is None.
+    """Times the phases of some steps, synchronising with the device around each; does nothing if `folder` is None.
 
-    Writes profile.csv (phase, milliseconds a step, share) and trace.json into the folder.
+    Writes profile.csv (phase, milliseconds per step, share) and trace.json into the folder.
     """
 
     def __init__(self, folder: Path | None, device: torch.device, num_steps: int = 0) -> None:
         self.folder, self.device = folder, device
-        self.first = min(WARMING, num_steps // 2)
+        self.first = min(WARMUP_STEPS, num_steps // 2)
         self.step = 0
         self.seconds: dict[str, float] = defaultdict(float)
         self.trace: profile | None = None
-        self._begin_if_due()
+        self._start_if_due()
 
-    def _begin_if_due(self) -> None:
+    def _start_if_due(self) -> None:
         if self.folder and self.step == self.first:
             kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (self.device.type == "cuda")
             self.trace = profile(activities=kinds, acc_events=True)
@@ -43,7 +43,7 @@ class Profiler:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time what is done inside as part of `name`."""
+        """Time the block as part of phase `name`."""
         if self.trace is None:
             yield
             return
@@ -53,18 +53,18 @@ class Profiler:
         self.seconds[name] += self._wait() - started
 
     def step_done(self, waited: float) -> None:
-        """Count a step; `waited` is the seconds that its batch was waited for."""
+        """Count a step; `waited` is the seconds spent waiting for its batch."""
         if self.folder is None:
             return
         self.step += 1
         if self.trace:
             self.seconds["data"] += waited
-        if self.step == self.first + STEPS:
+        if self.step == self.first + PROFILED_STEPS:
             self.finish()
-        self._begin_if_due()
+        self._start_if_due()
 
     def finish(self) -> None:
-        """End the trace, where one has begun; write and print what it showed."""
+        """Stop the trace if it is running; write and print the results."""
         trace, self.trace = self.trace, None
         if trace is None or self.folder is None:
             return
@@ -77,5 +77,5 @@ class Profiler:
         shares = [value / max(1e-9, sum(milliseconds)) for value in milliseconds]
         table = pd.DataFrame({"phase": phases, "milliseconds": milliseconds, "share": shares}).round(4)
         write_csv(self.folder / "profile.csv", table)
-        print(f"where {steps} steps spent their time (milliseconds a step):\n{table.to_string(index=False)}")
+        print(f"time per phase over {steps} steps (milliseconds per step):\n{table.to_string(index=False)}")
         print(f"trace: {self.folder / 'trace.json'} (open it in ui.perfetto.dev or chrome://tracing)", flush=True)

@@ -1,54 +1,66 @@
-"""Resume: load the saved config and refuse changed settings."""
+"""Resume: load the saved record and refuse changed settings."""
 
-import json
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
-from src.competitions.spec import Competition
-from src.config import TrainConfig
+from src.config import TrainConfig, TrainSettings
 from src.core.errors import InputError
 from src.core.writing import sha256_of
-from src.runs.checkpoint import has_state
-from src.runs.run import open_fold
-
-# Flags that do not change what is trained.
-FREE_FLAGS = (
-    "competition", "input_dir", "runs_dir", "submissions_dir", "fold", "resume", "restart", "num_threads", "device",
-    "profile", "cache_on_device", "save_every",
-)  # fmt: skip
+from src.runs.record import FoldRecord
+from src.runs.run import Run
 
 
-def settings_of(config: TrainConfig, saved: dict[str, Any]) -> dict[str, Any]:
-    """Return what is trained, for config.json. Weights are named by their hash, or as `saved` has them where their file
-    has gone since: what is begun does not need it any more."""
-    settings = {key: value for key, value in asdict(config).items() if key not in FREE_FLAGS}
-    if config.weights:
-        known = str(saved.get("weights") or "")
-        if config.weights.is_file():
-            settings["weights"] = f"{config.weights.name} {sha256_of(config.weights)[:12]}"
-        elif known.startswith(f"{config.weights.name} "):
-            settings["weights"] = known
-        else:
-            raise InputError(f"--weights {config.weights}: no such file")
-    return json.loads(json.dumps(settings))
+def settings_of(config: TrainConfig, saved: FoldRecord | None) -> tuple[TrainSettings, str | None]:
+    """Return what is trained, for config.json: the settings without the path of --weights, and its name and hash.
+
+    If the weights file is gone, a resumed training keeps what was `saved`: it does not need the file any more.
+    """
+    settings = replace(config.settings, weights=None)
+    if config.weights is None:
+        return settings, None
+    if config.weights.is_file():
+        return settings, f"{config.weights.name} {sha256_of(config.weights)[:12]}"
+    if saved and saved.weights and saved.weights.startswith(f"{config.weights.name} "):
+        return settings, saved.weights
+    raise InputError(f"--weights {config.weights}: no such file")
 
 
-def saved_config(config: TrainConfig, folder: Path, competition: Competition) -> dict[str, Any]:
-    """Return config.json of a training to go on with, or {} where there is none."""
-    unfinished = not (folder / "oof.npz").exists()
-    # A last layer is trained in a minute; its checkpoint does not hold the backbone that going on would need.
-    if config.restart or not has_state(folder / "last.pt") or (config.freeze_backbone and unfinished):
+def saved_record(config: TrainConfig, run: Run, number: int) -> FoldRecord | None:
+    """Return the record of a training to resume, or None if there is none."""
+    paths = run.fold_paths(number)
+    unfinished = not paths.oof.exists()
+    # A linear probe trains in a minute; its checkpoint does not hold the backbone that resuming would need.
+    if config.restart or not run.can_resume(number) or (config.freeze_backbone and unfinished):
         if config.resume:
-            raise InputError(f"--resume: {folder} holds no checkpoint to resume from; leave the flag out to begin")
-        return {}
-    return open_fold(folder, competition).config
+            raise InputError(f"--resume: {paths.folder} holds no checkpoint to resume from; leave the flag out")
+        return None
+    return run.open_fold(number).record
 
 
-def check_unchanged(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Raise InputError naming each setting that differs from those a training was begun with."""
-    unlike = [f"{key}: {saved.get(key)} then, {value} now" for key, value in now.items() if saved.get(key) != value]
-    if unlike:
+def _flat(settings: TrainSettings) -> dict[str, Any]:
+    values = asdict(settings)
+    return values | {f"augment.{name}": value for name, value in values.pop("augment").items()}
+
+
+def check_unchanged(saved: FoldRecord, settings: TrainSettings, weights: str | None, run: Run) -> None:
+    """Raise InputError naming each setting that differs from those the training began with."""
+    then = _flat(saved.train) | {"weights": saved.weights}
+    now = _flat(settings) | {"weights": weights}
+    changed = [f"{name}: {then[name]} then, {value} now" for name, value in now.items() if then[name] != value]
+    if changed:
         raise InputError(
-            f"{folder}: was begun with other settings ({'; '.join(unlike)}); use --run-name NAME or --restart"
+            f"{run.fold_paths(saved.fold).folder}: was begun with other settings ({'; '.join(changed)}); "
+            "use --run-name NAME or --restart"
         )
+
+
+def check_run(run: Run, restarted: set[int]) -> None:
+    """Raise InputError if folds of this run, other than the restarted ones, had another folds.csv or labels.csv."""
+    kept = [paths for paths in run.begun() if paths.number not in restarted]
+    hint = "choose another name with --run-name, prepare as before, or train all folds with --restart"
+    if kept and (not run.folds_file.is_file() or sha256_of(run.folds_file) != sha256_of(run.prepared.folds_file)):
+        raise InputError(f"{run.folds_file}: this run was begun with other folds than there are now; {hint}")
+    labels = sha256_of(run.prepared.labels_file)
+    for paths in kept:
+        if run.open_fold(paths.number).record.data.labels_sha256 != labels:
+            raise InputError(f"{paths.config}: this fold was trained on other labels than there are now; {hint}")

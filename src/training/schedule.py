@@ -1,4 +1,4 @@
-"""Learning rates as a function of progress: nothing to save, nothing to resume."""
+"""Learning rate schedules as pure functions of progress, so there is no state to save."""
 
 import math
 
@@ -6,7 +6,7 @@ SCHEDULES = ("onecycle", "cosine", "step", "constant")
 
 
 def lr_factor(schedule: str, progress: float, warmup: float) -> float:
-    """Return the share of the peak lr at `progress` in [0, 1] of training.
+    """Return the learning rate at `progress` in [0, 1] of training, as a fraction of its peak.
 
     onecycle: cosine up over the warm-up, cosine down to 0 (Smith, Super-Convergence, 2018); cosine: linear warm-up,
     then cosine to 0; step: linear warm-up, then a tenth after 60% and a hundredth after 85%; constant: linear warm-up.

@@ -1,7 +1,7 @@
 """The training step: the only place where weights change."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,28 +11,18 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from tqdm import tqdm
 
-from src.competitions.spec import Head
+from src.competitions.spec import HeadLayout
+from src.config import TrainSettings
 from src.core.runtime import Compute, is_out_of_memory
 from src.data.loader import Batch
-from src.models.heads import loss_of
+from src.training.losses import loss_of
 from src.training.nonfinite import NonFiniteSteps
 from src.training.profiler import Profiler
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepOptions:
-    """What a step does beside the plain one; zeros and None are off."""
-
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    clip_grad: float | None = None
-    seed: int = 0
-
-
 @dataclass(kw_only=True)
 class TrainState:
-    """All that training changes."""
+    """Everything that training changes."""
 
     network: nn.Module  # what is trained and saved
     forward: Callable[[torch.Tensor], torch.Tensor]  # the same, perhaps compiled
@@ -40,7 +30,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     ema: ModelEmaV3 | None
     step: int = 0
-    accumulate: int = 1  # micro-batches per step; doubled where the memory does not suffice
+    accumulate: int = 1  # micro-batches per step; doubled when memory runs out
     nonfinite: NonFiniteSteps = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,20 +38,20 @@ class TrainState:
 
     @property
     def scored(self) -> nn.Module:
-        """The network whose predictions count: the moving average where there is one."""
+        """The network that is scored and kept: the moving average if there is one."""
         return self.ema.module if self.ema else self.network
 
 
 def _mix(
-    images: torch.Tensor, options: StepOptions, rng: np.random.Generator
+    images: torch.Tensor, settings: TrainSettings, rng: np.random.Generator
 ) -> tuple[torch.Tensor, float, torch.Tensor]:
-    """Mix each image with its partner in the flipped batch; return the images, their own share, the partners.
+    """Mix each image with its partner in the reversed batch; return the images, their own share, the partners.
 
     Sources: Zhang et al., mixup, 2018; Yun et al., CutMix, 2019.
     """
     partners = torch.arange(len(images) - 1, -1, -1, device=images.device)
-    cut = options.cutmix > 0 and (options.mixup == 0 or rng.random() < 0.5)
-    alpha = options.cutmix if cut else options.mixup
+    cut = settings.cutmix > 0 and (settings.mixup == 0 or rng.random() < 0.5)
+    alpha = settings.cutmix if cut else settings.mixup
     share = float(rng.beta(alpha, alpha))
     if not cut:
         mixed = images.float().lerp(images[partners].float(), 1 - share)
@@ -78,13 +68,13 @@ def _gradients(
     state: TrainState,
     tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     share: float,
-    heads: Sequence[Head],
+    layout: HeadLayout,
     compute: Compute,
-    options: StepOptions,
+    settings: TrainSettings,
     profiler: Profiler,
 ) -> torch.Tensor:
-    """Add up the gradients of all micro-batches of (images, target, other target); return the loss."""
-    torch.manual_seed(options.seed * 1_000_003 + state.step)  # dropout's
+    """Sum the gradients of all micro-batches of (images, target, partner's target); return the loss."""
+    torch.manual_seed(settings.seed * 1_000_003 + state.step)  # dropout's
     count = len(tensors[0])
     total = torch.zeros((), device=compute.device)
     num_parts = max(1, min(state.accumulate, count // 2))
@@ -92,9 +82,9 @@ def _gradients(
         with profiler.phase("forward"):
             with compute.autocast():
                 logits = state.forward(part)
-            loss = loss_of(logits, target, heads, options.label_smoothing) * share
+            loss = loss_of(logits, target, layout, settings.loss, settings.label_smoothing) * share
             if share < 1:
-                loss = loss + loss_of(logits, other, heads, options.label_smoothing) * (1 - share)
+                loss = loss + loss_of(logits, other, layout, settings.loss, settings.label_smoothing) * (1 - share)
             loss = loss * (len(part) / count)
         with profiler.phase("backward"):
             state.scaler.scale(loss).backward()
@@ -103,10 +93,10 @@ def _gradients(
 
 
 def _fitting_gradients(state: TrainState, tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor], *rest: Any) -> Any:
-    """Return `_gradients`; where the memory does not suffice, halve the micro-batch and begin the step again.
+    """Return `_gradients`; if memory runs out, halve the micro-batch and start the step again.
 
-    The batch stays whole and so does the loss, but for batch norm, which sees smaller batches (and whose running
-    averages have seen those of the failed attempt).
+    The batch and its loss stay the same, except that batch norm sees smaller batches (and its running averages have
+    seen those of the failed attempt).
     """
     count = len(tensors[0])
     while True:
@@ -115,7 +105,7 @@ def _fitting_gradients(state: TrainState, tensors: tuple[torch.Tensor, torch.Ten
         except RuntimeError as error:
             if not is_out_of_memory(error) or state.accumulate >= count // 2:
                 raise
-        # Outside the handler: while it lives, the error keeps the failed step's tensors alive.
+        # Outside the handler: the error keeps the failed step's tensors alive.
         state.optimizer.zero_grad(set_to_none=True)
         state.accumulate = min(2 * state.accumulate, count // 2)
         torch.cuda.empty_cache()
@@ -126,9 +116,9 @@ def _fitting_gradients(state: TrainState, tensors: tuple[torch.Tensor, torch.Ten
 
 
 def _update(state: TrainState, loss: torch.Tensor, clip_grad: float | None) -> torch.Tensor:
-    """Let the optimizer step unless loss or gradients are not finite; return whether it did, on the device.
+    """Make the optimizer's step unless loss or gradients are not finite; return whether it did, on the device.
 
-    On a GPU nobody waits for the answer, but with optimizers that are neither fused nor scaled.
+    On a GPU nothing waits for the answer, except with optimizers that are neither fused nor scaled.
     """
     if state.scaler.is_enabled():  # it looks at gradients only
         gradients = [weights.grad for weights in state.network.parameters() if weights.grad is not None]
@@ -150,30 +140,30 @@ def _update(state: TrainState, loss: torch.Tensor, clip_grad: float | None) -> t
 def train_step(
     state: TrainState,
     batch: Batch,
-    heads: Sequence[Head],
+    layout: HeadLayout,
     lr: float,
     compute: Compute,
-    options: StepOptions,
+    settings: TrainSettings,
     profiler: Profiler | None = None,
 ) -> torch.Tensor:
     """Make one optimizer step at learning rate `lr`; return the loss (scalar, on the device, not synchronised).
 
-    Where loss or gradients are not finite, the step is skipped and counted in `state.nonfinite`, and 0 is returned.
-    Dropout and mixing are keyed on (seed, step), so that a resumed training goes on as if it had not stopped.
+    If loss or gradients are not finite, the step is skipped and counted in `state.nonfinite`, and 0 is returned.
+    Dropout and mixing are keyed on (seed, step), so that a resumed training continues as if it had not stopped.
     """
     profiler = profiler or Profiler(None, compute.device)
-    rng = np.random.default_rng([options.seed, state.step])
+    rng = np.random.default_rng([settings.seed, state.step])
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
     images = batch["image"].to(compute.device, non_blocking=True)
     target = batch["target"].to(compute.device, non_blocking=True)
     share, partners = 1.0, None
-    if options.mixup or options.cutmix:
-        images, share, partners = _mix(images, options, rng)
+    if settings.mixup or settings.cutmix:
+        images, share, partners = _mix(images, settings, rng)
     other = target if partners is None else target[partners]
-    total: torch.Tensor = _fitting_gradients(state, (images, target, other), share, heads, compute, options, profiler)
+    total: torch.Tensor = _fitting_gradients(state, (images, target, other), share, layout, compute, settings, profiler)
     with profiler.phase("optimizer"):
-        applied = _update(state, total, options.clip_grad)
+        applied = _update(state, total, settings.clip_grad)
         state.nonfinite.note(applied)
         state.optimizer.zero_grad(set_to_none=True)
         state.step += 1

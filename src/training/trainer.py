@@ -11,28 +11,30 @@ from typing import Any
 
 import torch
 from torch.profiler import record_function
-from tqdm import tqdm
 
-from src.competitions.spec import Head
+from src.competitions.spec import HeadLayout
+from src.config import TrainSettings
 from src.core.errors import InputError
+from src.core.progress import Progress, minutes
 from src.core.runtime import Compute
 from src.core.signals import Stopped, stop
 from src.core.writing import write_text
 from src.data.loader import Batch, Batches
 from src.runs.checkpoint import load_state, save_model, save_state
+from src.runs.run import FoldPaths
 from src.training.nonfinite import MAX_IN_A_ROW
 from src.training.profiler import Profiler
 from src.training.resources import ResourceMonitor
 from src.training.schedule import lr_factor
-from src.training.step import StepOptions, TrainState, train_step
+from src.training.step import TrainState, train_step
 
 READ_LOSS_EVERY = 20  # steps; reading it waits for the device
 
 
 @dataclass(kw_only=True)
 class EpochProgress:
-    """Where an epoch stands: steps, those skipped and how many of these came last in a row, the sum of losses, seconds
-    spent and of these waited for data."""
+    """Steps made in an epoch, how many were skipped and how many of those last in a row, the sum of losses, the seconds
+    spent, and those of them spent waiting for data."""
 
     step: int = 0
     skipped: int = 0
@@ -43,30 +45,26 @@ class EpochProgress:
 
     @property
     def loss(self) -> float:
-        """The mean over the steps that were not skipped; NaN where there is none."""
+        """The mean over the steps that were not skipped; NaN if there is none."""
         return self.loss_sum / (self.step - self.skipped) if self.step > self.skipped else math.nan
 
 
 @dataclass(kw_only=True)
 class Trainer:
-    """A training: what it needs, and its state (`history`: a row of log.csv per epoch; `progress`: the next epoch)."""
+    """A training: its parts, and its state (`history`: a row of log.csv per epoch; `progress`: the current epoch)."""
 
-    folder: Path
+    paths: FoldPaths
+    settings: TrainSettings
     state: TrainState
     loader: Batches
-    heads: tuple[Head, ...]
+    layout: HeadLayout
     compute: Compute
-    options: StepOptions
-    epochs: int
-    lr: float
-    schedule: str
-    warmup: float
-    early_stopping: int | None
     evaluate: Callable[[torch.nn.Module], float]  # the score of a network on the held-out fold
     full_model: Callable[[torch.nn.Module], torch.nn.Module] = lambda scored: scored  # what is kept of a scored network
-    label: str = ""
+    unit: str = "images"  # what a batch consists of
     profile: bool = False  # whether to time some steps of the first epoch that is trained
     save_every: float = math.inf  # minutes
+    folds_after: int = 0  # folds that this command trains after this one, for the time left
     history: list[dict[str, float]] = field(default_factory=list)
     progress: EpochProgress = field(default_factory=EpochProgress)
 
@@ -76,30 +74,30 @@ class Trainer:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether so many epochs have gone by without a better score."""
-        if self.early_stopping is None or not self.history:
+        """Whether --early-stopping epochs have passed without a better score."""
+        if self.settings.early_stopping is None or not self.history:
             return False
         scores = [row["score"] for row in self.history]
-        return len(scores) - 1 - scores.index(max(scores)) >= self.early_stopping
+        return len(scores) - 1 - scores.index(max(scores)) >= self.settings.early_stopping
 
     def run(self) -> None:
-        """Train on from wherever last.pt stands. Writes log.csv, last.pt, best.safetensors, last.safetensors."""
-        for epoch in range(len(self.history), self.epochs):
+        """Train from the current state to the end. Writes log.csv, last.pt, best.safetensors, last.safetensors."""
+        for epoch in range(len(self.history), self.settings.epochs):
             if self.stopped_early:
                 break
             row = self._epoch(epoch)
             with stop.deferring():
                 if row["score"] > self.best_score:
-                    save_model(self.folder / "best.safetensors", self.full_model(self.state.scored))
+                    save_model(self.paths.best, self.full_model(self.state.scored))
                 self.history.append(row)
                 self.progress = EpochProgress(skipped_in_a_row=self.progress.skipped_in_a_row)
                 self.save()
-        save_model(self.folder / "last.safetensors", self.full_model(self.state.scored))
+        save_model(self.paths.last, self.full_model(self.state.scored))
 
     def _epoch(self, epoch: int) -> dict[str, float]:
-        name = f"{self.label} epoch {epoch + 1}/{self.epochs}"
+        name = f"fold {self.paths.number} epoch {epoch + 1}/{self.settings.epochs}"
         started, monitor = time.perf_counter() - self.progress.seconds, ResourceMonitor(self.compute.device)
-        with tqdm(total=len(self.loader), initial=self.progress.step, desc=name, mininterval=0.5, disable=None) as bar:
+        with Progress(name, len(self.loader), "steps", self.progress.step) as bar:
             self._steps(epoch, bar, monitor)
             progress = self.progress
             try:
@@ -107,18 +105,20 @@ class Trainer:
             except Stopped:
                 self.save()
                 raise
-            summary = f"loss {progress.loss:.3f}, score {score:.4f}, {self._pace()}"
-            summary += f", {progress.skipped} steps skipped" if progress.skipped else ""
-            bar.set_postfix_str(summary)
-            if bar.disable:  # no terminal: one line per epoch for the log
-                print(f"{name}: {summary}", flush=True)
+            seconds = time.perf_counter() - started
+            skipped = f", {progress.skipped} steps skipped" if progress.skipped else ""
+            left = self._seconds_left(epoch, seconds)
+            bar.say(
+                f"{name}: loss {progress.loss:.3f}, score {score:.4f}, {self._pace()}{skipped}"
+                + (f", {minutes(left)} left" if left else "")
+            )
         return {
             "epoch": epoch + 1,
             "lr": self._lr(epoch, progress.step - 1),
             "loss": progress.loss,
             "score": score,
             "train_seconds": progress.seconds,
-            "seconds": time.perf_counter() - started,
+            "seconds": seconds,
             "images_per_second": progress.step * self.loader.batch_size / progress.seconds,
             "waiting_share": progress.waited / progress.seconds,
             "skipped_steps": progress.skipped,
@@ -126,8 +126,14 @@ class Trainer:
             **monitor.row(),
         }
 
-    def _steps(self, epoch: int, bar: "tqdm[Any]", monitor: ResourceMonitor) -> None:
-        """Make the steps of an epoch, or those that are left of it; save now and then, and when asked to stop."""
+    def _seconds_left(self, epoch: int, seconds: float) -> float:
+        """Return the seconds left to this command, all its folds counted, at the mean pace of the last epochs."""
+        recent = [row["seconds"] for row in self.history[-4:]] + [seconds]
+        epochs = self.settings.epochs - epoch - 1 + self.folds_after * self.settings.epochs
+        return epochs * sum(recent) / len(recent)
+
+    def _steps(self, epoch: int, bar: Progress, monitor: ResourceMonitor) -> None:
+        """Make the remaining steps of an epoch; save now and then, and when asked to stop."""
         progress, num_steps = self.progress, len(self.loader)
         profiler = Profiler(self._profile_folder(), self.compute.device, num_steps)
         started, saved = time.perf_counter() - progress.seconds, time.perf_counter()
@@ -137,21 +143,22 @@ class Trainer:
         with stop.deferring():
             for batch, seconds in _timed(self.loader.epoch(epoch, progress.step)):
                 lr = self._lr(epoch, progress.step)
-                loss_sum += train_step(self.state, batch, self.heads, lr, self.compute, self.options, profiler)
+                loss_sum += train_step(self.state, batch, self.layout, lr, self.compute, self.settings, profiler)
                 profiler.step_done(seconds)
-                bar.update()
                 now = time.perf_counter()
                 progress.step, progress.waited, progress.seconds = (
                     progress.step + 1,
                     progress.waited + seconds,
                     now - started,
                 )
+                text = None
                 due = bool(stop.asked) or now - saved > 60 * self.save_every
                 if progress.step % READ_LOSS_EVERY == 0 or progress.step == num_steps or due:
                     monitor.read()
                     progress.loss_sum = loss_sum.item()
                     self._read_skipped(epoch)
-                    bar.set_postfix_str(f"loss {progress.loss:.3f}, {self._pace()}")
+                    text = f"loss {progress.loss:.3f}, {self._pace()}"
+                bar.update(1, text)
                 if due:
                     self.save()
                     stop.check()
@@ -161,34 +168,34 @@ class Trainer:
                 self.save()
 
     def _read_skipped(self, epoch: int) -> None:
-        """Look how many steps were skipped. Raises InputError if it does not end."""
+        """Read how many steps were skipped. Raises InputError if too many were in a row."""
         progress = self.progress
         progress.skipped, progress.skipped_in_a_row = self.state.nonfinite.read()
-        ends = epoch + 1 == self.epochs and progress.step == len(self.loader)
+        ends = epoch + 1 == self.settings.epochs and progress.step == len(self.loader)
         if progress.skipped_in_a_row >= MAX_IN_A_ROW or (ends and progress.skipped == progress.step):
             raise InputError(
-                f"{self.folder}: epoch {epoch + 1}, step {progress.step}: {progress.skipped_in_a_row} steps in a row "
-                "had no finite loss or gradient and were skipped; use a smaller --lr or --precision fp32, with another "
-                "--run-name or --restart (what was saved before is kept)"
+                f"{self.paths.folder}: epoch {epoch + 1}, step {progress.step}: {progress.skipped_in_a_row} steps in a "
+                "row had no finite loss or gradient and were skipped; use a smaller --lr or --precision fp32, with "
+                "another --run-name or --restart (what was saved before is kept)"
             )
 
     def _lr(self, epoch: int, step: int) -> float:
         num_steps = len(self.loader)
-        share = (epoch * num_steps + step) / (self.epochs * num_steps)
-        return self.lr * lr_factor(self.schedule, share, self.warmup)
+        share = (epoch * num_steps + step) / (self.settings.epochs * num_steps)
+        return self.settings.lr * lr_factor(self.settings.schedule, share, self.settings.warmup)
 
     def _pace(self) -> str:
         progress = self.progress
         rate = progress.step * self.loader.batch_size / progress.seconds
-        return f"{rate:,.0f} images/s, waiting {progress.waited / progress.seconds:.0%}"
+        return f"{rate:,.0f} {self.unit}/s, waiting {progress.waited / progress.seconds:.0%}"
 
     def _profile_folder(self) -> Path | None:
-        """Return where to write a profile; only once in a run of the command."""
+        """Return where to write a profile; once per command."""
         wanted, self.profile = self.profile, False
-        return self.folder if wanted else None
+        return self.paths.folder if wanted else None
 
     def save(self) -> None:
-        """Save all that going on needs, then log.csv."""
+        """Save everything that resuming needs, then log.csv."""
         state = self.state
         kept: dict[str, Any] = {
             "network": state.network.state_dict(),
@@ -200,25 +207,20 @@ class Trainer:
             "history": self.history,
             "progress": vars(self.progress),
         }
-        save_state(self.folder / "last.pt", kept)
+        save_state(self.paths.state, kept)
         if not self.history:
             return
         text = io.StringIO()
-        # An older version may have written the first rows, with fewer columns.
-        writer = csv.DictWriter(text, fieldnames=list(self.history[-1]), restval="", lineterminator="\n")
+        writer = csv.DictWriter(text, fieldnames=list(self.history[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: round(value, 6) for key, value in row.items()} for row in self.history)
-        write_text(self.folder / "log.csv", text.getvalue())
+        write_text(self.paths.log, text.getvalue())
 
     def resume(self) -> None:
         """Resume from last.pt, or if it is damaged from the one before. Raises InputError if both are."""
-        kept = load_state(self.folder / "last.pt")
+        kept = load_state(self.paths.state)
         self.state.network.load_state_dict(kept["network"])
-        fused = [group.get("fused") for group in self.state.optimizer.param_groups]
         self.state.optimizer.load_state_dict(kept["optimizer"])
-        for group, was_fused in zip(self.state.optimizer.param_groups, fused, strict=True):
-            if "fused" in group:  # an older version may have begun it otherwise
-                group["fused"] = was_fused
         if kept["scaler"] and self.state.scaler.is_enabled():  # it may have begun on a device of another precision
             self.state.scaler.load_state_dict(kept["scaler"])
         if self.state.ema:
@@ -230,7 +232,7 @@ class Trainer:
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Yield each batch with the seconds that were spent waiting for it."""
+    """Yield each batch with the seconds spent waiting for it."""
     while True:
         started = time.perf_counter()
         with record_function("data"):

@@ -1,4 +1,4 @@
-"""Images kept as raw pixels come out as they are, and a file that is something else is refused by its name."""
+"""Raw pixel files are read exactly, and any other content is an error naming the file."""
 
 import gzip
 import pickle
@@ -22,8 +22,8 @@ COLUMNS = ["label", "pixel0", "pixel1"]
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 
-def refusal(read: Callable[..., object], *arguments: object) -> str:
-    """Return the message with which these arguments are refused: one line."""
+def error_of(read: Callable[..., object], *arguments: object) -> str:
+    """Return the message of the InputError that these arguments raise; it is one line."""
     with pytest.raises(InputError) as error:
         read(*arguments)
     assert "\n" not in str(error.value)
@@ -43,11 +43,11 @@ def mnist_train(folder: Path) -> None:
     read("mnist", folder)
 
 
-# ---- the right reading
+# ---- valid files
 
 
 @pytest.mark.parametrize("packing", ["gz", "idx", "kaggle"])
-def test_a_digit_keeps_its_pixels_its_class_and_its_place(mnist: Make, picture: Image, packing: str) -> None:
+def test_a_digit_keeps_its_pixels_class_and_order(mnist: Make, picture: Image, packing: str) -> None:
     train, test, pixels = read("mnist", mnist(20, 6, packing))
     test_part = "test" if packing == "kaggle" else "t10k"
     assert train == [(f"train/{i:05d}", i % 10) for i in range(20)]
@@ -60,7 +60,7 @@ def test_a_digit_keeps_its_pixels_its_class_and_its_place(mnist: Make, picture: 
             assert (pixels[path] == grey).all()
 
 
-def test_clothes_are_read_like_digits_and_may_be_flipped(fashion_mnist: Make, picture: Image) -> None:
+def test_fashion_mnist_is_read_like_mnist_and_may_be_flipped(fashion_mnist: Make, picture: Image) -> None:
     train, test, pixels = read("fashion_mnist", fashion_mnist())
     assert train == [(f"train/{i:05d}", i % 10) for i in range(20)]
     assert (pixels["t10k/00005"] == picture(11505, (28, 28))[..., :1]).all()
@@ -73,7 +73,7 @@ def test_clothes_are_read_like_digits_and_may_be_flipped(fashion_mnist: Make, pi
 
 
 @pytest.mark.parametrize("suffix", [".gz", ""])
-def test_idx_files_are_known_by_their_other_name_and_in_a_zip(mnist: Make, suffix: str) -> None:
+def test_idx_files_are_found_with_dotted_names_and_in_a_zip(mnist: Make, suffix: str) -> None:
     folder = mnist(packing="gz" if suffix else "idx")
     expected = read("mnist", folder)
     with zipfile.ZipFile(folder / "mnist.zip", "w") as archive:
@@ -97,13 +97,13 @@ def test_a_pixel_csv_may_have_a_byte_order_mark_and_windows_line_ends(start: byt
     assert parse_pixels(data, "train.csv", COLUMNS).tolist() == [[7, 0, 255], [9, 12, 3]]
 
 
-def test_a_digit_of_kaggle_is_answered_in_the_order_of_the_sample(mnist: Make) -> None:
+def test_kaggles_digits_follow_the_order_of_the_sample_submission(mnist: Make) -> None:
     folder = mnist(packing="kaggle")
     (folder / "sample_submission.csv").write_text("ImageId,Label\n6,0\n1,0\n3,0\n")
     assert read("mnist", folder)[1] == [("test/00005", "6"), ("test/00000", "1"), ("test/00002", "3")]
 
 
-def test_the_batches_of_cifar_are_red_green_blue_and_in_their_order(cifar10: Make, picture: Image) -> None:
+def test_cifar_batches_are_rgb_and_in_order(cifar10: Make, picture: Image) -> None:
     train, test, pixels = read("cifar10", cifar10(20, 6, "batches"))
     expected = [(f"data_batch_{k + 1}/{row:05d}", i) for k in range(5) for row, i in enumerate(range(k, 20, 5))]
     assert train == [(path, i % 10) for path, i in expected]
@@ -123,7 +123,7 @@ def test_kaggles_cifar_is_read_by_its_ids(cifar10: Make, packing: str, suffix: s
 
 
 class PythonTwo(pickle._Pickler):
-    """Writes bytes as Python 2 wrote its str: opcode T, the length, the bytes. So are CIFAR's real files."""
+    """Writes bytes as Python 2 wrote its str (opcode T, length, bytes), as in CIFAR's real files."""
 
     dispatch = pickle._Pickler.dispatch.copy()
 
@@ -134,7 +134,7 @@ class PythonTwo(pickle._Pickler):
     dispatch[bytes] = save_bytes
 
 
-def test_a_batch_that_python_2_wrote_is_read(tmp_path: Path) -> None:
+def test_a_batch_written_by_python_2_is_read(tmp_path: Path) -> None:
     data = np.arange(2 * 3072, dtype=np.uint32).astype(np.uint8).reshape(2, 3072)
     path = tmp_path / "data_batch_1"
     with path.open("wb") as stream:
@@ -146,18 +146,18 @@ def test_a_batch_that_python_2_wrote_is_read(tmp_path: Path) -> None:
     assert (images[1, 2, 5] == data[1, [69, 1024 + 69, 2048 + 69]]).all()
 
 
-# ---- refusals: idx
+# ---- errors: idx
 
 
-def test_an_idx_file_that_is_something_else_or_not_whole_is_refused(mnist: Make) -> None:
+def test_a_truncated_or_invalid_idx_file_is_an_error(mnist: Make) -> None:
     folder = mnist(packing="idx")
     path = folder / IMAGES
     data = path.read_bytes()
     packed = gzip.compress(data)
     wrong = {
-        "is no idx file of bytes": [b"", b"<html>", data[:7], b"\0\0\x0d" + data[3:], b"\0\0\x08\0", data[1:]],
-        "where its header tells 20x28x28; cut off?": [data[:-1], data + b"\0", data[:16]],
-        "is no whole gzip file": [
+        "not an idx file of bytes": [b"", b"<html>", data[:7], b"\0\0\x0d" + data[3:], b"\0\0\x08\0", data[1:]],
+        "values, the header says 20x28x28; is the file cut off?": [data[:-1], data + b"\0", data[:16]],
+        "not a valid gzip file": [
             packed[:-9],
             packed[: len(packed) // 2],
             packed[:5],
@@ -166,18 +166,18 @@ def test_an_idx_file_that_is_something_else_or_not_whole_is_refused(mnist: Make)
         ],
     }
     damaged = bytearray(packed)
-    damaged[-6] ^= 1  # of the checksum
-    wrong["is no whole gzip file"].append(bytes(damaged))
+    damaged[-6] ^= 1  # in the checksum
+    wrong["not a valid gzip file"].append(bytes(damaged))
     for words, contents in wrong.items():
         for content in contents:
             path.write_bytes(content)
-            message = refusal(mnist_train, folder)
+            message = error_of(mnist_train, folder)
             assert message.startswith(f"{IMAGES}: ")
             assert words in message
 
 
 @pytest.mark.parametrize("shape", [(2**32 - 1,) * 3, (0, 28, 28), (20, 0, 28), (20, 28, 0)])
-def test_a_header_of_no_images_or_of_far_too_many_is_refused(
+def test_a_header_with_no_images_or_far_too_many_is_an_error(
     mnist: Make, podium: Callable, shape: tuple[int, ...]
 ) -> None:
     folder = mnist(packing="idx")
@@ -189,27 +189,27 @@ def test_a_header_of_no_images_or_of_far_too_many_is_refused(
     assert IMAGES in err
 
 
-def test_labels_and_images_must_be_as_many_and_of_the_right_shape(mnist: Make) -> None:
+def test_labels_and_images_must_have_the_same_count_and_the_right_shape(mnist: Make) -> None:
     folder = mnist(packing="idx")
     labels, images = (folder / LABELS).read_bytes(), (folder / IMAGES).read_bytes()
     (folder / LABELS).write_bytes(labels[:4] + struct.pack(">I", 19) + labels[8:-1])
-    assert refusal(mnist_train, folder).startswith(f"{folder / LABELS}: 19 labels for 20 images")
+    assert error_of(mnist_train, folder).startswith(f"{folder / LABELS}: 19 labels for 20 images")
     (folder / LABELS).write_bytes(labels[:11] + b"\x0a" + labels[12:])
-    assert "train/00003: digit is 10, outside 0-9" in refusal(mnist_train, folder)
+    assert "train/00003: digit is 10, outside 0-9" in error_of(mnist_train, folder)
     (folder / LABELS).write_bytes(labels)
     (folder / IMAGES).write_bytes(images[:3] + b"\2" + struct.pack(">2I", 20, 784) + images[16:])
-    assert refusal(mnist_train, folder).startswith(f"{folder / IMAGES}: 2 dimensions where images have 3")
+    assert error_of(mnist_train, folder).startswith(f"{folder / IMAGES}: 2 dimensions, images have 3")
 
 
 @pytest.mark.parametrize("name", [IMAGES, LABELS, "t10k-images-idx3-ubyte"])
-def test_a_missing_idx_file_is_named_with_where_to_get_it(mnist: Make, podium: Callable, name: str) -> None:
+def test_a_missing_idx_file_is_an_error_that_says_where_to_get_it(mnist: Make, podium: Callable, name: str) -> None:
     (mnist() / f"{name}.gz").unlink()
     code, _, err = podium("prepare", "--competition", "mnist")
     assert code == 2
     assert f"{name} is missing. Put the four idx files of MNIST" in err
 
 
-# ---- refusals: pixel CSV
+# ---- errors: pixel CSV
 
 
 @pytest.mark.parametrize(
@@ -236,44 +236,44 @@ def test_a_missing_idx_file_is_named_with_where_to_get_it(mnist: Make, podium: C
         (b"label,pixel0,pixel1\n1,2,99999999999999999999\n", "line 2: could not convert"),
     ],
 )
-def test_a_wrong_pixel_csv_is_refused_with_its_line(data: bytes, words: str) -> None:
-    message = refusal(parse_pixels, data, "train.csv", COLUMNS)
+def test_an_invalid_pixel_csv_is_an_error_naming_the_line(data: bytes, words: str) -> None:
+    message = error_of(parse_pixels, data, "train.csv", COLUMNS)
     assert message.startswith("train.csv")
     assert words in message
 
 
-def test_kaggles_digits_are_refused_with_file_and_line(mnist: Make) -> None:
+def test_invalid_kaggle_digits_are_an_error_naming_file_and_line(mnist: Make) -> None:
     folder = mnist(packing="kaggle")
     rows = (folder / "train.csv").read_text().splitlines()
     (folder / "train.csv").write_text("\n".join([*rows[:3], "10" + rows[3][1:], *rows[4:]]))
-    assert refusal(mnist_train, folder) == "train.csv, line 4: label 10 is not a digit 0-9"
+    assert error_of(mnist_train, folder) == "train.csv, line 4: label 10 is not a digit 0-9"
     (folder / "train.csv").write_text("\n".join(row.split(",", 1)[1] for row in rows))  # test.csv under its name
-    assert "train.csv, line 1: 784 columns from 'pixel0'" in refusal(mnist_train, folder)
+    assert "train.csv, line 1: 784 columns from 'pixel0'" in error_of(mnist_train, folder)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("ImageId,Label\n1,0\n7,0\n", "id '7' is no row of test.csv (1-6)"),
-        ("ImageId,Label\n0,0\n", "id '0' is no row of test.csv (1-6)"),
-        ("ImageId,Label\n01,0\n", "id '01' is no row of test.csv"),
+        ("ImageId,Label\n1,0\n7,0\n", "id '7' is not a row of test.csv (1-6)"),
+        ("ImageId,Label\n0,0\n", "id '0' is not a row of test.csv (1-6)"),
+        ("ImageId,Label\n01,0\n", "id '01' is not a row of test.csv"),
         ("Id,Label\n1,0\n", "line 1: the header is Id,Label, expected ImageId,Label"),
         ("ImageId,Label\n1,0\n1,0\n", "line 3: id '1' is there twice"),
     ],
 )
-def test_a_sample_that_does_not_fit_the_digits_is_refused(mnist: Make, text: str, words: str) -> None:
+def test_a_sample_submission_that_does_not_match_the_digits_is_an_error(mnist: Make, text: str, words: str) -> None:
     folder = mnist(packing="kaggle")
     (folder / "sample_submission.csv").write_text(text)
-    message = refusal(mnist_train, folder)
+    message = error_of(mnist_train, folder)
     assert message.startswith("sample_submission.csv")
     assert words in message
 
 
-# ---- refusals: CIFAR
+# ---- errors: CIFAR
 
 
-def test_kaggles_cifar_with_other_labels_is_refused(cifar10: Make) -> None:
+def test_kaggles_cifar_with_other_labels_is_an_error(cifar10: Make) -> None:
     path = cifar10() / "trainLabels.csv"
     path.write_text(path.read_text().replace("truck", "lorry"))
-    message = refusal(read, "cifar10", path.parent)
-    assert message == "trainLabels.csv: its labels are not CIFAR-10's ten (look at 'lorry')"
+    message = error_of(read, "cifar10", path.parent)
+    assert message == "trainLabels.csv: the labels are not CIFAR-10's ten classes (see 'lorry')"

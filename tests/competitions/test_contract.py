@@ -1,4 +1,4 @@
-"""What every competition promises, checked on tiny data: those of the package and one from a file of one's own."""
+"""The contract of every competition, checked on tiny data: the built-in ones and one from a user's file."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ from src.make_demo import main as make_demo
 
 NAMES = [*competition_names(), "leaves"]
 OTHER_PACKINGS = ["mnist, idx", "mnist, kaggle", "cifar10, zip", "cifar10, batches", "food11, zip"]
-COUNTED_FROM_1 = ("mnist", "fashion_mnist", "cifar10")  # where no sample submission names the ids
+COUNTED_FROM_1 = ("mnist", "fashion_mnist", "cifar10")  # if no sample submission lists the ids
 Opened = tuple[Competition, InputFiles]
 
 
@@ -29,7 +29,7 @@ def open_files(competition: Competition, folder: Path) -> Opened:
 
 @pytest.fixture
 def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Opened:
-    """Write tiny data of the competition that the test asks for, and open it. A new competition is added here."""
+    """Write tiny data for the requested competition and open it. Add new competitions here."""
     name, _, packing = request.param.partition(", ")
     if name == "demo":
         make_demo(MakeDemoConfig(input_dir=tmp_path / "input", num_train=12, num_val=6, num_test=5))
@@ -55,7 +55,7 @@ def test_training_images_are_found_and_have_a_class_id_for_each_head(opened: Ope
 
 
 @every_competition
-def test_test_images_are_found_and_answer_the_sample_submission_in_its_order(opened: Opened) -> None:
+def test_test_images_are_found_and_follow_the_sample_submissions_order(opened: Opened) -> None:
     competition, files = opened
     test = competition.read_test(files)
     assert list(test.columns) == ["image_path", "id"]
@@ -73,24 +73,24 @@ def test_test_images_are_found_and_answer_the_sample_submission_in_its_order(ope
 
 
 @every_competition
-def test_no_image_is_both_for_training_and_for_the_test(opened: Opened) -> None:
+def test_no_image_is_in_both_train_and_test(opened: Opened) -> None:
     competition, files = opened
     train, test = competition.read_train(files), competition.read_test(files)
     assert not set(train["image_path"]) & set(test["image_path"])
 
 
 @every_competition
-def test_each_answer_is_made_of_the_classes_up_to_the_first_blank(opened: Opened) -> None:
+def test_each_answer_joins_the_classes_before_the_first_pad_class(opened: Opened) -> None:
     competition, _ = opened
     some = [(0, 1, head.num_classes - 1) for head in competition.heads]
     for class_ids in itertools.product(*some):
         answer = competition.decode(class_ids)
-        shown = list(itertools.takewhile(lambda class_id: class_id != competition.pad_class, class_ids))
-        assert answer == "".join(head.classes[i] for head, i in zip(competition.heads, shown, strict=False))
+        kept = list(itertools.takewhile(lambda class_id: class_id != competition.pad_class, class_ids))
+        assert answer == "".join(head.classes[i] for head, i in zip(competition.heads, kept, strict=False))
 
 
 @every_competition
-def test_a_competition_says_where_its_files_can_be_had_and_what_it_is_called(opened: Opened) -> None:
+def test_a_competition_has_a_name_a_source_and_valid_heads(opened: Opened) -> None:
     competition, _ = opened
     assert competition.source
     assert competition.name in NAMES
@@ -100,7 +100,7 @@ def test_a_competition_says_where_its_files_can_be_had_and_what_it_is_called(ope
     assert all(len(set(head.classes)) == head.num_classes > 1 for head in competition.heads)
 
 
-def test_a_house_number_keeps_its_leading_zeros_and_ends_at_its_first_blank() -> None:
+def test_a_house_number_keeps_leading_zeros_and_ends_at_the_first_pad_class() -> None:
     decode = load_competition("svhn").decode
     assert decode([0, 0, 7, 10, 10, 10]) == "007"
     assert decode([0, 10, 10, 10, 10, 10]) == "0"
@@ -108,7 +108,7 @@ def test_a_house_number_keeps_its_leading_zeros_and_ends_at_its_first_blank() ->
     assert decode([1, 2, 3, 4, 5, 6]) == "123456"
 
 
-def test_house_numbers_are_padded_at_the_right_and_keep_their_boxes(svhn: Callable[..., Path]) -> None:
+def test_house_numbers_are_padded_on_the_right_and_keep_their_boxes(svhn: Callable[..., Path]) -> None:
     folder = svhn()
     entries = json.loads((folder / "mchar_train.json").read_text())
     labels = load_competition("svhn").read_train(InputFiles(folder)).set_index("image_path")
@@ -120,7 +120,7 @@ def test_house_numbers_are_padded_at_the_right_and_keep_their_boxes(svhn: Callab
         assert json.loads(row["boxes"]) == boxes
 
 
-def test_official_train_and_val_are_joined_and_told_apart(
+def test_official_train_and_val_are_joined_with_a_split_column(
     svhn: Callable[..., Path], food11: Callable[..., Path]
 ) -> None:
     for name, folder, train, val in (("svhn", svhn(), 12, 6), ("food11", food11(), 16, 4)):
@@ -130,7 +130,7 @@ def test_official_train_and_val_are_joined_and_told_apart(
         assert ((labels["split"] == "val") == first.isin(["mchar_val", "validation"])).all()
 
 
-def test_a_house_number_without_boxes_is_accepted_and_half_a_box_is_not(svhn: Callable[..., Path]) -> None:
+def test_a_house_number_without_boxes_is_accepted_but_an_incomplete_box_is_not(svhn: Callable[..., Path]) -> None:
     folder = svhn()
     entries = json.loads((folder / "mchar_train.json").read_text())
     entries["000001.png"] = {"label": entries["000001.png"]["label"]}
@@ -143,7 +143,7 @@ def test_a_house_number_without_boxes_is_accepted_and_half_a_box_is_not(svhn: Ca
         load_competition("svhn").read_train(InputFiles(folder))
 
 
-def test_food_is_answered_in_numeric_order_or_in_the_order_of_the_sample(food11: Callable[..., Path]) -> None:
+def test_food_follows_numeric_order_or_the_order_of_the_sample_submission(food11: Callable[..., Path]) -> None:
     folder = food11(num_test=12)
     read_test = load_competition("food11").read_test
     assert read_test(InputFiles(folder))["id"].tolist() == [str(i) for i in range(12)]
@@ -159,7 +159,7 @@ def test_food_class_comes_from_the_file_name(food11: Callable[..., Path]) -> Non
     assert (labels["category"] == first).all()
 
 
-def test_classes_of_a_csv_are_the_sorted_texts_and_come_back_as_they_were(leaves: Callable[..., Path]) -> None:
+def test_classes_of_a_csv_are_the_sorted_labels_and_decode_to_the_same_text(leaves: Callable[..., Path]) -> None:
     competition, files = open_files(load_competition(str(leaves())), Path("input/leaves").absolute())
     texts = files.table("train.csv")["species"].tolist()
     assert competition.heads[0].classes == tuple(sorted({"NA", "007", "oak, red", "null"}))
@@ -171,17 +171,17 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_demo_has_the_same_bytes_when_made_twice(tmp_path: Path) -> None:
-    made = []
+def test_the_demo_is_reproducible_to_the_byte(tmp_path: Path) -> None:
+    outputs = []
     for name in ("one", "two"):
         make_demo(MakeDemoConfig(input_dir=tmp_path / name, num_train=7, num_val=3, num_test=4))
         folder = tmp_path / name / "demo"
-        made.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")})
-    assert len(made[0]) == 7 + 3 + 4 + 4
-    assert made[0] == made[1]
+        outputs.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")})
+    assert len(outputs[0]) == 7 + 3 + 4 + 4
+    assert outputs[0] == outputs[1]
 
 
-def test_the_demos_hidden_answers_are_for_the_test_images_and_not_all_alike(tmp_path: Path) -> None:
+def test_the_demos_hidden_answers_are_for_the_test_images_and_vary(tmp_path: Path) -> None:
     make_demo(MakeDemoConfig(input_dir=tmp_path, num_train=1, num_val=1, num_test=20))
     answers = parse_csv((tmp_path / "demo" / "hidden_answers.csv").read_bytes(), "hidden_answers.csv")
     assert answers["file_name"].tolist() == [f"{i:06d}.png" for i in range(20)]
@@ -189,14 +189,14 @@ def test_the_demos_hidden_answers_are_for_the_test_images_and_not_all_alike(tmp_
     assert answers["file_code"].nunique() > 10
 
 
-def test_the_demos_handwriting_is_never_shared_over_groups(tmp_path: Path) -> None:
+def test_the_demos_groups_share_no_handwriting(tmp_path: Path) -> None:
     make_demo(MakeDemoConfig(input_dir=tmp_path, num_train=12, num_val=6, num_test=1))
     labels = load_competition("demo").read_train(InputFiles(tmp_path / "demo"))
     numbers = labels["image_path"].str.extract(r"(\d+)\.png")[0].astype(int)
     assert (labels["group"] == "digits" + (numbers % 6).astype(str)).all()
 
 
-def test_an_image_labelled_twice_is_refused_by_name(leaves: Callable[..., Path]) -> None:
+def test_an_image_labelled_twice_is_an_error_naming_it(leaves: Callable[..., Path]) -> None:
     competition, files = open_files(load_competition(str(leaves())), Path("input/leaves").absolute())
     labels = competition.read_train(files)
     with pytest.raises(InputError, match="image 'train/0000.png' is labelled twice"):
@@ -204,7 +204,7 @@ def test_an_image_labelled_twice_is_refused_by_name(leaves: Callable[..., Path])
 
 
 @pytest.mark.parametrize("class_id", [-1, 4])
-def test_a_class_id_out_of_range_is_refused_with_its_image(leaves: Callable[..., Path], class_id: int) -> None:
+def test_a_class_id_out_of_range_is_an_error_naming_the_image(leaves: Callable[..., Path], class_id: int) -> None:
     competition, files = open_files(load_competition(str(leaves())), Path("input/leaves").absolute())
     labels = competition.read_train(files)
     labels.loc[3, "label"] = class_id
@@ -212,7 +212,7 @@ def test_a_class_id_out_of_range_is_refused_with_its_image(leaves: Callable[...,
         check_labels(labels, competition)
 
 
-def test_class_ids_that_are_no_integers_are_refused(leaves: Callable[..., Path]) -> None:
+def test_non_integer_class_ids_are_an_error(leaves: Callable[..., Path]) -> None:
     competition, files = open_files(load_competition(str(leaves())), Path("input/leaves").absolute())
     labels = competition.read_train(files).astype({"label": np.float64})
     with pytest.raises(InputError, match="'label' must hold integers"):

@@ -1,4 +1,4 @@
-"""A pickle from the internet is read for its plain values and arrays only; anything else in it is refused, not run."""
+"""Untrusted pickles: only plain values and arrays are read; anything else is an error and is never executed."""
 
 import os
 import pickle
@@ -31,38 +31,38 @@ class Call:
         return self.function, self.arguments
 
 
-def refusal(folder: Path, content: object) -> str:
-    """Return the message with which a batch of these bytes, or of this pickled value, is refused."""
+def error_of(folder: Path, content: object) -> str:
+    """Return the message of the error for a batch with these bytes, or with this value pickled."""
     data = content if isinstance(content, bytes) else pickle.dumps(content, protocol=2)
     (folder / "data_batch_1").write_bytes(data)
-    with pytest.raises(InputError, match=r"^data_batch_1: is no batch of CIFAR-10 \(.+\); download it again$") as error:
+    with pytest.raises(InputError, match=r"^data_batch_1: not a CIFAR-10 batch \(.+\); download it again$") as error:
         read_cifar_batch(InputFiles(folder), "data_batch_1")
     return str(error.value)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-@pytest.mark.parametrize("place", ["data", "labels", "beside", "alone"])
-def test_a_pickle_that_would_run_code_is_refused_and_the_code_is_not_run(
-    tmp_path: Path, protocol: int, place: str
+@pytest.mark.parametrize("position", ["data", "labels", "extra", "top level"])
+def test_a_pickle_that_would_run_code_is_an_error_and_the_code_is_not_run(
+    tmp_path: Path, protocol: int, position: str
 ) -> None:
     sprung = tmp_path / "sprung"
     trap = Call(os.mkdir, str(sprung))
-    content = trap if place == "alone" else {**GOOD, place.encode(): trap}
+    content = trap if position == "top level" else {**GOOD, position.encode(): trap}
     data = pickle.dumps(content, protocol=protocol)
-    assert "it asks for" in refusal(tmp_path, data)
+    assert "disallowed global" in error_of(tmp_path, data)
     assert not sprung.exists()
     pickle.loads(data)
-    assert sprung.exists()  # it would have been
+    assert sprung.exists()  # a plain pickle.loads runs the code
 
 
 @pytest.mark.parametrize("function", [eval, getattr, np.load, np.frombuffer, np.memmap, __import__, pickle.loads])
-def test_nothing_but_what_makes_an_array_can_be_called(tmp_path: Path, function: Callable[..., Any]) -> None:
-    assert "it asks for" in refusal(tmp_path, {**GOOD, b"more": Call(function, "1")})
+def test_only_array_constructors_can_be_called(tmp_path: Path, function: Callable[..., Any]) -> None:
+    assert "disallowed global" in error_of(tmp_path, {**GOOD, b"more": Call(function, "1")})
 
 
-def test_a_name_with_dots_does_not_reach_into_what_is_allowed(tmp_path: Path) -> None:
+def test_a_dotted_name_does_not_reach_attributes_of_allowed_globals(tmp_path: Path) -> None:
     content = b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93."  # protocol 4 would look dotted names up
-    assert "it asks for numpy.ndarray.tofile" in refusal(tmp_path, content)
+    assert "disallowed global numpy.ndarray.tofile" in error_of(tmp_path, content)
 
 
 FORGED = """
@@ -73,7 +73,7 @@ from src.core.reading import InputError, InputFiles
 
 class Forged:
     def __reduce__(self):
-        return np.ndarray, ((1,), "O", b"AAAAAAAA")  # an array of objects, whose one pointer is of our choice
+        return np.ndarray, ((1,), "O", b"AAAAAAAA")  # an object array whose one pointer we choose
 
 folder = Path(sys.argv[1])
 batch = {b"data": np.zeros((1, 3072), np.uint8), b"labels": Forged()}
@@ -85,38 +85,38 @@ except InputError as error:
 """
 
 
-def test_an_array_cannot_be_made_of_forged_pointers(tmp_path: Path) -> None:
-    """In a process of its own, which a forged pointer ends."""
+def test_an_array_cannot_be_built_from_forged_pointers(tmp_path: Path) -> None:
+    """Runs in a subprocess, since a forged pointer would crash it."""
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", FORGED, str(tmp_path)]
     ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith("data_batch_1: is no batch of CIFAR-10")
+    assert ended.stdout.startswith("data_batch_1: not a CIFAR-10 batch (")
 
 
-def test_a_batch_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_batch_is_an_error(tmp_path: Path) -> None:
     data = pickle.dumps(GOOD, protocol=2)
     for length in [*range(0, 300, 3), len(data) // 2, *range(len(data) - 30, len(data))]:
-        refusal(tmp_path, data[:length])
+        error_of(tmp_path, data[:length])
 
 
-@pytest.mark.filterwarnings("ignore")  # numpy may warn of a damaged pickle, besides refusing it
-def test_a_batch_with_one_wrong_byte_is_read_or_refused(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # numpy may warn about a damaged pickle before it raises
+def test_a_batch_with_one_wrong_byte_is_read_or_an_error(tmp_path: Path) -> None:
     data = pickle.dumps(GOOD, protocol=2)
     rng = np.random.default_rng(0)
-    places = [*range(260), *range(len(data) - 90, len(data))]
-    # Without "r": it puts a value at any place up to 2^32 of the unpickler's table, which takes all of the memory.
+    positions = [*range(260), *range(len(data) - 90, len(data))]
+    # Without "r" (LONG_BINPUT): it can write to any memo index up to 2^32, which takes all memory.
     values = [value for value in range(256) if value != ord("r")]
-    for place in rng.choice(places, 1000):
+    for position in rng.choice(positions, 1000):
         damaged = bytearray(data)
-        damaged[place] = rng.choice(values)
+        damaged[position] = rng.choice(values)
         (tmp_path / "data_batch_1").write_bytes(damaged)
         try:
             read_cifar_batch(InputFiles(tmp_path), "data_batch_1")
         except InputError:
             continue
         except BaseException as error:
-            pytest.fail(f"byte {place} as {damaged[place]}: {error!r}")
+            pytest.fail(f"byte {position} as {damaged[position]}: {error!r}")
 
 
 @pytest.mark.parametrize(
@@ -142,12 +142,12 @@ def test_a_batch_with_one_wrong_byte_is_read_or_refused(tmp_path: Path) -> None:
     ],
     ids=lambda content: repr(content).replace(repr(DATA), "DATA"),
 )
-def test_what_is_no_table_of_images_and_labels_is_refused(tmp_path: Path, content: object) -> None:
-    refusal(tmp_path, content)
+def test_a_batch_without_valid_images_and_labels_is_an_error(tmp_path: Path, content: object) -> None:
+    error_of(tmp_path, content)
 
 
 @pytest.mark.parametrize("label", [10, -1, 10**30])
-def test_a_class_that_cifar_lacks_is_refused(cifar10: Callable[..., Path], label: int) -> None:
+def test_a_class_id_outside_cifars_is_an_error(cifar10: Callable[..., Path], label: int) -> None:
     path = cifar10(packing="batches") / "cifar-10-batches-py" / "data_batch_2"
     batch = pickle.loads(path.read_bytes())
     batch[b"labels"][1] = label
@@ -158,7 +158,7 @@ def test_a_class_that_cifar_lacks_is_refused(cifar10: Callable[..., Path], label
 
 
 @pytest.mark.parametrize("name", ["data_batch_4", "test_batch"])
-def test_a_missing_batch_is_named(cifar10: Callable[..., Path], podium: Callable, name: str) -> None:
+def test_a_missing_batch_is_an_error_naming_it(cifar10: Callable[..., Path], podium: Callable, name: str) -> None:
     (cifar10(packing="batches") / "cifar-10-batches-py" / name).unlink()
     code, _, err = podium("prepare", "--competition", "cifar10")
     assert code == 2

@@ -1,4 +1,4 @@
-"""CSV and JSON are read as they stand, zips like folders, and nothing outside the competition's folder is touched."""
+"""CSV cells are read unchanged, zips like folders, and nothing outside the competition's folder is touched."""
 
 import csv
 import io
@@ -42,21 +42,21 @@ def test_a_byte_order_mark_and_windows_line_ends_are_not_part_of_the_cells() -> 
         (b"id,x\n1,a\n2,\xff\n", 3, "0xff is not UTF-8"),
     ],
 )
-def test_a_broken_csv_is_refused_with_its_line(data: bytes, line: int, what: str) -> None:
+def test_a_broken_csv_is_an_error_naming_the_line(data: bytes, line: int, what: str) -> None:
     with pytest.raises(InputError, match=what) as error:
         parse_csv(data, "a.csv")
     assert str(error.value).startswith(f"a.csv, line {line}: ")
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b",\n"])
-def test_a_csv_without_a_header_is_refused(data: bytes) -> None:
+def test_a_csv_without_a_header_is_an_error(data: bytes) -> None:
     with pytest.raises(InputError, match="a header line is expected"):
         parse_csv(data, "a.csv")
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(st.lists(st.tuples(CELLS, CELLS), max_size=5))
-def test_whatever_is_written_as_csv_is_read_back_unchanged(rows: list[tuple[str, str]]) -> None:
+def test_any_csv_is_read_back_unchanged(rows: list[tuple[str, str]]) -> None:
     stream = io.StringIO(newline="")
     csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([("id", "label"), *rows])
     assert [tuple(row) for row in parse_csv(stream.getvalue().encode(), "a.csv").to_numpy()] == rows
@@ -65,7 +65,7 @@ def test_whatever_is_written_as_csv_is_read_back_unchanged(rows: list[tuple[str,
 @pytest.mark.parametrize(
     "name", ["", "/etc/passwd", "\\\\host\\x", "../a.png", "a/../../b.png", "a\\..\\b.png", "C:a.png", "a\0.png"]
 )
-def test_a_name_that_could_leave_the_folder_is_refused(name: str) -> None:
+def test_a_name_that_could_leave_the_folder_is_an_error(name: str) -> None:
     with pytest.raises(InputError, match=r"labels.csv, line 7: .*not a plain relative name"):
         checked_name(name, "labels.csv, line 7")
 
@@ -87,11 +87,11 @@ def test_nested_and_zipped_downloads_give_the_same_images_as_plain_folders(
         (tmp_path / "input").rename(tmp_path / f"was {way}")
     assert list(read[0]) == [f"mchar_train/{i:06d}.png" for i in range(12)]
     assert read[0] == read[1]
-    # Without its junk being skipped, a Mac's zip would hold twice as many images.
+    # macOS zips hold a junk file for each image; without skipping them there would be 24.
     assert len(read[1]) == 12
 
 
-def test_an_unpacked_file_goes_before_the_member_of_the_zip(svhn: Callable[..., Path]) -> None:
+def test_an_unpacked_file_takes_precedence_over_the_zip(svhn: Callable[..., Path]) -> None:
     folder = svhn(packing="zip")
     corrected = folder / "mchar_train" / "000003.png"
     corrected.parent.mkdir()
@@ -109,14 +109,14 @@ def write_png(path: Path) -> None:
     path.write_bytes(b"a")
 
 
-def test_one_name_in_two_folders_is_refused_with_both_places(tmp_path: Path) -> None:
+def test_one_name_in_two_folders_is_an_error_naming_both_paths(tmp_path: Path) -> None:
     write_png(tmp_path / "a" / "train" / "1.png")
     write_png(tmp_path / "b" / "train" / "1.png")
     with pytest.raises(InputError, match=r"b/train/1.png: the same image lies at .*a/train/1.png"):
         InputFiles(tmp_path).images("train")
 
 
-def test_one_label_file_in_two_folders_is_refused(tmp_path: Path) -> None:
+def test_one_label_file_in_two_folders_is_an_error(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         write_png(tmp_path / folder / "train.csv")
     with pytest.raises(InputError, match="train.csv is there twice"):
@@ -124,7 +124,7 @@ def test_one_label_file_in_two_folders_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("link_to_folder", [False, True])
-def test_a_link_out_of_the_folder_is_refused_and_named(tmp_path: Path, link_to_folder: bool) -> None:
+def test_a_link_out_of_the_folder_is_an_error_naming_the_link(tmp_path: Path, link_to_folder: bool) -> None:
     secret = tmp_path / "outside" / "secret.png"
     write_png(secret)
     link = tmp_path / "input" / "train" / "x.png"
@@ -134,7 +134,7 @@ def test_a_link_out_of_the_folder_is_refused_and_named(tmp_path: Path, link_to_f
         InputFiles(tmp_path / "input")
 
 
-def test_the_whole_folder_may_be_a_link_and_so_may_a_file_within_it(tmp_path: Path) -> None:
+def test_the_input_folder_may_be_a_link_and_may_contain_internal_links(tmp_path: Path) -> None:
     write_png(tmp_path / "disk" / "train" / "1.png")
     (tmp_path / "disk" / "train" / "2.png").symlink_to("1.png")
     (tmp_path / "input").symlink_to(tmp_path / "disk")
@@ -142,7 +142,7 @@ def test_the_whole_folder_may_be_a_link_and_so_may_a_file_within_it(tmp_path: Pa
 
 
 @pytest.mark.parametrize("member", ["../escape.png", "/abs.png", "a/../../b.png"])
-def test_a_zip_whose_member_would_escape_is_refused(tmp_path: Path, member: str) -> None:
+def test_a_zip_with_an_escaping_member_is_an_error(tmp_path: Path, member: str) -> None:
     with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
         archive.writestr("1.png", b"a")
         archive.writestr(member, b"a")
@@ -150,7 +150,7 @@ def test_a_zip_whose_member_would_escape_is_refused(tmp_path: Path, member: str)
         InputFiles(tmp_path)
 
 
-def test_a_broken_zip_is_refused_by_name(svhn: Callable[..., Path]) -> None:
+def test_a_broken_zip_is_an_error_naming_the_file(svhn: Callable[..., Path]) -> None:
     path = svhn(packing="zip") / "mchar_val.zip"
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(InputError, match=r"mchar_val.zip: not a readable zip .*download it again"):
@@ -158,14 +158,14 @@ def test_a_broken_zip_is_refused_by_name(svhn: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("name", ["Müller.png", "café_1.jpg", "fête/1.jpg", "ñandú.png", "Å.png"])
-def test_a_european_name_in_a_zip_without_the_utf8_mark_is_kept(name: str) -> None:
+def test_an_accented_name_in_a_zip_without_the_utf8_flag_is_kept(name: str) -> None:
     info = zipfile.ZipInfo(name)
     info.flag_bits = 0
     assert member_name(info) == name
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_damaged_member_of_a_zip_is_refused_by_name(tmp_path: Path, compression: int) -> None:
+def test_a_damaged_zip_member_is_an_error_naming_it(tmp_path: Path, compression: int) -> None:
     content = np.random.default_rng(0).integers(0, 16, 4000, dtype=np.uint8).tobytes()
     with zipfile.ZipFile(tmp_path / "train.zip", "w", compression) as archive:
         archive.writestr("1.png", content)
@@ -179,7 +179,7 @@ def test_a_damaged_member_of_a_zip_is_refused_by_name(tmp_path: Path, compressio
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_member_is_read_whatever_its_compression_and_what_lies_before_it(tmp_path: Path, compression: int) -> None:
+def test_a_member_is_read_with_any_compression_and_after_a_prefix(tmp_path: Path, compression: int) -> None:
     path, content = tmp_path / "train.zip", bytes(range(256)) * 20
     path.write_bytes(b"#!/bin/sh the start of a zip that unpacks itself")
     with zipfile.ZipFile(path, "a", compression) as archive:
@@ -194,19 +194,19 @@ def test_a_member_is_read_whatever_its_compression_and_what_lies_before_it(tmp_p
     assert read_location(files.located["train/folder/empty.png"]) == b""
 
 
-def test_a_member_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path) -> None:
+def test_a_member_that_unpacks_to_more_than_declared_is_an_error(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "train.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("1.png", bytes(100_000))
     data = (tmp_path / "train.zip").read_bytes()
-    said = (100_000).to_bytes(4, "little")
-    (tmp_path / "train.zip").write_bytes(data.replace(said, (10).to_bytes(4, "little")))
+    declared = (100_000).to_bytes(4, "little")
+    (tmp_path / "train.zip").write_bytes(data.replace(declared, (10).to_bytes(4, "little")))
     files = InputFiles(tmp_path)
     files.images("train")
     with pytest.raises(InputError, match=r"train.zip: 1.png is damaged .*checksum"):
         read_location(files.located["train/1.png"])
 
 
-def test_an_absent_folder_or_file_is_told_with_where_to_get_it(tmp_path: Path) -> None:
+def test_a_missing_folder_or_file_is_an_error_that_says_where_to_get_it(tmp_path: Path) -> None:
     source = "Get it from example.org"
     with pytest.raises(InputError, match=r"none: no such folder. Get it from example.org"):
         InputFiles(tmp_path / "none", source)
@@ -216,11 +216,14 @@ def test_an_absent_folder_or_file_is_told_with_where_to_get_it(tmp_path: Path) -
     files = InputFiles(tmp_path, source)
     with pytest.raises(InputError, match=r"train.csv is missing. Get it from example.org"):
         files.table("train.csv")
-    with pytest.raises(InputError, match=r"no images in a folder or zip called 'test'. Get it from example.org"):
+    with pytest.raises(
+        InputError,
+        match=r"called 'test'; the folders with images are train \(1\). Get it from ex",
+    ):
         files.images("test")
 
 
-def test_pixels_of_one_file_are_images_with_paths_of_their_own(tmp_path: Path) -> None:
+def test_each_image_of_a_pixel_file_gets_its_own_path(tmp_path: Path) -> None:
     (tmp_path / "digits.bin").write_bytes(b"a")
     files = InputFiles(tmp_path)
     location = files.find("digits.bin")

@@ -1,4 +1,4 @@
-"""Memory limits of containers."""
+"""The memory limits of containers (cgroups)."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from src.core import runtime
 from src.core.runtime import memory_limit
 
 
-def test_the_limit_of_a_containers_own_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_containers_cgroup_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "CGROUPS", tmp_path)
     unlimited = memory_limit()
     assert unlimited > 2**28
@@ -21,7 +21,7 @@ def test_the_limit_of_a_containers_own_group_counts(tmp_path: Path, monkeypatch:
     assert memory_limit() == 5000
 
 
-def test_the_limit_of_any_group_above_this_process_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_any_parent_cgroup_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "CGROUPS", tmp_path)
     monkeypatch.setattr(runtime, "OWN_GROUPS", tmp_path / "cgroup")
     (tmp_path / "cgroup").write_text("3:cpu,memory:/job/step\n1:cpu:/other\n0::/slice/unit\n")

@@ -1,4 +1,4 @@
-"""A file is whole under its name, or the old one stays; a checksum tells a single flipped bit."""
+"""Writes are atomic, and a checksum detects a single flipped bit."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from src.core.writing import (
 )
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
 
@@ -34,7 +34,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_old_file_is_whole_until_the_new_one_is(tmp_path: Path) -> None:
+def test_the_old_file_is_intact_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
     with replacing(path) as temporary:
@@ -44,7 +44,7 @@ def test_the_old_file_is_whole_until_the_new_one_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_bytes_are_on_the_disk_before_the_name_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order = []
     real = outputs.os.replace
     monkeypatch.setattr(outputs.os, "fsync", lambda number: order.append("fsync"))
@@ -53,12 +53,12 @@ def test_the_bytes_are_on_the_disk_before_the_name_is_given(tmp_path: Path, monk
     assert order == ["fsync", "replace"]
 
 
-def test_folders_are_made_on_the_way(tmp_path: Path) -> None:
+def test_parent_folders_are_created(tmp_path: Path) -> None:
     write_text(tmp_path / "a" / "b" / "c.txt", "x\n")
     assert (tmp_path / "a" / "b" / "c.txt").read_bytes() == b"x\n"
 
 
-def test_what_json_does_not_know_is_not_written(tmp_path: Path) -> None:
+def test_nan_is_not_written_as_json(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"é": [1, None, 0.5]})
     assert json.loads(path.read_text(encoding="utf-8")) == {"é": [1, None, 0.5]}
@@ -86,7 +86,7 @@ def save(path: Path, content: bytes) -> None:
     write_with_checksum(path, content)
 
 
-def test_a_checksum_tells_every_single_flipped_bit(tmp_path: Path) -> None:
+def test_a_checksum_detects_every_single_flipped_bit(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     save(path, b"0123456789")
     assert checksum_fits(path)
@@ -97,14 +97,14 @@ def test_a_checksum_tells_every_single_flipped_bit(tmp_path: Path) -> None:
         assert not checksum_fits(path)
 
 
-def test_a_file_without_its_checksum_does_not_fit(tmp_path: Path) -> None:
+def test_a_file_without_a_checksum_does_not_match(tmp_path: Path) -> None:
     save(tmp_path / "weights", b"x")
     (tmp_path / "weights.sha256").unlink()
     assert not checksum_fits(tmp_path / "weights")
 
 
 @pytest.mark.parametrize("killed_before", ["weights.sha256", "weights"])
-def test_a_kill_between_file_and_checksum_leaves_a_file_that_fits(
+def test_a_kill_between_file_and_checksum_leaves_a_file_that_matches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_before: str
 ) -> None:
     path = tmp_path / "weights"

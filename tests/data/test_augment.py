@@ -1,13 +1,16 @@
 """Random changes depend on (seed, epoch, image) alone, keep the label, and are none when switched off."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import cv2
 import numpy as np
 import pytest
 
-from src.data.augment import NO_AUGMENT, Augment, augment_batch, draw_params, keyed_uniforms, warp
+from src.config import NO_AUGMENT, Augment
+from src.data.augment import augment_batch, warp
+from src.data.augmentations import AUGMENTATIONS, NUM_DRAWS, PIXEL_CHANGES, draw_params
+from src.data.keyed import keyed_uniforms
 from src.data.tta import tta_views, warp_batch
 
 SIZE = (32, 48)
@@ -175,7 +178,7 @@ def test_views_go_where_their_names_say() -> None:
 
 
 def test_keyed_uniforms_are_uniform_and_independent() -> None:
-    draws = keyed_uniforms(0, 0, np.arange(20_000))
+    draws = keyed_uniforms(0, 0, np.arange(20_000), 16)
     assert draws.shape == (20_000, 16)
     assert draws.min() >= 0
     assert draws.max() < 1
@@ -184,8 +187,8 @@ def test_keyed_uniforms_are_uniform_and_independent() -> None:
     assert chi2.max() < 51
     assert np.abs(np.corrcoef(draws.T) - np.eye(16)).max() < 0.035
     assert abs(np.corrcoef(draws[:-1, 0], draws[1:, 0])[0, 1]) < 0.035  # neighbouring images
-    others = [keyed_uniforms(1, 0, np.arange(20_000)), keyed_uniforms(0, 1, np.arange(20_000))]
-    for other in [*others, keyed_uniforms(1, 1, np.arange(20_000))]:
+    others = [keyed_uniforms(seed, epoch, np.arange(20_000), 16) for seed, epoch in ((1, 0), (0, 1))]
+    for other in [*others, keyed_uniforms(1, 1, np.arange(20_000), 16)]:
         assert abs(np.corrcoef(draws[:, 0], other[:, 0])[0, 1]) < 0.035
 
 
@@ -222,12 +225,13 @@ def test_a_change_that_is_left_out_because_it_does_nothing_would_have_done_nothi
 ) -> None:
     params = draw_params(policy, np.arange(20), SIZE, seed=0, epoch=0)
     found = augment_batch(repeated(image, 20), params, False)
-    for changed, matrix, colour, box in zip(found, params.matrices, params.colours, params.boxes, strict=True):
+    boxes = params.pixels.get("erase", np.zeros((20, 5), np.int64))
+    for changed, matrix, colour, box in zip(found, params.matrices, params.colours, boxes, strict=True):
         expected = np.empty_like(image)
         warp(image, matrix, False, expected)
         expected = cv2.transform(expected, colour)
-        top, left, high, wide, value = box
-        expected[top : top + high, left : left + wide] = value
+        top, left, height, width, value = box
+        expected[top : top + height, left : left + width] = value
         assert np.array_equal(changed, expected)
 
 
@@ -236,3 +240,17 @@ def test_a_policy_tells_whether_it_changes_pixels() -> None:
     assert not replace(NO_AUGMENT, concat=1.0).changes_pixels()
     assert replace(NO_AUGMENT, erase=0.1).changes_pixels()
     assert replace(NO_AUGMENT, hflip=0.5).changes_pixels()
+
+
+def test_every_strength_has_its_entry_and_every_entry_its_strength() -> None:
+    flags = [item.name for item in fields(Augment) if item.name != "concat"]  # which joins labels too: data/concat.py
+    assert [entry.name for entry in AUGMENTATIONS] == flags
+    assert sum(len(entry.draws) for entry in AUGMENTATIONS) == NUM_DRAWS
+    assert set(PIXEL_CHANGES) == {"erase", "effects"}
+
+
+def test_an_entry_at_the_end_changes_no_other_draw(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = replace(STRONG, invert=0.3, effects=0.2)
+    before = augmented(repeated(image, 12), list(range(12)), policy)
+    monkeypatch.setattr("src.data.augmentations.NUM_DRAWS", NUM_DRAWS + 5)
+    assert (augmented(repeated(image, 12), list(range(12)), policy) == before).all()

@@ -162,7 +162,7 @@ def test_where_processes_cannot_help_one_goes_on(
     for name in ("train.npy", "train.json"):
         assert (tmp_path / "by1" / name).read_bytes() == (tmp_path / "by2" / name).read_bytes()
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("decoding goes on in one process")
+    assert line.startswith("decoding continues in one process")
 
 
 def test_a_zip_member_that_unpacks_to_more_than_a_image_has_is_not_unpacked(tmp_path: Path) -> None:

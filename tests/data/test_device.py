@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from src.data.augment import Augment
+from src.config import Augment
 from src.data.device import on_device, warp_on_device
 from src.data.loader import Loader
 from src.data.tta import tta_views, warp_batch

@@ -1,4 +1,4 @@
-"""Copies of a image are found though resized, re-encoded, flipped or cropped, and unlike images are left apart."""
+"""Duplicates are found after resizing, re-encoding, flipping or cropping, and different images are not grouped."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ SIZE = (48, 64)
 
 
 def photo(seed: int) -> np.ndarray:
-    """Return a image (90, 120, 3) with coarse shapes and fine detail, as photographs have."""
+    """Return an image (90, 120, 3) with coarse shapes and fine detail, like a photograph."""
     rng = np.random.default_rng(seed)
     layers = [
         cv2.resize(rng.normal(0, 1, (rows, rows, 3)), (120, 90), interpolation=cv2.INTER_CUBIC) * strength
@@ -26,7 +26,7 @@ def photo(seed: int) -> np.ndarray:
 
 
 def near(images: list[np.ndarray]) -> list[tuple[int, int]]:
-    """Find the near copies as prepare does, from the cache."""
+    """Find near-duplicates as prepare does, in the cache."""
     readings = [Reading("", "", str(i)) for i in range(len(images))]
     return near_duplicates(readings, np.stack([resize(np.ascontiguousarray(image), SIZE) for image in images]))
 
@@ -48,13 +48,13 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @pytest.mark.parametrize("among", [10, 150])
 @pytest.mark.parametrize("kind", COPIES)
-def test_a_copy_is_found_among_others(kind: str, among: int) -> None:
+def test_a_near_duplicate_is_found_among_others(kind: str, among: int) -> None:
     others = [photo(seed) for seed in range(among)]
     assert near([*others, COPIES[kind](others[3])]) == [(3, among)]
     assert near([COPIES[kind](others[7]), *others]) == [(0, 8)]
 
 
-def test_all_copies_of_one_image_end_in_one_group() -> None:
+def test_all_near_duplicates_of_an_image_are_in_one_group() -> None:
     images = [photo(seed) for seed in range(30)]
     images += [make(images[4]) for make in COPIES.values()]
     group = group_duplicates(None, near(images), len(images))
@@ -66,28 +66,29 @@ def test_different_images_are_not_grouped(picture) -> None:
     assert near([picture(seed) for seed in range(100)]) == []
 
 
-def test_the_same_shapes_with_other_detail_are_not_copies() -> None:
+def test_the_same_shapes_with_different_detail_are_not_duplicates() -> None:
     coarse = cv2.GaussianBlur(photo(1), (0, 0), 4).astype(int)
-    alike = [np.clip(coarse + photo(seed) // 3 - 42, 0, 255).astype(np.uint8) for seed in range(2, 9)]
-    assert near(alike) == []
+    similar = [np.clip(coarse + photo(seed) // 3 - 42, 0, 255).astype(np.uint8) for seed in range(2, 9)]
+    assert near(similar) == []
 
 
 @pytest.mark.parametrize("change", [lambda image: image // 2, lambda image: image // 2 + 127], ids=["dim", "pale"])
-def test_another_exposure_is_not_a_copy(change: Callable[[np.ndarray], np.ndarray]) -> None:
+def test_another_exposure_is_not_a_duplicate(change: Callable[[np.ndarray], np.ndarray]) -> None:
     assert near([photo(1), change(photo(1))]) == []
 
 
-def test_images_alike_by_nature_must_be_more_alike_to_be_copies() -> None:
-    photographs, digits, silhouettes, same = (np.full(1000, unlike) for unlike in (0.5, 0.2, 0.1, 0.0))
-    allowed = [duplicates._allowed(unlike) for unlike in (photographs, digits, silhouettes, same)]
-    assert allowed == sorted(allowed, reverse=True)
-    assert allowed[0] == duplicates.MAX_UNLIKE > allowed[1] > allowed[2] > allowed[3] == duplicates.MIN_UNLIKE
-    assert duplicates._allowed(silhouettes[:50]) == duplicates.MAX_UNLIKE  # too few to tell
-    half = np.concatenate([np.full(600, 0.01), np.full(400, 0.5)])  # a data set full of copies
-    assert duplicates._allowed(half) == duplicates.MAX_UNLIKE
+def test_the_limit_is_stricter_if_all_images_are_similar() -> None:
+    photographs, digits, silhouettes, same = (np.full(1000, difference) for difference in (0.5, 0.2, 0.1, 0.0))
+    limits = [duplicates._max_difference(coarse) for coarse in (photographs, digits, silhouettes, same)]
+    assert limits == sorted(limits, reverse=True)
+    assert limits[0] == duplicates.MAX_DIFFERENCE > limits[1] > limits[2] > limits[3]
+    assert limits[3] == duplicates.LOWEST_MAX_DIFFERENCE
+    assert duplicates._max_difference(silhouettes[:50]) == duplicates.MAX_DIFFERENCE  # too few to tell
+    half = np.concatenate([np.full(600, 0.01), np.full(400, 0.5)])  # a data set full of duplicates
+    assert duplicates._max_difference(half) == duplicates.MAX_DIFFERENCE
 
 
-def test_flat_images_are_not_copies_of_each_other() -> None:
+def test_flat_images_are_not_duplicates() -> None:
     rng = np.random.default_rng(0)
     flat = [np.full((48, 64, 3), level, np.uint8) for level in (0, 90, 200)]
     noisy = [rng.integers(100, 104, (48, 64, 3), dtype=np.uint8) for _ in range(3)]
@@ -95,33 +96,33 @@ def test_flat_images_are_not_copies_of_each_other() -> None:
     assert near([*flat, photo(1)]) == []
 
 
-def test_unreadable_images_are_nobodys_copies() -> None:
+def test_unreadable_images_are_not_duplicates() -> None:
     readings = [Reading("truncated", "", ""), Reading("", "", "a"), Reading("empty", "", "")]
     assert exact_duplicates(readings) == []
     assert near_duplicates(readings, np.stack([photo(1)] * 3)) == []
 
 
-def test_exact_copies_are_listed_together_and_looked_at_once() -> None:
+def test_exact_duplicates_are_listed_together_and_compared_once() -> None:
     readings = [Reading("", "", pixels) for pixels in "abacab"]
     assert exact_duplicates(readings) == [[0, 2, 4], [1, 5]]
     images = [photo(1), photo(2), photo(1), photo(1)[:, ::-1], photo(1), photo(2)]
     assert near_duplicates(readings, np.stack(images)) == [(0, 3)]
 
 
-def test_candidates_stay_few_however_many_are_alike() -> None:
+def test_the_number_of_candidates_is_limited_if_all_images_are_similar() -> None:
     vectors = np.tile(np.eye(1, 53, dtype=np.float32), (3000, 1))
     vectors += np.random.default_rng(0).normal(0, 1e-3, vectors.shape).astype(np.float32)
     pairs = duplicates._candidates(np.concatenate([vectors, -vectors]))
-    assert 3000 <= len(pairs) <= 3000 * duplicates.NEAREST
+    assert 3000 <= len(pairs) <= 3000 * duplicates.MAX_CANDIDATES
 
 
 @pytest.mark.parametrize("block", range(21, 29))
-def test_blocks_meet_at_their_edges(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_across_block_edges_are_found(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.eye(1, 53, dtype=np.float32) + np.random.default_rng(0).normal(0, 0.01, (20, 53)).astype(np.float32)
     monkeypatch.setattr(duplicates, "TABLES", 1)
-    whole = duplicates._candidates(np.concatenate([vectors, -vectors]))
+    expected = duplicates._candidates(np.concatenate([vectors, -vectors]))
     monkeypatch.setattr(duplicates, "BLOCK", block)
-    np.testing.assert_array_equal(duplicates._candidates(np.concatenate([vectors, -vectors])), whole)
+    np.testing.assert_array_equal(duplicates._candidates(np.concatenate([vectors, -vectors])), expected)
 
 
 def test_alignment_finds_stretch_and_shift() -> None:
@@ -135,7 +136,7 @@ def test_alignment_finds_stretch_and_shift() -> None:
     assert found.brightness[0] == pytest.approx(0, abs=2)
 
 
-def test_copies_of_copies_and_given_groups_end_in_one_group() -> None:
+def test_chains_of_duplicates_and_given_groups_are_merged() -> None:
     assert group_duplicates(None, [], 3).tolist() == [0, 1, 2]
     assert group_duplicates(None, [(1, 2), (4, 2)], 6).tolist() == [0, 1, 1, 3, 1, 5]
     assert group_duplicates(["p", "q", "p", "r"], [(1, 2)], 4).tolist() == [0, 0, 0, 3]

@@ -1,4 +1,4 @@
-"""Every kind of image becomes upright 8-bit RGB, and what cannot be read says why."""
+"""Every image format becomes upright 8-bit RGB, and unreadable images raise an error with the reason."""
 
 import io
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     return stream.getvalue()
 
 
-def refused(data: bytes, **options: int) -> str:
+def problem_kind(data: bytes, **options: int) -> str:
     with pytest.raises(ImageProblem) as problem:
         decode_image(data, **options)
     assert problem.value.detail
@@ -32,7 +32,7 @@ def refused(data: bytes, **options: int) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".webp", ".tiff"])
-def test_the_usual_formats_are_read_as_rgb(picture: ImageFactory, suffix: str) -> None:
+def test_common_formats_are_read_as_rgb(picture: ImageFactory, suffix: str) -> None:
     image = picture(1)
     read = decode_image(encode(image, suffix))
     assert read.shape == image.shape
@@ -43,34 +43,34 @@ def test_the_usual_formats_are_read_as_rgb(picture: ImageFactory, suffix: str) -
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("kept", [0.4, 0.7, 0.95])
-def test_a_truncated_image_is_refused_and_not_half_grey(picture: ImageFactory, suffix: str, kept: float) -> None:
+def test_a_truncated_image_is_an_error_and_not_half_grey(picture: ImageFactory, suffix: str, kept: float) -> None:
     data = encode(picture(1, (90, 120)), suffix)
-    assert refused(data[: int(len(data) * kept)]) == "truncated"
+    assert problem_kind(data[: int(len(data) * kept)]) == "truncated"
 
 
-def test_an_empty_file_and_a_file_of_text_are_refused() -> None:
-    assert refused(b"") == "empty"
-    assert refused(b"<html>not found</html>") == "not an image"
-    assert refused(b"\x89PNG\r\n\x1a\n") == "not an image"
+def test_an_empty_file_and_a_text_file_are_errors() -> None:
+    assert problem_kind(b"") == "empty"
+    assert problem_kind(b"<html>not found</html>") == "not an image"
+    assert problem_kind(b"\x89PNG\r\n\x1a\n") == "not an image"
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (10_000, 6_000), (1, 2**31 - 1)])
-def test_an_over_large_image_is_refused_from_its_header(
+def test_an_over_large_image_is_an_error_before_decoding(
     png_header: Callable[[int, int], bytes], monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
-    assert refused(png_header(*size)) == "over-large"
+    assert problem_kind(png_header(*size)) == "over-large"
 
 
-def test_the_limit_of_pixels_can_be_changed(picture: ImageFactory) -> None:
+def test_the_pixel_limit_can_be_changed(picture: ImageFactory) -> None:
     data = encode(picture(1, (30, 40)), ".png")
     assert decode_image(data, 1200).shape == (30, 40, 3)
-    assert refused(data, max_pixels=1199) == "over-large"
+    assert problem_kind(data, max_pixels=1199) == "over-large"
 
 
-def test_a_image_is_turned_as_its_exif_says(picture: ImageFactory) -> None:
+def test_exif_rotation_is_applied(picture: ImageFactory) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # stored lying on its left side: to be turned clockwise
+    exif[0x0112] = 6  # stored rotated: to be turned clockwise
     image = picture(1)
     read = decode_image(saved(Image.fromarray(image), "jpeg", exif=exif, quality=95))
     assert read.shape == (40, 30, 3)
@@ -91,21 +91,21 @@ def test_grey_and_palette_images_become_rgb(picture: ImageFactory) -> None:
     assert (decode_image(saved(palette, "png")) == np.asarray(palette.convert("RGB"))).all()
 
 
-def test_alpha_is_dropped_and_the_colours_below_it_stay(picture: ImageFactory) -> None:
+def test_alpha_is_dropped_and_the_colours_are_kept(picture: ImageFactory) -> None:
     alpha = np.zeros((30, 40, 1), np.uint8)
     data = saved(Image.fromarray(np.concatenate([picture(1), alpha], axis=2)), "png")
     assert (decode_image(data) == picture(1)).all()
 
 
-def test_a_cmyk_jpeg_has_the_colours_that_pil_gives_it(picture: ImageFactory) -> None:
+def test_a_cmyk_jpeg_decodes_to_the_same_colours_as_in_pil(picture: ImageFactory) -> None:
     data = saved(Image.fromarray(picture(1)).convert("CMYK"), "jpeg", quality=95)
     assert np.abs(decode_image(data).astype(int) - picture(1)).mean() < 12
 
 
-def test_images_shrink_by_area_and_grow_linearly(picture: ImageFactory) -> None:
+def test_images_shrink_by_area_and_enlarge_linearly(picture: ImageFactory) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     blocks = noise.reshape(8, 5, 8, 5, 3).mean(axis=(1, 3))
-    assert np.abs(resize(noise, (8, 8)) - blocks).max() <= 1  # every pixel counts: no moiré
+    assert np.abs(resize(noise, (8, 8)) - blocks).max() <= 1  # every pixel contributes: no moiré
     assert resize(picture(1), (60, 50)).shape == (60, 50, 3)
-    assert len(np.unique(resize(np.uint8([[[0] * 3, [255] * 3]]), (1, 8)))) > 2  # no blocks
+    assert len(np.unique(resize(np.uint8([[[0] * 3, [255] * 3]]), (1, 8)))) > 2  # interpolated, not nearest
     assert (resize(picture(1), (30, 40)) == picture(1)).all()

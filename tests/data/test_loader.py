@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.augment import NO_AUGMENT, Augment
+from src.config import NO_AUGMENT, Augment
 from src.data.images import resize
 from src.data.loader import WINDOW, Blocks, Loader, gather
 

@@ -45,7 +45,7 @@ def test_few_images_are_predicted_at_once_without_a_trial() -> None:
     net.forward = lambda images: pytest.fail("tried")  # type: ignore[method-assign]
     forward, served = probe.fastest(net, loader(), CPU, 5, None, "auto")
     assert forward is net
-    assert served.batch_size == probe.DEFAULT_BATCH_SIZE
+    assert served.batch_size == probe.INFERENCE_BATCH_SIZE
     assert probe.fastest(net, loader(), CPU, 5, 7, "auto")[1].batch_size == 7
 
 
@@ -56,7 +56,7 @@ def test_the_fastest_batch_size_is_taken(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_is_no_faster_than_noise_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rates(monkeypatch, lambda size: 1.03 if size == 64 else 1.0)
-    assert probe.best_batch_size(network(), torch.zeros(10, 8, 16, 3), CPU) == probe.DEFAULT_BATCH_SIZE
+    assert probe.best_batch_size(network(), torch.zeros(10, 8, 16, 3), CPU) == probe.INFERENCE_BATCH_SIZE
 
 
 @pytest.mark.parametrize(("room", "best"), [(600, 512), (300, 256), (100, 64)])
@@ -102,9 +102,9 @@ def test_a_compiled_network_is_used_where_faster(monkeypatch: pytest.MonkeyPatch
 
     compiling(monkeypatch, quick, gain)
     forward, served = probe.fastest(net, loader(602), CPU, 5, 100, "auto")
-    found, _ = predict_probabilities(net, served, svhn.DIGITS, CPU, forward=forward)
+    found, _ = predict_probabilities(net, served, svhn.COMPETITION.layout, CPU, forward=forward)
     assert calls == [1] + ([100] * 6 if used else [])  # the last two images are a batch of another shape
-    expected, _ = predict_probabilities(net, loader(602), svhn.DIGITS, CPU)
+    expected, _ = predict_probabilities(net, loader(602), svhn.COMPETITION.layout, CPU)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -134,6 +134,6 @@ def test_compiling_without_a_compiler_is_refused_in_one_line(monkeypatch: pytest
 def test_a_network_compiled_for_real_gives_the_same_answers() -> None:
     net = network().eval()
     forward, served = probe.fastest(net, loader(), CPU, 5, 4, "on")
-    found, _ = predict_probabilities(net, served, svhn.DIGITS, CPU, forward=forward)
-    expected, _ = predict_probabilities(net, loader(), svhn.DIGITS, CPU)
+    found, _ = predict_probabilities(net, served, svhn.COMPETITION.layout, CPU, forward=forward)
+    expected, _ = predict_probabilities(net, loader(), svhn.COMPETITION.layout, CPU)
     np.testing.assert_allclose(found, expected, atol=1e-5)

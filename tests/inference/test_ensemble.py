@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.competitions import svhn as street
 from src.core.errors import InputError
 from src.core.writing import write_arrays
 from src.inference.ensemble import out_of_fold, weighted_mean
-from src.runs.run import open_run
+from tests.helpers import run_at
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 1)
 
@@ -26,7 +25,7 @@ def run_dir(svhn: Callable[..., Path], podium: Callable, tmp_path: Path) -> Path
 
 
 def read_oof(run_dir: Path, folds: tuple[int, ...] | None = None, tta: bool = False) -> object:
-    return out_of_fold(run_dir, run_dir.parent / "prepared", street.COMPETITION, folds, tta)
+    return out_of_fold(run_at(run_dir), folds, tta)
 
 
 def change_oof(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -41,7 +40,7 @@ def test_every_labelled_image_has_the_prediction_of_its_own_fold(run_dir: Path) 
         assert oof.complete
         assert len(oof.labels) == 12
         rows = dict(zip(oof.labels["image_path"], oof.probabilities, strict=True))
-        for fold in open_run(run_dir, street.COMPETITION, None):
+        for fold in run_at(run_dir).trained():
             for path, expected in zip(fold.oof()["image_path"], fold.oof()[key], strict=True):
                 assert np.array_equal(rows.pop(path), expected)
         assert not rows

@@ -1,18 +1,24 @@
 """The one way from images to probabilities."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from src.competitions import food11, svhn
+from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
 from src.core.runtime import choose_compute, is_out_of_memory, to_device
 from src.data.loader import Loader
 from src.data.tta import tta_views, warp_batch
 from src.inference.predictor import predict_probabilities
-from src.models.build import build_model, normalisation
-from src.models.network import Network, Normalise, build_network
+from src.models.build import build_model
+from src.models.contract import normalisation
+from src.models.network import Network, Normalise
+from src.runs.record import ModelRecord
+from src.runs.run import build_network
 
 SIZE = (24, 32)
 CPU = choose_compute("cpu", "fp32")
@@ -21,7 +27,7 @@ CPU = choose_compute("cpu", "fp32")
 def network(num_outputs: int) -> Network:
     """Return a network with batch statistics and dropout, left in training mode."""
     torch.manual_seed(0)
-    backbone = build_model("test_resnet", num_outputs, SIZE, dropout=0.5)
+    backbone = build_model("test_resnet", HeadLayout((num_outputs,)), SIZE, dropout=0.5)
     with torch.no_grad():
         backbone.get_classifier().weight.normal_(std=3)  # answers that depend on the image
     return Network(backbone, Normalise(*normalisation(backbone), SIZE[1])).train()
@@ -58,11 +64,13 @@ def test_grey_images_are_normalised_with_one_channel() -> None:
 
 
 def test_a_grey_network_with_options_of_its_own_is_built_again_from_what_config_json_tells() -> None:
-    facts = {"backbone": "resnet_mnist", "num_outputs": 10, "image_size": [28, 28], "mean": [0.5], "std": [0.25]}
-    grey = build_network({**facts, "options": {"batch_norm": False}})
+    model = ModelRecord(
+        backbone="resnet_mnist", layout=HeadLayout((10,)), image_size=(28, 28), mean=(0.5,), std=(0.25,)
+    )
+    grey = build_network(replace(model, options={"batch_norm": False}))
     assert grey(torch.zeros(2, 28, 28, 3, dtype=torch.uint8)).shape == (2, 10)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in grey.modules())
-    assert any(isinstance(module, nn.BatchNorm2d) for module in build_network(facts).modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in build_network(model).modules())
 
 
 def test_the_network_keeps_no_normalisation_in_its_weights() -> None:
@@ -72,10 +80,10 @@ def test_the_network_keeps_no_normalisation_in_its_weights() -> None:
 @pytest.mark.parametrize("competition", [svhn.COMPETITION, food11.COMPETITION], ids=lambda one: one.name)
 def test_the_mean_over_views_is_the_mean_over_views(competition: object) -> None:
     heads, hflip_ok = competition.heads, competition.hflip_ok
-    net, served = network(sum(head.num_classes for head in heads)), loader(hflip_ok=hflip_ok)
+    net, served = network(competition.layout.num_outputs), loader(hflip_ok=hflip_ok)
     views = tta_views(hflip_ok, SIZE)
     assert len(views) == (10 if hflip_ok else 5)
-    plain, mean = predict_probabilities(net, served, heads, CPU, list(views.values())[1:])
+    plain, mean = predict_probabilities(net, served, competition.layout, CPU, list(views.values())[1:])
     by_hand = []
     for matrix in views.values():
         images = torch.from_numpy(warp_batch(served.images, matrix, hflip_ok))
@@ -90,21 +98,23 @@ def test_the_mean_over_views_is_the_mean_over_views(competition: object) -> None
 
 def test_the_batch_size_does_not_matter() -> None:
     net, views = network(66), list(tta_views(False, SIZE).values())[1:]
-    results = [predict_probabilities(net, loader(batch_size=size), svhn.DIGITS, CPU, views) for size in (1, 3, 7)]
+    results = [
+        predict_probabilities(net, loader(batch_size=size), svhn.COMPETITION.layout, CPU, views) for size in (1, 3, 7)
+    ]
     for plain, mean in results[1:]:
         np.testing.assert_allclose(plain, results[0][0], atol=1e-6)
         np.testing.assert_allclose(mean, results[0][1], atol=1e-6)
 
 
 def test_without_views_the_mean_is_the_plain_image() -> None:
-    plain, mean = predict_probabilities(network(66), loader(), svhn.DIGITS, CPU)
+    plain, mean = predict_probabilities(network(66), loader(), svhn.COMPETITION.layout, CPU)
     assert np.array_equal(plain, mean)
 
 
 def test_predicting_changes_no_weight() -> None:
     net = network(66)
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    predict_probabilities(net, loader(), svhn.DIGITS, CPU)
+    predict_probabilities(net, loader(), svhn.COMPETITION.layout, CPU)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
@@ -125,9 +135,9 @@ class Refusing(nn.Module):
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError("x: can't allocate memory: you tried")])
 def test_out_of_memory_halves_the_batch_and_gives_the_same_probabilities(error: Exception) -> None:
     net, views = network(66), list(tta_views(False, SIZE).values())[1:2]
-    expected = predict_probabilities(net, loader(batch_size=7), svhn.DIGITS, CPU, views)
+    expected = predict_probabilities(net, loader(batch_size=7), svhn.COMPETITION.layout, CPU, views)
     short = Refusing(net, 2, error)
-    found = predict_probabilities(short, loader(batch_size=7), svhn.DIGITS, CPU, views)
+    found = predict_probabilities(short, loader(batch_size=7), svhn.COMPETITION.layout, CPU, views)
     assert short.given == [7, 4, 2, 2, 3, 2, 1] * 2
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
@@ -137,7 +147,7 @@ def test_out_of_memory_halves_the_batch_and_gives_the_same_probabilities(error: 
 def test_not_even_one_image_and_other_errors_are_no_way_out(error: Exception, attempts: list[int]) -> None:
     short = Refusing(network(66), 0, error)
     with pytest.raises(type(error), match="x"):
-        predict_probabilities(short, loader(batch_size=4), svhn.DIGITS, CPU)
+        predict_probabilities(short, loader(batch_size=4), svhn.COMPETITION.layout, CPU)
     assert short.given == attempts
 
 
@@ -164,9 +174,9 @@ def test_a_gpu_gives_the_probabilities_of_the_cpu(precision: str, tolerance: flo
     with torch.no_grad():
         assert isinstance(net.backbone.head, nn.Linear)
         net.backbone.head.weight.div_(20)  # as after training: no sharper than the low precisions resolve
-    expected = predict_probabilities(net, loader(), svhn.DIGITS, CPU, views)
+    expected = predict_probabilities(net, loader(), svhn.COMPETITION.layout, CPU, views)
     compute = choose_compute("cuda", precision)
-    found = predict_probabilities(to_device(net, compute), loader(), svhn.DIGITS, compute, views)
+    found = predict_probabilities(to_device(net, compute), loader(), svhn.COMPETITION.layout, compute, views)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=tolerance)
 

@@ -13,6 +13,7 @@ from src.competitions import svhn as street
 from src.competitions.spec import Head
 from src.core.errors import InputError
 from src.inference.submission import validate, write_submission
+from tests.helpers import prepared_at
 
 IDS = pd.Series(["000000.png", "000001.png", "000002.png"])
 GOOD = ["file_name,file_code", "000000.png,007", "000001.png,123456", "000002.png,0"]
@@ -79,9 +80,9 @@ def test_leading_zeros_are_kept_and_the_note_tells_the_bytes(
 ) -> None:
     svhn(num_test=3)
     assert podium("prepare").code == 0
-    folder, prepared = tmp_path / "submissions", tmp_path / "runs" / "svhn" / "prepared"
+    folder, prepared = tmp_path / "submissions", prepared_at(tmp_path / "runs" / "svhn")
     probabilities = spelled(["007", "000000", "12"])
-    path = write_submission(folder, "mine", probabilities, street.COMPETITION, prepared, {"views": ["original"]})
+    path = write_submission(folder, "mine", probabilities, prepared, {"views": ["original"]})
     assert path.read_bytes() == b"file_name,file_code\n000000.png,007\n000001.png,000000\n000002.png,12\n"
     with np.load(folder / "mine.npz") as kept:
         assert np.array_equal(kept["probabilities"], probabilities)
@@ -94,13 +95,12 @@ def test_a_refused_submission_leaves_the_previous_one(
 ) -> None:
     svhn(num_test=3)
     assert podium("prepare").code == 0
-    folder, prepared = tmp_path / "submissions", tmp_path / "runs" / "svhn" / "prepared"
-    path = write_submission(folder, "mine", spelled(["1", "2", "3"]), street.COMPETITION, prepared, {})
+    folder, prepared = tmp_path / "submissions", prepared_at(tmp_path / "runs" / "svhn")
+    path = write_submission(folder, "mine", spelled(["1", "2", "3"]), prepared, {})
     before = {file: file.read_bytes() for file in folder.iterdir()}
     mute = tuple(Head(name=head.name, classes=("",) * 11) for head in street.DIGITS)
+    silent = replace(prepared, competition=replace(street.COMPETITION, heads=mute))
     with pytest.raises(InputError, match="the answer is empty"):
-        write_submission(
-            folder, "mine", spelled(["4", "5", "6"]), replace(street.COMPETITION, heads=mute), prepared, {}
-        )
+        write_submission(folder, "mine", spelled(["4", "5", "6"]), silent, {})
     assert path in before
     assert {file: file.read_bytes() for file in folder.iterdir()} == before

@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
 from src.models import REFERENCE_NETS
-from src.models.build import build_model, check_backbone, normalisation, read_options
+from src.models.build import build_model, read_options
+from src.models.contract import find_backbone, normalisation
 
 SMALL_TIMM_NETS = ("test_resnet", "test_efficientnet", "test_vit")
 SIZES = {"nin": ((67, 96), (90, 72))}  # where 32 pixels are too few
@@ -35,7 +37,7 @@ def last_layer(model: nn.Module) -> tuple[str, ...]:
 @pytest.mark.parametrize("name", [*REFERENCE_NETS, *SMALL_TIMM_NETS])
 def test_every_net_gives_one_row_of_logits_per_image(name: str, place: int, in_chans: int, num_outputs: int) -> None:
     size = SIZES.get(name, ((32, 64), (64, 48)))[place]
-    model = build_model(name, num_outputs, size, in_chans)
+    model = build_model(name, HeadLayout((num_outputs,)), size, in_chans)
     assert model.training
     logits = model(torch.randn(2, in_chans, *size))
     assert logits.shape == (2, num_outputs)
@@ -46,19 +48,19 @@ def test_every_net_gives_one_row_of_logits_per_image(name: str, place: int, in_c
 @pytest.mark.parametrize(("typo", "nearest"), [("resnet_18", "resnet18"), ("svhn_cn", "svhn_cnn")])
 def test_an_unknown_name_is_answered_with_the_nearest(typo: str, nearest: str) -> None:
     with pytest.raises(InputError, match=f"{typo}: no such network; nearest: .*{nearest}"):
-        check_backbone(typo)
+        find_backbone(typo)
 
 
 @pytest.mark.parametrize("name", ["string_cnn", "test_resnet", "test_vit"])
 @pytest.mark.parametrize("kind", ["safetensors", "pth"])
 def test_weights_for_other_classes_load_all_but_the_last_layer(tmp_path: Path, name: str, kind: str) -> None:
-    saved = build_model(name, 12, (32, 64)).state_dict()
+    saved = build_model(name, HeadLayout((12,)), (32, 64)).state_dict()
     path = tmp_path / f"weights.{kind}"
     if kind == "safetensors":
         save_file(saved, path)
     else:
         torch.save({"state_dict": saved}, path)
-    model = build_model(name, 18, (32, 64), weights=path)
+    model = build_model(name, HeadLayout((18,)), (32, 64), weights=path)
     new = last_layer(model)
     for key, value in model.state_dict().items():
         # All classes are equally likely at first: the noise of a new layer would wreck the features.
@@ -66,93 +68,98 @@ def test_weights_for_other_classes_load_all_but_the_last_layer(tmp_path: Path, n
 
 
 def test_all_classes_are_equally_likely_before_the_first_step() -> None:
-    logits = build_model("test_resnet", 12, (32, 64)).eval()(torch.randn(2, 3, 32, 64))
+    logits = build_model("test_resnet", HeadLayout((12,)), (32, 64)).eval()(torch.randn(2, 3, 32, 64))
     assert torch.equal(logits, torch.zeros_like(logits))
 
 
 def test_weights_for_the_same_classes_load_the_last_layer_too(tmp_path: Path) -> None:
-    saved = build_model("test_resnet", 12, (32, 64)).state_dict()
+    saved = build_model("test_resnet", HeadLayout((12,)), (32, 64)).state_dict()
     save_file(saved, tmp_path / "weights.safetensors")
-    loaded = build_model("test_resnet", 12, (32, 64), weights=tmp_path / "weights.safetensors").state_dict()
+    loaded = build_model(
+        "test_resnet", HeadLayout((12,)), (32, 64), weights=tmp_path / "weights.safetensors"
+    ).state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in saved.items())
 
 
 def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:
-    save_file(build_model("test_vit", 12, (32, 64)).state_dict(), tmp_path / "vit.safetensors")
+    save_file(build_model("test_vit", HeadLayout((12,)), (32, 64)).state_dict(), tmp_path / "vit.safetensors")
     with pytest.raises(InputError, match=r"vit.safetensors: do not fit this backbone"):
-        build_model("test_resnet", 12, (32, 64), weights=tmp_path / "vit.safetensors")
+        build_model("test_resnet", HeadLayout((12,)), (32, 64), weights=tmp_path / "vit.safetensors")
 
 
 def test_weights_that_lack_one_layer_are_refused(tmp_path: Path) -> None:
-    saved = build_model("string_cnn", 12, (32, 64)).state_dict()
+    saved = build_model("string_cnn", HeadLayout((12,)), (32, 64)).state_dict()
     del saved["columns.0.weight"]
     save_file(saved, tmp_path / "part.safetensors")
     with pytest.raises(InputError, match=r"1 of \d+ tensors are missing.*columns.0.weight"):
-        build_model("string_cnn", 12, (32, 64), weights=tmp_path / "part.safetensors")
+        build_model("string_cnn", HeadLayout((12,)), (32, 64), weights=tmp_path / "part.safetensors")
 
 
 def test_a_pth_file_with_code_in_it_is_refused_and_not_run(tmp_path: Path) -> None:
     path, made = tmp_path / "weights.pth", tmp_path / "made"
     torch.save({"state_dict": RunsCode(made)}, path)
     with pytest.raises(InputError, match="holds more than tensors"):
-        build_model("svhn_cnn", 12, (32, 64), weights=path)
+        build_model("svhn_cnn", HeadLayout((12,)), (32, 64), weights=path)
     assert not made.exists()
     with path.open("wb") as stream:
         pickle.dump(RunsCode(made), stream, protocol=2)
     with pytest.raises(InputError):
-        build_model("svhn_cnn", 12, (32, 64), weights=path)
+        build_model("svhn_cnn", HeadLayout((12,)), (32, 64), weights=path)
     assert not made.exists()
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth"])
 def test_a_cut_off_weights_file_is_refused(tmp_path: Path, kind: str) -> None:
-    saved, path = build_model("svhn_cnn", 12, (32, 64)).state_dict(), tmp_path / f"weights.{kind}"
+    saved, path = build_model("svhn_cnn", HeadLayout((12,)), (32, 64)).state_dict(), tmp_path / f"weights.{kind}"
     if kind == "safetensors":
         save_file(saved, path)
     else:
         torch.save(saved, path)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(InputError, match="not a whole weights file"):
-        build_model("svhn_cnn", 12, (32, 64), weights=path)
+    with pytest.raises(InputError, match="not a complete weights file"):
+        build_model("svhn_cnn", HeadLayout((12,)), (32, 64), weights=path)
 
 
 @pytest.mark.parametrize(("name", "size"), [("svhn_cnn", (18, 64)), ("test_vit", (30, 64)), ("string_cnn", (4, 64))])
 def test_an_image_size_that_the_net_cannot_take_is_refused(name: str, size: tuple[int, int]) -> None:
     with pytest.raises(InputError, match=f"--backbone {name}: "):
-        build_model(name, 12, size)
+        build_model(name, HeadLayout((12,)), size)
 
 
 def test_drop_path_reaches_a_net_that_has_it() -> None:
-    model = build_model("test_resnet", 12, (32, 64), drop_path=0.5)
+    model = build_model("test_resnet", HeadLayout((12,)), (32, 64), drop_path=0.5)
     assert any("DropPath" in type(module).__name__ for module in model.modules())
 
 
 @pytest.mark.parametrize("name", ["vgg11", *REFERENCE_NETS])
 def test_drop_path_on_a_net_without_it_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"--backbone {name}: does not take these options: .*drop_path"):
-        build_model(name, 12, (96, 96), drop_path=0.5)
+        build_model(name, HeadLayout((12,)), (96, 96), drop_path=0.5)
 
 
 def test_the_normalisation_is_the_one_the_backbone_was_trained_with() -> None:
-    mean, std = normalisation(build_model("lcnet_035", 12, (32, 64)))
+    mean, std = normalisation(build_model("lcnet_035", HeadLayout((12,)), (32, 64)))
     assert (mean, std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert normalisation(build_model("string_cnn", 12, (32, 64))) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    assert normalisation(build_model("string_cnn", HeadLayout((12,)), (32, 64))) == (
+        (0.5, 0.5, 0.5),
+        (0.25, 0.25, 0.25),
+    )
 
 
 def test_grey_images_are_normalised_by_the_mean_over_colours() -> None:
-    (mean,), (std,) = normalisation(build_model("lcnet_035", 12, (32, 64), 1), 1)
+    (mean,), (std,) = normalisation(build_model("lcnet_035", HeadLayout((12,)), (32, 64), 1), 1)
     assert (mean, std) == (pytest.approx(0.449, abs=1e-6), pytest.approx(0.226, abs=1e-6))
-    assert normalisation(build_model("resnet_mnist", 10, (28, 28), 1), 1) == ((0.5,), (0.25,))
+    assert normalisation(build_model("resnet_mnist", HeadLayout((10,)), (28, 28), 1), 1) == ((0.5,), (0.25,))
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit"])
 def test_colour_weights_load_into_a_grey_net_as_the_sum_over_colours(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
-    colour = build_model(name, 12, (32, 64)).eval()
+    colour = build_model(name, HeadLayout((12,)), (32, 64)).eval()
     with torch.no_grad():
         colour.get_classifier().weight.normal_()  # answers that depend on the image
     save_file(colour.state_dict(), tmp_path / "weights.safetensors")
-    grey = build_model(name, 12, (32, 64), 1, weights=tmp_path / "weights.safetensors").eval()
+    grey = build_model(name, HeadLayout((12,)), (32, 64), 1, weights=tmp_path / "weights.safetensors").eval()
     images = torch.randn(2, 1, 32, 64)
     with torch.no_grad():
         answers = grey(images)
@@ -180,16 +187,92 @@ def test_options_of_another_form_are_refused(text: str) -> None:
 
 
 def test_options_reach_a_net_of_timm() -> None:
-    model = build_model("test_resnet", 12, (32, 64), extra=read_options(["act_layer=silu"]))
+    model = build_model("test_resnet", HeadLayout((12,)), (32, 64), extra=read_options(["act_layer=silu"]))
     assert any(isinstance(module, nn.SiLU) for module in model.modules())
 
 
 @pytest.mark.parametrize("name", ["nin", "test_resnet"])
 def test_the_number_of_outputs_is_no_option(name: str) -> None:
     with pytest.raises(InputError, match="num_classes"):
-        build_model(name, 10, (96, 96), extra={"num_classes": 3})
+        build_model(name, HeadLayout((10,)), (96, 96), extra={"num_classes": 3})
 
 
-def test_the_string_net_refuses_outputs_that_are_no_equal_heads() -> None:
-    with pytest.raises(InputError, match="6 equal heads, 11 outputs"):
-        build_model("string_cnn", 11, (32, 64))
+def test_the_string_net_refuses_heads_with_different_classes() -> None:
+    with pytest.raises(InputError, match="--backbone string_cnn: needs heads with the same classes .*, not 11, 3"):
+        build_model("string_cnn", HeadLayout((11, 3)), (32, 64))
+
+
+@pytest.mark.parametrize("widths", [(36,) * 4, (11,) * 6, (5,)])
+def test_the_string_net_has_one_position_for_each_head(widths: tuple[int, ...]) -> None:
+    """144 outputs divide by 6, so four characters of 36 classes were once built as six of 24."""
+    model = build_model("string_cnn", HeadLayout(widths), (32, 64))
+    assert model.head_widths == widths
+    assert model.head.out_features == widths[0]
+    assert model(torch.zeros(2, 3, 32, 64)).shape == (2, sum(widths))
+
+
+def test_the_number_of_positions_cannot_be_contradicted() -> None:
+    with pytest.raises(InputError, match="unexpected option 'num_places'"):
+        build_model("string_cnn", HeadLayout((36,) * 4), (32, 64), extra={"num_places": 6})
+    with pytest.raises(InputError, match="head_widths: is decided by the competition"):
+        build_model("string_cnn", HeadLayout((36,) * 4), (32, 64), extra={"head_widths": (24,) * 6})
+
+
+OWN_NETWORK = """
+from timm.models import register_model
+from torch import nn
+
+class Mine(nn.Module):
+    def __init__(self, outputs, channels, head_widths):
+        super().__init__()
+        self.head_widths = head_widths
+        self.stem, self.head = nn.Conv2d(channels, 4, 3), nn.Linear(4, outputs)
+
+    def forward(self, images):
+        return self.head(self.stem(images).mean(dim=(2, 3)))
+
+@register_model
+def NAME(pretrained=False, head_widths=None, **kwargs):
+    return Mine(OUTPUTS, kwargs["in_chans"], WIDTHS)
+"""
+
+
+def own_network(folder: Path, name: str, outputs: str = 'kwargs["num_classes"]', widths: str = "head_widths") -> Path:
+    path = folder / f"{name}.py"
+    path.write_text(OWN_NETWORK.replace("NAME", name).replace("OUTPUTS", outputs).replace("WIDTHS", widths))
+    return path
+
+
+def test_a_network_file_of_ones_own_needs_no_entry_in_a_table(tmp_path: Path) -> None:
+    path, layout = own_network(tmp_path, "own_net"), HeadLayout((3, 2))
+    model = build_model(str(path), layout, (32, 64))
+    assert model(torch.zeros(2, 3, 32, 64)).shape == (2, 5)
+    assert model.head_widths == (3, 2)
+    assert model.head.weight.abs().max() > 0  # keeps its own initialisation
+    save_file(build_model(str(path), HeadLayout((7,)), (32, 64)).state_dict(), tmp_path / "weights.safetensors")
+    loaded = build_model(str(path), layout, (32, 64), weights=tmp_path / "weights.safetensors")
+    assert not loaded.head.weight.any()  # of other classes, so new
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("wrong_outputs", {"outputs": "9"}, "gives 1x9 for one image, the competition's 2 heads need 1x5"),
+        ("wrong_heads", {"widths": "(2, 3)"}, "is built for heads of 2, 3 classes, the competition has 3, 2"),
+    ],
+)
+def test_a_network_that_contradicts_the_heads_is_refused(
+    tmp_path: Path, name: str, changes: dict[str, str], message: str
+) -> None:
+    path = own_network(tmp_path, name, **changes)
+    with pytest.raises(InputError, match=message):
+        build_model(str(path), HeadLayout((3, 2)), (32, 64))
+
+
+def test_a_network_file_without_a_network_of_its_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "nothing_here.py"
+    path.write_text("print")
+    with pytest.raises(InputError, match="defines no @register_model def nothing_here"):
+        build_model(str(path), HeadLayout((3,)), (32, 64))
+    with pytest.raises(InputError, match="no such network file"):
+        build_model(str(tmp_path / "absent.py"), HeadLayout((3,)), (32, 64))

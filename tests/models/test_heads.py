@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.competitions import food11, svhn
-from src.competitions.spec import Competition, Head
+from src.competitions.spec import Competition, Head, HeadLayout
 from src.metrics import exact_matches
-from src.models.heads import loss_of, most_probable, probabilities_of
+from src.models.heads import most_probable, probabilities_of
+from src.training.losses import loss_of
 
 
 def competition(num_heads: int, classes: str, pad_class: int | None) -> Competition:
@@ -50,7 +51,6 @@ def best_string(row: np.ndarray, num_heads: int, num_classes: int, pad_class: in
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_the_mean_cross_entropy_over_heads_and_images(smoothing: float) -> None:
-    heads = (Head(name="a", classes=("x", "y")), Head(name="b", classes=("x", "y", "z")))
     logits = torch.tensor([[0.5, -1.0, 2.0, 0.0, 1.0], [1.5, 0.3, -0.2, 0.7, 0.1]])
     target = torch.tensor([[0, 2], [1, 1]])
     expected = []
@@ -58,12 +58,14 @@ def test_the_loss_is_the_mean_cross_entropy_over_heads_and_images(smoothing: flo
         for part, true in ((row[:2], ids[0]), (row[2:], ids[1])):
             logs = [value - math.log(sum(map(math.exp, part))) for value in part]
             expected.append(-(1 - smoothing) * logs[true] - smoothing * sum(logs) / len(logs))
-    assert loss_of(logits, target, heads, smoothing).item() == pytest.approx(sum(expected) / 4, abs=1e-6)
+    assert loss_of(logits, target, HeadLayout((2, 3)), "cross_entropy", smoothing).item() == pytest.approx(
+        sum(expected) / 4, abs=1e-6
+    )
 
 
 def test_probabilities_are_a_softmax_for_each_head() -> None:
     logits = torch.randn(5, 66, generator=torch.Generator().manual_seed(0)) * 5
-    probabilities = probabilities_of(logits, svhn.DIGITS)
+    probabilities = probabilities_of(logits, svhn.COMPETITION.layout)
     assert probabilities.shape == (5, 66)
     assert probabilities.dtype == torch.float32
     parts = probabilities.view(5, 6, 11)
@@ -123,3 +125,19 @@ def test_an_image_counts_only_when_all_heads_are_right() -> None:
     said[1, 0], said[2, 2] = 9, 7
     np.put_along_axis(probabilities, said[:, :, None], 1, axis=2)
     assert exact_matches(probabilities.reshape(3, 66), target, svhn.COMPETITION).tolist() == [True, False, False]
+
+
+def test_a_layout_names_each_heads_outputs() -> None:
+    layout = HeadLayout((2, 3, 1))
+    assert layout.starts == (0, 2, 5)
+    assert layout.num_outputs == 6
+    values = np.arange(12).reshape(2, 6)
+    assert [part.tolist() for part in layout.split(values)] == [[[0, 1], [6, 7]], [[2, 3, 4], [8, 9, 10]], [[5], [11]]]
+    assert layout.pick(values, np.array([[1, 2, 0], [0, 0, 0]])).tolist() == [[1, 4, 5], [6, 8, 11]]
+
+
+def test_the_focal_loss_counts_less_what_is_sure() -> None:
+    logits, target, layout = torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([[0], [0]]), HeadLayout((2,))
+    right, wrong = (1 / (1 + math.exp(-sign * 2)) for sign in (1, -1))
+    expected = [-((1 - p) ** 2) * math.log(p) for p in (right, wrong)]
+    assert loss_of(logits, target, layout, "focal").item() == pytest.approx(sum(expected) / 2, abs=1e-6)

@@ -1,6 +1,6 @@
-"""The reference nets: their sizes by hand, their smallest images, their options.
+"""The reference nets: sizes counted by hand, minimum image sizes, options.
 
-Most tests build on torch's meta device: shapes without values, in no time.
+Most tests build on torch's meta device, which is fast because it has shapes but no values.
 """
 
 from typing import Any
@@ -10,12 +10,13 @@ import timm
 import torch
 from torch import nn
 
+from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
 from src.models import REFERENCE_NETS
 from src.models.build import build_model
 
-# Sides in pixels of the smallest image, where a net has such a limit of its own.
-SMALLEST = {
+# Minimum image side in pixels, for nets that have a limit.
+MIN_SIDE = {
     "food_cnn": 32,
     "food_vgg16_bn": 32,
     "inception_cifar": 8,
@@ -29,10 +30,10 @@ SMALLEST = {
 WITHOUT_BATCH_NORM_OPTION = {"inception_mnist", "resnet9", "string_cnn", "svhn_cnn"}
 
 
-def shapes_of(name: str, num_outputs: int = 12, side: int = 96, in_chans: int = 3, **options: Any) -> nn.Module:
-    """Build a net without values."""
+def on_meta(name: str, num_outputs: int = 12, side: int = 96, in_chans: int = 3, **options: Any) -> nn.Module:
+    """Build a net on the meta device."""
     with torch.device("meta"):
-        return build_model(name, num_outputs, (side, side), in_chans, options)
+        return build_model(name, HeadLayout((num_outputs,)), (side, side), in_chans, options)
 
 
 def num_parameters(model: nn.Module) -> int:
@@ -49,40 +50,40 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("name", REFERENCE_NETS)
-def test_reference_nets_come_from_timm_too(name: str) -> None:
+def test_reference_nets_are_registered_in_timm(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=12)
-    assert type(model) is type(shapes_of(name))
+    assert type(model) is type(on_meta(name))
 
 
-@pytest.mark.parametrize("name", SMALLEST)
-def test_a_too_small_image_is_refused_with_the_smallest_that_is_not(name: str) -> None:
-    side = SMALLEST[name]
-    shapes_of(name, side=side)
+@pytest.mark.parametrize("name", MIN_SIDE)
+def test_a_too_small_image_is_an_error_that_gives_the_minimum(name: str) -> None:
+    side = MIN_SIDE[name]
+    on_meta(name, side=side)
     for size in ((side - 1, side), (side, side - 1)):
         with (
             pytest.raises(InputError, match=f"{name} needs images of at least {side}x{side} pixels, not {size[0]}x"),
             torch.device("meta"),
         ):
-            build_model(name, 12, size)
+            build_model(name, HeadLayout((12,)), size)
 
 
 @pytest.mark.parametrize("name", sorted(set(REFERENCE_NETS) - WITHOUT_BATCH_NORM_OPTION))
 def test_batch_norm_can_be_switched_off(name: str) -> None:
-    assert has_batch_norm(shapes_of(name, batch_norm=True))
-    assert not has_batch_norm(shapes_of(name, batch_norm=False))
+    assert has_batch_norm(on_meta(name, batch_norm=True))
+    assert not has_batch_norm(on_meta(name, batch_norm=False))
 
 
 @pytest.mark.parametrize("name", sorted(WITHOUT_BATCH_NORM_OPTION))
-def test_an_option_that_a_net_lacks_is_refused(name: str) -> None:
+def test_an_option_that_a_net_lacks_is_an_error(name: str) -> None:
     with pytest.raises(InputError, match=f"--backbone {name}: does not take these options: .*batch_norm"):
-        shapes_of(name, batch_norm=False)
+        on_meta(name, batch_norm=False)
 
 
-@pytest.mark.parametrize("name", sorted(set(REFERENCE_NETS) - {"svhn_cnn"}))  # the course's has none
+@pytest.mark.parametrize("name", sorted(set(REFERENCE_NETS) - {"svhn_cnn"}))  # the course's net has none
 def test_dropout_reaches_the_net(name: str) -> None:
     with torch.device("meta"):
-        model = build_model(name, 12, (96, 96), dropout=0.3)
+        model = build_model(name, HeadLayout((12,)), (96, 96), dropout=0.3)
     assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.3}
 
 
@@ -94,22 +95,22 @@ def conv(channels: int, out: int, kernel_size: int = 3, bias: bool = False, norm
 def test_resnet_cifar_has_its_published_size() -> None:
     stages = [
         conv(3, 16) + 4 * conv(16, 16),
-        2 * conv(16, 32) + 3 * conv(32, 32),  # with the shortcut's
+        2 * conv(16, 32) + 3 * conv(32, 32),  # including the shortcut
         2 * conv(32, 64) + 3 * conv(64, 64),
     ]
-    assert num_parameters(shapes_of("resnet_cifar", 10, 32)) == sum(stages) + 64 * 10 + 10 == 195_738
+    assert num_parameters(on_meta("resnet_cifar", 10, 32)) == sum(stages) + 64 * 10 + 10 == 195_738
 
 
 def test_resnet9_has_its_published_size() -> None:
     pairs = [(3, 64), (64, 128), (128, 128), (128, 128), (128, 256), (256, 512), (512, 512), (512, 512)]
-    assert num_parameters(shapes_of("resnet9", 10, 32)) == sum(conv(*pair) for pair in pairs) + 5120 == 6_573_120
+    assert num_parameters(on_meta("resnet9", 10, 32)) == sum(conv(*pair) for pair in pairs) + 5120 == 6_573_120
 
 
 def test_vgg_cifar_has_its_published_size() -> None:
     pairs = [(3, 16), (16, 16), (16, 32), (32, 32), (32, 32), (32, 64), *[(64, 64)] * 4]
     convolutions = sum(conv(*pair, bias=True) for pair in pairs)
     linear = (64 * 2 * 2) * 52 + 52 + 52 * 10 + 10
-    assert num_parameters(shapes_of("vgg_cifar", 10, 32)) == convolutions + linear == 206_902
+    assert num_parameters(on_meta("vgg_cifar", 10, 32)) == convolutions + linear == 206_902
 
 
 def test_inception_cifar_has_its_published_size() -> None:
@@ -120,46 +121,48 @@ def test_inception_cifar_has_its_published_size() -> None:
 
     modules = module(16, 24) + module(3 * 24, 28) + module(3 * 28, 32) + module(3 * 32, 48)
     linear = 3 * 48 * 10 + 10
-    assert num_parameters(shapes_of("inception_cifar", 10, 32)) == conv(3, 16) + modules + linear == 107_010
+    assert num_parameters(on_meta("inception_cifar", 10, 32)) == conv(3, 16) + modules + linear == 107_010
 
 
-def test_the_linear_layers_of_the_courses_nets_are_theirs() -> None:
-    assert linear_layers(shapes_of("inception_mnist", 10, 28, 1)) == [(1408, 10)]
-    assert linear_layers(shapes_of("resnet_mnist", 10, 28, 1)) == [(980, 10)]
+def test_the_courses_nets_have_their_linear_layers() -> None:
+    assert linear_layers(on_meta("inception_mnist", 10, 28, 1)) == [(1408, 10)]
+    assert linear_layers(on_meta("resnet_mnist", 10, 28, 1)) == [(980, 10)]
     photo = 512 * 4 * 4
-    assert linear_layers(shapes_of("food_cnn", 11, 128)) == [(photo, 1024), (1024, 512), (512, 11)]
-    assert linear_layers(shapes_of("food_vgg16_bn", 11, 128)) == [(photo, 4096), (4096, 4096), (4096, 11)]
+    assert linear_layers(on_meta("food_cnn", 11, 128)) == [(photo, 1024), (1024, 512), (512, 11)]
+    assert linear_layers(on_meta("food_vgg16_bn", 11, 128)) == [(photo, 4096), (4096, 4096), (4096, 11)]
 
 
 def test_food_vgg16_bn_has_the_convolutions_of_vgg16_bn() -> None:
     with torch.device("meta"):
-        timms = timm.create_model("vgg16_bn").features
-    assert num_parameters(shapes_of("food_vgg16_bn", 11, 128).features) == num_parameters(timms)
+        reference = timm.create_model("vgg16_bn").features
+    assert num_parameters(on_meta("food_vgg16_bn", 11, 128).features) == num_parameters(reference)
 
 
 @pytest.mark.parametrize("num_points", [1, 2])
-def test_nin_has_as_many_point_convolutions_per_block_as_asked_for(num_points: int) -> None:
-    model = shapes_of("nin", 10, 224, num_points=num_points)
+def test_nin_has_num_points_1x1_convolutions_per_block(num_points: int) -> None:
+    model = on_meta("nin", 10, 224, num_points=num_points)
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     kernels = [module.kernel_size[0] for module in convolutions]
     assert kernels == [kernel for first in (11, 5, 3, 3) for kernel in (first, *[1] * num_points)]
     assert sum(isinstance(module, nn.ReLU) for module in model.modules()) == len(convolutions)
 
 
-def test_nin_begins_by_xaviers_rule() -> None:
-    model = build_model("nin", 10, (67, 67), 1)
+def test_nin_has_xavier_initialisation() -> None:
+    model = build_model("nin", HeadLayout((10,)), (67, 67), 1)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            places = module.kernel_size[0] * module.kernel_size[1]
-            bound = (6 / (places * (module.in_channels + module.out_channels))) ** 0.5
+            kernel_area = module.kernel_size[0] * module.kernel_size[1]
+            bound = (6 / (kernel_area * (module.in_channels + module.out_channels))) ** 0.5
             assert 0.8 * bound < module.weight.abs().max() <= bound
 
 
-def test_nin_can_begin_with_every_class_heard() -> None:
+def test_nin_can_start_with_every_class_active() -> None:
     images = torch.randn(8, 1, 67, 67, generator=torch.Generator().manual_seed(0))
     for num_points in (1, 2):
         torch.manual_seed(0)
-        model = build_model("nin", 10, (67, 67), 1, {"num_points": num_points, "positive_start": True}).eval()
+        model = build_model(
+            "nin", HeadLayout((10,)), (67, 67), 1, {"num_points": num_points, "positive_start": True}
+        ).eval()
         convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         assert all(torch.equal(conv.weight[:, :, 0, 0], torch.eye(10)) for conv in convs[-num_points:])
         assert (model(images) > 0).any(dim=0).all()

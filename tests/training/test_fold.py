@@ -14,13 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from src.competitions import svhn as street
 from src.core.runtime import choose_compute
-from src.data.cache import open_cache
 from src.data.loader import Batch, Loader
+from src.inference import predictor as predicting
 from src.inference.predictor import predict_probabilities
-from src.models.network import build_network
 from src.runs.checkpoint import load_model
+from src.runs.run import build_network
 from src.training import fold as folding
 from src.training import trainer as loop
+from tests.helpers import run_at, train_cache
 
 STEPS_PER_EPOCH = 2  # 9 images in batches of 4; the last one comes in another epoch
 MEASURED = {"seconds", "train_seconds", "images_per_second", "waiting_share", "memory_mib", "gpu_utilisation"}
@@ -93,7 +94,7 @@ def at_the_end_of_an_epoch(patch: pytest.MonkeyPatch, kind: int) -> None:
 STOPS = {
     "in the first step": (loop, "train_step", 1, "resumes after epoch 0, step 1"),
     "in the third step": (loop, "train_step", STEPS_PER_EPOCH + 1, "resumes after epoch 1, step 1"),
-    "while an epoch is scored": (folding, "exact_matches", 2, "resumes after epoch 1, step 2"),
+    "while an epoch is scored": (predicting, "exact_matches", 2, "resumes after epoch 1, step 2"),
     "while the best weights are saved": (loop, "save_model", 1, "resumes after epoch 1, step 0"),
     "while an epoch is saved": (loop, "save_state", 2, "resumes after epoch 2, step 0"),
     "after the last epoch": (folding, "write_arrays", 1, "resumes after epoch 3, step 0"),
@@ -115,7 +116,7 @@ def test_a_training_stopped_by_a_signal_loses_no_step_and_ends_as_one_that_was_n
             at_the_end_of_an_epoch(patch, kind)
         folder, ended = train("stopped")
     assert ended.code == 128 + kind
-    assert "give the same command again" in ended.err
+    assert "run the same command again" in ended.err
     assert not (folder / "oof.npz").exists()
     folder, ended = train("stopped", "--resume", "--num-threads", 2)
     assert ended.code == 0
@@ -193,7 +194,7 @@ def test_no_held_out_image_is_trained_on(train: Callable, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(loop, "train_step", watched)
     folder, _ = train("run", "--epochs", 6)
-    cache = open_cache(folder.parents[1] / "prepared", "train")
+    cache = train_cache(folder.parent)
     val = set(arrays(folder)["image_path"].tolist())
     trained_on = {cache.image_paths[row] for row in seen}
     assert not trained_on & val
@@ -214,7 +215,7 @@ def test_going_on_with_other_settings_is_refused_with_the_difference(
     _, ended = train("run", "--lr", 0.001, "--augment.rotate", 3)
     assert ended.code == 2
     assert "lr: 0.002 then, 0.001 now" in ended.err
-    assert "'rotate': 3.0" in ended.err
+    assert "augment.rotate: 10.0 then, 3.0 now" in ended.err
     assert "--restart" in ended.err
     assert (folder / "last.pt").read_bytes() == before
 
@@ -224,7 +225,7 @@ def test_a_finished_fold_is_not_trained_again(train: Callable) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     _, ended = train("run")
     assert ended.code == 0
-    assert "trained already" in ended.out
+    assert "already trained" in ended.out
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
@@ -271,9 +272,10 @@ def test_where_both_checkpoints_are_damaged_it_is_refused(train: Callable, monke
 
 
 def scripted_scores(patch: pytest.MonkeyPatch, scores: list[float]) -> None:
-    """Let the epochs score as told, and what comes after them 0."""
+    """Let the epochs score this, and what comes after them 0."""
     said: Iterator[float] = iter([*scores, *[0.0] * 10])
-    patch.setattr(folding, "exact_matches", lambda *_: np.array([next(said)]))
+    patch.setattr(predicting, "exact_matches", lambda *_: np.array([next(said)]))
+    patch.setattr(folding, "exact_matches", lambda *_: np.zeros(1))
 
 
 def test_early_stopping_stops_after_so_many_epochs_without_a_better_score(
@@ -291,7 +293,7 @@ def test_the_kept_weights_make_the_out_of_fold_predictions(
 ) -> None:
     scripted_scores(monkeypatch, [0.9, 0.1, 0.9])
     folder, _ = train("run", "--keep", keep, "--lr", 0.05)
-    cache = open_cache(folder.parents[1] / "prepared", "train")
+    cache = train_cache(folder.parent)
     oof = arrays(folder)
     loader = Loader(
         images=cache.images,
@@ -300,11 +302,11 @@ def test_the_kept_weights_make_the_out_of_fold_predictions(
         image_size=(32, 48),
         batch_size=5,
     )
-    model = json.loads((folder / "config.json").read_text())["model"]
+    model = run_at(folder.parent).open_fold(0).record.model
     made = {}
     for name in ("best", "last"):
         network = load_model(folder / f"{name}.safetensors", build_network(model))
-        made[name], _ = predict_probabilities(network, loader, street.DIGITS, choose_compute("cpu", "fp32"))
+        made[name], _ = predict_probabilities(network, loader, street.COMPETITION.layout, choose_compute("cpu", "fp32"))
     other = {"best": "last", "last": "best"}[keep]
     np.testing.assert_allclose(made[keep], oof["probabilities"], atol=1e-5)
     assert abs(made[other] - oof["probabilities"]).max() > 1e-3
@@ -324,7 +326,7 @@ def test_the_best_weights_are_those_of_the_first_best_epoch(train: Callable, mon
     monkeypatch.setattr(loop.Trainer, "save", remember)
     scripted_scores(monkeypatch, [0.1, 0.5, 0.5])
     folder, _ = train("run")
-    network = build_network(json.loads((folder / "config.json").read_text())["model"])
+    network = build_network(run_at(folder.parent).open_fold(0).record.model)
     for name, epoch in (("best", 2), ("last", 3)):
         for key, value in load_model(folder / f"{name}.safetensors", network).state_dict().items():
             assert torch.equal(value, kept[epoch - 1][key])
@@ -351,10 +353,15 @@ def test_a_resumed_fold_keeps_to_the_cache_and_labels_it_was_begun_with(train: C
     folder, ended = train("run")
     assert ended.code == 0
     (folder / "oof.npz").unlink()
+    before = (folder / "last.safetensors").read_bytes()
     assert podium("prepare", "--num-folds", 2, "--image-size", 40, 56).code == 0
-    _, again = train("run")
-    assert again.code == 2
-    assert "cache_size" in again.err
+    assert train("run")[1].code == 0
+    assert (folder / "last.safetensors").read_bytes() == before
+    assert run_at(folder.parent).open_fold(0).record.data.cache_size == (64, 128)
+    assert train("run", "--fold", 1)[1].code == 0  # the run's other folds read the same cache
+    assert run_at(folder.parent).open_fold(1).record.data.cache_size == (64, 128)
+    other, _ = train("new")
+    assert run_at(other.parent).open_fold(0).record.data.cache_size == (40, 56)
 
 
 def test_going_on_needs_no_weights_file(train: Callable, tmp_path: Path) -> None:

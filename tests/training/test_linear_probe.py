@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
 from src.core.signals import Stopped
 from src.data.loader import Loader
@@ -23,7 +24,7 @@ FLAGS = ("--backbone", "test_resnet", "--mixup", 0, "--freeze-backbone", "--lr",
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     torch.manual_seed(5)
-    save_file(build_model("test_resnet", 12, (32, 48)).state_dict(), tmp_path / "weights.safetensors")
+    save_file(build_model("test_resnet", HeadLayout((12,)), (32, 48)).state_dict(), tmp_path / "weights.safetensors")
     return tmp_path / "weights.safetensors"
 
 
@@ -60,12 +61,12 @@ def test_an_interrupted_training_begins_anew_and_ends_the_same(
     assert (folder / "last.pt").exists()
     assert train("cut", *FLAGS, "--weights", weights)[1].code == 0
     assert (folder / "last.safetensors").read_bytes() == (whole / "last.safetensors").read_bytes()
-    assert "trained already" in train("cut", *FLAGS, "--weights", weights)[1].out
+    assert "already trained" in train("cut", *FLAGS, "--weights", weights)[1].out
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit", "tf_efficientnet_lite0"])
 def test_the_last_layer_on_the_features_is_the_network(name: str) -> None:
-    model = build_model(name, 12, (32, 64))
+    model = build_model(name, HeadLayout((12,)), (32, 64))
     torch.nn.init.normal_(model.get_classifier().weight)
     network = Network(model, Normalise((0.5,) * 3, (0.25,) * 3, 64)).eval()
     images = torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8)
@@ -91,7 +92,7 @@ def test_views_take_turns_and_every_image_comes_with_its_own_features_and_target
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--backbone", "svhn_cnn"), "features of random weights say nothing"),
+        (("--backbone", "svhn_cnn"), "features of random weights are useless"),
         (("--backbone", "test_resnet", "--mixup", 0.2), "mixup, cutmix and progressive-resize need images"),
         (
             ("--backbone", "test_resnet", "--progressive-resize", 0.5),
@@ -108,7 +109,7 @@ def test_what_has_no_features_or_needs_images_is_refused(
 
 
 def test_a_network_without_features_is_an_input_error() -> None:
-    network = Network(build_model("svhn_cnn", 12, (32, 64)), Normalise((0.5,) * 3, (0.25,) * 3, 64))
+    network = Network(build_model("svhn_cnn", HeadLayout((12,)), (32, 64)), Normalise((0.5,) * 3, (0.25,) * 3, 64))
     with pytest.raises(InputError, match="--freeze-backbone"):
         LinearProbe(network)
 
@@ -125,7 +126,7 @@ def test_images_grow_and_the_last_epochs_see_them_whole(train: Callable) -> None
 
 def test_what_learns_is_not_the_networks_own_layer() -> None:
     """Keeping a moving average in the network must not change the weights that go on learning."""
-    network = Network(build_model("test_resnet", 12, (32, 64)), Normalise((0.5,) * 3, (0.25,) * 3, 64))
+    network = Network(build_model("test_resnet", HeadLayout((12,)), (32, 64)), Normalise((0.5,) * 3, (0.25,) * 3, 64))
     learning, average = LinearProbe(network), LinearProbe(network)
     torch.nn.init.ones_(average.layer.weight)
     assert with_linear_probe(network, average).backbone.fc.weight.min() == 1

@@ -1,4 +1,4 @@
-"""Where a step's time goes: profile.csv and trace.json."""
+"""The profile of training steps: profile.csv and trace.json."""
 
 import json
 import time
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from src.training.profiler import STEPS, WARMING, Profiler
+from src.training.profiler import PROFILED_STEPS, WARMUP_STEPS, Profiler
 
 PHASES = ["data", "forward", "backward", "optimizer"]
 
@@ -20,7 +20,7 @@ def events(folder: Path) -> Counter[str]:
     return Counter(event.get("name", "") for event in json.loads((folder / "trace.json").read_text())["traceEvents"])
 
 
-def test_profile_tells_the_phases_and_changes_no_bit_of_the_training(
+def test_profiling_lists_the_phases_and_does_not_change_the_weights(
     svhn: Callable[..., Path], podium: Callable, tmp_path: Path
 ) -> None:
     svhn(num_train=22, num_val=6, num_test=3)
@@ -31,7 +31,7 @@ def test_profile_tells_the_phases_and_changes_no_bit_of_the_training(
         code, out, err = podium("train", *flags, "--run-name", run, *more)
         assert code == 0, err
     plain, timed = (tmp_path / "runs" / "svhn" / run / "fold0" for run in ("plain", "timed"))
-    assert "where 4 steps spent their time" in out  # of the 7 steps of the first epoch; 3 warm up
+    assert "time per phase over 4 steps" in out  # the first epoch has 7 steps; 3 warm up
     assert not (plain / "profile.csv").exists()
     for name in ("best.safetensors", "last.safetensors"):
         assert (plain / name).read_bytes() == (timed / name).read_bytes()
@@ -45,8 +45,8 @@ def test_profile_tells_the_phases_and_changes_no_bit_of_the_training(
     assert events(timed)["data"] >= 4
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, WARMING, WARMING + STEPS + 9])
-def test_the_times_are_those_of_the_steps_after_the_first_ones(tmp_path: Path, num_steps: int) -> None:
+@pytest.mark.parametrize("num_steps", [1, 2, WARMUP_STEPS, WARMUP_STEPS + PROFILED_STEPS + 9])
+def test_the_times_exclude_the_warmup_steps(tmp_path: Path, num_steps: int) -> None:
     profiler = Profiler(tmp_path, torch.device("cpu"), num_steps)
     for _ in range(num_steps):
         for seconds, name in ((0.004, "forward"), (0.002, "backward"), (0.002, "optimizer")):
@@ -58,4 +58,4 @@ def test_the_times_are_those_of_the_steps_after_the_first_ones(tmp_path: Path, n
     assert table["share"].sum() == pytest.approx(1, abs=3e-4)
     assert table["milliseconds"]["data"] == pytest.approx(6)
     assert table["milliseconds"]["forward"] >= 4
-    assert events(tmp_path)["forward"] == min(num_steps - min(WARMING, num_steps // 2), STEPS)
+    assert events(tmp_path)["forward"] == min(num_steps - min(WARMUP_STEPS, num_steps // 2), PROFILED_STEPS)

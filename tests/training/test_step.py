@@ -2,6 +2,7 @@
 
 import copy
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,19 +11,25 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn import functional
 
-from src.competitions.spec import Head
+from src.competitions.spec import HeadLayout
+from src.config import TrainSettings
 from src.core.runtime import choose_compute, to_device
 from src.data.loader import Batch
 from src.models.network import Network, Normalise
-from src.training.step import StepOptions, TrainState, train_step
+from src.training.step import TrainState, train_step
 
-HEADS = (Head(name="a", classes=("x", "y", "z")), Head(name="b", classes=("x", "y")))
-ONE_HEAD = (Head(name="a", classes=("x", "y")),)
+LAYOUT = HeadLayout((3, 2))
+ONE_HEAD = HeadLayout((2,))
 CPU = choose_compute("cpu", "fp32")
 OUT_OF_MEMORY = (
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
 )
+
+
+def plain_settings(**settings: Any) -> TrainSettings:
+    """Return settings in which all that is not given is off."""
+    return TrainSettings(**{"label_smoothing": 0.0, "clip_grad": None, **settings})
 
 
 def make_state(num_outputs: int = 5, dropout: float = 0.0, ema: float = 0.0, accumulate: int = 1) -> TrainState:
@@ -50,10 +57,10 @@ def weights(state: TrainState) -> torch.Tensor:
     return torch.cat([value.detach().flatten() for value in state.network.parameters()]).clone()
 
 
-def steps(options: StepOptions, count: int = 3, dropout: float = 0.0, accumulate: int = 1) -> torch.Tensor:
+def steps(settings: TrainSettings, count: int = 3, dropout: float = 0.0, accumulate: int = 1) -> torch.Tensor:
     state = make_state(dropout=dropout, accumulate=accumulate)
     for number in range(count):
-        train_step(state, make_batch(seed=number), HEADS, 0.05, CPU, options)
+        train_step(state, make_batch(seed=number), LAYOUT, 0.05, CPU, settings)
     return weights(state)
 
 
@@ -61,7 +68,7 @@ def steps(options: StepOptions, count: int = 3, dropout: float = 0.0, accumulate
 @pytest.mark.parametrize("clip_grad", [None, 0.5])
 def test_accumulating_over_uneven_parts_changes_nothing(mixup: float, clip_grad: float | None) -> None:
     whole, parts = (
-        steps(StepOptions(mixup=mixup, clip_grad=clip_grad, label_smoothing=0.1), accumulate=accumulate)
+        steps(plain_settings(mixup=mixup, clip_grad=clip_grad, label_smoothing=0.1), accumulate=accumulate)
         for accumulate in (1, 4)
     )
     assert torch.allclose(whole, parts, atol=1e-6)
@@ -70,7 +77,7 @@ def test_accumulating_over_uneven_parts_changes_nothing(mixup: float, clip_grad:
 
 def test_the_loss_is_the_same_for_any_accumulation() -> None:
     losses = [
-        train_step(make_state(accumulate=accumulate), make_batch(), HEADS, 0.0, CPU, StepOptions()).item()
+        train_step(make_state(accumulate=accumulate), make_batch(), LAYOUT, 0.0, CPU, plain_settings()).item()
         for accumulate in (1, 3, 10)
     ]
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-6)
@@ -81,7 +88,7 @@ def test_gradients_longer_than_the_limit_are_cut_to_it() -> None:
     for limit in (None, 0.01):
         state = make_state()
         before = weights(state)
-        train_step(state, make_batch(), HEADS, 1.0, CPU, StepOptions(clip_grad=limit))
+        train_step(state, make_batch(), LAYOUT, 1.0, CPU, plain_settings(clip_grad=limit))
         moved[limit] = (weights(state) - before).norm().item()
     assert moved[0.01] == pytest.approx(0.01, rel=1e-3)
     assert moved[None] > 0.1
@@ -92,35 +99,35 @@ def test_each_group_has_its_share_of_the_lr() -> None:
     first, second = state.network.backbone[1].parameters(), state.network.backbone[4].parameters()
     state.optimizer = torch.optim.SGD([{"params": [*first], "lr_scale": 0.0}, {"params": [*second]}], lr=9.0)
     before = copy.deepcopy(state.network.backbone)
-    train_step(state, make_batch(), HEADS, 0.1, CPU, StepOptions())
+    train_step(state, make_batch(), LAYOUT, 0.1, CPU, plain_settings())
     assert [group["lr"] for group in state.optimizer.param_groups] == [0.0, 0.1]
     assert torch.equal(state.network.backbone[1].weight, before[1].weight)
     assert not torch.equal(state.network.backbone[4].weight, before[4].weight)
 
 
 def test_dropout_depends_on_seed_and_step_alone() -> None:
-    options = StepOptions(seed=1)
-    once = steps(options, dropout=0.5)
+    settings = plain_settings(seed=1)
+    once = steps(settings, dropout=0.5)
     torch.rand(17)  # whatever others drew
-    assert torch.equal(steps(options, dropout=0.5), once)
-    assert not torch.equal(steps(StepOptions(seed=2), dropout=0.5), once)
+    assert torch.equal(steps(settings, dropout=0.5), once)
+    assert not torch.equal(steps(plain_settings(seed=2), dropout=0.5), once)
     later = make_state(dropout=0.5)
     later.step = 5
-    train_step(later, make_batch(), HEADS, 0.05, CPU, options)
-    assert not torch.equal(weights(later), steps(options, count=1, dropout=0.5))
+    train_step(later, make_batch(), LAYOUT, 0.05, CPU, settings)
+    assert not torch.equal(weights(later), steps(settings, count=1, dropout=0.5))
 
 
 def test_the_moving_average_lies_between_old_and_new_weights() -> None:
     state = make_state(ema=0.75)
     state.step = 5  # timm copies the weights in the first step
     before = weights(state)
-    train_step(state, make_batch(), HEADS, 0.5, CPU, StepOptions())
+    train_step(state, make_batch(), LAYOUT, 0.5, CPU, plain_settings())
     assert state.scored is not state.network
     average = torch.cat([value.flatten() for value in state.scored.parameters()])
     assert torch.allclose(average, 0.75 * before + 0.25 * weights(state), atol=1e-6)
 
 
-def mixed_step(options: StepOptions, step: int) -> tuple[torch.Tensor, float, torch.Tensor]:
+def mixed_step(settings: TrainSettings, step: int) -> tuple[torch.Tensor, float, torch.Tensor]:
     """Make a step on black (class x) and white (class y) images; return what the net saw, the loss and its logits."""
     state, seen = make_state(num_outputs=2), []
     state.step = step
@@ -137,7 +144,7 @@ def mixed_step(options: StepOptions, step: int) -> tuple[torch.Tensor, float, to
     image[4:] = 255
     target = torch.tensor([[0]] * 4 + [[1]] * 4)
     batch: Batch = {"index": torch.arange(8), "image": image, "target": target}
-    loss = train_step(state, batch, ONE_HEAD, 0.0, CPU, options).item()
+    loss = train_step(state, batch, ONE_HEAD, 0.0, CPU, settings).item()
     return seen[0][0], loss, seen[0][1].detach()
 
 
@@ -149,7 +156,7 @@ def expected_loss(logits: torch.Tensor, share: float) -> float:
 
 @pytest.mark.parametrize("step", range(4))
 def test_mixup_weights_images_and_losses_alike(step: int) -> None:
-    images, loss, logits = mixed_step(StepOptions(mixup=1.0), step)
+    images, loss, logits = mixed_step(plain_settings(mixup=1.0), step)
     assert len(images[0].unique()) == 1
     share = 1 - images[0].unique().item() / 255  # a black image keeps this much of itself
     assert images[4].unique().item() == pytest.approx(255 * share, abs=1)
@@ -159,7 +166,7 @@ def test_mixup_weights_images_and_losses_alike(step: int) -> None:
 
 @pytest.mark.parametrize("step", range(4))
 def test_cutmix_pastes_one_rectangle_and_weights_losses_by_area(step: int) -> None:
-    images, loss, logits = mixed_step(StepOptions(cutmix=1.0), step)
+    images, loss, logits = mixed_step(plain_settings(cutmix=1.0), step)
     pasted = images[0, :, :, 0] == 255
     assert torch.equal(images[4, :, :, 0] == 0, pasted)
     assert set(images.unique().tolist()) <= {0, 255}
@@ -171,14 +178,14 @@ def test_cutmix_pastes_one_rectangle_and_weights_losses_by_area(step: int) -> No
 
 
 def test_mixup_and_cutmix_together_take_turns() -> None:
-    options = StepOptions(mixup=1.0, cutmix=1.0)
-    kinds = {len(set(mixed_step(options, step)[0].unique().tolist()) - {0, 255}) > 0 for step in range(12)}
+    settings = plain_settings(mixup=1.0, cutmix=1.0)
+    kinds = {len(set(mixed_step(settings, step)[0].unique().tolist()) - {0, 255}) > 0 for step in range(12)}
     assert kinds == {True, False}
 
 
 def test_mixing_differs_between_steps_and_is_the_same_again() -> None:
-    options = StepOptions(mixup=1.0)
-    one, again, other = (mixed_step(options, step)[0] for step in (0, 0, 1))
+    settings = plain_settings(mixup=1.0)
+    one, again, other = (mixed_step(settings, step)[0] for step in (0, 0, 1))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 
@@ -204,9 +211,9 @@ def test_out_of_memory_makes_smaller_parts_and_changes_nothing_else(
 ) -> None:
     calm, short = make_state(), make_state()
     given = refuse(short, 3, error)
-    options = StepOptions(mixup=mixup, clip_grad=0.5, label_smoothing=0.1)
+    settings = plain_settings(mixup=mixup, clip_grad=0.5, label_smoothing=0.1)
     for number in range(3):
-        losses = [train_step(state, make_batch(seed=number), HEADS, 0.05, CPU, options) for state in (calm, short)]
+        losses = [train_step(state, make_batch(seed=number), LAYOUT, 0.05, CPU, settings) for state in (calm, short)]
         assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
     assert torch.allclose(weights(calm), weights(short), atol=1e-6)
     assert given == [10, 5, *[3, 3, 2, 2] * 3]  # what fits is kept for the steps to come
@@ -236,7 +243,7 @@ def test_what_a_failed_attempt_has_added_up_is_dropped(place: str) -> None:
 
     short.forward = forward
     for state in (calm, short):
-        train_step(state, make_batch(), HEADS, 0.05, CPU, StepOptions())
+        train_step(state, make_batch(), LAYOUT, 0.05, CPU, plain_settings())
     assert torch.equal(weights(calm), weights(short))
     assert next(calls) == 2 + 4 + 1
 
@@ -248,7 +255,7 @@ def test_less_than_two_images_at_once_and_other_errors_are_no_way_out(error: Exc
     state = make_state()
     before, given = weights(state), refuse(state, 1, error)
     with pytest.raises(type(error), match=re.escape(str(error))):
-        train_step(state, make_batch(count=8), HEADS, 0.05, CPU, StepOptions())
+        train_step(state, make_batch(count=8), LAYOUT, 0.05, CPU, plain_settings())
     assert given == attempts
     assert torch.equal(weights(state), before)
     assert state.step == 0
@@ -265,10 +272,10 @@ def on_gpu(init_scale: float) -> TrainState:
 @pytest.mark.gpu
 @pytest.mark.parametrize("clip_grad", [None, 0.05])
 def test_a_gpu_steps_in_half_precision_as_the_cpu_in_full(clip_grad: float | None) -> None:
-    cpu, gpu, options = make_state(), on_gpu(1024.0), StepOptions(clip_grad=clip_grad, mixup=0.4)
+    cpu, gpu, settings = make_state(), on_gpu(1024.0), plain_settings(clip_grad=clip_grad, mixup=0.4)
     before = weights(cpu)
     losses = [
-        train_step(state, make_batch(), HEADS, 0.5, compute, options).item()
+        train_step(state, make_batch(), LAYOUT, 0.5, compute, settings).item()
         for state, compute in ((cpu, CPU), (gpu, choose_compute("cuda", "fp16")))
     ]
     assert losses[0] == pytest.approx(losses[1], abs=5e-3)
@@ -281,7 +288,7 @@ def test_a_gpu_steps_in_half_precision_as_the_cpu_in_full(clip_grad: float | Non
 def test_a_gradient_beyond_half_precision_changes_no_weight_but_the_scale() -> None:
     state = on_gpu(2.0**60)
     before = weights(state)
-    loss = train_step(state, make_batch(), HEADS, 0.5, choose_compute("cuda", "fp16"), StepOptions())
+    loss = train_step(state, make_batch(), LAYOUT, 0.5, choose_compute("cuda", "fp16"), plain_settings())
     assert torch.isfinite(loss)
     assert torch.equal(weights(state), before)
     assert state.scaler.get_scale() == 2.0**59

@@ -80,7 +80,7 @@ def test_memory_for_less_than_two_images_is_told_without_a_traceback(
     refuse(monkeypatch, 1, OUT_OF_MEMORY[kind])
     folder, ended = train("run")
     assert ended.code == 2
-    assert "batches are split as far as they can be" in ended.err
+    assert "batches are split as far as possible" in ended.err
     assert not (folder / "last.pt").exists()
 
 

@@ -1,4 +1,4 @@
-"""What the tests of trust share: real processes to kill, and a list of the figures that they found."""
+"""Shared by the trust tests: real processes to kill, and a list of measured figures to print."""
 
 import contextlib
 import json
@@ -19,13 +19,13 @@ FIGURES: list[str] = []
 
 @pytest.fixture
 def figure() -> Callable[[str], None]:
-    """Return a function that keeps a line for the end of the session, whence benchmarks/RESULTS.md has its figures."""
+    """Return a function that keeps a line to print at the end; benchmarks/RESULTS.md quotes these figures."""
     return FIGURES.append
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator["subprocess.Popen[str]"]:
-    """Yield tests/trust/server.py, running."""
+    """Yield a running tests/trust/server.py."""
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     started = subprocess.Popen(
         [sys.executable, "-m", "tests.trust.server"],
@@ -50,25 +50,25 @@ class Commands:
         return int(self.server.stdout.readline())
 
     def start(self, *argv: object) -> int:
-        """Return the process id."""
+        """Start a command; return the process id."""
         assert self.server.stdin is not None
         self.server.stdin.write(json.dumps({"argv": [str(part) for part in argv], "cwd": str(self.cwd)}) + "\n")
         self.server.stdin.flush()
         return self._line()
 
     def ended(self) -> int:
-        """Wait for the process; return its exit code, or minus the signal that killed it."""
+        """Wait for the process; return its exit code, or the negative number of the signal that killed it."""
         return self._line()
 
     def run(self, *argv: object) -> float:
-        """Run to the end; return the seconds that it took."""
+        """Run to the end; return the seconds it took. Fails if the command does."""
         started = time.perf_counter()
         self.start(*argv)
         assert self.ended() == 0, (self.cwd / "err").read_text()
         return time.perf_counter() - started
 
     def stopped(self, after: float, number: int, *argv: object) -> tuple[int, float]:
-        """Start, send a signal after so many seconds; return the exit code, and how long it took to end from there."""
+        """Start, send signal `number` after `after` seconds; return the exit code and the seconds until it exited."""
         process = self.start(*argv)
         ended = bool(select.select([self.server.stdout], [], [], after)[0])
         started = time.perf_counter()
@@ -78,32 +78,32 @@ class Commands:
         return self.ended(), time.perf_counter() - started
 
     def killed(self, after: float, number: int, *argv: object) -> int:
-        """Start, send a signal after so many seconds, return the exit code."""
+        """Start, send signal `number` after `after` seconds, return the exit code."""
         return self.stopped(after, number, *argv)[0]
 
     def _after_steps(self, count: int, number: int, *argv: object) -> int:
-        """Start, send a signal after so many training steps, return the process id."""
+        """Start, send signal `number` after `count` training steps, return the process id."""
         steps = self.cwd / "steps"
-        made = steps.stat().st_size if steps.exists() else 0
+        before = steps.stat().st_size if steps.exists() else 0
         process = self.start(*argv)
-        while not steps.exists() or steps.stat().st_size < made + count:
+        while not steps.exists() or steps.stat().st_size < before + count:
             assert not select.select([self.server.stdout], [], [], 0.001)[0], (self.cwd / "err").read_text()
         os.kill(process, number)
         return process
 
     def stopped_after_steps(self, count: int, *argv: object) -> int:
-        """Start, ask to stop after so many training steps, return the exit code."""
+        """Start, send SIGTERM after `count` training steps, return the exit code."""
         self._after_steps(count, signal.SIGTERM, *argv)
         return self.ended()
 
     def start_and_freeze(self, steps: int, *argv: object) -> int:
-        """Start, halt the process after so many training steps, return its id; it stays until it is killed."""
+        """Start, suspend the process (SIGSTOP) after `steps` training steps, return its id; it stays until killed."""
         return self._after_steps(steps, signal.SIGSTOP, *argv)
 
 
 @pytest.fixture
 def commands(tmp_path: Path, server: "subprocess.Popen[str]") -> Commands:
-    """Return a way to start commands in tmp_path."""
+    """Return a runner of commands in tmp_path."""
     return Commands(tmp_path, server)
 
 

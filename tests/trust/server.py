@@ -1,7 +1,7 @@
-"""Runs commands in forked processes: real ones that can be killed, without importing torch for each.
+"""Run commands in forked processes, which tests can kill, without importing torch for each.
 
-Reads one JSON line per command ({"argv", "cwd"}) and answers with the process id, then, when it has ended, with its
-exit code (negative: the signal that killed it). Each training step that is made adds a byte to the file `steps`.
+Reads one JSON line per command ({"argv", "cwd"}); prints the process id, then, when the process has ended, its exit
+code (negative: the signal that killed it). Each training step appends a byte to the file `steps`.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Label files and names as others write them, or as an attacker would: read as they stand, or refused in one line."""
+"""Unusual or malicious label files and names are read exactly or raise a one-line error."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ def fuzz(count: int) -> Callable[[Any], Any]:
     return settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
-def told(error: InputError, name: str, line: bool = True) -> None:
+def check_message(error: InputError, name: str, line: bool = True) -> None:
     """Check that a message is one line that names the file and the line."""
     text = str(error)
     assert name in text
@@ -55,10 +55,10 @@ TABLES = st.tuples(
 BREAKS = ["NUL", "extra cell", "missing cell", "repeated column", "GBK", "open quote", "half a character"]
 
 
-def broken(kind: str, rows: list[list[str]], form: tuple[Any, str, str], place: int) -> bytes:
-    """Return the table with one thing wrong in a row (or the header)."""
+def broken(kind: str, rows: list[list[str]], form: tuple[Any, str, str], index: int) -> bytes:
+    """Return the table as CSV with one error in a row or the header."""
     rows = [list(row) for row in rows]
-    row = rows[place % len(rows)]
+    row = rows[index % len(rows)]
     if kind == "extra cell":
         row.append("7")
     elif kind == "missing cell":
@@ -67,7 +67,8 @@ def broken(kind: str, rows: list[list[str]], form: tuple[Any, str, str], place: 
     if kind == "NUL":
         return data + b"a\0,b\n"
     if kind == "GBK":
-        return data + "图片,标签\n".encode("gbk")  # some two Chinese letters are UTF-8 too, and cannot be told from it
+        # Some pairs of characters in GBK are also valid UTF-8, which cannot be detected; these are not.
+        return data + "图片,标签\n".encode("gbk")
     if kind == "open quote":
         return data + b'a,"b\n'
     return data + b"a,\xe4\xb8\n" if kind == "half a character" else data
@@ -76,25 +77,25 @@ def broken(kind: str, rows: list[list[str]], form: tuple[Any, str, str], place: 
 def check_csv(count: int) -> None:
     @fuzz(count // 2)
     @given(TABLES)
-    def sound(table: tuple[Any, ...]) -> None:
+    def valid(table: tuple[Any, ...]) -> None:
         rows, *form = table
         frame = parse_csv(written([["id", "label"], *rows], *form), "train.csv")
         assert frame.to_numpy().tolist() == rows
 
     @fuzz(count // 2)
     @given(TABLES, st.sampled_from(BREAKS), st.integers(0, 5))
-    def unsound(table: tuple[Any, ...], kind: str, place: int) -> None:
+    def invalid(table: tuple[Any, ...], kind: str, index: int) -> None:
         rows, *form = table
         with pytest.raises(InputError) as caught:
-            parse_csv(broken(kind, rows, tuple(form), place), "train.csv")
-        told(caught.value, "train.csv")
+            parse_csv(broken(kind, rows, tuple(form), index), "train.csv")
+        check_message(caught.value, "train.csv")
 
-    sound()
-    unsound()
+    valid()
+    invalid()
 
 
 NUMBERS = st.lists(st.integers(0, 9), min_size=1, max_size=6)
-ODD: list[Any] = [10, -1, 1e5, 1.0, "7", "NA", "000123", True, None, [1], {}, 10**30, 0.5, ""]
+BAD_DIGITS: list[Any] = [10, -1, 1e5, 1.0, "7", "NA", "000123", True, None, [1], {}, 10**30, 0.5, ""]
 
 
 def check_json(folder: Path, count: int) -> None:
@@ -117,24 +118,24 @@ def check_json(folder: Path, count: int) -> None:
 
     @fuzz(count // 2)
     @given(st.lists(NUMBERS, min_size=3, max_size=3), st.sampled_from(["", "\ufeff"]), st.sampled_from([None, 2]))
-    def sound(numbers: list[list[int]], mark: str, indent: int | None) -> None:
+    def valid(numbers: list[list[int]], mark: str, indent: int | None) -> None:
         assert read((mark + json.dumps(entries(numbers), indent=indent)).encode()) == numbers
 
     @fuzz(count // 4)
-    @given(st.lists(NUMBERS, min_size=3, max_size=3), st.sampled_from(ODD), st.integers(0, 5), st.integers(0, 2))
-    def odd(numbers: list[list[Any]], value: Any, place: int, row: int) -> None:
+    @given(st.lists(NUMBERS, min_size=3, max_size=3), st.sampled_from(BAD_DIGITS), st.integers(0, 5), st.integers(0, 2))
+    def bad_digit(numbers: list[list[Any]], value: Any, index: int, row: int) -> None:
         numbers = [list(digits) for digits in numbers]
-        numbers[row][place % len(numbers[row])] = value
+        numbers[row][index % len(numbers[row])] = value
         with pytest.raises(InputError) as caught:
             read(json.dumps(entries(numbers)).encode())
-        told(caught.value, names[row])
+        check_message(caught.value, names[row])
 
     @fuzz(count // 4)
     @given(st.lists(NUMBERS, min_size=3, max_size=3), st.integers(0, 7), st.floats(0, 0.99))
-    def unsound(numbers: list[list[int]], kind: int, where: float) -> None:
+    def invalid(numbers: list[list[int]], kind: int, share: float) -> None:
         text = json.dumps(entries(numbers))
         data = [
-            text[: int(len(text) * where)].encode(),
+            text[: int(len(text) * share)].encode(),
             (text[:-1] + f', "{names[0]}": {{"label": [1]}}}}').encode(),
             text.replace("1", "NaN", 1).encode() if "1" in text else b"{NaN}",
             text.replace("[", "[Infinity, ", 1).encode(),
@@ -145,89 +146,102 @@ def check_json(folder: Path, count: int) -> None:
         ][kind]
         with pytest.raises(InputError) as caught:
             read(data)
-        told(caught.value, "mchar_train")
+        check_message(caught.value, "mchar_train")
 
-    sound()
-    odd()
-    unsound()
+    valid()
+    bad_digit()
+    invalid()
 
 
 @pytest.mark.parametrize("count", [400, pytest.param(6000, marks=MANY)])
-def test_csv_label_files(count: int, figure: Callable[[str], None]) -> None:
+def test_random_csv_files_are_read_exactly_or_an_error(count: int, figure: Callable[[str], None]) -> None:
     check_csv(count)
-    figure(f"CSV files made up: {count} cases, 0 tracebacks, 0 labels changed, each refusal names file and line")
+    figure(f"random CSV files: {count} cases, 0 tracebacks, 0 labels changed, every error names file and line")
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(4000, marks=MANY)])
-def test_json_label_files(svhn: Callable[..., Path], count: int, figure: Callable[[str], None]) -> None:
+def test_random_json_files_are_read_exactly_or_an_error(
+    svhn: Callable[..., Path], count: int, figure: Callable[[str], None]
+) -> None:
     check_json(svhn(num_train=3, num_val=3, num_test=1), count)
-    figure(f"JSON files made up: {count} cases, 0 tracebacks, 0 labels changed, each refusal names file and line")
+    figure(f"random JSON files: {count} cases, 0 tracebacks, 0 labels changed, every error names file and line")
 
 
-BEGINNINGS = [
+PREFIXES = [
     "../", "..\\", "../../", "a/../../", "a\\..\\..\\", "./../", "/", "//", "\\", "\\\\host\\share\\", "C:\\", "c:/",
     "~/", "file:///", "train/../../", "..", "../train/../../", "/proc/self/root/", "/dev/", "\0", "a\0/../",
     "....//", "..;/", "%2e%2e/", ".. /",
 ]  # fmt: skip
-ENDS = ["secret.png", "etc/passwd", "zero", "stdin", "secret.png\0.png", "CON", "NUL.png", "nul", "a b.png", "图.png"]
+TARGETS = [
+    "secret.png",
+    "etc/passwd",
+    "zero",
+    "stdin",
+    "secret.png\0.png",
+    "CON",
+    "NUL.png",
+    "nul",
+    "a b.png",
+    "图.png",
+]
 
 
-def test_names_that_would_lead_out_of_the_folder(
+def test_label_names_never_lead_outside_the_folder(
     leaves: Callable[..., Path], tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     competition = load_competition(str(leaves()))
     folder = tmp_path / "input" / "leaves"
     write_image(tmp_path / "input" / "secret.png", draw(1))
-    names = [beginning + end for beginning in BEGINNINGS for end in ENDS]
-    refused = absent = 0
-    sound = (folder / "train.csv").read_text()
+    names = [prefix + target for prefix in PREFIXES for target in TARGETS]
+    refused = missing = 0
+    original = (folder / "train.csv").read_text()
     for name in names:
-        (folder / "train.csv").write_text(f'{sound}"{name}",007\n')
+        (folder / "train.csv").write_text(f'{original}"{name}",007\n')
         try:
             table = competition.read_train(InputFiles(folder))
         except InputError as error:
-            told(error, "train.csv")
+            check_message(error, "train.csv")
             refused += 1
             continue
         files = InputFiles(folder)
         paths = set(competition.read_train(files)["image_path"]) - set(files.located)
-        assert len(paths) == 1  # a plain name of no image: told as missing, and never opened
-        assert all(Path(place.file).is_relative_to(folder.resolve()) for place in files.located.values())
+        assert len(paths) == 1  # a plain name without an image: reported as missing, and never opened
+        assert all(Path(location.file).is_relative_to(folder.resolve()) for location in files.located.values())
         assert len(table) == 17
-        absent += 1
-    assert refused + absent == len(set(names)) == 250
-    figure(f"names in labels: {len(names)} cases, {refused} refused, {absent} of no image; 0 reads outside the folder")
+        missing += 1
+    assert refused + missing == len(set(names)) == 250
+    figure(f"names in labels: {len(names)} cases, {refused} errors, {missing} missing; 0 reads outside the folder")
 
 
-def test_members_of_zips_that_would_lead_out_of_the_folder(tmp_path: Path, figure: Callable[[str], None]) -> None:
+def test_zip_members_never_lead_outside_the_folder(tmp_path: Path, figure: Callable[[str], None]) -> None:
     folder, count = tmp_path / "input" / "x", 0
     folder.mkdir(parents=True)
-    for beginning in BEGINNINGS:
-        name = beginning.replace("\0", "") + "secret.png"
+    for prefix in PREFIXES:
+        name = prefix.replace("\0", "") + "secret.png"
         with zipfile.ZipFile(folder / "train.zip", "w") as archive:
             archive.writestr(zipfile.ZipInfo(name), b"x")
         before = sorted(tmp_path.rglob("*"))
         try:
             inside = list(InputFiles(folder).index)
         except InputError as error:
-            told(error, "train.zip", line=False)
+            check_message(error, "train.zip", line=False)
         else:
             assert all(".." not in path.parts and not path.is_absolute() for path in inside)
         assert sorted(tmp_path.rglob("*")) == before
         count += 1
-    figure(f"members of zips: {count} cases, refused or kept inside; nothing is unpacked to disk, no tar is read")
+    figure(f"zip members: {count} cases, an error or kept inside; nothing is unpacked to disk, no tar is read")
 
 
 @pytest.mark.parametrize("encoding", ["gbk", "utf-8"])
-def test_chinese_names_in_zips_without_the_utf8_mark(tmp_path: Path, encoding: str) -> None:
+def test_chinese_names_in_zips_without_the_utf8_flag_are_read(tmp_path: Path, encoding: str) -> None:
     folder = tmp_path / "input" / "x"
     folder.mkdir(parents=True)
-    name, picture = "训练集/图片 一.png", bytes(range(256))
+    name, content = "训练集/图片 一.png", bytes(range(256))
     raw = name.encode(encoding)
     with zipfile.ZipFile(folder / "train.zip", "w") as archive:
-        archive.writestr("A" * len(raw), picture)
+        archive.writestr("A" * len(raw), content)
     data = (folder / "train.zip").read_bytes().replace(b"A" * len(raw), raw)
     (folder / "train.zip").write_bytes(data)
     files = InputFiles(folder)
     assert files.images("训练集") == [name]
-    assert read_location(files.located[name]) == picture
+    assert read_location(files.located[name]) == content

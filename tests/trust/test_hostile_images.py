@@ -1,4 +1,4 @@
-"""Images that are cut off, damaged or of unusual kinds: read rightly, or named with the reason; never half of one."""
+"""Truncated, damaged and unusual images are decoded correctly or raise an error with the reason; never partially."""
 
 import io
 import resource
@@ -24,11 +24,11 @@ def encoded(suffix: str, seed: int = 1) -> bytes:
     return cv2.imencode(suffix, draw(seed, (120, 160))[..., ::-1])[1].tobytes()
 
 
-def test_cut_off_at_fifty_places(figure: Callable[[str], None]) -> None:
+def test_truncated_images_are_decoded_fully_or_an_error(figure: Callable[[str], None]) -> None:
     refused, kinds = 0, set()
     for suffix in FORMATS:
         data = encoded(suffix)
-        whole = decode_image(data)
+        expected = decode_image(data)
         for cut in np.linspace(0, len(data) - 1, CUTS).astype(int):
             try:
                 found = decode_image(data[:cut])
@@ -36,10 +36,10 @@ def test_cut_off_at_fifty_places(figure: Callable[[str], None]) -> None:
                 kinds.add(problem.kind)
                 refused += 1
             else:
-                assert (found == whole).all(), (suffix, cut, len(data))  # only the padding was cut off
+                assert (found == expected).all(), (suffix, cut, len(data))  # only the padding was cut off
     assert kinds == {"empty", "not an image", "truncated"}
     count = len(FORMATS) * CUTS
-    figure(f"images cut off ({', '.join(FORMATS)}): {count} cases, {refused} named, {count - refused} read rightly")
+    figure(f"truncated images ({', '.join(FORMATS)}): {count} cases, {refused} errors, {count - refused} decoded")
 
 
 def animated(kind: str) -> bytes:
@@ -50,13 +50,13 @@ def animated(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_of_moving_images_the_first_is_taken(kind: str) -> None:
+def test_the_first_frame_of_an_animation_is_decoded(kind: str) -> None:
     found = decode_image(animated(kind)).astype(int)
     assert np.abs(found - draw(1, (40, 60))).mean() < (12 if kind == "GIF" else 0.5)  # 256 colours
 
 
 def bomb() -> bytes:
-    """Return a PNG of some 20 KiB that unpacks to 561 MiB."""
+    """Return a PNG of about 20 KiB that unpacks to 561 MiB."""
     stream = io.BytesIO()
     Image.new("1", (14_000, 14_000)).save(stream, "PNG", optimize=True)
     return stream.getvalue()
@@ -68,7 +68,7 @@ def header_of_a_huge_bmp() -> bytes:
 
 
 def decode_within(mebibytes: int, *files: bytes) -> None:
-    """Decode files with so much memory beside what this process has already."""
+    """Decode files with at most `mebibytes` MiB more than this process already uses; print the kinds of problems."""
     with open("/proc/self/statm") as stream:
         pages = int(stream.read().split()[0])
     limit = pages * resource.getpagesize() + (mebibytes << 20)
@@ -82,11 +82,11 @@ def decode_within(mebibytes: int, *files: bytes) -> None:
     print(*kinds, sep=", ")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
-def test_a_small_file_does_not_take_much_memory(figure: Callable[[str], None]) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory with Linux's RLIMIT_AS")
+def test_a_decompression_bomb_does_not_use_much_memory(figure: Callable[[str], None]) -> None:
     names = ["bomb()", "header_of_a_huge_bmp()", *(f"encoded({suffix!r})" for suffix in FORMATS)]
     call = f"from tests.trust.test_hostile_images import *; decode_within(200, {', '.join(names)})"
-    # The files are made before memory is limited: arguments come first.
+    # The arguments are evaluated before memory is limited.
     ended = subprocess.run([sys.executable, "-c", call], cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (0, "over-large, over-large\n"), ended.stderr
-    figure(f"a PNG of {len(bomb()) / 1024:.0f} KiB that unpacks to 561 MiB: refused within 200 MiB")
+    figure(f"a PNG of {len(bomb()) / 1024:.0f} KiB that unpacks to 561 MiB: an error within 200 MiB")

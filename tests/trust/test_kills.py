@@ -1,4 +1,4 @@
-"""Processes killed at random moments: the same command again ends where an uninterrupted one does, to the last bit."""
+"""After a kill at a random moment, the same command resumes to a bit-identical result."""
 
 import hashlib
 import itertools
@@ -17,7 +17,7 @@ from tests.conftest import TRAIN
 from tests.trust.conftest import Commands
 
 FLAGS = (*TRAIN, "--competition", "svhn", "--save-every", 0, "--ema", 0.9)
-KILLS_A_RUN = 6
+KILLS_PER_RUN = 6
 
 
 def sha256(path: Path) -> str:
@@ -36,7 +36,7 @@ def tensors(state: Any) -> list[torch.Tensor]:
 
 
 def trained(cwd: Path, run: str) -> tuple[list[str], list[torch.Tensor]]:
-    """Return what a training leaves: hashes of weights, their average and out-of-fold answers; all of its state."""
+    """Return the result of a training: hashes of weights and oof.npz, and all tensors of its state."""
     folder = cwd / "runs" / "svhn" / run / "fold0"
     state = load_state(folder / "last.pt")
     kept = {key: state[key] for key in ("network", "optimizer", "ema")}
@@ -44,77 +44,79 @@ def trained(cwd: Path, run: str) -> tuple[list[str], list[torch.Tensor]]:
 
 
 def saved_step(folder: Path) -> int:
-    """Return how many steps the checkpoint holds that the next start would go on from."""
+    """Return the step of the checkpoint that the next start would resume from."""
     return int(load_state(folder / "last.pt")["step"]) if has_state(folder / "last.pt") else 0
 
 
-def assert_same(found: tuple[list[str], list[torch.Tensor]], wanted: tuple[list[str], list[torch.Tensor]]) -> None:
-    assert found[0] == wanted[0]
-    assert len(found[1]) == len(wanted[1])
-    assert all(torch.equal(one, other) for one, other in zip(found[1], wanted[1], strict=True))
+def assert_same(found: tuple[list[str], list[torch.Tensor]], expected: tuple[list[str], list[torch.Tensor]]) -> None:
+    assert found[0] == expected[0]
+    assert len(found[1]) == len(expected[1])
+    assert all(torch.equal(one, other) for one, other in zip(found[1], expected[1], strict=True))
 
 
 @pytest.fixture
 def prepared(svhn: Callable[..., Path], commands: Commands) -> Commands:
-    """Return commands in a folder where a tiny svhn is prepared."""
+    """Return commands in a folder with a prepared tiny svhn."""
     svhn(num_train=12, num_val=6, num_test=3)
     commands.run("prepare", "--competition", "svhn", "--num-folds", 2, "--num-processes", 1)
     return commands
 
 
-def usual_seconds(commands: Commands, *train: object) -> float:
-    """Train the runs `straight` and `again`; return the seconds of the second one, whose files are in memory."""
+def warm_seconds(commands: Commands, *train: object) -> float:
+    """Train the runs `straight` and `again`; return the seconds of the second, with a warm page cache."""
     commands.run(*train, "--run-name", "straight")
     return commands.run(*train, "--run-name", "again")
 
 
-def leftovers(cwd: Path) -> list[Path]:
+def temporaries(cwd: Path) -> list[Path]:
     return list(cwd.rglob("*.tmp"))
 
 
 @pytest.mark.parametrize("count", [4, pytest.param(200, marks=pytest.mark.slow)])
-def test_killed_while_training(prepared: Commands, figure: Callable[[str], None], count: int) -> None:
+def test_a_training_killed_at_random_moments_resumes_identically(
+    prepared: Commands, figure: Callable[[str], None], count: int
+) -> None:
     rng, cwd = random.Random(count), prepared.cwd
-    seconds = usual_seconds(prepared, "train", *FLAGS)
+    seconds = warm_seconds(prepared, "train", *FLAGS)
     prepared.run("predict", "--competition", "svhn", "--run-name", "straight")
-    wanted = trained(cwd, "straight")
+    expected = trained(cwd, "straight")
     answers = sha256(cwd / "submissions" / "svhn" / "straight.csv")
-    kills = in_saving = runs = 0
+    kills = while_saving = runs = 0
     repeated = []
     while kills < count:
         run, runs = f"run{runs}", runs + 1
         folder = cwd / "runs" / "svhn" / run / "fold0"
-        for _ in range(KILLS_A_RUN):
+        for _ in range(KILLS_PER_RUN):
             before, made_before = saved_step(folder), (cwd / "steps").stat().st_size
             code = prepared.killed(rng.uniform(0, seconds), signal.SIGKILL, "train", *FLAGS, "--run-name", run)
             if code == 0:
                 break
             assert code == -signal.SIGKILL, (cwd / "err").read_text()
             kills += 1
-            in_saving += bool(leftovers(folder)) if folder.exists() else 0
+            while_saving += bool(temporaries(folder)) if folder.exists() else 0
             made = (cwd / "steps").stat().st_size - made_before
             repeated.append(before + made - saved_step(folder))
         prepared.run("train", *FLAGS, "--run-name", run)
-        assert_same(trained(cwd, run), wanted)
-        assert leftovers(folder) == []
+        assert_same(trained(cwd, run), expected)
+        assert temporaries(folder) == []
         prepared.run("predict", "--competition", "svhn", "--run-name", run)
         assert sha256(cwd / "submissions" / "svhn" / f"{run}.csv") == answers
     assert max(repeated) <= 1
     assert min(repeated) >= 0
     figure(
-        f"SIGKILL while training: {kills} kills in {runs} runs, {in_saving} with a file half written: 0 lost, "
-        f"0 corrupt; weights, average, optimizer, out-of-fold and submission identical {runs} of {runs}; "
-        f"steps repeated: {sum(repeated)}, at most {max(repeated)} a kill"
+        f"SIGKILL while training: {kills} kills in {runs} runs, {while_saving} while writing a file: 0 lost, "
+        f"0 corrupt; weights, EMA, optimizer, out-of-fold and submission identical {runs} of {runs}; "
+        f"steps repeated: {sum(repeated)}, at most {max(repeated)} per kill"
     )
 
 
 @pytest.mark.parametrize("count", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_two_commands_on_one_run(
+def test_a_second_command_on_the_same_run_is_an_error(
     prepared: Commands, podium: Callable[..., tuple[int, str, str]], figure: Callable[[str], None], count: int
 ) -> None:
     cwd = prepared.cwd
     prepared.run("train", *FLAGS, "--run-name", "straight")
-    wanted = trained(cwd, "straight")
+    expected = trained(cwd, "straight")
     for attempt in range(count):
         flags = ("train", *FLAGS, "--run-name", f"run{attempt}")
         first = prepared.start_and_freeze(1 + attempt % 5, *flags)
@@ -124,37 +126,37 @@ def test_two_commands_on_one_run(
         os.kill(first, signal.SIGKILL)
         assert prepared.ended() == -signal.SIGKILL
         prepared.run(*flags)
-        assert_same(trained(cwd, f"run{attempt}"), wanted)
-    figure(f"a second command on the same run: refused {count} of {count}; free again after kill -9 of the first")
+        assert_same(trained(cwd, f"run{attempt}"), expected)
+    figure(f"a second command on the same run: refused {count} of {count}; allowed again after kill -9 of the first")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("count", [1, pytest.param(25, marks=pytest.mark.slow)])
-def test_asked_to_stop_while_training(
+def test_a_training_stopped_by_a_signal_resumes_identically(
     prepared: Commands, figure: Callable[[str], None], count: int, number: signal.Signals
 ) -> None:
     rng, cwd, longest = random.Random(count), prepared.cwd, 0.0
-    seconds = usual_seconds(prepared, "train", *FLAGS)
-    wanted, stops = trained(cwd, "straight"), 0
+    seconds = warm_seconds(prepared, "train", *FLAGS)
+    expected, stops = trained(cwd, "straight"), 0
     for attempt in itertools.count():
         if stops == count:
             break
         run = f"run{attempt}"
         code, waited = prepared.stopped(rng.uniform(0, seconds), number, "train", *FLAGS, "--run-name", run)
-        if code == 0:  # too late: it had ended
+        if code == 0:  # it ended before the signal
             assert attempt < 20 * (stops + 1), "it never stops"
             continue
-        assert code in (128 + number, -number), (cwd / "err").read_text()  # the latter before src.core.cli has begun
+        assert code in (128 + number, -number), (cwd / "err").read_text()  # the latter before src.core.cli has started
         longest = max(longest, waited)
         stops += 1
         prepared.run("train", *FLAGS, "--run-name", run)
-        assert_same(trained(cwd, run), wanted)
+        assert_same(trained(cwd, run), expected)
     assert longest < 5
-    figure(f"{number.name} while training: {stops} of {stops} go on identically; ended within {longest:.2f} s")
+    figure(f"{number.name} while training: {stops} of {stops} resume identically; ended within {longest:.2f} s")
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_while_preparing(
+def test_prepare_killed_at_random_moments_gives_the_same_result(
     svhn: Callable[..., Path], commands: Commands, figure: Callable[[str], None], count: int
 ) -> None:
     svhn(num_train=12, num_val=6, num_test=3)
@@ -162,25 +164,27 @@ def test_killed_while_preparing(
     flags = ("prepare", "--competition", "svhn", "--num-folds", 2, "--num-processes", 1)
     commands.run(*flags, "--runs-dir", "straight")
     seconds = commands.run(*flags, "--runs-dir", "again")
-    wanted = {path.name: sha256(path) for path in sorted((cwd / "straight/svhn/prepared").iterdir())}
-    kills = half = runs = 0
+    expected = {path.name: sha256(path) for path in sorted((cwd / "straight/svhn/prepared").iterdir())}
+    kills = in_writing = runs = 0
     while kills < count:
-        place, runs = f"runs/{runs}", runs + 1
-        for _ in range(KILLS_A_RUN):
-            code = commands.killed(rng.uniform(0, seconds), signal.SIGKILL, *flags, "--runs-dir", place)
+        runs_dir, runs = f"runs/{runs}", runs + 1
+        for _ in range(KILLS_PER_RUN):
+            code = commands.killed(rng.uniform(0, seconds), signal.SIGKILL, *flags, "--runs-dir", runs_dir)
             if code == 0:
                 break
             assert code == -signal.SIGKILL, (cwd / "err").read_text()
             kills += 1
-            half += bool(leftovers(cwd))
-        commands.run(*flags, "--runs-dir", place)
-        found = {path.name: sha256(path) for path in sorted((cwd / place / "svhn/prepared").iterdir())}
-        assert found == wanted
-    figure(f"SIGKILL while preparing: {kills} kills, {half} with a file half written: 0 wrong results in {runs} runs")
+            in_writing += bool(temporaries(cwd))
+        commands.run(*flags, "--runs-dir", runs_dir)
+        found = {path.name: sha256(path) for path in sorted((cwd / runs_dir / "svhn/prepared").iterdir())}
+        assert found == expected
+    figure(f"SIGKILL while preparing: {kills} kills, {in_writing} while writing a file: 0 wrong results in {runs} runs")
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_while_predicting(prepared: Commands, figure: Callable[[str], None], count: int) -> None:
+def test_predict_killed_at_random_moments_gives_the_same_submission(
+    prepared: Commands, figure: Callable[[str], None], count: int
+) -> None:
     rng, cwd = random.Random(count), prepared.cwd
     prepared.run("train", *FLAGS)
     flags = ("predict", "--competition", "svhn", "--run-name", "baseline")
@@ -189,18 +193,18 @@ def test_killed_while_predicting(prepared: Commands, figure: Callable[[str], Non
     seconds = prepared.run(*flags)
     submission = cwd / "submissions" / "svhn" / "baseline.csv"
     answers = cwd / "runs" / "svhn" / "baseline" / "fold0" / "test.npz"
-    wanted, kills, cut = sha256(submission), 0, 0
+    expected, kills, cut = sha256(submission), 0, 0
     while kills < count:
         for path in (submission, answers):
             path.unlink(missing_ok=True)
-        for _ in range(KILLS_A_RUN):
+        for _ in range(KILLS_PER_RUN):
             code = prepared.killed(rng.uniform(0, seconds), signal.SIGKILL, *flags)
             if code == 0:
                 break
             assert code == -signal.SIGKILL, (cwd / "err").read_text()
             kills += 1
             cut += not submission.exists()
-            assert not submission.exists() or sha256(submission) == wanted
+            assert not submission.exists() or sha256(submission) == expected
         prepared.run(*flags)
-        assert sha256(submission) == wanted
-    figure(f"SIGKILL while predicting: {kills} kills, {cut} before the submission was there: 0 wrong submissions")
+        assert sha256(submission) == expected
+    figure(f"SIGKILL while predicting: {kills} kills, {cut} before the submission existed: 0 wrong submissions")

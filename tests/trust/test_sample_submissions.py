@@ -1,4 +1,4 @@
-"""Sample submissions as people send them: answered in full and in their order, or refused with file and line."""
+"""Real-world sample submissions are answered completely and in order, or raise an error with file and line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ def sample(ids: list[str], header: str = HEADER, end: str = "\n") -> bytes:
     return end.join([header, *(f"{name},0" for name in ids), ""]).encode()
 
 
-# What the file holds, and the ids that the submission must then have, or words of the refusal.
+# File content, and the expected ids of the submission or words of the error message.
 CASES: dict[str, tuple[bytes, list[str] | tuple[str, ...]]] = {
     "as it should be": (sample(IDS), IDS),
     "an id missing": (sample(IDS[:2]), IDS[:2]),
@@ -30,26 +30,28 @@ CASES: dict[str, tuple[bytes, list[str] | tuple[str, ...]]] = {
 }
 
 
-def test_sample_submissions(
+def test_sample_submissions_are_answered_or_an_error(
     svhn: Callable[..., Path], podium: Callable[..., tuple[int, str, str]], tmp_path: Path, figure: Callable
 ) -> None:
     file = svhn(num_train=12, num_val=6, num_test=3) / "mchar_sample_submit_A.csv"
-    prepare = ("prepare", "--num-folds", 2, "--num-processes", 1)
+    prepare = ("prepare", "--num-folds", 2, "--num-processes", 1, "--max-unreadable", 0.5)
     assert podium(*prepare)[0] == 0
     assert podium("train", *TRAIN)[0] == 0
     answered = 0
-    for name, (content, wanted) in CASES.items():
+    for name, (content, expected) in CASES.items():
         file.write_bytes(content)
         code, _, err = podium(*prepare)
-        if isinstance(wanted, tuple):
+        if isinstance(expected, tuple):
             assert code == 2, name
             assert err.count("\n") == 1, err
-            assert all(word in err for word in (file.name, *wanted)), err
+            assert all(word in err for word in (file.name, *expected)), err
             continue
         assert code == 0, err
         assert podium("predict", "--name", "answers")[0] == 0
         lines = (tmp_path / "submissions/svhn/answers.csv").read_bytes().decode().split("\n")
         assert lines[0] == HEADER, name
-        assert [line.split(",")[0] for line in lines[1:-1]] == wanted, name
+        assert [line.split(",")[0] for line in lines[1:-1]] == expected, name
         answered += 1
-    figure(f"sample submissions: {answered} answered in full and in order, {len(CASES) - answered} refused with a line")
+    figure(
+        f"sample submissions: {answered} answered completely and in order, {len(CASES) - answered} refused with a line"
+    )

@@ -1,0 +1,127 @@
+"""What is wrong with images and labels: problems.csv, groups of duplicates, labels that do not look like classes."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from src.competitions.spec import Competition
+from src.core.writing import write_json
+from src.data.cache import ImageCache
+from src.data.duplicates import POLICY, exact_duplicates, group_duplicates, near_duplicates
+
+MANY_CLASSES = 0.5  # classes an image: beyond it, labels are hardly classes
+MIN_IMAGES = 20  # fewer say nothing about that
+OTHER_SHAPES = (
+    "Podium answers with one class or a string of classes (docs/faq.md, Which answers?); several labels per image, "
+    "numbers and free text are not served"
+)
+
+
+class Problem(NamedTuple):
+    """A row of problems.csv."""
+
+    split: str
+    image_path: str
+    problem: str
+    action: str
+    detail: str
+
+
+def reading_problems(split: str, cache: ImageCache, action: str) -> list[Problem]:
+    """Return the images of a cache that could not be read, and what is done about them."""
+    return [
+        Problem(split, path, reading.problem, action, reading.detail)
+        for path, reading in zip(cache.image_paths, cache.readings, strict=True)
+        if reading.problem
+    ]
+
+
+def _conflicts(labels: pd.DataFrame, targets: list[str], duplicates: list[list[int]]) -> tuple[set[int], list[Problem]]:
+    """Judge exact duplicates: those with different labels are dropped, the others are kept in one group."""
+    dropped: set[int] = set()
+    problems: list[Problem] = []
+    paths, values = labels["image_path"].tolist(), labels[targets].to_numpy()
+    for rows in duplicates:
+        same = bool((values[rows] == values[rows[0]]).all())
+        if not same:
+            dropped.update(rows)
+        for row in rows[1:] if same else rows:
+            kind, action = ("duplicate", "kept in one group") if same else ("conflicting labels", "skipped")
+            other = rows[1] if row == rows[0] else rows[0]
+            problems.append(Problem("train", paths[row], kind, action, f"same pixels as {paths[other]}"))
+    return dropped, problems
+
+
+def _near_duplicates(cache: ImageCache, folder: Path) -> list[tuple[int, int]]:
+    """Return pairs of rows, from duplicates.json if it is of the same images.
+
+    Of the same images, not of the same cache: groups, and so folds, must not change with --image-size.
+    """
+    path = folder / "duplicates.json"
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if (kept["policy"], kept["files"]) == (POLICY, cache.files):
+            return [(one, other) for one, other in kept["pairs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    pairs = near_duplicates(cache.readings, cache.images)
+    write_json(path, {"policy": POLICY, "files": cache.files, "pairs": pairs})
+    return pairs
+
+
+def usable_labels(
+    labels: pd.DataFrame, competition: Competition, cache: ImageCache, folder: Path
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Return the labels of usable images with their `group`, and the problems."""
+    problems = reading_problems("train", cache, "skipped")
+    duplicates = exact_duplicates(cache.readings)
+    dropped, conflicts = _conflicts(labels, competition.targets, duplicates)
+    problems += conflicts
+    near = _near_duplicates(cache, folder)
+    paths = labels["image_path"].tolist()
+    exact = {(same[0], row) for same in duplicates for row in same[1:]}
+    exact_rows = {row for pair in exact for row in pair}
+    for one, other in near:
+        if not (one in exact_rows and other in exact_rows):
+            detail = f"looks like {paths[one]}"
+            problems.append(Problem("train", paths[other], "near duplicate", "kept in one group", detail))
+    given = labels["group"].astype(str).tolist() if "group" in labels.columns else None
+    group = group_duplicates(given, [*exact, *near], len(labels))
+    usable = np.array([not reading.problem for reading in cache.readings]) & ~np.isin(
+        np.arange(len(labels)), [*dropped]
+    )
+    return labels.assign(group=group)[usable].reset_index(drop=True), problems
+
+
+def summary(problems: list[Problem]) -> str:
+    """Return how many problems there are of each kind."""
+    counts = Counter(f"{problem.split} {problem.problem}" for problem in problems)
+    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+
+
+def label_warnings(labels: pd.DataFrame, competition: Competition) -> list[str]:
+    """Return a warning if the labels of a one-head competition are plainly not classes.
+
+    Two signs: nearly as many classes as images (numbers, free text), and texts that are lists of few distinct tags.
+    """
+    if len(competition.heads) != 1 or len(labels) < MIN_IMAGES:
+        return []
+    texts = competition.heads[0].classes
+    for separator in (",", ";", "|", " "):
+        tags = {tag.strip() for text in texts for tag in text.split(separator)} - {""}
+        lists = [text for text in texts if len(text.split(separator)) > 1]
+        if len(lists) >= 0.3 * len(texts) and 2 * len(tags) < len(texts):
+            return [
+                f"warning: the labels look like lists of {len(tags)} tags ({lists[0]!r}), taken here as "
+                f"{len(texts):,} classes; {OTHER_SHAPES}"
+            ]
+    if len(texts) > MANY_CLASSES * len(labels):
+        return [
+            f"warning: {len(labels):,} images have {len(texts):,} different labels (such as {texts[0]!r}), nearly one "
+            f"each: they do not look like classes; {OTHER_SHAPES}"
+        ]
+    return []

@@ -1,0 +1,48 @@
+"""Which folds prepare makes: k-fold, the organiser's own, one held-out part, or a file of the user's."""
+
+import pandas as pd
+
+from src.competitions.spec import Competition
+from src.config import PrepareConfig
+from src.core.errors import InputError
+from src.data import folds as folding
+
+MAX_DEFAULT_VAL = 1000  # images of --split holdout, if a fifth would be more
+
+
+def num_val_of(config: PrepareConfig, num_images: int) -> int:
+    """Return how many images --split holdout holds out."""
+    return config.num_val if config.num_val is not None else min(MAX_DEFAULT_VAL, max(1, num_images // 5))
+
+
+def check_split(config: PrepareConfig, labels: pd.DataFrame, competition: Competition) -> None:
+    """Raise InputError if these folds cannot be made, before any image is decoded; `make_folds` checks groups too."""
+    num_images = len(labels)
+    if config.folds:
+        folding.from_file(config.folds, labels)
+    elif config.split == "official":
+        folding.official(labels, competition.name)
+    elif config.split == "holdout":
+        num_val = num_val_of(config, num_images)
+        if not 1 <= num_val <= num_images // 2:
+            raise InputError(
+                f"--num-val {num_val}: from 1 to {num_images // 2} of the {num_images:,} images can be held out"
+            )
+    elif not 2 <= config.num_folds <= num_images:
+        raise InputError(f"--num-folds {config.num_folds}: from 2 to {num_images:,} folds are possible")
+
+
+def make_folds(config: PrepareConfig, labels: pd.DataFrame, competition: Competition) -> pd.DataFrame:
+    """Return image_path and fold of usable labelled images, whose `group` is known. Raises InputError."""
+    if config.folds:
+        folds = folding.from_file(config.folds, labels)
+    elif config.split == "holdout":
+        folds = folding.holdout(labels, competition, num_val_of(config, len(labels)), config.seed)
+    elif config.split == "official":
+        folds = folding.official(labels, competition.name)
+    else:
+        folds = folding.kfold(labels, competition, config.num_folds, config.seed)
+    leaks = folding.split_groups(folds, labels)
+    if leaks:
+        print(f"warning: {leaks} groups of duplicates lie on both sides of a fold; its score will be too high")
+    return folds

@@ -1,0 +1,87 @@
+"""Weights of several runs, fitted on their out-of-fold predictions, and the honest gain.
+
+Source of the selection: Caruana et al., Ensemble Selection from Libraries of Models, 2004.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from src.competitions.spec import Competition
+from src.config import BlendConfig
+from src.core.errors import InputError
+from src.inference.ensemble import OutOfFold, weighted_mean
+from src.metrics import exact_matches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """Fitted weights, and scores on the images they were fitted on and on others."""
+
+    weights: np.ndarray  # (R,) of each run, summing to 1
+    fitted_score: float
+    honest_score: float  # by an outer cross-validation
+    honest_best_single: float
+
+    def describe(self) -> dict[str, float]:
+        """Return what the submission's JSON says of it."""
+        names = ("fitted_score", "honest_score", "honest_best_single")
+        return {name: getattr(self, name) for name in names}
+
+
+def quality(probabilities: np.ndarray, target: np.ndarray, competition: Competition) -> tuple[float, float]:
+    """Return (score, mean log-probability of the true answer): the second decides between equal scores."""
+    true = competition.layout.pick(probabilities, target)
+    log_likelihood = float(np.log(true.astype(np.float64) + 1e-12).sum(axis=1).mean())
+    return float(exact_matches(probabilities, target, competition).mean()), log_likelihood
+
+
+def select(parts: list[np.ndarray], target: np.ndarray, competition: Competition, rounds: int) -> np.ndarray:
+    """Return a weight for each run, summing to 1: greedy selection with replacement, starting from the best single run.
+
+    The best round counts, and the first round is the best single run: on these images the result is never worse.
+    """
+    counts = np.zeros(len(parts))
+    total = np.zeros_like(parts[0], dtype=np.float64)
+    best, best_counts = (-1.0, -np.inf), counts
+    for round_number in range(1, rounds + 1):
+        options = [quality(((total + part) / round_number).astype(np.float32), target, competition) for part in parts]
+        chosen = max(range(len(parts)), key=lambda run: options[run])
+        counts[chosen] += 1
+        total += parts[chosen]
+        if options[chosen] > best:
+            best, best_counts = options[chosen], counts.copy()
+    return best_counts / best_counts.sum()
+
+
+def honest_gain(oofs: list[OutOfFold], competition: Competition, config: BlendConfig) -> tuple[float, float]:
+    """Return (score of the blend, score of the best single run), both chosen without the images they are scored on."""
+    target = oofs[0].target
+    parts = [oof.probabilities for oof in oofs]
+    # Whole groups are held out together, so that no duplicate of an image helps to choose.
+    groups, number = np.unique(oofs[0].labels["group"], return_inverse=True)
+    if len(groups) < config.outer_folds:
+        raise InputError(f"--outer-folds {config.outer_folds}: there are only {len(groups)} groups of images")
+    outer = np.random.default_rng(config.seed).permutation(len(groups))[number] % config.outer_folds
+    blended = single = 0
+    for fold in range(config.outer_folds):
+        fitted, val = outer != fold, outer == fold
+        weights = select([part[fitted] for part in parts], target[fitted], competition, config.rounds)
+        mean = weighted_mean([part[val] for part in parts], list(weights))
+        blended += int(exact_matches(mean, target[val], competition).sum())
+        best = max(range(len(parts)), key=lambda run: quality(parts[run][fitted], target[fitted], competition))
+        single += int(oofs[best].right[val].sum())
+    return blended / len(target), single / len(target)
+
+
+def fit(oofs: list[OutOfFold], competition: Competition, config: BlendConfig) -> Blend:
+    """Fit weights on the out-of-fold predictions of runs that were scored on the same images. Raises InputError."""
+    parts, target = [oof.probabilities for oof in oofs], oofs[0].target
+    weights = select(parts, target, competition, config.rounds)
+    blended, single = honest_gain(oofs, competition, config)
+    return Blend(
+        weights=weights,
+        fitted_score=quality(weighted_mean(parts, list(weights)), target, competition)[0],
+        honest_score=blended,
+        honest_best_single=single,
+    )

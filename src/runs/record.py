@@ -1,0 +1,58 @@
+"""config.json of a fold: what it was trained on, with which settings, and how it ended."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from src.competitions.spec import Head, HeadLayout
+from src.config import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """All that is needed to build the network again."""
+
+    backbone: str
+    options: dict[str, Any] = field(default_factory=dict)
+    layout: HeadLayout
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]  # of RGB in [0, 1]; one value for grey images
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecord:
+    """The images and labels that a fold reads; a resumed training must find the same."""
+
+    cache_size: tuple[int, int]
+    labels_sha256: str
+    num_train: int
+    num_val: int
+    in_blocks: bool  # whether images are shuffled in blocks, as the cache did not fit into memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldResult:
+    """How a fold's training ended."""
+
+    score: float  # of the plain images
+    score_tta: float  # of the mean over views
+    epochs: int
+    seconds: float  # of training and scoring, over all interruptions
+    images_per_second: float  # median over epochs
+    weights_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldRecord:
+    """config.json, whole: written when a fold begins, and once more with its result."""
+
+    competition: str
+    run: str
+    fold: int
+    heads: tuple[Head, ...]
+    model: ModelRecord
+    data: DataRecord
+    train: TrainSettings  # without the path of --weights, which may change ...
+    weights: str | None  # ... but not its name and contents
+    versions: dict[str, str]
+    result: FoldResult | None = None

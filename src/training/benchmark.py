@@ -1,0 +1,135 @@
+"""What src.bench times: a training's loader, step and inference on synthetic images, and what bounds them here."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+
+from src.competitions.spec import Competition
+from src.config import BenchConfig
+from src.core.runtime import Compute, to_device
+from src.data.loader import Batch, Batches, Loader
+from src.inference.predictor import Predictor
+from src.models.summary import summarise
+from src.training.resources import ResourceMonitor
+from src.training.setup import choose_device_cache, make_loader, make_network, make_state
+from src.training.step import TrainState, train_step
+
+NUM_IMAGES = 512  # synthetic images, or four batches of them; served again and again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """A training on synthetic images."""
+
+    competition: Competition
+    compute: Compute
+    loader: Loader
+    served: Batches  # the loader, or one on the GPU
+    state: TrainState
+    multiply_adds: int  # of one image, forward
+
+
+def _seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Return the seconds of one call, the median of `repeats`, after two that warm up."""
+    spent = []
+    for number in range(repeats + 2):
+        started = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if number >= 2:
+            spent.append(time.perf_counter() - started)
+    return float(np.median(spent))
+
+
+def bandwidth(device: torch.device) -> float:
+    """Return bytes a second of copying memory, reads and writes counted, as measured here."""
+    source = torch.ones(1 << 26, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / _seconds(lambda: target.copy_(source), device, 10)
+
+
+def matrix_rate(compute: Compute) -> float:
+    """Return multiply-adds a second of a large matrix product in the training's precision, as measured here."""
+    side = 8192 if compute.device.type == "cuda" else 1536
+    one = torch.randn(side, side, device=compute.device, dtype=compute.dtype)
+    return side**3 / _seconds(lambda: one @ one, compute.device, 5)
+
+
+def synthetic(competition: Competition, size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return smooth random images (N, H, W, 3) uint8 and random targets (N, num_heads)."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    images = np.stack([cv2.resize(image, (size[1], size[0])) for image in coarse])
+    columns = [rng.integers(0, width, count) for width in competition.layout.widths]
+    return images, np.stack(columns, axis=1)
+
+
+def parts_of(config: BenchConfig, competition: Competition, compute: Compute) -> Parts:
+    """Make the parts of a training as src.train does. Raises InputError."""
+    size = config.image_size or competition.image_size
+    images, targets = synthetic(competition, size, max(NUM_IMAGES, 4 * config.batch_size))
+    loader = make_loader(config, competition, compute, images, np.arange(len(images)), targets, size, train=True)
+    network = make_network(replace(config, pretrained=False, weights=None), competition, size, resumed=False)
+    costs = summarise(network.backbone, size, competition.channels)
+    to_device(network, compute)
+    return Parts(
+        competition=competition,
+        compute=compute,
+        loader=loader,
+        served=choose_device_cache(config, loader, compute),
+        state=make_state(config, network, compute),
+        multiply_adds=costs.multiply_adds,
+    )
+
+
+def limits(parts: Parts) -> dict[str, float]:
+    """Return the images a second that copying memory and a large matrix product would allow."""
+    height, width = parts.loader.image_size
+    on_cpu = parts.served is parts.loader
+    rate = matrix_rate(parts.compute)
+    return {
+        # Each image is read and written once by the gather, and once more by the warp.
+        "loader": bandwidth(torch.device("cpu") if on_cpu else parts.compute.device) / (4 * height * width * 3),
+        # Backward costs twice what forward does.
+        "step": rate / (3 * parts.multiply_adds),
+        "inference": rate / parts.multiply_adds,
+    }
+
+
+def measure(config: BenchConfig, parts: Parts) -> dict[str, float]:
+    """Return images a second of loader, step, both and inference, the share of waiting, and peak memory."""
+    device, size = parts.compute.device, config.batch_size
+    monitor = ResourceMonitor(device)
+    batches = (batch for epoch in range(10**9) for batch in parts.served.epoch(epoch))
+    batch = next(batches)
+    waited: list[float] = []
+
+    def step(given: Batch) -> None:
+        train_step(parts.state, given, parts.competition.layout, config.lr, parts.compute, config)
+
+    def both() -> None:
+        started = time.perf_counter()
+        given = next(batches)
+        waited.append(time.perf_counter() - started)
+        step(given)
+
+    parts.state.network.train()
+    figures = {
+        "loader": size / _seconds(lambda: next(batches), device, config.steps),
+        "step": size / _seconds(lambda: step(batch), device, config.steps),
+    }
+    seconds = _seconds(both, device, config.steps)
+    predictor = Predictor(competition=parts.competition, compute=parts.compute, tta=False)
+    spent = _seconds(lambda: predictor.predict(parts.state.scored, parts.loader), device, 1)
+    return {
+        **figures,
+        "both": size / seconds,
+        "waiting": float(np.median(waited[2:])) / seconds,
+        "inference": len(parts.loader.rows) / spent,
+        **monitor.row(),
+    }
