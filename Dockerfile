@@ -56,7 +56,7 @@ RUN chmod -R a+rX,go-w /app \
     && chmod 0755 pipelines/entrypoint.sh \
     && mkdir -p input runs submissions \
     && chmod 0777 input runs submissions \
-    && python -m src.train --help > /dev/null \
+    && python -m src.summary --backbone string_cnn > /dev/null \
     && rm -rf /tmp/*
 
 USER 10001:10001

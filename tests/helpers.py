@@ -15,9 +15,9 @@ def prepared_at(root: Path, competition: str = "") -> Prepared:
     return open_prepared(Paths(competition=competition or root.name, runs_dir=root.parent))
 
 
-def run_at(run_dir: Path) -> Run:
+def run_at(run_dir: Path, competition: str = "") -> Run:
     """Open a run, given its folder runs/<competition>/<run>."""
-    return Run(prepared=prepared_at(run_dir.parent), name=run_dir.name)
+    return Run(prepared=prepared_at(run_dir.parent, competition), name=run_dir.name)
 
 
 def table_at(prepared: Path, name: str) -> pd.DataFrame:

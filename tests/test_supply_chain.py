@@ -2,12 +2,19 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from src.core.cli import REQUIRED
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(path for folder in ("src", "benchmarks", "pipelines") for path in (ROOT / folder).rglob("*.py"))
+
+
+def requirement_lines(name: str) -> list[str]:
+    return [line for line in (ROOT / name).read_text().splitlines() if line and line[0] != "#"]
 
 
 def pins(name: str) -> dict[str, str]:
@@ -29,6 +36,23 @@ def test_the_image_installs_what_is_locked_and_ends_as_another_user_than_root() 
     assert "ARG REQUIREMENTS=requirements.lock" in text
     users = re.findall(r"^USER (\d+):\d+$", text, flags=re.MULTILINE)
     assert int(users[-1]) > 0
+
+
+def test_pip_and_uv_install_from_the_same_pins() -> None:
+    """pyproject.toml, which uv reads, has no versions of its own: it takes both requirements files as they are."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "dependencies" not in project["project"]
+    assert set(project["project"]["dynamic"]) == {"dependencies", "optional-dependencies"}
+    dynamic = project["tool"]["setuptools"]["dynamic"]
+    assert dynamic["dependencies"] == {"file": ["requirements.txt"]}
+    assert dynamic["optional-dependencies"] == {"dev": {"file": ["requirements-dev.txt"]}}
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in requirement_lines(name)), name
+
+
+def test_every_package_that_commands_check_for_is_pinned() -> None:
+    modules = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn"}
+    assert {modules.get(name, name) for name in REQUIRED} <= set(pins("requirements.txt"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -5,7 +5,7 @@ import ctypes.util
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +30,11 @@ class Compute:
     def num_loader_threads(self) -> int:
         """How many threads prepare batches: none if the cores are busy with the steps themselves."""
         return 0 if self.device.type == "cpu" else min(4, os.cpu_count() or 1)
+
+    def describe(self) -> str:
+        """Return the device's name and the precision, for people."""
+        name = torch.cuda.get_device_name() if self.device.type == "cuda" else self.device.type
+        return f"{name}, {str(self.dtype).removeprefix('torch.')}"
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context of a forward pass; it does nothing at full precision."""
@@ -84,6 +89,22 @@ def be_deterministic() -> None:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it, CUDA's matrix products are refused
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+
+
+@contextmanager
+def explained(deterministic: bool) -> Iterator[None]:
+    """Turn torch's errors that a user can do something about into an InputError that says what."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise InputError(
+                "out of memory, although batches are split as far as possible; use a smaller --image-size, "
+                "--batch-size or --backbone, or --cache-on-device off"
+            ) from error
+        if "deterministic" in str(error) and deterministic:
+            raise InputError(f"--deterministic: {str(error).split('. ')[0]}; leave the flag out") from error
+        raise
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

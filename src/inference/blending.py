@@ -11,7 +11,7 @@ from src.competitions.spec import Competition
 from src.config import BlendConfig
 from src.core.errors import InputError
 from src.inference.ensemble import OutOfFold, weighted_mean
-from src.metrics import exact_matches
+from src.metrics import exact_matches, score_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def quality(probabilities: np.ndarray, target: np.ndarray, competition: Competit
     """Return (score, mean log-probability of the true answer): the second decides between equal scores."""
     true = competition.layout.pick(probabilities, target)
     log_likelihood = float(np.log(true.astype(np.float64) + 1e-12).sum(axis=1).mean())
-    return float(exact_matches(probabilities, target, competition).mean()), log_likelihood
+    return score_of(probabilities, target, competition), log_likelihood
 
 
 def select(parts: list[np.ndarray], target: np.ndarray, competition: Competition, rounds: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from src.core.runtime import Compute, is_out_of_memory
 from src.data.loader import Loader
 from src.data.tta import tta_views, warped
 from src.inference.autotune import Forward, Wanted, fastest
-from src.metrics import exact_matches
+from src.metrics import score_of
 from src.models.heads import probabilities_of
 
 
@@ -55,9 +55,8 @@ class Predictor:
         return predict_probabilities(network, loader, self.competition.layout, self.compute, others, forward, name)
 
     def score(self, network: nn.Module, loader: Loader) -> float:
-        """Return the share of a loader's images that are answered exactly."""
-        predictions = self.predict(network, loader)
-        return float(exact_matches(predictions.mean, loader.targets, self.competition).mean())
+        """Return the score of a loader's images."""
+        return score_of(self.predict(network, loader).mean, loader.targets, self.competition)
 
 
 @torch.inference_mode()

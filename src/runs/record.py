@@ -1,10 +1,14 @@
 """config.json of a fold: what it was trained on, with which settings, and how it ended."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from src.competitions.spec import Head, HeadLayout
 from src.config import TrainSettings
+from src.core.progress import minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +60,15 @@ class FoldRecord:
     weights: str | None  # ... but not its name and contents
     versions: dict[str, str]
     result: FoldResult | None = None
+
+
+def training_summary(results: list[FoldResult], seconds: float, folder: Path) -> str:
+    """Return the closing lines of a training: the folds' mean score, and the time of all and of this command."""
+    lines = []
+    if len(results) > 1:
+        scores = [result.score for result in results]
+        spread = f"{np.mean(scores):.4f} ± {np.std(scores, ddof=1):.4f}"
+        lines.append(f"{len(scores)} folds: {spread} (standard deviation over folds)")
+    total = sum(result.seconds for result in results)
+    lines.append(f"trained for {minutes(total)} in all, this command took {minutes(seconds)}: {folder}")
+    return "\n".join(lines)

@@ -19,7 +19,7 @@ from src.core.writing import locked, sha256_of, write_arrays, write_csv
 from src.data.cache import ImageCache
 from src.data.loader import Batches, Loader
 from src.inference.predictor import Predictor
-from src.metrics import exact_matches
+from src.metrics import score_of
 from src.models.build import read_options
 from src.models.contract import check_takes, normalisation
 from src.models.network import Network
@@ -216,7 +216,7 @@ def _finish(run: Run, number: int, trainer: Trainer, data: FoldData, predictor: 
     fold = run.open_fold(number)
     network = to_device(fold.network(), predictor.compute)
     plain, mean = predictor.predict(network, data.val, f"fold {number}, held-out images")
-    scores = [float(exact_matches(values, data.val.targets, run.competition).mean()) for values in (plain, mean)]
+    scores = [score_of(values, data.val.targets, run.competition) for values in (plain, mean)]
     history = trainer.history
     result = FoldResult(
         score=scores[0],

@@ -18,7 +18,7 @@ from src.core.progress import Progress
 from src.core.runtime import Compute
 from src.data.loader import Batch, Loader
 from src.data.tta import tta_views, warp_batch
-from src.metrics import exact_matches
+from src.metrics import score_of
 from src.models.heads import probabilities_of
 from src.models.network import Network
 
@@ -98,12 +98,12 @@ def serve_features(
     val_features = _features(network, val, compute, None, "features, val")
 
     @torch.no_grad()
-    def score_of(scored: nn.Module) -> float:
+    def score(scored: nn.Module) -> float:
         logits = scored.eval()(val_features.to(compute.device))
         probabilities = probabilities_of(logits, competition.layout).cpu().numpy()
-        return float(exact_matches(probabilities, val.targets, competition).mean())
+        return score_of(probabilities, val.targets, competition)
 
-    return served, score_of
+    return served, score
 
 
 def with_linear_probe(network: Network, last: nn.Module) -> Network:

@@ -94,7 +94,7 @@ def at_the_end_of_an_epoch(patch: pytest.MonkeyPatch, kind: int) -> None:
 STOPS = {
     "in the first step": (loop, "train_step", 1, "resumes after epoch 0, step 1"),
     "in the third step": (loop, "train_step", STEPS_PER_EPOCH + 1, "resumes after epoch 1, step 1"),
-    "while an epoch is scored": (predicting, "exact_matches", 2, "resumes after epoch 1, step 2"),
+    "while an epoch is scored": (predicting, "score_of", 2, "resumes after epoch 1, step 2"),
     "while the best weights are saved": (loop, "save_model", 1, "resumes after epoch 1, step 0"),
     "while an epoch is saved": (loop, "save_state", 2, "resumes after epoch 2, step 0"),
     "after the last epoch": (folding, "write_arrays", 1, "resumes after epoch 3, step 0"),
@@ -274,8 +274,8 @@ def test_where_both_checkpoints_are_damaged_it_is_refused(train: Callable, monke
 def scripted_scores(patch: pytest.MonkeyPatch, scores: list[float]) -> None:
     """Let the epochs score this, and what comes after them 0."""
     said: Iterator[float] = iter([*scores, *[0.0] * 10])
-    patch.setattr(predicting, "exact_matches", lambda *_: np.array([next(said)]))
-    patch.setattr(folding, "exact_matches", lambda *_: np.zeros(1))
+    patch.setattr(predicting, "score_of", lambda *_: next(said))
+    patch.setattr(folding, "score_of", lambda *_: 0.0)
 
 
 def test_early_stopping_stops_after_so_many_epochs_without_a_better_score(

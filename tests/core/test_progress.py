@@ -1,0 +1,79 @@
+"""Progress: a bar on a terminal, lines elsewhere, nothing without a name."""
+
+import io
+import sys
+
+import pytest
+
+from src.core import progress
+from src.core.progress import Progress, minutes
+
+
+class Terminal(io.StringIO):
+    """A terminal that does not tell its width, as `docker run -t` or a serial line."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list whose only item is the time in seconds."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_without_a_terminal_a_line_comes_every_half_minute(
+    capsys: pytest.CaptureFixture[str], clock: list[float]
+) -> None:
+    with Progress("fold 0", 100, "steps") as bar:
+        for step in range(100):
+            clock[0] += 1
+            bar.update(1, f"loss {step}")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "fold 0: 30 of 100 steps, 70 s left, loss 29",
+        "fold 0: 60 of 100 steps, 40 s left, loss 59",
+        "fold 0: 90 of 100 steps, 10 s left, loss 89",
+    ]
+
+
+def test_the_time_left_of_a_resumed_epoch_counts_only_what_was_done_now(
+    capsys: pytest.CaptureFixture[str], clock: list[float]
+) -> None:
+    with Progress("fold 0", 100, "steps", initial=60) as bar:
+        clock[0] += 40
+        bar.update(10)
+    assert capsys.readouterr().out == "fold 0: 70 of 100 steps, 2 min left\n"
+
+
+def test_what_is_short_or_has_no_name_prints_nothing(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
+    for name in ("quick", ""):
+        with Progress(name, 3, "images") as bar:
+            clock[0] += 9 if name else 1000
+            bar.update(3)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_of_unknown_width_shows_a_bar_and_whole_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress("fold 0", 10, "steps") as bar:
+        assert bar.bar is not None
+        bar.bar.mininterval = 0
+        bar.update(5, "loss 1.5")
+        bar.say("fold 0 epoch 1: score 0.5")
+    assert "fold 0:  50%|" in terminal.getvalue()
+    assert "loss 1.5" in terminal.getvalue()
+    assert capsys.readouterr().out == "fold 0 epoch 1: score 0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59, "59 s"), (99, "99 s"), (120, "2 min"), (7500, "2 h 05 min")],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert minutes(seconds) == text

@@ -1,0 +1,49 @@
+"""What a training says while it runs: units, time left, time in all."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from src.competitions.spec import HeadLayout
+from src.models.build import build_model
+from tests.conftest import TRAIN, Finished
+
+Podium = Callable[..., Finished]
+
+
+def test_the_time_of_a_run_counts_what_came_before_an_interruption(
+    svhn: Callable[..., Path], podium: Podium, tmp_path: Path
+) -> None:
+    svhn()
+    assert podium("prepare", "--num-folds", 2).code == 0
+    assert podium("train", *TRAIN).code == 0
+    path = tmp_path / "runs" / "svhn" / "baseline" / "fold0" / "config.json"
+    record = json.loads(path.read_text())
+    record["result"]["seconds"] = 3600.0
+    path.write_text(json.dumps(record))
+    assert re.search(r"trained for 60 min in all, this command took \d s:", podium("train", *TRAIN).out)
+
+
+def test_the_time_left_is_that_of_all_folds(svhn: Callable[..., Path], podium: Podium) -> None:
+    svhn()
+    assert podium("prepare", "--num-folds", 2).code == 0
+    out = podium("train", *TRAIN[:-2], "--fold", "all").out
+    left = ["left" in line for line in out.splitlines() if re.match(r"fold \d epoch", line)]
+    assert left == [True, True, True, True, True, False]  # after the first fold's last epoch another fold follows
+
+
+def test_a_linear_probe_says_that_it_computes_features_and_counts_features(
+    svhn: Callable[..., Path], podium: Podium, tmp_path: Path
+) -> None:
+    svhn()
+    weights = tmp_path / "weights.safetensors"
+    save_file(build_model("test_resnet", HeadLayout((66,)), (32, 48)).state_dict(), weights)
+    assert podium("prepare", "--num-folds", 2).code == 0
+    flags = ("--backbone", "test_resnet", "--weights", weights, "--freeze-backbone", "--image-size", 32, 48)
+    out = podium("train", *flags, "--batch-size", 4, "--epochs", 2, "--fold", 0).out
+    assert "computing features of 18 images once" in out
+    assert len(re.findall(r"score [\d.]+, [\d,]+ features/s", out)) == 2
+    assert "images/s" not in out
