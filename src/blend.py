@@ -38,7 +38,7 @@ def main(config: BlendConfig) -> None:
                 f"--run-name: {run.name} and {runs[0].name} were scored on different images; train the same folds"
             )
         print(f"{run.name}: {oof.right.mean():.4f} out of fold")
-    blend = fit(oofs, prepared.competition, config)
+    blend = fit(oofs, config)
     for run, weight in zip(runs, blend.weights, strict=True):
         print(f"weight {weight:.3f}  {run.name}")
     print(f"on the images the weights were fitted on: {blend.fitted_score:.4f}")

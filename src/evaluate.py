@@ -32,12 +32,12 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
 
     check_range("num-worst", config.num_worst, 0)
     prepared = open_prepared(config)
-    competition, run = prepared.competition, Run(prepared=prepared, name=config.run_name)
+    run = Run(prepared=prepared, name=config.run_name)
     oof = out_of_fold(run, config.folds, config.tta)
-    scores = {**counting.summary(oof, competition), "tta": config.tta}
-    kind, parts = counting.breakdown(oof, competition)
-    matrices = counting.confusions(oof, competition)
-    worst = counting.mistakes(oof, competition, config.num_worst)
+    scores = {**counting.summary(oof), "tta": config.tta}
+    kind, parts = counting.breakdown(oof)
+    matrices = counting.confusions(oof)
+    worst = counting.mistakes(oof, config.num_worst)
     write_json(run.evaluation / "scores.json", scores)
     write_csv(run.evaluation / f"by_{kind}.csv", parts)
     for head, (names, counts) in matrices.items():

@@ -391,12 +391,12 @@ def test_a_run_that_is_not_there_is_refused_with_those_that_are(trained: Run) ->
 
 
 def test_other_settings_for_a_run_that_was_begun_are_refused_and_named(trained: Run) -> None:
-    refused(trained("train", *TINY, "--lr", 0.5), "was begun with other settings", "lr: 0.002 then, 0.5 now")
+    refused(trained("train", *TINY, "--lr", 0.5), "was started with other settings", "lr: 0.002 then, 0.5 now")
 
 
 def test_other_folds_for_a_run_that_was_begun_are_refused(trained: Run) -> None:
     assert trained("prepare", "--num-folds", 4)[0] == 0
-    refused(trained("train", *TINY, "--fold", 1), "begun with other folds")
+    refused(trained("train", *TINY, "--fold", 1), "started with other folds")
 
 
 @pytest.mark.parametrize("count", [0, -1])

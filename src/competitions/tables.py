@@ -36,7 +36,7 @@ def _to_path(paths: dict[str, str], folder: str, name: str, where: str) -> str:
 
 
 def _read_labels(files: InputFiles, train_csv: str, label_column: str, columns: list[str]) -> pd.DataFrame:
-    """Return train_csv as text. Raises InputError if a column or a label is absent."""
+    """Return train_csv as text. Raises InputError if a column or a label is missing."""
     table = files.table(train_csv)
     for column in columns:
         if column not in table.columns:

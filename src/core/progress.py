@@ -24,8 +24,8 @@ def minutes(seconds: float) -> str:
     """Return a duration as people say it: 45 s, 12 min, 3 h 20 min."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
-    whole = round(seconds / 60)
-    return f"{whole} min" if whole < 100 else f"{whole // 60} h {whole % 60:02} min"
+    total = round(seconds / 60)
+    return f"{total} min" if total < 100 else f"{total // 60} h {total % 60:02} min"
 
 
 class Progress:

@@ -36,7 +36,7 @@ class SplitFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedFacts:
-    """competition.json: what the tables beside it do not tell."""
+    """competition.json: what the tables do not hold."""
 
     heads: tuple[Head, ...]
     image_size: tuple[int, int]  # of the cache made last
@@ -49,7 +49,7 @@ class PreparedFacts:
 class Prepared:
     """One competition as prepare left it in runs/<competition>/prepared/ and cache/."""
 
-    config: Paths  # of the command at hand: its --competition and folders
+    config: Paths  # the current command's --competition and folders
     competition: Competition  # with the classes that prepare found
     facts: PreparedFacts
 
@@ -92,7 +92,7 @@ class Prepared:
         return command(self.config, name, flags + (f" --image-size {size[0]} {size[1]}" if size else ""))
 
     def cache_facts(self, split: str, size: tuple[int, int]) -> Path:
-        """The JSON beside a cache, whose bytes stand for all of its pixels."""
+        """The JSON of a cache; it holds the hash of the pixels, so its bytes identify them."""
         return self.root / "cache" / f"{cache_name(split, size)}.json"
 
     def cache(self, split: str, size: tuple[int, int] | None = None) -> ImageCache:
@@ -140,7 +140,7 @@ def open_prepared(config: Paths) -> Prepared:
 def known_competition(config: Paths, or_else: str | None) -> Competition:
     """Return a competition with its classes: its own, or those that prepare found in the data.
 
-    Raises InputError, suggesting `or_else` beside prepare, if neither is known; without `or_else` that is fine.
+    Raises InputError, suggesting prepare or `or_else`, if neither is known; without `or_else` it may stay unknown.
     """
     competition = load_competition(config.competition)
     if competition.heads:

@@ -12,7 +12,7 @@ def tta_views(hflip_ok: bool, size: tuple[int, int]) -> dict[str, np.ndarray]:
     """Return the label-safe views of test-time augmentation by name, each a (2, 3) matrix; the original is first."""
     names = ["original", "left", "right", "zoom in", "zoom out"]
     zoom = np.array([1, 1, 1, 1.06, 0.94])
-    shift = np.array([0, -1, 1, 0, 0]) * max(1, round(0.03 * size[1]))  # whole pixels are not blurred
+    shift = np.array([0, -1, 1, 0, 0]) * max(1, round(0.03 * size[1]))  # whole pixels, which does not blur
     hflip = np.zeros(5, dtype=bool)
     if hflip_ok:  # every view and its horizontal flip
         names += [f"{name}, flipped" for name in names]
@@ -33,7 +33,7 @@ def warp_batch(images: np.ndarray, matrix: np.ndarray, hflip_ok: bool) -> np.nda
 
 
 def warped(images: torch.Tensor, matrix: np.ndarray, hflip_ok: bool) -> torch.Tensor:
-    """Return one view of (B, H, W, 3) uint8 images, made where they lie: by opencv on a CPU, in one pass on a GPU."""
+    """Return one view of (B, H, W, 3) uint8 images, made on their device: by opencv on a CPU, in one pass on a GPU."""
     if images.device.type == "cpu":
         return torch.from_numpy(warp_batch(images.numpy(), matrix, hflip_ok))
     return warp_on_device(images, matrix, hflip_ok)

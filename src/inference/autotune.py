@@ -69,10 +69,10 @@ def best_batch_size(forward: Forward, images: torch.Tensor, compute: Compute) ->
     return best if rates[best] > MIN_SPEEDUP * usual else INFERENCE_BATCH_SIZE
 
 
-def compiled(network: nn.Module, images: torch.Tensor, compute: Compute, wanted: Wanted) -> Forward:
+def compiled(network: nn.Module, images: torch.Tensor, compute: Compute, mode: Wanted) -> Forward:
     """Return a compiled form of the network for batches of the shape of `images`; other batches use the plain one.
 
-    If `wanted` is "auto", only if compiling succeeds and is faster.
+    If `mode` is "auto", only if compiling succeeds and is faster.
     """
     torch.compiler.reset()  # a process may compile a function only a few times, and each fold's network needs its own
     freezing = compute.device.type == "cpu"  # the weights become constants, and batch norm disappears into them
@@ -80,11 +80,11 @@ def compiled(network: nn.Module, images: torch.Tensor, compute: Compute, wanted:
     try:
         gain = images_per_second(quick, images, compute) / max(1e-9, images_per_second(network, images, compute))
     except (RuntimeError, OSError, ImportError) as error:  # torch's own are RuntimeErrors; no compiler, no headers
-        if wanted == "on":
+        if mode == "on":
             raise InputError(f"--compile on: torch.compile fails here ({str(error).splitlines()[0]})") from error
         print("predicting without torch.compile, which fails here")
         return network
-    if wanted == "auto" and gain < MIN_SPEEDUP:
+    if mode == "auto" and gain < MIN_SPEEDUP:
         return network
     print(f"predicting with torch.compile, {gain:.2f} times as fast")
     return lambda batch: quick(batch) if batch.shape == shape else network(batch)
@@ -92,12 +92,12 @@ def compiled(network: nn.Module, images: torch.Tensor, compute: Compute, wanted:
 
 @torch.inference_mode()
 def fastest(
-    network: nn.Module, loader: Loader, compute: Compute, num_views: int, batch_size: int | None, wanted: Wanted
+    network: nn.Module, loader: Loader, compute: Compute, num_views: int, batch_size: int | None, mode: Wanted
 ) -> tuple[Forward, Loader]:
     """Return the fastest way to predict the loader's images in `num_views` views each, and the loader for it."""
     network.eval()
     served, total = replace(loader, batch_size=batch_size or INFERENCE_BATCH_SIZE), num_views * len(loader.rows)
-    if wanted != "on" and total <= 2 * INFERENCE_BATCH_SIZE:  # done before a trial would be
+    if mode != "on" and total <= 2 * INFERENCE_BATCH_SIZE:  # done before a trial would be
         return network, served
     sample = torch.from_numpy(gather(loader.images, loader.rows[:SAMPLE_SIZE], loader.image_size)).to(compute.device)
     rate = images_per_second(network, sample, compute)
@@ -105,8 +105,8 @@ def fastest(
         return network, served
     if batch_size is None and compute.device.type != "cpu" and total / rate > MIN_SECONDS_TO_TUNE:
         served = replace(served, batch_size=best_batch_size(network, sample, compute))
-    if wanted == "on" or (wanted == "auto" and has_compiler() and total / rate > MIN_SECONDS_TO_COMPILE):
-        return compiled(network, _repeated(sample, served.batch_size), compute, wanted), served
+    if mode == "on" or (mode == "auto" and has_compiler() and total / rate > MIN_SECONDS_TO_COMPILE):
+        return compiled(network, _repeated(sample, served.batch_size), compute, mode), served
     return network, served
 
 

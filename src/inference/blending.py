@@ -54,9 +54,9 @@ def select(parts: list[np.ndarray], target: np.ndarray, competition: Competition
     return best_counts / best_counts.sum()
 
 
-def honest_gain(oofs: list[OutOfFold], competition: Competition, config: BlendConfig) -> tuple[float, float]:
+def honest_gain(oofs: list[OutOfFold], config: BlendConfig) -> tuple[float, float]:
     """Return (score of the blend, score of the best single run), both chosen without the images they are scored on."""
-    target = oofs[0].target
+    target, competition = oofs[0].target, oofs[0].competition
     parts = [oof.probabilities for oof in oofs]
     # Whole groups are held out together, so that no duplicate of an image helps to choose.
     groups, number = np.unique(oofs[0].labels["group"], return_inverse=True)
@@ -74,11 +74,11 @@ def honest_gain(oofs: list[OutOfFold], competition: Competition, config: BlendCo
     return blended / len(target), single / len(target)
 
 
-def fit(oofs: list[OutOfFold], competition: Competition, config: BlendConfig) -> Blend:
+def fit(oofs: list[OutOfFold], config: BlendConfig) -> Blend:
     """Fit weights on the out-of-fold predictions of runs that were scored on the same images. Raises InputError."""
-    parts, target = [oof.probabilities for oof in oofs], oofs[0].target
+    parts, target, competition = [oof.probabilities for oof in oofs], oofs[0].target, oofs[0].competition
     weights = select(parts, target, competition, config.rounds)
-    blended, single = honest_gain(oofs, competition, config)
+    blended, single = honest_gain(oofs, config)
     return Blend(
         weights=weights,
         fitted_score=quality(weighted_mean(parts, list(weights)), target, competition)[0],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from src.competitions.spec import Competition
 from src.core.errors import InputError
 from src.core.runtime import to_device
 from src.core.writing import sha256_of, write_arrays
@@ -22,6 +23,7 @@ from src.runs.versions import code_version
 class OutOfFold:
     """A run's predictions for the images it was not trained on: rows of the label table, in its order."""
 
+    competition: Competition
     labels: pd.DataFrame  # image_path, targets, fold, and the label table's other columns
     probabilities: np.ndarray  # (N, num_outputs) float32
     target: np.ndarray  # (N, num_heads) int64
@@ -68,6 +70,7 @@ def out_of_fold(run: Run, folds: tuple[int, ...] | None = None, tta: bool = True
     ordered = probabilities[table["row"].to_numpy()]
     target = table[competition.targets].to_numpy(np.int64)
     return OutOfFold(
+        competition=competition,
         labels=table.drop(columns="row"),
         probabilities=ordered,
         target=target,

@@ -114,7 +114,7 @@ def describe(fold: TrainedFold) -> dict[str, Any]:
 def write_submission(
     folder: Path, name: str, probabilities: np.ndarray, prepared: Prepared, facts: Mapping[str, Any]
 ) -> Path:
-    """Decode, write <name>.csv, validate it, and put <name>.npz (probabilities) and <name>.json (facts) beside it.
+    """Decode, write <name>.csv, validate it, and write <name>.npz (probabilities) and <name>.json (facts).
 
     Prints what is suspicious: test images that could not be read, answers that are all the same.
     """

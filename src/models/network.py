@@ -10,7 +10,7 @@ from torch import nn
 class Normalise(nn.Module):
     """uint8 images (B, H, W, 3) to normalised float32 (B, C, H, W) in channels_last order, on the images' device.
 
-    C is the length of `mean`: 3, or 1 for grey images, whose three channels are alike.
+    C is the length of `mean`: 3, or 1 for grey images, whose three channels are equal.
     """
 
     shift: torch.Tensor

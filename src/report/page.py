@@ -45,11 +45,11 @@ def _matrix(counts: np.ndarray, names: list[str]) -> str:
 
 def _figure(image: np.ndarray, row: dict[Hashable, Any]) -> str:
     _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
-    picture = base64.b64encode(data.tobytes()).decode()
+    encoded = base64.b64encode(data.tobytes()).decode()
     path, truth, answer = (html.escape(str(row[key])) for key in ("image_path", "truth", "answer"))
     caption = f"<b>{answer}</b> for {truth}, {row['confidence']:.0%} sure<br>{path}"
     return (
-        f'<figure><img alt="{path}" src="data:image/jpeg;base64,{picture}"><figcaption>{caption}</figcaption></figure>'
+        f'<figure><img alt="{path}" src="data:image/jpeg;base64,{encoded}"><figcaption>{caption}</figcaption></figure>'
     )
 
 

@@ -1,4 +1,4 @@
-"""What is kept: a resumable last.pt of tensors and plain values, and weights as .safetensors, each with its SHA-256."""
+"""Checkpoints: a resumable last.pt of tensors and plain values, and weights as .safetensors, each with its SHA-256."""
 
 import io
 import pickle
@@ -15,24 +15,24 @@ from src.core.writing import checksum_fits, write_with_checksum
 
 
 def previous_of(path: Path) -> Path:
-    """Return where the state before the last one is kept."""
+    """Return the path of the state saved before this one."""
     return path.with_name(f"previous_{path.name}")
 
 
 def has_state(path: Path) -> bool:
-    """Return whether `load_state` has something to resume from."""
+    """Return whether `load_state` has a file to load."""
     return path.exists() or previous_of(path).exists()
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Save a resumable state whole, and keep the one before beside it; at every moment one of the two can be loaded."""
-    buffer = io.BytesIO()  # torch tells a full disk by an error of its own, which says nothing
+    """Save a resumable state atomically and keep the previous one; at every moment one of the two can be loaded."""
+    buffer = io.BytesIO()  # torch's own error for a full disk says nothing
     torch.save(state, buffer)
     write_with_checksum(path, buffer.getbuffer(), previous_of(path))
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Load a resumable state, or the one before where a byte differs from what was saved.
+    """Load a resumable state, or the previous one if a byte differs from what was saved.
 
     Raises InputError if both are damaged or hold more than tensors and plain values.
     """
@@ -51,7 +51,7 @@ def load_state(path: Path) -> dict[str, Any]:
                 f"{file}: holds more than tensors and plain values, refused; train with --restart"
             ) from error
         return state
-    raise InputError(f"{path}: is damaged, as is what was saved before it; train with --restart")
+    raise InputError(f"{path}: is damaged, and so is the one saved before it; train with --restart")
 
 
 def save_model(path: Path, model: nn.Module) -> None:
@@ -61,7 +61,7 @@ def save_model(path: Path, model: nn.Module) -> None:
 
 
 def load_model(path: Path, model: nn.Module) -> nn.Module:
-    """Load weights that `save_model` wrote. Raises InputError if they are absent, damaged or of another network."""
+    """Load weights that `save_model` wrote. Raises InputError if they are missing, damaged or of another network."""
     if not path.is_file():
         raise InputError(f"{path}: not there; train this fold first")
     if not checksum_fits(path):

@@ -48,7 +48,7 @@ class FoldResult:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldRecord:
-    """config.json, whole: written when a fold begins, and once more with its result."""
+    """config.json: written when a fold starts, and again with its result."""
 
     competition: str
     run: str

@@ -63,7 +63,7 @@ class FoldPaths:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedFold:
-    """One fold that has begun, opened: its files and its config.json."""
+    """One fold that was started: its files and its config.json."""
 
     paths: FoldPaths
     record: FoldRecord
@@ -127,7 +127,7 @@ class Run:
 
     @property
     def folds_file(self) -> Path:
-        """The folds that this run began with."""
+        """The folds that this run was started with."""
         return self.folder / "folds.csv"
 
     @property
@@ -141,7 +141,7 @@ class Run:
     def fold_paths(self, number: int) -> FoldPaths:
         return FoldPaths(folder=self.folder / f"fold{number}")
 
-    def begun(self) -> list[FoldPaths]:
+    def started_folds(self) -> list[FoldPaths]:
         """Return the folds that have a config.json, in order."""
         found = [FoldPaths(folder=path.parent) for path in self.folder.glob("fold*/config.json")]
         return sorted((paths for paths in found if paths.folder.name[4:].isdecimal()), key=lambda paths: paths.number)
@@ -152,7 +152,7 @@ class Run:
         return f"{self.prepared.command('train')}{name} --fold {number}"
 
     def open_fold(self, number: int) -> TrainedFold:
-        """Open a fold that has begun. Raises InputError if it is missing, unreadable or of another competition."""
+        """Open a fold that was started. Raises InputError if it is missing, unreadable or of another competition."""
         paths, competition = self.fold_paths(number), self.competition
         train = self.train_command(number)
         record = read_record(paths.config, FoldRecord, f"run {train} first", f"run {train} --restart")
@@ -170,7 +170,7 @@ class Run:
         if not self.folder.is_dir():
             known = ", ".join(self.known_names()) or "none, train one first"
             raise InputError(f"{self.folder}: no such run; there are: {known}")
-        chosen = sorted(set(numbers or [paths.number for paths in self.begun() if paths.oof.exists()]))
+        chosen = sorted(set(numbers or [paths.number for paths in self.started_folds() if paths.oof.exists()]))
         if not chosen:
             raise InputError(
                 f"{self.folder}: no fold of this run is trained to its end; run {self.prepared.command('train')} first"

@@ -1,4 +1,4 @@
-"""One fold's training: its parts put together, resumed or begun, and its out-of-fold predictions."""
+"""One fold's training: assemble the parts, start or resume, then predict the held-out images."""
 
 import shutil
 from collections.abc import Callable
@@ -88,7 +88,7 @@ def _open_data(config: TrainConfig, run: Run, number: int, compute: Compute, sav
     labels_sha256 = sha256_of(prepared.labels_file)
     if saved and saved.data.labels_sha256 != labels_sha256:
         raise InputError(
-            f"{prepared.labels_file}: other labels than this fold was begun with; prepare as before, or --restart"
+            f"{prepared.labels_file}: other labels than this fold was started with; prepare as before, or --restart"
         )
     cache = prepared.cache("train", saved.data.cache_size if saved else _cache_size(config, run))
     size = _network_size(config, run, cache)
@@ -114,7 +114,7 @@ def _open_data(config: TrainConfig, run: Run, number: int, compute: Compute, sav
 
 def _cache_size(config: TrainConfig, run: Run) -> tuple[int, int]:
     """Return which cache a new fold reads: that of the run's other folds, that of --image-size, or the newest."""
-    others = [paths.number for paths in run.begun() if not config.restart]
+    others = [paths.number for paths in run.started_folds() if not config.restart]
     if others:
         return run.open_fold(others[0]).record.data.cache_size
     if config.image_size and run.prepared.cache_facts("train", config.image_size).exists():
@@ -165,7 +165,7 @@ def _record(
 
 def _begin(paths: FoldPaths, run: Run, record: FoldRecord) -> None:
     """Empty the fold's folder and write its config.json, the run's folds.csv, and a copy of a network file."""
-    for name in ("last.pt", "previous_last.pt"):  # first: a folder without them is begun again
+    for name in ("last.pt", "previous_last.pt"):  # first: a folder without them is started again
         (paths.folder / name).unlink(missing_ok=True)
     shutil.rmtree(paths.folder, ignore_errors=True)
     write_csv(run.folds_file, run.prepared.folds)

@@ -9,9 +9,9 @@ import torch
 
 
 class ResourceMonitor:
-    """Peak memory (MiB: the GPU's where there is one, else this process's) and mean GPU utilisation (0 to 1).
+    """Peak memory (MiB; the GPU's if there is one, else this process's) and mean GPU utilisation (0 to 1).
 
-    Utilisation is what NVIDIA's driver tells when it is asked now and then; 0 without a GPU or without nvidia-ml-py.
+    Utilisation is sampled from NVIDIA's driver; 0 without a GPU or without nvidia-ml-py.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -25,15 +25,15 @@ class ResourceMonitor:
             torch.cuda.reset_peak_memory_stats()
 
     def read(self) -> None:
-        """Ask the driver once, a few milliseconds; call it every some steps."""
+        """Sample the driver once, which takes a few milliseconds; call it every few steps."""
         if self.can_ask:
             try:
                 self.readings.append(torch.cuda.utilization() / 100)
             except (
                 RuntimeError,
                 self.driver_error,
-            ) as error:  # where the driver refuses to tell, as for a part of a GPU
-                print(f"GPU utilisation cannot be read ({error}): log.csv goes without")
+            ) as error:  # if the driver does not report it, as for a slice of a GPU
+                print(f"GPU utilisation cannot be read ({error}): log.csv has 0")
                 self.can_ask = False
 
     def row(self) -> dict[str, float]:

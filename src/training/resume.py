@@ -43,23 +43,23 @@ def _flat(settings: TrainSettings) -> dict[str, Any]:
 
 
 def check_unchanged(saved: FoldRecord, settings: TrainSettings, weights: str | None, run: Run) -> None:
-    """Raise InputError naming each setting that differs from those the training began with."""
+    """Raise InputError naming each setting that differs from those the training started with."""
     then = _flat(saved.train) | {"weights": saved.weights}
     now = _flat(settings) | {"weights": weights}
     changed = [f"{name}: {then[name]} then, {value} now" for name, value in now.items() if then[name] != value]
     if changed:
         raise InputError(
-            f"{run.fold_paths(saved.fold).folder}: was begun with other settings ({'; '.join(changed)}); "
+            f"{run.fold_paths(saved.fold).folder}: was started with other settings ({'; '.join(changed)}); "
             "use --run-name NAME or --restart"
         )
 
 
 def check_run(run: Run, restarted: set[int]) -> None:
     """Raise InputError if folds of this run, other than the restarted ones, had another folds.csv or labels.csv."""
-    kept = [paths for paths in run.begun() if paths.number not in restarted]
+    kept = [paths for paths in run.started_folds() if paths.number not in restarted]
     hint = "choose another name with --run-name, prepare as before, or train all folds with --restart"
     if kept and (not run.folds_file.is_file() or sha256_of(run.folds_file) != sha256_of(run.prepared.folds_file)):
-        raise InputError(f"{run.folds_file}: this run was begun with other folds than there are now; {hint}")
+        raise InputError(f"{run.folds_file}: this run was started with other folds than there are now; {hint}")
     labels = sha256_of(run.prepared.labels_file)
     for paths in kept:
         if run.open_fold(paths.number).record.data.labels_sha256 != labels:

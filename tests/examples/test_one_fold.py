@@ -30,9 +30,7 @@ def test_the_example_reaches_the_score_of_the_command(
     trained = [line for line in ended.out.splitlines() if line.startswith("fold 1 epoch ")]
     assert len(shown) == 3
     # The losses, to the last digit shown:
-    assert [line.split(", score ")[0] for line in shown] == [
-        line.split(", score ")[0] for line in trained
-    ]
+    assert [line.split(", score ")[0] for line in shown] == [line.split(", score ")[0] for line in trained]
     score = run_at(tmp_path / "runs" / "svhn" / "baseline").open_fold(1).result.score
     assert float(shown[-1].rsplit(" ", 1)[1]) == pytest.approx(score, abs=1e-4)
 

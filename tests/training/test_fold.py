@@ -346,7 +346,7 @@ def test_a_run_keeps_the_folds_it_was_begun_with(train: Callable, podium: Podium
     assert podium("prepare", "--num-folds", 3).code == 0
     _, ended = train("run", "--fold", 1)
     assert ended.code == 2
-    assert "begun with other folds" in ended.err
+    assert "started with other folds" in ended.err
 
 
 def test_a_resumed_fold_keeps_to_the_cache_and_labels_it_was_begun_with(train: Callable, podium: Callable) -> None:
