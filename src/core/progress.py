@@ -9,15 +9,19 @@ from typing import Any
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
-DEFAULT_COLUMNS = 80  # of a terminal that does not tell its width
+DEFAULT_SIZE = (80, 24)  # columns and lines of a terminal that does not report its size
 
 
-def _columns() -> int | None:
-    """Return a width for the bar: none if tqdm can ask the terminal, which in some containers answers 0."""
+def _terminal_size() -> tuple[int | None, int | None]:
+    """Return columns and lines for the bar: none if tqdm can ask the terminal, which in some containers reports 0.
+
+    tqdm takes a reported 0 at its word and draws nothing.
+    """
     try:
-        return None if os.get_terminal_size(sys.stderr.fileno()).columns > 0 else DEFAULT_COLUMNS
+        size = os.get_terminal_size(sys.stderr.fileno())
     except (OSError, ValueError):
-        return DEFAULT_COLUMNS
+        return DEFAULT_SIZE
+    return None if size.columns > 0 else DEFAULT_SIZE[0], None if size.lines > 0 else DEFAULT_SIZE[1]
 
 
 def minutes(seconds: float) -> str:
@@ -40,10 +44,10 @@ class Progress:
         self.last_line, self.text = self.started, ""
         self.bar: tqdm[Any] | None = None
         if name and sys.stderr.isatty():
-            width = _columns()
+            columns, lines = _terminal_size()
             self.bar = tqdm(
-                total=total, initial=initial, desc=name, unit=f" {unit}", mininterval=0.5, ncols=width,
-                dynamic_ncols=width is None, leave=False,
+                total=total, initial=initial, desc=name, unit=f" {unit}", mininterval=0.5, ncols=columns, nrows=lines,
+                dynamic_ncols=columns is None, leave=False,
             )  # fmt: skip
 
     def update(self, count: int = 1, text: str | None = None) -> None:

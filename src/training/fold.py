@@ -1,6 +1,7 @@
 """One fold's training: assemble the parts, start or resume, then predict the held-out images."""
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -185,7 +186,7 @@ def _make_trainer(
     predictor: Predictor,
     folds_after: int,
 ) -> Trainer:
-    compute = predictor.compute
+    compute, started = predictor.compute, time.perf_counter()
     plain = Predictor(competition=run.competition, compute=compute, tta=False)
     trained: nn.Module = network
     score: Callable[[nn.Module], float] = partial(plain.score, loader=data.val)
@@ -208,6 +209,7 @@ def _make_trainer(
         profile=config.profile,
         save_every=config.save_every,
         folds_after=folds_after,
+        seconds_before=time.perf_counter() - started,  # such as computing features
     )
 
 
@@ -222,7 +224,7 @@ def _finish(run: Run, number: int, trainer: Trainer, data: FoldData, predictor: 
         score=scores[0],
         score_tta=scores[1],
         epochs=len(history),
-        seconds=sum(row["seconds"] for row in history),
+        seconds=sum(row["seconds"] for row in history) + trainer.seconds_before,
         images_per_second=float(np.median([row["images_per_second"] for row in history])),
         weights_sha256=sha256_of(fold.weights_file),
     )

@@ -65,6 +65,7 @@ class Trainer:
     profile: bool = False  # whether to time some steps of the first epoch that is trained
     save_every: float = math.inf  # minutes
     folds_after: int = 0  # folds that this command trains after this one, for the time left
+    seconds_before: float = 0.0  # spent before the first epoch
     history: list[dict[str, float]] = field(default_factory=list)
     progress: EpochProgress = field(default_factory=EpochProgress)
 

@@ -1,6 +1,7 @@
 """Progress: a bar on a terminal, lines elsewhere, nothing without a name."""
 
 import io
+import os
 import sys
 
 import pytest
@@ -69,6 +70,23 @@ def test_a_terminal_of_unknown_width_shows_a_bar_and_whole_lines(
     assert "fold 0:  50%|" in terminal.getvalue()
     assert "loss 1.5" in terminal.getvalue()
     assert capsys.readouterr().out == "fold 0 epoch 1: score 0.5\n"
+
+
+@pytest.mark.parametrize("size", [(0, 0), (100, 0), (0, 30), (100, 30)])
+def test_a_terminal_that_reports_a_size_of_zero_shows_a_bar_too(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    """tqdm draws nothing on such a terminal if it is left to ask for the size itself."""
+    terminal = Terminal()
+    monkeypatch.setattr(terminal, "fileno", lambda: 2)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress.os, "get_terminal_size", lambda *_: os.terminal_size(size))
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda _: (size[0] - 1, size[1] - 1))
+    with Progress("fold 0", 10, "steps") as bar:
+        assert bar.bar is not None
+        bar.bar.mininterval = 0
+        bar.update(5)
+    assert "fold 0:  50%|" in terminal.getvalue()
 
 
 @pytest.mark.parametrize(
