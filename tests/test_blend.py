@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from src.competitions import food11 as food
 from src.core.writing import write_arrays
 from src.inference.blending import quality, select
 from src.inference.ensemble import weighted_mean
+from tests.fixtures import MakeFood11, Podium
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)
 PLACE = ("--competition", "food11")
@@ -41,7 +43,7 @@ def answer_by_hand(run_dir: Path, is_right: Callable[[int], bool]) -> None:
 
 
 @pytest.fixture
-def runs(food11: Callable[..., Path], podium: Callable, tmp_path: Path) -> Path:
+def runs(food11: MakeFood11, podium: Podium, tmp_path: Path) -> Path:
     """Return runs/food11 with the runs "one", right for even images, and "two", right for odd ones; 20 images."""
     food11(num_per_class=4, num_val=4, num_test=3)
     assert podium("prepare", *PLACE, "--num-folds", 2).code == 0
@@ -53,11 +55,12 @@ def runs(food11: Callable[..., Path], podium: Callable, tmp_path: Path) -> Path:
     return folder
 
 
-def blend_note(tmp_path: Path, name: str = "blend") -> dict[str, object]:
-    return json.loads((tmp_path / "submissions" / "food11" / f"{name}.json").read_text())
+def blend_note(tmp_path: Path, name: str = "blend") -> dict[str, Any]:
+    note: dict[str, Any] = json.loads((tmp_path / "submissions" / "food11" / f"{name}.json").read_text())
+    return note
 
 
-def test_complementary_runs_gain(runs: Path, podium: Callable, tmp_path: Path) -> None:
+def test_complementary_runs_gain(runs: Path, podium: Podium, tmp_path: Path) -> None:
     code, out, err = podium("blend", *PLACE, "--run-name", "one", "two")
     assert code == 0, err
     note = blend_note(tmp_path)
@@ -71,7 +74,7 @@ def test_complementary_runs_gain(runs: Path, podium: Callable, tmp_path: Path) -
     assert "best single run" in out
 
 
-def test_a_copy_of_a_run_gains_nothing(runs: Path, podium: Callable, tmp_path: Path) -> None:
+def test_a_copy_of_a_run_gains_nothing(runs: Path, podium: Podium, tmp_path: Path) -> None:
     shutil.copytree(runs / "one", runs / "copy")
     code, _, err = podium("blend", *PLACE, "--run-name", "one", "copy", "--name", "same")
     assert code == 0, err
@@ -80,7 +83,7 @@ def test_a_copy_of_a_run_gains_nothing(runs: Path, podium: Callable, tmp_path: P
     assert sum(run["weight"] for run in note["runs"]) == pytest.approx(1)
 
 
-def test_a_blend_holds_the_weighted_mean_of_the_test_predictions(runs: Path, podium: Callable, tmp_path: Path) -> None:
+def test_a_blend_holds_the_weighted_mean_of_the_test_predictions(runs: Path, podium: Podium, tmp_path: Path) -> None:
     assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run-name", "three", "--seed", 5).code == 0
     answer_by_hand(runs / "three", lambda number: number % 2 == 1)
     assert podium("blend", *PLACE, "--run-name", "one", "three").code == 0
@@ -125,7 +128,7 @@ def test_quality_is_the_score_then_the_likelihood_of_the_truth() -> None:
     assert log_likelihood == pytest.approx((3 * np.log(0.9) + np.log(0.42)) / 4, abs=1e-5)
 
 
-def test_runs_that_were_scored_on_other_images_are_refused(runs: Path, podium: Callable) -> None:
+def test_runs_that_were_scored_on_other_images_are_refused(runs: Path, podium: Podium) -> None:
     assert podium("prepare", *PLACE, "--split", "official").code == 0
     assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run-name", "official").code == 0
     code, _, err = podium("blend", *PLACE, "--run-name", "one", "official")
@@ -134,7 +137,7 @@ def test_runs_that_were_scored_on_other_images_are_refused(runs: Path, podium: C
 
 
 @pytest.mark.parametrize("names", [(), ("one",), ("one", "one")])
-def test_fewer_than_two_different_runs_are_refused(runs: Path, podium: Callable, names: tuple[str, ...]) -> None:
+def test_fewer_than_two_different_runs_are_refused(runs: Path, podium: Podium, names: tuple[str, ...]) -> None:
     code, _, err = podium("blend", *PLACE, "--run-name", *names)
     assert code == 2
     assert "two or more different runs" in err

@@ -6,18 +6,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from src.report import checkup
+from tests.fixtures import MakeSvhn, Podium
 
-Run = Callable[..., tuple[int, str, str]]
 NET = ("--backbone", "string_cnn")
 
 
-def test_all_is_well_with_a_complete_competition(svhn: Callable[..., Path], podium: Run, tmp_path: Path) -> None:
+def test_all_is_well_with_a_complete_competition(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn(num_train=5, num_val=2, num_test=3)
     code, out, _ = podium("doctor", *NET)
     assert code == 0
@@ -28,7 +27,7 @@ def test_all_is_well_with_a_complete_competition(svhn: Callable[..., Path], podi
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_missing_image_and_a_missing_file_are_named(svhn: Callable[..., Path], podium: Run) -> None:
+def test_a_missing_image_and_a_missing_file_are_named(svhn: MakeSvhn, podium: Podium) -> None:
     folder = svhn(packing="folder")
     (folder / "mchar_test_a" / "000001.png").unlink()
     code, out, _ = podium("doctor", *NET)
@@ -40,7 +39,7 @@ def test_a_missing_image_and_a_missing_file_are_named(svhn: Callable[..., Path],
     assert "mchar_train.json is missing" in out
 
 
-def test_too_little_room_on_the_disk_is_told(svhn: Callable[..., Path], podium: Run) -> None:
+def test_too_little_room_on_the_disk_is_told(svhn: MakeSvhn, podium: Podium) -> None:
     svhn()
     code, out, _ = podium("doctor", *NET, "--image-size", 4096, 4096, "--num-folds", 2_000_000)
     assert code == 1
@@ -48,7 +47,7 @@ def test_too_little_room_on_the_disk_is_told(svhn: Callable[..., Path], podium: 
 
 
 def test_a_folder_that_cannot_be_written_is_told(
-    svhn: Callable[..., Path], podium: Run, monkeypatch: pytest.MonkeyPatch
+    svhn: MakeSvhn, podium: Podium, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     svhn()
 

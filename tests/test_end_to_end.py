@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from src.core.reading import parse_csv
+from tests.fixtures import MakeLeaves, Podium
 
 # Rewritten by every evaluate, predict and blend, though with the same content.
 CHEAP = (".csv", ".html", ".json")
+Command = tuple[str, *tuple[object, ...]]
 
 
 def snapshot(*folders: Path) -> dict[str, object]:
@@ -28,10 +29,10 @@ def snapshot(*folders: Path) -> dict[str, object]:
     return found
 
 
-def test_the_whole_road_on_the_demo_and_once_more_with_nothing_to_do(podium: Callable, tmp_path: Path) -> None:
+def test_the_whole_road_on_the_demo_and_once_more_with_nothing_to_do(podium: Podium, tmp_path: Path) -> None:
     place = ("--competition", "demo")
     net = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 16, 48, "--epochs", 1, "--batch-size", 20)
-    road = [
+    road: list[Command] = [
         ("prepare", "--num-folds", 2),
         ("train", *net, "--fold", "all"),
         ("train", *net, "--fold", "all", "--run-name", "second", "--seed", 1),
@@ -82,16 +83,17 @@ def test_the_whole_road_on_the_demo_and_once_more_with_nothing_to_do(podium: Cal
 
 
 def test_a_competition_file_of_ones_own_ends_in_a_submission_of_label_texts(
-    leaves: Callable[..., Path], podium: Callable, tmp_path: Path
+    leaves: MakeLeaves, podium: Podium, tmp_path: Path
 ) -> None:
     place = ("--competition", leaves(num_train=16, num_test=5))
     net = ("--backbone", "test_resnet", "--no-pretrained", "--epochs", 6, "--batch-size", 4, "--lr", 0.01)
-    for command, *flags in [
+    road: list[Command] = [
         ("prepare", "--num-folds", 2, "--image-size", 32, 32),
         ("train", *net, "--fold", "all"),
         ("evaluate",),
         ("predict",),
-    ]:
+    ]
+    for command, *flags in road:
         code, _, err = podium(command, *place, *flags)
         assert code == 0, err
     scores = json.loads((tmp_path / "runs" / "leaves" / "baseline" / "evaluation" / "scores.json").read_text())

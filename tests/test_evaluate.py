@@ -1,7 +1,7 @@
 """The score and its parts, from out-of-fold probabilities written by hand."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 from src.core.reading import parse_csv
 from src.core.writing import write_arrays
 from src.report.scores import score_interval
+from tests.fixtures import MakeFood11, MakeSvhn, Podium
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)
 Answer = tuple[list[int], float]  # class ids, and the probability of each
@@ -32,7 +33,7 @@ def answer_by_hand(run_dir: Path, widths: list[int], answers: Mapping[str, Answe
         write_arrays(path, image_path=image_paths, probabilities=plain, probabilities_tta=np.roll(plain, 1, axis=1))
 
 
-def trained(podium: Callable, competition: str, tmp_path: Path) -> tuple[Path, pd.DataFrame]:
+def trained(podium: Podium, competition: str, tmp_path: Path) -> tuple[Path, pd.DataFrame]:
     """Return a run of two folds and the label table."""
     assert podium("prepare", "--competition", competition, "--num-folds", 2).code == 0
     assert podium("train", *TRAIN, "--competition", competition, "--fold", "all").code == 0
@@ -44,9 +45,7 @@ def read(path: Path) -> pd.DataFrame:
     return parse_csv(path.read_bytes(), path.name)
 
 
-def test_the_parts_of_a_string_score_are_counted_right(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
-) -> None:
+def test_the_parts_of_a_string_score_are_counted_right(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn(num_train=18, num_val=6, num_test=2)  # four numbers of each length from 1 to 6
     run_dir, labels = trained(podium, "svhn", tmp_path)
     heads = [f"digit{place}" for place in range(1, 7)]
@@ -84,7 +83,7 @@ def test_the_parts_of_a_string_score_are_counted_right(
 
     worst = read(run_dir / "evaluation" / "worst.csv")
     confidence = {path: sure**6 for path, sure in {**wrong, longer: 0.6}.items()}
-    assert worst["image_path"].tolist() == sorted(confidence, key=confidence.get, reverse=True)
+    assert worst["image_path"].tolist() == sorted(confidence, key=lambda path: confidence[path], reverse=True)
     assert worst["confidence"].astype(float).tolist() == pytest.approx(sorted(confidence.values(), reverse=True))
     spelled = {path: "".join(str(one) for one in ids if one != 10) for path, ids in truth.items()}
     assert worst["truth"].tolist() == [spelled[path] for path in worst["image_path"]]
@@ -101,9 +100,7 @@ def test_the_parts_of_a_string_score_are_counted_right(
     assert "string accuracy: 0.0000 on 24 images" in out
 
 
-def test_the_parts_of_a_class_score_are_counted_right(
-    food11: Callable[..., Path], podium: Callable, tmp_path: Path
-) -> None:
+def test_the_parts_of_a_class_score_are_counted_right(food11: MakeFood11, podium: Podium, tmp_path: Path) -> None:
     food11(num_per_class=4, num_val=4, num_test=2)  # five images of each of the classes 0 to 3
     run_dir, labels = trained(podium, "food11", tmp_path)
     truth = dict(zip(labels["image_path"], labels["category"], strict=True))
@@ -137,9 +134,7 @@ def test_the_parts_of_a_class_score_are_counted_right(
     assert "score of part of the data" in (run_dir / "evaluation" / "report.html").read_text()
 
 
-def test_a_score_that_chose_its_epoch_is_called_optimistic(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
-) -> None:
+def test_a_score_that_chose_its_epoch_is_called_optimistic(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn(num_test=2)
     assert podium("prepare", "--num-folds", 2).code == 0
     assert podium("train", *TRAIN, "--fold", "all", "--keep", "best").code == 0
@@ -164,7 +159,7 @@ def test_the_interval_has_a_width_even_if_all_or_none_are_right(count: int) -> N
 
 
 def test_a_run_that_there_is_not_is_answered_with_those_there_are(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
+    svhn: MakeSvhn, podium: Podium, tmp_path: Path
 ) -> None:
     svhn(num_test=2)
     assert podium("prepare", "--num-folds", 2).code == 0

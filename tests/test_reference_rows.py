@@ -23,8 +23,9 @@ def test_a_recipe_is_made_of_flags_that_can_be(name: str, way: str) -> None:
     options = read_options(config.backbone_options)
     if config.progressive_resize < 1:  # the net must take the first size too
         competition = load_competition(row.competition)
-        size = tuple(round(config.progressive_resize * side) for side in config.image_size or competition.image_size)
+        full_size = config.image_size or competition.image_size
+        height, width = (round(config.progressive_resize * side) for side in full_size)
         model = timm.create_model(row.backbone, num_classes=10, in_chans=competition.channels, **options)
-        check_takes(model, row.backbone, (competition.channels, *size), HeadLayout((10,)))
+        check_takes(model, row.backbone, (competition.channels, height, width), HeadLayout((10,)))
     assert config.epochs == row.epochs(way) > 0
     assert options.keys() <= {"batch_norm", "num_points", "positive_start"}

@@ -2,7 +2,6 @@
 cache's pixels."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,14 @@ from safetensors.torch import load_file
 
 from src.core.reading import parse_csv
 from src.models.network import Normalise
+from tests.fixtures import Finished, MakeCifar10, MakeMnist, Podium
 from tests.helpers import table_at
 
-Make = Callable[..., Path]
-Podium = Callable[..., tuple[int, str, str]]
 THINGS = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}
 NET = ("--no-pretrained", "--epochs", 1, "--batch-size", 6)
 
 
-def done(ended: tuple[int, str, str]) -> str:
+def done(ended: Finished) -> str:
     """Assert that a command ended well; return what it printed."""
     code, out, err = ended
     assert code == 0, err
@@ -69,7 +67,7 @@ def test_the_whole_road_of_tiny_images(
     assert set(table.iloc[:, 1]) <= (THINGS if cifar else set("0123456789"))
 
 
-def test_the_same_digits_in_other_files_make_the_same_network(mnist: Make, podium: Podium, tmp_path: Path) -> None:
+def test_the_same_digits_in_other_files_make_the_same_network(mnist: MakeMnist, podium: Podium, tmp_path: Path) -> None:
     place = ("--competition", "mnist", "--runs-dir")
     networks = []
     for packing in ("gz", "idx", "kaggle"):
@@ -123,7 +121,7 @@ def test_a_network_may_see_more_pixels_than_the_cache_has_and_a_note_says_so(
         np.testing.assert_allclose(kept["probabilities"].sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_holdout_is_scored_and_all_else_is_trained_on(cifar10: Make, podium: Podium, tmp_path: Path) -> None:
+def test_a_holdout_is_scored_and_all_else_is_trained_on(cifar10: MakeCifar10, podium: Podium, tmp_path: Path) -> None:
     cifar10()
     done(podium("prepare", "--competition", "cifar10", "--split", "holdout", "--num-val", 4))
     done(podium("train", "--competition", "cifar10", *NET, "--backbone", "svhn_cnn", "--fold", "all"))

@@ -5,18 +5,19 @@ be what that fold's training said of them out of fold.
 """
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.fixtures import Podium
 
 BACKBONES = {"svhn": "string_cnn", "food11": "test_resnet"}
 
 
 def copy_into_test(competition: str, folder: Path) -> dict[str, str]:
     """Copy all labelled images into the test set; return the copy's image path by the original's."""
-    copies = {}
+    copies: dict[str, str] = {}
     for source in ("mchar_train", "mchar_val") if competition == "svhn" else ("training", "validation"):
         for number, path in enumerate(sorted((folder / source).iterdir())):
             name = f"{source}_{path.name}" if competition == "svhn" else f"{len(copies) + 500:04d}.jpg"
@@ -36,7 +37,7 @@ def test_predict_gives_the_out_of_fold_probabilities_for_the_same_images(
     competition: str,
     image_size: tuple[int, int] | None,
     request: pytest.FixtureRequest,
-    podium: Callable,
+    podium: Podium,
     tmp_path: Path,
 ) -> None:
     folder: Path = request.getfixturevalue(competition)()

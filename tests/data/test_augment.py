@@ -1,6 +1,5 @@
 """Random changes depend on (seed, epoch, image) alone, keep the label, and are none when switched off."""
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 
 import cv2
@@ -12,13 +11,14 @@ from src.data.augment import augment_batch, warp
 from src.data.augmentations import AUGMENTATIONS, NUM_DRAWS, PIXEL_CHANGES, draw_params
 from src.data.keyed import keyed_uniforms
 from src.data.tta import tta_views, warp_batch
+from tests.fixtures import DrawImage
 
 SIZE = (32, 48)
 STRONG = Augment(rotate=20, stretch=0.2, shear=10, erase=0.3)
 
 
 @pytest.fixture
-def image(picture: Callable[..., np.ndarray]) -> np.ndarray:
+def image(picture: DrawImage) -> np.ndarray:
     return picture(5, SIZE)
 
 

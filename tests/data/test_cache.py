@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,20 +17,22 @@ from src.core.reading import InputFiles
 from src.data import cache as caching
 from src.data.cache import ImageCache, build_cache, open_cache
 from src.data.images import resize
+from tests.fixtures import DrawImage
+from tests.helpers import read_image
 
 SIZE = (24, 32)
 
 
-def build(root: Path, folder: Path, **options: object) -> tuple[bool, ImageCache]:
+def build(root: Path, folder: Path, **options: Any) -> tuple[bool, ImageCache]:
     """Build the cache of the images in root/train; return whether it was built, and the cache."""
     files = InputFiles(root)
-    settings = {"num_processes": 1, "image_size": SIZE, **options}
+    settings: dict[str, Any] = {"num_processes": 1, "image_size": SIZE, **options}
     built = build_cache(folder, "train", files.images("train"), files, **settings)
     return built, open_cache(folder, "train")
 
 
 @pytest.fixture
-def root(tmp_path: Path, picture: Callable[..., np.ndarray]) -> Path:
+def root(tmp_path: Path, picture: DrawImage) -> Path:
     """A folder with train/00.png to 09.png."""
     (tmp_path / "input" / "train").mkdir(parents=True)
     for i in range(10):
@@ -38,7 +41,7 @@ def root(tmp_path: Path, picture: Callable[..., np.ndarray]) -> Path:
 
 
 def test_the_cache_holds_the_images_as_rgb_in_the_order_of_their_paths(
-    root: Path, tmp_path: Path, picture: Callable[..., np.ndarray]
+    root: Path, tmp_path: Path, picture: DrawImage
 ) -> None:
     built, cache = build(root, tmp_path / "prepared")
     assert built
@@ -69,7 +72,9 @@ def longer(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [later, longer, Path.unlink, lambda path: path.rename(path.with_name("99.png"))])
-def test_a_change_of_any_file_builds_the_cache_again(root: Path, tmp_path: Path, change) -> None:
+def test_a_change_of_any_file_builds_the_cache_again(
+    root: Path, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
     build(root, tmp_path / "prepared")
     change(root / "train" / "05.png")
     assert build(root, tmp_path / "prepared")[0]
@@ -77,7 +82,9 @@ def test_a_change_of_any_file_builds_the_cache_again(root: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("options", [{"image_size": (24, 40)}, {"max_pixels": 1199}])
-def test_a_change_of_size_or_of_the_limit_builds_the_cache_again(root: Path, tmp_path: Path, options) -> None:
+def test_a_change_of_size_or_of_the_limit_builds_the_cache_again(
+    root: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
     build(root, tmp_path / "prepared")
     built, cache = build(root, tmp_path / "prepared", **options)
     assert built
@@ -200,7 +207,7 @@ def test_a_image_that_cannot_be_read_is_black_and_its_reading_says_why(
 
 
 def test_the_same_pixels_are_known_in_another_format_and_other_pixels_are_not(root: Path, tmp_path: Path) -> None:
-    image = cv2.imread(str(root / "train" / "00.png"))
+    image = read_image(root / "train" / "00.png")
     cv2.imwrite(str(root / "train" / "00.bmp"), image)
     image[0, 0, 0] ^= 1
     cv2.imwrite(str(root / "train" / "00x.png"), image)
@@ -248,7 +255,7 @@ def build_pixels(root: Path, folder: Path, images: np.ndarray, image_size: tuple
 
 @pytest.mark.parametrize("grey", [False, True])
 def test_raw_pixels_are_kept_as_they_are_and_known_again(
-    root: Path, tmp_path: Path, picture: Callable[..., np.ndarray], grey: bool
+    root: Path, tmp_path: Path, picture: DrawImage, grey: bool
 ) -> None:
     images = np.stack([picture(i, (28, 28)) for i in (0, 1, 2, 1)])
     images = images[..., 0] if grey else images
@@ -264,7 +271,7 @@ def test_raw_pixels_are_kept_as_they_are_and_known_again(
 
 
 def test_raw_pixels_are_resized_like_decoded_ones(root: Path, tmp_path: Path) -> None:
-    image = cv2.imread(str(root / "train" / "04.png"))[..., ::-1]
+    image = read_image(root / "train" / "04.png")[..., ::-1]
     _, decoded = build(root, tmp_path / "decoded", image_size=(20, 24))
     build_pixels(root, tmp_path / "raw", image[None], (20, 24))
     raw = open_cache(tmp_path / "raw", "train")
@@ -273,7 +280,7 @@ def test_raw_pixels_are_resized_like_decoded_ones(root: Path, tmp_path: Path) ->
 
 
 def test_raw_pixels_are_written_again_only_where_their_file_or_the_size_changed(
-    root: Path, tmp_path: Path, picture: Callable[..., np.ndarray]
+    root: Path, tmp_path: Path, picture: DrawImage
 ) -> None:
     images = np.stack([picture(i, (28, 28)) for i in range(3)])
     assert build_pixels(root, tmp_path / "prepared", images)

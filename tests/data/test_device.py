@@ -1,7 +1,7 @@
 """The GPU's path changes images as the CPU's does, with the same draws: on CPU tensors, and on a GPU by -m gpu."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from src.data.loader import Loader
 from src.data.tta import tta_views, warp_batch
 from src.inference.autotune import has_compiler
 from src.training import setup
+from tests.fixtures import DrawImage, MakeSvhn, Podium
 
 SIZE = (32, 48)
 PAD_CLASS = 10
@@ -21,16 +22,16 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @pytest.fixture
-def images(picture: Callable[..., np.ndarray]) -> np.ndarray:
+def images(picture: DrawImage) -> np.ndarray:
     return np.stack([picture(seed, SIZE) for seed in range(26)])
 
 
-def loader(images: np.ndarray, policy: Augment | None, **options: object) -> Loader:
+def loader(images: np.ndarray, policy: Augment | None, **options: Any) -> Loader:
     """Serve the images backwards; numbers of one to three digits."""
     targets = np.random.default_rng(0).integers(0, 10, (len(images), 6))
     for row, target in enumerate(targets):
         target[1 + row % 3 :] = PAD_CLASS
-    facts = {"image_size": SIZE, "batch_size": 8, "seed": 3, "pad_class": PAD_CLASS, **options}
+    facts: dict[str, Any] = {"image_size": SIZE, "batch_size": 8, "seed": 3, "pad_class": PAD_CLASS, **options}
     return Loader(images=images, rows=np.arange(len(images))[::-1].copy(), targets=targets, policy=policy, **facts)
 
 
@@ -43,7 +44,8 @@ def both(one: Loader, device: str, epoch: int) -> tuple[torch.Tensor, torch.Tens
         assert torch.equal(batch["target"], same["target"].cpu())
         assert same["image"].dtype == torch.uint8
         assert same["image"].device.type == device
-    return tuple(torch.cat([batch["image"].cpu() for batch in batches]).float() for batches in (ours, theirs))
+    images = [torch.cat([batch["image"].cpu() for batch in batches]).float() for batches in (ours, theirs)]
+    return images[0], images[1]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -60,7 +62,7 @@ def both(one: Loader, device: str, epoch: int) -> tuple[torch.Tensor, torch.Tens
     ids=["defaults", "everything", "enlarged", "concatenated", "growing", "unchanged"],
 )
 def test_both_paths_change_an_image_alike(
-    images: np.ndarray, policy: Augment | None, options: dict, mean: float, most: float, device: str
+    images: np.ndarray, policy: Augment | None, options: dict[str, Any], mean: float, most: float, device: str
 ) -> None:
     for epoch in (0, 1):
         ours, theirs = both(loader(images, policy, **options), device, epoch)
@@ -118,7 +120,7 @@ def test_each_sample_has_its_own_draw_and_each_epoch_another(images: np.ndarray)
 
 
 def test_training_from_the_devices_memory_ends_near_the_other(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    svhn: MakeSvhn, podium: Podium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     svhn(num_train=22, num_val=6, num_test=3)
     assert podium("prepare", "--num-folds", 2).code == 0
@@ -137,7 +139,7 @@ def test_training_from_the_devices_memory_ends_near_the_other(
     assert out.count("images stay in the machine's memory: the GPU has no room for") == 1
     losses["short"] = pd.read_csv(tmp_path / "runs" / "svhn" / "short" / "fold0" / "log.csv")["loss"][0]
     assert losses["short"] == losses["off"]
-    flags = (*flags, "--epochs", 1, "--run-name", "effects", "--cache-on-device", "on", "--augment.effects", 1)
-    code, out, _ = podium("train", *flags)
+    effects = ("--run-name", "effects", "--cache-on-device", "on", "--augment.effects", 1)
+    code, out, _ = podium("train", *flags, "--epochs", 1, *effects)
     assert code == 0
     assert "images stay in the machine's memory: --augment.effects" in out

@@ -2,8 +2,9 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,20 +13,22 @@ import torch
 from src.config import NO_AUGMENT, Augment
 from src.data.images import resize
 from src.data.loader import WINDOW, Blocks, Loader, gather
+from tests.fixtures import DrawImage
 
 SIZE = (24, 32)
 
 
 @pytest.fixture
-def images(picture: Callable[..., np.ndarray]) -> np.ndarray:
+def images(picture: DrawImage) -> np.ndarray:
     return np.stack([picture(seed, SIZE) for seed in range(23)])
 
 
-def loader(images: np.ndarray, **options: object) -> Loader:
+def loader(images: np.ndarray, **options: Any) -> Loader:
     """Serve all images but the first three, backwards; the target of a row is its number, twice."""
     rows = np.arange(3, len(images))[::-1].copy()
     targets = np.stack([rows, rows], axis=1)
-    return Loader(images=images, rows=rows, targets=targets, **{"image_size": SIZE, "batch_size": 6, **options})
+    settings: dict[str, Any] = {"image_size": SIZE, "batch_size": 6, **options}
+    return Loader(images=images, rows=rows, targets=targets, **settings)
 
 
 @pytest.mark.parametrize("policy", [None, Augment(), Augment(effects=1.0)])
@@ -126,6 +129,7 @@ def test_leaving_an_epoch_early_leaves_no_thread_behind(images: np.ndarray) -> N
     before = threading.active_count()
     next(batches)
     assert threading.active_count() > before
+    assert isinstance(batches, Generator)
     batches.close()
     assert threading.active_count() == before
 
@@ -159,7 +163,7 @@ def test_in_blocks_every_row_comes_once_and_what_is_read_lies_together() -> None
         in_blocks=True, seed=4,
     )  # fmt: skip
     orders = [blocks.order(epoch) for epoch in (0, 1)]
-    assert not np.array_equal(*orders)
+    assert not np.array_equal(orders[0], orders[1])
     assert np.array_equal(blocks.order(0), orders[0])
     for order in orders:
         assert sorted(order) == rows.tolist()

@@ -9,14 +9,15 @@ import pytest
 
 from src.core.errors import InputError
 from src.core.writing import write_arrays
-from src.inference.ensemble import out_of_fold, weighted_mean
+from src.inference.ensemble import OutOfFold, out_of_fold, weighted_mean
+from tests.fixtures import MakeFood11, MakeSvhn, Podium
 from tests.helpers import run_at
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 1)
 
 
 @pytest.fixture
-def run_dir(svhn: Callable[..., Path], podium: Callable, tmp_path: Path) -> Path:
+def run_dir(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> Path:
     """Return a run of two folds over 12 images."""
     svhn(num_train=8, num_val=4, num_test=3)
     assert podium("prepare", "--num-folds", 2).code == 0
@@ -24,7 +25,7 @@ def run_dir(svhn: Callable[..., Path], podium: Callable, tmp_path: Path) -> Path
     return tmp_path / "runs" / "svhn" / "baseline"
 
 
-def read_oof(run_dir: Path, folds: tuple[int, ...] | None = None, tta: bool = False) -> object:
+def read_oof(run_dir: Path, folds: tuple[int, ...] | None = None, tta: bool = False) -> OutOfFold:
     return out_of_fold(run_at(run_dir), folds, tta)
 
 
@@ -107,7 +108,7 @@ def test_a_damaged_file_is_told_as_such(run_dir: Path, damage: Callable[[bytes],
         read_oof(run_dir)
 
 
-def test_a_run_of_another_competition_is_refused(run_dir: Path, food11: Callable[..., Path], podium: Callable) -> None:
+def test_a_run_of_another_competition_is_refused(run_dir: Path, food11: MakeFood11, podium: Podium) -> None:
     food11()
     assert podium("prepare", "--competition", "food11", "--num-folds", 2).code == 0
     run_dir.rename(run_dir.parents[1] / "food11" / "baseline")
@@ -116,7 +117,7 @@ def test_a_run_of_another_competition_is_refused(run_dir: Path, food11: Callable
     assert "was trained for competition 'svhn'" in err
 
 
-def test_test_predictions_are_made_once_and_again_when_the_weights_change(run_dir: Path, podium: Callable) -> None:
+def test_test_predictions_are_made_once_and_again_when_the_weights_change(run_dir: Path, podium: Podium) -> None:
     assert podium("predict").code == 0
     path = run_dir / "fold0" / "test.npz"
     before = path.stat().st_mtime_ns

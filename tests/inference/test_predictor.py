@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from src.competitions import food11, svhn
-from src.competitions.spec import HeadLayout
+from src.competitions.spec import Competition, HeadLayout
 from src.core.errors import InputError
 from src.core.runtime import choose_compute, is_out_of_memory, to_device
 from src.data.loader import Loader
@@ -19,6 +19,7 @@ from src.models.contract import normalisation
 from src.models.network import Network, Normalise
 from src.runs.record import ModelRecord
 from src.runs.run import build_network
+from tests.helpers import classifier
 
 SIZE = (24, 32)
 CPU = choose_compute("cpu", "fp32")
@@ -29,7 +30,7 @@ def network(num_outputs: int) -> Network:
     torch.manual_seed(0)
     backbone = build_model("test_resnet", HeadLayout((num_outputs,)), SIZE, dropout=0.5)
     with torch.no_grad():
-        backbone.get_classifier().weight.normal_(std=3)  # answers that depend on the image
+        classifier(backbone).weight.normal_(std=3)  # answers that depend on the image
     return Network(backbone, Normalise(*normalisation(backbone), SIZE[1])).train()
 
 
@@ -78,7 +79,7 @@ def test_the_network_keeps_no_normalisation_in_its_weights() -> None:
 
 
 @pytest.mark.parametrize("competition", [svhn.COMPETITION, food11.COMPETITION], ids=lambda one: one.name)
-def test_the_mean_over_views_is_the_mean_over_views(competition: object) -> None:
+def test_the_mean_over_views_is_the_mean_over_views(competition: Competition) -> None:
     heads, hflip_ok = competition.heads, competition.hflip_ok
     net, served = network(competition.layout.num_outputs), loader(hflip_ok=hflip_ok)
     views = tta_views(hflip_ok, SIZE)
@@ -123,13 +124,15 @@ class Refusing(nn.Module):
 
     def __init__(self, net: nn.Module, limit: int, error: Exception) -> None:
         super().__init__()
-        self.net, self.limit, self.error, self.given = net, limit, error, []
+        self.net, self.limit, self.error = net, limit, error
+        self.given: list[int] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.given.append(len(images))
         if len(images) > self.limit:
             raise self.error
-        return self.net(images)
+        logits: torch.Tensor = self.net(images)
+        return logits
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError("x: can't allocate memory: you tried")])

@@ -1,6 +1,5 @@
 """Submissions: what is written is what the organiser accepts."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from src.competitions import svhn as street
 from src.competitions.spec import Head
 from src.core.errors import InputError
 from src.inference.submission import validate, write_submission
+from tests.fixtures import MakeSvhn, Podium
 from tests.helpers import prepared_at
 
 IDS = pd.Series(["000000.png", "000001.png", "000002.png"])
@@ -75,9 +75,7 @@ def spelled(codes: list[str]) -> np.ndarray:
     return (np.eye(11)[ids] * 0.9 + 0.1 / 11).astype(np.float32).reshape(len(codes), 66)
 
 
-def test_leading_zeros_are_kept_and_the_note_tells_the_bytes(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
-) -> None:
+def test_leading_zeros_are_kept_and_the_note_tells_the_bytes(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn(num_test=3)
     assert podium("prepare").code == 0
     folder, prepared = tmp_path / "submissions", prepared_at(tmp_path / "runs" / "svhn")
@@ -90,9 +88,7 @@ def test_leading_zeros_are_kept_and_the_note_tells_the_bytes(
     assert '"num_answers": 3' in (folder / "mine.json").read_text()
 
 
-def test_a_refused_submission_leaves_the_previous_one(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
-) -> None:
+def test_a_refused_submission_leaves_the_previous_one(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn(num_test=3)
     assert podium("prepare").code == 0
     folder, prepared = tmp_path / "submissions", prepared_at(tmp_path / "runs" / "svhn")

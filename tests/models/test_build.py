@@ -13,6 +13,7 @@ from src.core.errors import InputError
 from src.models import REFERENCE_NETS
 from src.models.build import build_model, read_options
 from src.models.contract import find_backbone, normalisation
+from tests.helpers import classifier
 
 SMALL_TIMM_NETS = ("test_resnet", "test_efficientnet", "test_vit")
 SIZES = {"nin": ((67, 96), (90, 72))}  # where 32 pixels are too few
@@ -157,7 +158,7 @@ def test_colour_weights_load_into_a_grey_net_as_the_sum_over_colours(tmp_path: P
     torch.manual_seed(0)
     colour = build_model(name, HeadLayout((12,)), (32, 64)).eval()
     with torch.no_grad():
-        colour.get_classifier().weight.normal_()  # answers that depend on the image
+        classifier(colour).weight.normal_()  # answers that depend on the image
     save_file(colour.state_dict(), tmp_path / "weights.safetensors")
     grey = build_model(name, HeadLayout((12,)), (32, 64), 1, weights=tmp_path / "weights.safetensors").eval()
     images = torch.randn(2, 1, 32, 64)
@@ -207,6 +208,7 @@ def test_the_string_net_has_one_position_for_each_head(widths: tuple[int, ...]) 
     """144 outputs divide by 6, so four characters of 36 classes were once built as six of 24."""
     model = build_model("string_cnn", HeadLayout(widths), (32, 64))
     assert model.head_widths == widths
+    assert isinstance(model.head, nn.Linear)
     assert model.head.out_features == widths[0]
     assert model(torch.zeros(2, 3, 32, 64)).shape == (2, sum(widths))
 
@@ -248,9 +250,11 @@ def test_a_network_file_of_ones_own_needs_no_entry_in_a_table(tmp_path: Path) ->
     model = build_model(str(path), layout, (32, 64))
     assert model(torch.zeros(2, 3, 32, 64)).shape == (2, 5)
     assert model.head_widths == (3, 2)
+    assert isinstance(model.head, nn.Linear)
     assert model.head.weight.abs().max() > 0  # keeps its own initialisation
     save_file(build_model(str(path), HeadLayout((7,)), (32, 64)).state_dict(), tmp_path / "weights.safetensors")
     loaded = build_model(str(path), layout, (32, 64), weights=tmp_path / "weights.safetensors")
+    assert isinstance(loaded.head, nn.Linear)
     assert not loaded.head.weight.any()  # of other classes, so new
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from src.core.errors import InputError
 from src.core.writing import write_with_checksum
 from src.runs.checkpoint import load_model, load_state, save_model, save_state
 
-STATE = {"network": {"weight": torch.arange(6.0)}, "step": 3, "history": [{"epoch": 1, "loss": 0.5}]}
+STATE: dict[str, Any] = {"network": {"weight": torch.arange(6.0)}, "step": 3, "history": [{"epoch": 1, "loss": 0.5}]}
 
 
 class RunsCode:
@@ -121,7 +122,9 @@ def test_a_kill_between_checksum_and_file_keeps_the_previous(
 def test_weights_come_back_and_do_not_fit_another_net(tmp_path: Path) -> None:
     model, other = nn.Linear(3, 2), nn.Linear(3, 2)
     save_model(tmp_path / "last.safetensors", model)
-    assert torch.equal(load_model(tmp_path / "last.safetensors", other).weight, model.weight)
+    loaded = load_model(tmp_path / "last.safetensors", other)
+    assert isinstance(loaded, nn.Linear)
+    assert torch.equal(loaded.weight, model.weight)
     with pytest.raises(InputError, match=r"is not of the network in config.json"):
         load_model(tmp_path / "last.safetensors", nn.Linear(4, 2))
     with pytest.raises(InputError, match="train this fold first"):

@@ -1,8 +1,8 @@
 """Training the last layer alone: the backbone stays, the result is an ordinary network, a kill loses nothing."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,8 @@ from src.models.build import build_model
 from src.models.network import Network, Normalise
 from src.training import trainer as loop
 from src.training.linear_probe import Features, LinearProbe, with_linear_probe
+from tests.fixtures import Podium, Train
+from tests.helpers import classifier
 
 FLAGS = ("--backbone", "test_resnet", "--mixup", 0, "--freeze-backbone", "--lr", 0.01)
 
@@ -28,9 +30,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "weights.safetensors"
 
 
-def test_only_the_last_layer_changes_and_predict_takes_the_result(
-    train: Callable, podium: Callable, weights: Path
-) -> None:
+def test_only_the_last_layer_changes_and_predict_takes_the_result(train: Train, podium: Podium, weights: Path) -> None:
     folder, ended = train("frozen", *FLAGS, "--weights", weights)
     assert ended.code == 0, ended.err
     given, kept = load_file(weights), load_file(folder / "last.safetensors")
@@ -43,13 +43,13 @@ def test_only_the_last_layer_changes_and_predict_takes_the_result(
 
 
 def test_an_interrupted_training_begins_anew_and_ends_the_same(
-    train: Callable, weights: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = train("whole", *FLAGS, "--weights", weights)
     calls = iter(range(10))
     original = loop.train_step
 
-    def interrupted(*args: object, **options: object) -> object:
+    def interrupted(*args: Any, **options: Any) -> torch.Tensor:
         if next(calls) == 3:  # in the second epoch
             raise Stopped(signal.SIGINT)
         return original(*args, **options)
@@ -67,7 +67,7 @@ def test_an_interrupted_training_begins_anew_and_ends_the_same(
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit", "tf_efficientnet_lite0"])
 def test_the_last_layer_on_the_features_is_the_network(name: str) -> None:
     model = build_model(name, HeadLayout((12,)), (32, 64))
-    torch.nn.init.normal_(model.get_classifier().weight)
+    torch.nn.init.normal_(classifier(model).weight)
     network = Network(model, Normalise((0.5,) * 3, (0.25,) * 3, 64)).eval()
     images = torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8)
     with torch.no_grad():
@@ -100,9 +100,7 @@ def test_views_take_turns_and_every_image_comes_with_its_own_features_and_target
         ),
     ],
 )
-def test_what_has_no_features_or_needs_images_is_refused(
-    train: Callable, flags: tuple[object, ...], words: str
-) -> None:
+def test_what_has_no_features_or_needs_images_is_refused(train: Train, flags: tuple[object, ...], words: str) -> None:
     _, ended = train("run", "--mixup", 0, *flags, "--freeze-backbone")
     assert ended.code == 2
     assert words in ended.err
@@ -114,7 +112,7 @@ def test_a_network_without_features_is_an_input_error() -> None:
         LinearProbe(network)
 
 
-def test_images_grow_and_the_last_epochs_see_them_whole(train: Callable) -> None:
+def test_images_grow_and_the_last_epochs_see_them_whole(train: Train) -> None:
     _, ended = train("small", "--progressive-resize", 0.5)
     assert ended.code == 0, ended.err
     _, whole = train("whole")
@@ -129,5 +127,5 @@ def test_what_learns_is_not_the_networks_own_layer() -> None:
     network = Network(build_model("test_resnet", HeadLayout((12,)), (32, 64)), Normalise((0.5,) * 3, (0.25,) * 3, 64))
     learning, average = LinearProbe(network), LinearProbe(network)
     torch.nn.init.ones_(average.layer.weight)
-    assert with_linear_probe(network, average).backbone.fc.weight.min() == 1
+    assert classifier(with_linear_probe(network, average).backbone).weight.min() == 1
     assert learning.layer.weight.abs().max() == 0

@@ -57,6 +57,17 @@ def weights(state: TrainState) -> torch.Tensor:
     return torch.cat([value.detach().flatten() for value in state.network.parameters()]).clone()
 
 
+def layers(state: TrainState) -> nn.Sequential:
+    assert isinstance(state.network, Network)
+    assert isinstance(state.network.backbone, nn.Sequential)
+    return state.network.backbone
+
+
+def weight_of(layer: nn.Module) -> torch.Tensor:
+    assert isinstance(layer, nn.Linear)
+    return layer.weight
+
+
 def steps(settings: TrainSettings, count: int = 3, dropout: float = 0.0, accumulate: int = 1) -> torch.Tensor:
     state = make_state(dropout=dropout, accumulate=accumulate)
     for number in range(count):
@@ -96,13 +107,14 @@ def test_gradients_longer_than_the_limit_are_cut_to_it() -> None:
 
 def test_each_group_has_its_share_of_the_lr() -> None:
     state = make_state()
-    first, second = state.network.backbone[1].parameters(), state.network.backbone[4].parameters()
-    state.optimizer = torch.optim.SGD([{"params": [*first], "lr_scale": 0.0}, {"params": [*second]}], lr=9.0)
-    before = copy.deepcopy(state.network.backbone)
+    first, second = layers(state)[1].parameters(), layers(state)[4].parameters()
+    groups: list[dict[str, Any]] = [{"params": [*first], "lr_scale": 0.0}, {"params": [*second]}]
+    state.optimizer = torch.optim.SGD(groups, lr=9.0)
+    before = copy.deepcopy(layers(state))
     train_step(state, make_batch(), LAYOUT, 0.1, CPU, plain_settings())
     assert [group["lr"] for group in state.optimizer.param_groups] == [0.0, 0.1]
-    assert torch.equal(state.network.backbone[1].weight, before[1].weight)
-    assert not torch.equal(state.network.backbone[4].weight, before[4].weight)
+    assert torch.equal(weight_of(layers(state)[1]), weight_of(before[1]))
+    assert not torch.equal(weight_of(layers(state)[4]), weight_of(before[4]))
 
 
 def test_dropout_depends_on_seed_and_step_alone() -> None:
@@ -132,7 +144,7 @@ def mixed_step(settings: TrainSettings, step: int) -> tuple[torch.Tensor, float,
     state, seen = make_state(num_outputs=2), []
     state.step = step
     with torch.no_grad():
-        state.network.backbone[4].weight.mul_(20)  # logits far apart, so that shares show in the loss
+        weight_of(layers(state)[4]).mul_(20)  # logits far apart, so that shares show in the loss
     network = state.network
 
     def forward(images: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +15,7 @@ from src.core.signals import Stopped
 from src.models.network import Network
 from src.runs.checkpoint import load_state
 from src.training import trainer as loop
+from tests.fixtures import Train
 
 OUT_OF_MEMORY = {
     "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -59,7 +60,7 @@ def log(folder: Path) -> pd.DataFrame:
 
 @pytest.mark.parametrize("kind", OUT_OF_MEMORY)
 def test_a_training_short_of_memory_goes_on_with_smaller_parts_even_when_resumed(
-    train: Callable, monkeypatch: pytest.MonkeyPatch, kind: str
+    train: Train, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     with monkeypatch.context() as patch:
         refuse(patch, 2, OUT_OF_MEMORY[kind])
@@ -75,7 +76,7 @@ def test_a_training_short_of_memory_goes_on_with_smaller_parts_even_when_resumed
 
 @pytest.mark.parametrize("kind", OUT_OF_MEMORY)
 def test_memory_for_less_than_two_images_is_told_without_a_traceback(
-    train: Callable, monkeypatch: pytest.MonkeyPatch, kind: str
+    train: Train, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     refuse(monkeypatch, 1, OUT_OF_MEMORY[kind])
     folder, ended = train("run")
@@ -84,7 +85,7 @@ def test_memory_for_less_than_two_images_is_told_without_a_traceback(
     assert not (folder / "last.pt").exists()
 
 
-def test_log_csv_tells_micro_batch_memory_and_utilisation(train: Callable) -> None:
+def test_log_csv_tells_micro_batch_memory_and_utilisation(train: Train) -> None:
     for flags, micro_batch in (((), 4), (("--accumulate", 2), 2)):
         folder, ended = train(f"run{micro_batch}", *flags)
         assert ended.code == 0
@@ -95,7 +96,7 @@ def test_log_csv_tells_micro_batch_memory_and_utilisation(train: Callable) -> No
 
 
 def test_deterministic_trainings_tell_the_same_sha256_whatever_their_name(
-    train: Callable, algorithms_as_before: None
+    train: Train, algorithms_as_before: None
 ) -> None:
     told = {}
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
@@ -110,7 +111,7 @@ def test_deterministic_trainings_tell_the_same_sha256_whatever_their_name(
 
 
 @pytest.mark.gpu
-def test_a_resumed_half_precision_training_keeps_its_scaler(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_half_precision_training_keeps_its_scaler(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     # A net without pooling, whose backward pass would have no fixed order.
     flags = ("--device", "cuda", "--precision", "fp16", "--backbone", "resnet_cifar", "--accumulate", 2)
@@ -133,7 +134,7 @@ def test_a_resumed_half_precision_training_keeps_its_scaler(train: Callable, mon
         assert (log(folder)["memory_mib"] > 0).all()
 
 
-def test_a_cache_larger_than_the_memory_is_read_in_blocks(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_larger_than_the_memory_is_read_in_blocks(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("src.training.setup.memory_limit", lambda: 1000)
     _, ended = train("blocks")
     assert ended.code == 0, ended.err
