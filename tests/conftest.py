@@ -73,7 +73,7 @@ def zip_folder(folder: Path, path: Path, prefix: str) -> None:
 
 
 @pytest.fixture
-def picture() -> DrawImage:
+def draw_image() -> DrawImage:
     """Return `draw(seed, size=(30, 40))`: a smooth random RGB image."""
     return draw
 

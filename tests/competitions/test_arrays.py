@@ -47,23 +47,23 @@ def mnist_train(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("packing", ["gz", "idx", "kaggle"])
-def test_a_digit_keeps_its_pixels_class_and_order(mnist: MakeMnist, picture: DrawImage, packing: str) -> None:
+def test_a_digit_keeps_its_pixels_class_and_order(mnist: MakeMnist, draw_image: DrawImage, packing: str) -> None:
     train, test, pixels = read("mnist", mnist(20, 6, packing))
     test_part = "test" if packing == "kaggle" else "t10k"
     assert train == [(f"train/{i:05d}", i % 10) for i in range(20)]
     assert test == [(f"{test_part}/{i:05d}", str(i + 1)) for i in range(6)]
     for paths, seed in ((train, 10000), (test, 10500)):
         for i, (path, _) in enumerate(paths):
-            grey = picture(seed + i, (28, 28))[..., :1]
+            grey = draw_image(seed + i, (28, 28))[..., :1]
             assert pixels[path].shape == (28, 28, 3)
             assert pixels[path].dtype == np.uint8
             assert (pixels[path] == grey).all()
 
 
-def test_fashion_mnist_is_read_like_mnist_and_may_be_flipped(fashion_mnist: MakeMnist, picture: DrawImage) -> None:
+def test_fashion_mnist_is_read_like_mnist_and_may_be_flipped(fashion_mnist: MakeMnist, draw_image: DrawImage) -> None:
     train, test, pixels = read("fashion_mnist", fashion_mnist())
     assert train == [(f"train/{i:05d}", i % 10) for i in range(20)]
-    assert (pixels["t10k/00005"] == picture(11505, (28, 28))[..., :1]).all()
+    assert (pixels["t10k/00005"] == draw_image(11505, (28, 28))[..., :1]).all()
     assert test[5] == ("t10k/00005", "6")
     competition = load_competition("fashion_mnist")
     assert competition.hflip_ok
@@ -103,15 +103,15 @@ def test_kaggles_digits_follow_the_order_of_the_sample_submission(mnist: MakeMni
     assert read("mnist", folder)[1] == [("test/00005", "6"), ("test/00000", "1"), ("test/00002", "3")]
 
 
-def test_cifar_batches_are_rgb_and_in_order(cifar10: MakeCifar10, picture: DrawImage) -> None:
+def test_cifar_batches_are_rgb_and_in_order(cifar10: MakeCifar10, draw_image: DrawImage) -> None:
     train, test, pixels = read("cifar10", cifar10(20, 6, "batches"))
     expected = [(f"data_batch_{k + 1}/{row:05d}", i) for k in range(5) for row, i in enumerate(range(k, 20, 5))]
     assert train == [(path, i % 10) for path, i in expected]
     assert test == [(f"test_batch/{i:05d}", str(i + 1)) for i in range(6)]
     for path, i in expected:
-        assert (pixels[path] == picture(12000 + i, (32, 32))).all()
-    assert (pixels["test_batch/00003"] == picture(12503, (32, 32))).all()
-    assert not (picture(12503, (32, 32)) == picture(12503, (32, 32))[..., ::-1]).all()
+        assert (pixels[path] == draw_image(12000 + i, (32, 32))).all()
+    assert (pixels["test_batch/00003"] == draw_image(12503, (32, 32))).all()
+    assert not (draw_image(12503, (32, 32)) == draw_image(12503, (32, 32))[..., ::-1]).all()
 
 
 @pytest.mark.parametrize(("packing", "suffix"), [("folder", ".png"), ("folder", ".jpg"), ("zip", ".png")])

@@ -64,9 +64,9 @@ def test_all_near_duplicates_of_an_image_are_in_one_group() -> None:
     assert np.flatnonzero(group == group[4]).tolist() == [4, *range(30, 37)]
 
 
-def test_different_images_are_not_grouped(picture: DrawImage) -> None:
+def test_different_images_are_not_grouped(draw_image: DrawImage) -> None:
     assert near([photo(seed) for seed in range(200)]) == []
-    assert near([picture(seed) for seed in range(100)]) == []
+    assert near([draw_image(seed) for seed in range(100)]) == []
 
 
 def test_the_same_shapes_with_different_detail_are_not_duplicates() -> None:
