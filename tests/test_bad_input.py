@@ -1,4 +1,4 @@
-"""Every mistake in data or flags ends in exit code 2 and one line that names it; a user never sees a traceback."""
+"""Every mistake in data or flags exits with code 2 and one line naming it, never with a traceback."""
 
 import json
 import os
@@ -34,12 +34,10 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(entries))
 
 
-# ---- data that is not there
+# ---- missing data
 
 
-def test_no_data_yet_tells_where_to_get_it_and_where_to_put_it(
-    podium: Podium, leaves: MakeLeaves, tmp_path: Path
-) -> None:
+def test_missing_data_is_refused_with_its_source_and_folder(podium: Podium, leaves: MakeLeaves, tmp_path: Path) -> None:
     refused(podium("prepare"), "input/svhn: no such folder", "tianchi.aliyun.com", "put them into input/svhn/")
     refused(podium("prepare", "--competition", "food11"), "input/food11", "Get food-11.zip")
     refused(podium("prepare", "--competition", "demo"), "input/demo", "python -m src.make_demo")
@@ -57,12 +55,14 @@ def test_no_data_yet_tells_where_to_get_it_and_where_to_put_it(
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
-def test_nothing_prepared_yet_names_the_command_to_run(podium: Podium, svhn: MakeSvhn, command: str) -> None:
+def test_commands_before_prepare_are_refused_with_the_command_to_run(
+    podium: Podium, svhn: MakeSvhn, command: str
+) -> None:
     svhn()
     refused(podium(command), "runs/svhn/prepared", "run python -m src.prepare --competition svhn first")
 
 
-def test_nothing_trained_yet_is_told(podium: Podium, svhn: MakeSvhn) -> None:
+def test_predict_before_train_is_refused(podium: Podium, svhn: MakeSvhn) -> None:
     svhn()
     podium("prepare")
     refused(podium("predict"), "runs/svhn/baseline: no such run", "train one first")
@@ -75,7 +75,7 @@ def test_a_missing_label_file_is_named(podium: Podium, svhn: MakeSvhn, name: str
 
 
 @pytest.mark.parametrize("name", ["mchar_train", "mchar_val", "mchar_test_a"])
-def test_a_missing_folder_of_images_is_named(podium: Podium, svhn: MakeSvhn, name: str) -> None:
+def test_a_missing_image_folder_is_named(podium: Podium, svhn: MakeSvhn, name: str) -> None:
     folder = svhn()
     (folder / name).rename(folder / "other")
     refused(podium("prepare"), f"no images in a folder or zip called '{name}'", "tianchi.aliyun.com")
@@ -84,19 +84,19 @@ def test_a_missing_folder_of_images_is_named(podium: Podium, svhn: MakeSvhn, nam
 # ---- label files
 
 
-def test_a_cut_off_json_is_refused_with_file_and_line(podium: Podium, svhn: MakeSvhn) -> None:
+def test_a_truncated_json_is_refused_with_file_and_line(podium: Podium, svhn: MakeSvhn) -> None:
     path = svhn() / "mchar_train.json"
     text = json.dumps(json.loads(path.read_text()), indent=1)
     path.write_text(text[: len(text) // 2])
     refused(podium("prepare"), "mchar_train.json, line ", "is the file cut off?")
 
 
-def test_a_number_too_long_for_python_in_a_json_is_refused(podium: Podium, svhn: MakeSvhn) -> None:
+def test_an_overlong_number_in_a_json_is_refused(podium: Podium, svhn: MakeSvhn) -> None:
     (svhn() / "mchar_train.json").write_text('{"000000.png": {"label": [%s]}}' % ("9" * 5000))
     refused(podium("prepare"), "mchar_train.json")
 
 
-def test_a_cut_off_csv_is_refused_with_file_and_line(podium: Podium, leaves: MakeLeaves, tmp_path: Path) -> None:
+def test_a_truncated_csv_is_refused_with_file_and_line(podium: Podium, leaves: MakeLeaves, tmp_path: Path) -> None:
     leaves()
     path = tmp_path / "input" / "leaves" / "train.csv"
     path.write_text(path.read_text()[:42])
@@ -104,12 +104,12 @@ def test_a_cut_off_csv_is_refused_with_file_and_line(podium: Podium, leaves: Mak
 
 
 @pytest.mark.parametrize("label", [10, -1, "7", 1.0, True, None])
-def test_a_label_outside_the_classes_is_refused_with_its_name(podium: Podium, svhn: MakeSvhn, label: object) -> None:
+def test_an_invalid_digit_is_refused_with_its_image(podium: Podium, svhn: MakeSvhn, label: object) -> None:
     edit_json(svhn() / "mchar_val.json", lambda entries: entries["000002.png"].update(label=[3, label, 4]))
     refused(podium("prepare"), "mchar_val.json, line 1: '000002.png'", f"label {label!r} is not a digit 0-9")
 
 
-def test_a_class_outside_the_classes_is_refused_with_its_file(podium: Podium, food11: MakeFood11) -> None:
+def test_a_class_out_of_range_is_refused_with_its_file(podium: Podium, food11: MakeFood11) -> None:
     folder = food11()
     (folder / "training" / "0_0.jpg").rename(folder / "training" / "11_0.jpg")
     refused(podium("prepare", "--competition", "food11"), "training/11_0.jpg", "class 0-10")
@@ -130,7 +130,7 @@ def test_a_csv_without_the_label_column_is_refused(podium: Podium, leaves: MakeL
 
 
 @pytest.mark.parametrize("labels", [[1] * 7, [], "12", None])
-def test_a_number_of_none_or_more_than_six_digits_is_refused_with_its_name(
+def test_a_label_of_no_or_more_than_six_digits_is_refused_with_its_image(
     podium: Podium, svhn: MakeSvhn, labels: object
 ) -> None:
     edit_json(svhn() / "mchar_train.json", lambda entries: entries["000002.png"].update(label=labels))
@@ -138,7 +138,7 @@ def test_a_number_of_none_or_more_than_six_digits_is_refused_with_its_name(
     refused(podium("prepare"), "mchar_train.json, line 1: '000002.png'", what)
 
 
-def test_a_name_labelled_twice_is_refused(podium: Podium, svhn: MakeSvhn, leaves: MakeLeaves, tmp_path: Path) -> None:
+def test_an_image_labelled_twice_is_refused(podium: Podium, svhn: MakeSvhn, leaves: MakeLeaves, tmp_path: Path) -> None:
     path = svhn() / "mchar_train.json"
     path.write_text(path.read_text().replace('"000003.png"', '"000002.png"'))
     refused(podium("prepare"), "mchar_train.json", "'000002.png' appears twice")
@@ -148,18 +148,18 @@ def test_a_name_labelled_twice_is_refused(podium: Podium, svhn: MakeSvhn, leaves
     refused(podium("prepare", "--competition", "leaves.py"), "'train/0002.png' is labelled twice")
 
 
-# ---- names and links that would leave the folder
+# ---- paths that lead out of the folder
 
 
 @pytest.mark.parametrize("name", ["../mchar_val/000000.png", "/etc/hostname", "a/../../x.png"])
-def test_a_name_in_a_json_that_leaves_the_folder_is_refused(podium: Podium, svhn: MakeSvhn, name: str) -> None:
+def test_a_path_out_of_the_folder_in_a_json_is_refused(podium: Podium, svhn: MakeSvhn, name: str) -> None:
     edit_json(svhn() / "mchar_train.json", lambda entries: entries.update({name: {"label": [1]}}))
     refused(podium("prepare"), "mchar_train.json", repr(name), "not a plain relative name")
 
 
 @pytest.mark.parametrize("name", ["../train/0000.png", "/etc/hostname"])
 @pytest.mark.parametrize("file", ["train.csv", "sample_submission.csv"])
-def test_a_name_in_a_csv_that_leaves_the_folder_is_refused_with_its_line(
+def test_a_path_out_of_the_folder_in_a_csv_is_refused_with_its_line(
     podium: Podium, leaves: MakeLeaves, tmp_path: Path, file: str, name: str
 ) -> None:
     leaves(num_train=8, num_test=8)
@@ -168,7 +168,7 @@ def test_a_name_in_a_csv_that_leaves_the_folder_is_refused_with_its_line(
     refused(podium("prepare", "--competition", "leaves.py"), f"{file}, line 10: file name {name!r}")
 
 
-def test_a_link_out_of_the_folder_is_refused(podium: Podium, svhn: MakeSvhn, tmp_path: Path) -> None:
+def test_a_symbolic_link_out_of_the_folder_is_refused(podium: Podium, svhn: MakeSvhn, tmp_path: Path) -> None:
     image = svhn() / "mchar_train" / "000002.png"
     image.rename(tmp_path / "outside.png")
     image.symlink_to(tmp_path / "outside.png")
@@ -176,20 +176,20 @@ def test_a_link_out_of_the_folder_is_refused(podium: Podium, svhn: MakeSvhn, tmp
 
 
 @pytest.mark.parametrize("member", ["../escape.png", "/tmp/escape.png"])
-def test_a_zip_whose_member_escapes_is_refused(podium: Podium, svhn: MakeSvhn, member: str) -> None:
+def test_a_zip_member_outside_the_folder_is_refused(podium: Podium, svhn: MakeSvhn, member: str) -> None:
     with zipfile.ZipFile(svhn(packing="zip") / "mchar_train.zip", "a") as archive:
         archive.writestr(member, b"x")
     refused(podium("prepare"), "mchar_train.zip", repr(member))
 
 
-def test_an_over_large_image_stops_a_strict_run(
+def test_an_over_large_image_is_refused_with_strict(
     podium: Podium, svhn: MakeSvhn, png_header: Callable[[int, int], bytes]
 ) -> None:
     (svhn() / "mchar_train" / "000002.png").write_bytes(png_header(10_000, 6_000))
     refused(podium("prepare", "--strict"), "mchar_train/000002.png", "over-large", "10000x6000 pixels")
 
 
-def test_a_set_without_one_usable_image_is_refused(podium: Podium, svhn: MakeSvhn) -> None:
+def test_a_data_set_without_usable_images_is_refused(podium: Podium, svhn: MakeSvhn) -> None:
     for path in svhn().rglob("*.png"):
         path.write_bytes(b"")
     refused(podium("prepare"), "5 of 5 test images are missing or unreadable", "problems.csv")
@@ -210,19 +210,19 @@ def test_a_set_without_one_usable_image_is_refused(podium: Podium, svhn: MakeSvh
         ("", ("a header line is expected",)),
     ],
 )
-def test_a_wrong_sample_submission_is_refused(
+def test_an_invalid_sample_submission_is_refused(
     podium: Podium, svhn: MakeSvhn, text: str, words: tuple[str, ...]
 ) -> None:
     (svhn() / "mchar_sample_submit_A.csv").write_text(text)
     refused(podium("prepare"), "mchar_sample_submit_A.csv", *words)
 
 
-def test_a_food_sample_with_ids_of_no_image_is_refused(podium: Podium, food11: MakeFood11) -> None:
+def test_a_food_sample_submission_with_unknown_ids_is_refused(podium: Podium, food11: MakeFood11) -> None:
     (food11() / "sample_submission.csv").write_text("Id,Category\n700,0\n")
     refused(podium("prepare", "--competition", "food11"), "sample_submission.csv", "'700'", "testing/")
 
 
-def test_a_wrong_folds_file_is_refused_with_its_line(podium: Podium, svhn: MakeSvhn, tmp_path: Path) -> None:
+def test_an_invalid_folds_file_is_refused_with_its_line(podium: Podium, svhn: MakeSvhn, tmp_path: Path) -> None:
     svhn()
     (tmp_path / "mine.csv").write_text("image_path,fold\nmchar_train/000000.png,first\n")
     refused(podium("prepare", "--folds", "mine.csv"), "mine.csv, line 2: fold 'first' is not a number")
@@ -230,18 +230,18 @@ def test_a_wrong_folds_file_is_refused_with_its_line(podium: Podium, svhn: MakeS
 
 
 @pytest.mark.parametrize("count", [1, 19, -3])
-def test_a_number_of_folds_that_cannot_be_is_refused(podium: Podium, svhn: MakeSvhn, count: int) -> None:
+def test_an_invalid_number_of_folds_is_refused(podium: Podium, svhn: MakeSvhn, count: int) -> None:
     svhn()
     refused(podium("prepare", "--num-folds", count), f"--num-folds {count}: from 2 to 18")
 
 
-def test_a_seed_that_cannot_be_is_refused(podium: Podium, svhn: MakeSvhn) -> None:
+def test_an_invalid_seed_is_refused(podium: Podium, svhn: MakeSvhn) -> None:
     svhn()
     refused(podium("prepare", "--seed", -1), "--seed -1")
 
 
 @pytest.mark.parametrize("size", [(4, 64), (64, 5000), (0, 0)])
-def test_a_cache_size_that_cannot_be_is_refused(podium: Podium, svhn: MakeSvhn, size: tuple[int, int]) -> None:
+def test_an_invalid_cache_size_is_refused(podium: Podium, svhn: MakeSvhn, size: tuple[int, int]) -> None:
     svhn()
     refused(podium("prepare", "--image-size", *size), f"--image-size {size[0]} {size[1]}", "from 8 to 4096")
 
@@ -273,7 +273,7 @@ def test_a_competition_file_with_a_mistake_is_refused(
 
 
 @pytest.mark.parametrize(("command", "flag"), [("prepare", "--num-fold"), ("train", "--epoch"), ("predict", "--tat")])
-def test_an_unknown_flag_is_refused_and_the_nearest_named(podium: Podium, command: str, flag: str) -> None:
+def test_an_unknown_flag_is_refused_with_the_nearest(podium: Podium, command: str, flag: str) -> None:
     code, _, err = podium(command, flag, 3)
     assert code == 2
     assert "Traceback" not in err
@@ -291,7 +291,7 @@ def prepared(podium: Podium, svhn: MakeSvhn) -> Podium:
 
 
 @pytest.mark.parametrize("fold", ["3", "7", "first", "²", "1.0", ""])
-def test_a_fold_that_is_not_there_is_refused_with_those_that_are(prepared: Podium, fold: str) -> None:
+def test_an_unknown_fold_is_refused_with_the_existing_ones(prepared: Podium, fold: str) -> None:
     refused(prepared("train", *TINY, "--fold", fold), f"--fold {fold}: folds.csv has 0, 1, 2")
 
 
@@ -319,7 +319,7 @@ def test_a_fold_that_is_not_there_is_refused_with_those_that_are(prepared: Podiu
         (("--backbone", "resnet18.nope"), "--backbone resnet18.nope"),
     ],
 )
-def test_a_flag_that_cannot_be_is_refused_by_name(prepared: Podium, flags: tuple[object, ...], word: str) -> None:
+def test_an_invalid_flag_value_is_refused_by_name(prepared: Podium, flags: tuple[object, ...], word: str) -> None:
     refused(prepared("train", *TINY, *flags), word)
 
 
@@ -339,13 +339,13 @@ def test_weights_that_do_not_fit_are_refused(prepared: Podium, tmp_path: Path) -
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("content", [b"", b"not weights at all"])
-def test_a_file_that_holds_no_weights_is_refused(prepared: Podium, tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_a_file_without_weights_is_refused(prepared: Podium, tmp_path: Path, suffix: str, content: bytes) -> None:
     (tmp_path / f"w{suffix}").write_bytes(content)
     refused(prepared("train", *TINY, "--weights", f"w{suffix}"), f"--weights w{suffix}")
 
 
 class Trap:
-    """A pickle that makes a folder when it is loaded."""
+    """A pickle that creates a folder when it is loaded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -354,18 +354,16 @@ class Trap:
         return os.mkdir, (str(self.folder),)
 
 
-@pytest.mark.parametrize("way", ["pickle", "torch"])
-def test_weights_with_code_in_them_are_refused_and_the_code_is_not_run(
-    prepared: Podium, tmp_path: Path, way: str
-) -> None:
+@pytest.mark.parametrize("kind", ["pickle", "torch"])
+def test_weights_with_code_are_refused_and_the_code_is_not_run(prepared: Podium, tmp_path: Path, kind: str) -> None:
     path, sprung = tmp_path / "trap.pth", tmp_path / "sprung"
-    if way == "pickle":
+    if kind == "pickle":
         path.write_bytes(pickle.dumps(Trap(sprung)))
     else:
         torch.save({"conv.weight": Trap(sprung)}, path)
     refused(prepared("train", *TINY, "--weights", "trap.pth"), "trap.pth", "refused")
     assert not sprung.exists()
-    if way == "pickle":  # it would have been
+    if kind == "pickle":  # an unguarded load runs it
         pickle.loads(path.read_bytes())
         assert sprung.exists()
 
@@ -390,7 +388,7 @@ def test_a_run_of_another_competition_is_refused(
     assert not (tmp_path / "submissions").exists()
 
 
-def test_a_run_that_is_not_there_is_refused_with_those_that_are(trained: Podium) -> None:
+def test_a_missing_run_is_refused_with_the_existing_ones(trained: Podium) -> None:
     refused(trained("predict", "--run-name", "baselin"), "baselin: no such run; there are: baseline")
     refused(
         trained("predict", "--folds", 2),
@@ -399,23 +397,23 @@ def test_a_run_that_is_not_there_is_refused_with_those_that_are(trained: Podium)
     )
 
 
-def test_other_settings_for_a_run_that_was_begun_are_refused_and_named(trained: Podium) -> None:
+def test_changed_settings_of_a_run_are_refused_and_named(trained: Podium) -> None:
     refused(trained("train", *TINY, "--lr", 0.5), "was begun with other settings", "lr: 0.002 then, 0.5 now")
 
 
-def test_other_folds_for_a_run_that_was_begun_are_refused(trained: Podium) -> None:
+def test_changed_folds_of_a_run_are_refused(trained: Podium) -> None:
     assert trained("prepare", "--num-folds", 4)[0] == 0
     refused(trained("train", *TINY, "--fold", 1), "begun with other folds")
 
 
 @pytest.mark.parametrize("count", [0, -1])
-def test_a_batch_size_that_cannot_be_is_refused_when_predicting(trained: Podium, count: int) -> None:
+def test_predict_refuses_an_invalid_batch_size(trained: Podium, count: int) -> None:
     refused(trained("predict", "--batch-size", count), f"--batch-size {count}")
 
 
 @pytest.mark.parametrize("name", ["competition.json", "labels.csv", "folds.csv"])
 @pytest.mark.parametrize("kept", [0.0, 0.5])
-def test_a_prepared_file_that_is_cut_off_is_refused(prepared: Podium, tmp_path: Path, name: str, kept: float) -> None:
+def test_a_truncated_prepared_file_is_refused(prepared: Podium, tmp_path: Path, name: str, kept: float) -> None:
     path = tmp_path / "runs" / "svhn" / "prepared" / name
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
     refused(prepared("train", *TINY), name, "python -m src.prepare")
@@ -429,13 +427,13 @@ def test_damaged_weights_of_a_run_are_refused(trained: Podium, tmp_path: Path) -
     refused(trained("predict"), "last.safetensors: is damaged", "train this fold again")
 
 
-def test_weights_of_another_network_than_the_run_describes_are_refused(trained: Podium, tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(trained: Podium, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "svhn" / "baseline" / "fold0" / "config.json"
     edit_json(path, lambda config: config["model"].update(backbone="string_cnn"))
     refused(trained("predict"), "last.safetensors", "not of the network in config.json")
 
 
-def test_a_cut_off_cache_is_refused(trained: Podium, tmp_path: Path) -> None:
+def test_a_truncated_cache_is_refused(trained: Podium, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "svhn" / "cache" / "test_64x128.npy"
     path.write_bytes(path.read_bytes()[:-9])
     refused(

@@ -1,4 +1,4 @@
-"""prepare names every problem of a data set, groups its copies, and does nothing twice."""
+"""prepare reports every problem of a data set, groups duplicates, and does nothing twice."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def prepared(tmp_path: Path) -> Path:
 
 
 def relabel(folder: Path, numbers: dict[str, list[int]]) -> None:
-    """Give images of mchar_train.json these digits, without boxes."""
+    """Label images of mchar_train.json with these digits, without boxes."""
     path = folder / "mchar_train.json"
     entries = json.loads(path.read_text())
     entries.update({name: {"label": digits} for name, digits in numbers.items()})
@@ -49,7 +49,7 @@ def test_prepare_writes_what_training_needs(svhn: MakeSvhn, podium: Podium, prep
     assert (prepared / "problems.csv").read_text() == "split,image_path,problem,action,detail\n"
 
 
-def test_every_problem_is_named_with_its_image(
+def test_every_problem_is_reported_with_its_image(
     svhn: MakeSvhn, podium: Podium, prepared: Path, png_header: Callable[[int, int], bytes]
 ) -> None:
     folder = svhn(num_train=24)
@@ -123,7 +123,7 @@ def test_strict_stops_at_the_first_problem_with_exit_code_2(svhn: MakeSvhn, podi
     assert podium("prepare", "--num-folds", 3)[0] == 0
 
 
-def test_preparing_twice_gives_identical_files_and_decodes_nothing(
+def test_preparing_again_gives_identical_files_and_decodes_nothing(
     svhn: MakeSvhn, podium: Podium, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = svhn()
@@ -136,8 +136,8 @@ def test_preparing_twice_gives_identical_files_and_decodes_nothing(
 
     first = written()
     assert set(first) == {*PREPARED, "duplicates.json", *CACHES, *(name.replace(".npy", ".json") for name in CACHES)}
-    monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("it was decoded again"))
-    monkeypatch.setattr(problems, "near_duplicates", lambda *_: pytest.fail("copies were sought again"))
+    monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(problems, "near_duplicates", lambda *_: pytest.fail("searched for duplicates again"))
     code, out, _ = podium("prepare", "--num-folds", 3)
     assert code == 0
     assert out.count("cache is up to date") == 2
@@ -148,26 +148,24 @@ def test_preparing_twice_gives_identical_files_and_decodes_nothing(
     assert written() == first
 
 
-def test_the_folds_do_not_depend_on_packing_or_on_the_order_of_the_labels(
-    svhn: MakeSvhn, podium: Podium, prepared: Path
-) -> None:
+def test_folds_do_not_depend_on_packing_or_label_order(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
     folder = svhn()
     written = []
-    for way in ("plain", "shuffled", "zip"):
-        if way == "shuffled":
+    for case in ("plain", "shuffled", "zip"):
+        if case == "shuffled":
             path = folder / "mchar_train.json"
             path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items()))))
-        if way == "zip":
+        if case == "zip":
             folder.rename(folder.with_name("was"))
             svhn(packing="zip")
         assert podium("prepare", "--num-folds", 3)[0] == 0
         caches = [prepared.with_name("cache") / name for name in CACHES]
-        tables = [prepared / name for name in PREPARED if name != "competition.json"]  # which has the files' dates
+        tables = [prepared / name for name in PREPARED if name != "competition.json"]  # which contains file dates
         written.append([file.read_bytes() for file in (*tables, *caches)])
     assert written[0] == written[1] == written[2]
 
 
-def test_copies_are_never_on_both_sides_of_a_fold(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
+def test_duplicates_are_never_split_across_folds(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
     folder = svhn(num_train=30)
     relabel(folder, {f"{i:06d}.png": [7] for i in range(30)})
     for i in range(0, 30, 3):
@@ -193,8 +191,8 @@ def test_a_holdout_is_one_fold_and_the_rest_is_always_trained_on(
     mnist: MakeMnist, podium: Podium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mnist(num_train=40)
-    place = ("--competition", "mnist", "--split", "holdout")
-    code, out, _ = podium("prepare", *place, "--num-val", 10)
+    flags = ("--competition", "mnist", "--split", "holdout")
+    code, out, _ = podium("prepare", *flags, "--num-val", 10)
     assert code == 0
     assert "40 usable labelled images; held out by fold: 0: 10" in out
     prepared = tmp_path / "runs" / "mnist" / "prepared"
@@ -202,14 +200,14 @@ def test_a_holdout_is_one_fold_and_the_rest_is_always_trained_on(
     assert sorted(folds["digit"][folds["fold"] == 0]) == list(range(10))
     assert folds["fold"].isna().sum() == 30
     monkeypatch.setattr("src.data.prepared.build_cache", lambda *_, **__: pytest.fail("decoded before the check"))
-    code, _, err = podium("prepare", *place, "--num-val", 21)
+    code, _, err = podium("prepare", *flags, "--num-val", 21)
     assert code == 2
     assert "--num-val 21: from 1 to 20 of the 40 images can be held out" in err
     monkeypatch.undo()
-    assert "held out by fold: 0: 8" in podium("prepare", *place).out  # a fifth
+    assert "held out by fold: 0: 8" in podium("prepare", *flags).out  # a fifth
 
 
-def test_a_users_folds_are_used_and_a_leak_in_them_is_told(
+def test_a_users_folds_are_used_with_a_warning_about_leaks(
     svhn: MakeSvhn, podium: Podium, prepared: Path, tmp_path: Path
 ) -> None:
     folder = svhn()
@@ -225,7 +223,7 @@ def test_a_users_folds_are_used_and_a_leak_in_them_is_told(
     assert table_at(prepared, "folds")["fold"].tolist() == [i % 2 for i in range(18)]
 
 
-def test_the_text_of_classes_and_ids_survives(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
+def test_the_text_of_classes_and_ids_is_preserved(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
     leaves()
     assert podium("prepare", "--competition", "leaves.py")[0] == 0
     folder = tmp_path / "runs" / "leaves" / "prepared"
@@ -235,17 +233,17 @@ def test_the_text_of_classes_and_ids_survives(leaves: MakeLeaves, podium: Podium
     assert table_at(folder, "test")["id"].tolist() == [f"{i:04d}.png" for i in reversed(range(5))]
 
 
-def test_nothing_below_input_is_written(svhn: MakeSvhn, podium: Podium) -> None:
+def test_nothing_is_written_below_input(svhn: MakeSvhn, podium: Podium) -> None:
     folder = svhn(packing="zip")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert podium("prepare")[0] == 0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_two_commands_do_not_prepare_the_same_competition(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
+def test_two_commands_cannot_prepare_the_same_competition(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
     svhn()
     with locked(prepared, "is preparing this competition"):
-        code, _, told = podium("prepare")
+        code, _, err = podium("prepare")
         assert code == 2
-        assert f"process {os.getpid()} is preparing this competition; wait for it" in told
+        assert f"process {os.getpid()} is preparing this competition; wait for it" in err
     assert podium("prepare")[0] == 0

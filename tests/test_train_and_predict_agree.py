@@ -1,7 +1,7 @@
 """Validation and prediction see the same pixels.
 
-Every labelled image also stands in the test set, byte for byte. What predict then says of a fold's held-out images must
-be what that fold's training said of them out of fold.
+Every labelled image is also copied into the test set. For a fold's val images, predict must then give that fold's
+out-of-fold probabilities.
 """
 
 import shutil
@@ -42,15 +42,15 @@ def test_predict_gives_the_out_of_fold_probabilities_for_the_same_images(
 ) -> None:
     folder: Path = request.getfixturevalue(competition)()
     copies = copy_into_test(competition, folder)
-    place = ("--competition", competition)
-    assert podium("prepare", *place, "--num-folds", 2, "--image-size", 48, 64).code == 0
+    common = ("--competition", competition)
+    assert podium("prepare", *common, "--num-folds", 2, "--image-size", 48, 64).code == 0
     flags = ("--backbone", BACKBONES[competition], "--no-pretrained", "--epochs", 1, "--batch-size", 4, "--lr", 0.03,
              "--ema", 0)  # fmt: skip
     size = ("--image-size", *image_size) if image_size else ()
-    assert podium("train", *place, *flags, *size, "--fold", 0).code == 0
+    assert podium("train", *common, *flags, *size, "--fold", 0).code == 0
     with np.load(tmp_path / "runs" / competition / "baseline" / "fold0" / "oof.npz") as oof:
         for key, tta in (("probabilities", "--no-tta"), ("probabilities_tta", "--tta")):
-            assert podium("predict", *place, tta, "--name", key, "--batch-size", 3).code == 0
+            assert podium("predict", *common, tta, "--name", key, "--batch-size", 3).code == 0
             with np.load(tmp_path / "submissions" / competition / f"{key}.npz") as predicted:
                 rows = dict(zip(predicted["image_path"].tolist(), predicted["probabilities"], strict=True))
             found = np.stack([rows[copies[path]] for path in oof["image_path"].tolist()])
