@@ -115,9 +115,7 @@ def test_an_image_size_above_the_caches_is_allowed_with_a_note(
     )
     run = tmp_path / "runs" / name / "baseline" / "fold0"
     assert json.loads((run / "config.json").read_text())["model"]["image_size"] == list(size)
-    assert (
-        weights_of(run)["backbone.head.weight"].shape[1] > 32
-    )  # 32 at the cache's own size, where there is one position
+    assert weights_of(run)["backbone.head.weight"].shape[1] > 32  # 32 at the cache's size: a single position
     done(podium("predict", *competition))
     with np.load(tmp_path / "submissions" / name / "baseline.npz") as kept:
         assert kept["probabilities"].shape == (6, 10)

@@ -39,9 +39,7 @@ def test_nothing_is_unpickled(path: Path) -> None:
         if isinstance(node, ast.ImportFrom):
             assert not {alias.name for alias in node.names} & {*loaders, "_load"}, f"{location}: hides what is called"
             assert node.module not in ("pickle", "joblib", "dill", "shelve", "marshal"), location
-        if (
-            isinstance(node, ast.ClassDef) and node.name != "_PlainOnly"
-        ):  # the reader of CIFAR's pickles, tested separately
+        if isinstance(node, ast.ClassDef) and node.name != "_PlainOnly":  # CIFAR's reader, tested separately
             assert not any("Unpickler" in ast.unparse(base) for base in node.bases), location
         if not isinstance(node, ast.Call):
             continue
