@@ -45,7 +45,9 @@ def _resized(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _re_encoded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     quality = int(rng.integers(30, 80))
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    decoded = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded
 
 
 def _hflipped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -115,8 +117,8 @@ def main(config: DuplicatesConfig) -> None:
     group = group_duplicates(None, pairs, len(images))
     print(f"{config.competition}, {count:,} originals at {size[0]}x{size[1]}, seed {config.seed}")
     found = np.array([group[count + index] == group[source] for index, source in enumerate(sources)])
-    for index, kind in enumerate(KINDS):
-        print(f"{kind:36s} {found[index * planted : (index + 1) * planted].mean():.3f}")
+    for index, name in enumerate(KINDS):
+        print(f"{name:36s} {found[index * planted : (index + 1) * planted].mean():.3f}")
     print(f"{'all planted':36s} {found.mean():.4f} of {len(found):,}")
     origin = [*range(count), *sources]
     joined = {(min(origin[one], origin[other]), max(origin[one], origin[other])) for one, other in pairs}

@@ -31,7 +31,7 @@ from src.core.runtime import choose_compute, keep_freed_memory, to_device
 from src.data.cache import build_cache, open_cache
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader
 from src.data.tta import tta_views
-from src.inference.autotune import fastest
+from src.inference.autotune import Wanted, fastest
 from src.inference.predictor import predict_probabilities
 from src.models.network import Network, Normalise
 
@@ -75,11 +75,11 @@ class Textbook(Dataset[torch.Tensor]):
 @torch.no_grad()
 def textbook(network: torch.nn.Module, files: list[Path]) -> np.ndarray:
     """Return the mean probabilities over views, one pass per view."""
-    total = 0
+    total = np.zeros((len(files), 66), np.float32)
     for _ in range(VIEWS):
         loader = DataLoader(Textbook(files), batch_size=40, num_workers=2)
         parts = [network(images).unflatten(1, (6, 11)).softmax(dim=2).flatten(1) for images in loader]
-        total = total + torch.cat(parts).numpy()
+        total += torch.cat(parts).numpy()
     return total / VIEWS
 
 
@@ -115,7 +115,7 @@ def _measure(config: InferenceConfig) -> None:
         )
         full_model = to_device(Network(network, Normalise(MEAN, STD, SIZE[1])), compute)
         views = list(tta_views(False, SIZE).values())[1:]
-        compile_mode = "on" if config.way == "compiled" else "off"
+        compile_mode: Wanted = "on" if config.way == "compiled" else "off"
         forward, loader = fastest(full_model, loader, compute, VIEWS, INFERENCE_BATCH_SIZE, compile_mode)
         ready = time.perf_counter()
         predict_probabilities(full_model, loader, STREET.layout, compute, views, forward)

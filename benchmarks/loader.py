@@ -14,7 +14,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -93,7 +93,11 @@ def house_numbers(count: int, input_dir: Path) -> list[bytes]:
         files = InputFiles(input_dir / "svhn")
         paths = files.images("mchar_train")[:count]
         return [read_location(files.located[path]) for path in paths]
-    crops = [cv2.resize(cv2.imdecode(np.frombuffer(data, np.uint8), 1), (100, 60)) for data in photos(count)]
+    crops = []
+    for data in photos(count):
+        photo = cv2.imdecode(np.frombuffer(data, np.uint8), 1)
+        assert photo is not None
+        crops.append(cv2.resize(photo, (100, 60)))
     return [cv2.imencode(".png", crop)[1].tobytes() for crop in crops]
 
 
@@ -112,16 +116,21 @@ def cpu_seconds(run: Callable[[], None]) -> float:
 def candidates(files: list[Path], images: np.ndarray, size: tuple[int, int]) -> dict[str, Callable[[], None]]:
     """Return the loaders to compare; each call reads every image once."""
     normalise = Normalise(MEAN, STD, size[1])
-    options = {
-        "images": images, "rows": np.arange(len(images)), "targets": np.zeros((len(images), 1), np.int64),
-        "image_size": size, "batch_size": 64, "hflip_ok": True,
-    }  # fmt: skip
-    augmented, plain = Loader(**options, policy=POLICY), Loader(**options)
+    plain = Loader(
+        images=images, rows=np.arange(len(images)), targets=np.zeros((len(images), 1), np.int64), image_size=size,
+        batch_size=64, hflip_ok=True,
+    )  # fmt: skip
+    augmented = replace(plain, policy=POLICY)
 
     def textbook(num_workers: int) -> Callable[[], None]:
         # Workers are forked in each call and end with it, as in each epoch of a DataLoader.
         loader = DataLoader(Textbook(files, size), batch_size=64, shuffle=True, num_workers=num_workers)
-        return lambda: [None for _ in loader] and None
+
+        def epoch() -> None:
+            for _ in loader:
+                pass
+
+        return epoch
 
     def ours() -> None:
         for batch in augmented.epoch(0):

@@ -156,7 +156,7 @@ def _run_in_temporary_environment() -> None:
         paths = {"base": folder, "platbase": folder}
         Path(sysconfig.get_path("purelib", vars=paths), "base.pth").write_text(sysconfig.get_path("purelib"))
         for package in ("setuptools", *PACKAGES):  # one by one, so that litdata is measured even if FFCV does not build
-            command = [python, "-m", "pip", "install", "--quiet", "--no-build-isolation", package]
+            command = [str(python), "-m", "pip", "install", "--quiet", "--no-build-isolation", package]
             if subprocess.run(command, check=False).returncode:
                 print(f"{package} cannot be installed here; see above")
         flags = [flag for flag in sys.argv[1:] if flag != "--inside"]

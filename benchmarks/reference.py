@@ -61,8 +61,8 @@ def known_answers(competition: str, input_dir: Path) -> dict[str, str]:
     if competition in ("mnist", "fashion_mnist"):
         plain, dotted = "t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte"
         known = [name for name in (plain, f"{plain}.gz", dotted, f"{dotted}.gz") if name in names]
-        labels = read_idx(files, *known)[0] if known else []  # Kaggle's test set has no public labels
-        return {str(number + 1): str(label) for number, label in enumerate(labels)}
+        class_ids = read_idx(files, *known)[0].tolist() if known else []  # Kaggle's test set has no public labels
+        return {str(number + 1): str(class_id) for number, class_id in enumerate(class_ids)}
     if competition == "cifar10" and "testLabels.csv" in names:
         table = files.table("testLabels.csv")
         return dict(zip(table["id"], table["label"], strict=True))

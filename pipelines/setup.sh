@@ -37,6 +37,13 @@ if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     exit 2
 fi
 
+# An environment made by uv has no pip of its own.
+if "$PYTHON" -m pip --version > /dev/null 2>&1; then
+    install=("$PYTHON" -m pip install --quiet --disable-pip-version-check)
+else
+    install=(uv pip install --quiet --python "$PYTHON")
+fi
+
 files=(requirements.txt)
 [ "${1:-}" = dev ] && files+=(requirements-dev.txt)
 # A stamp in the environment lists its installed requirements, so that a second run is immediate and works offline.
@@ -45,7 +52,7 @@ for file in "${files[@]}"; do
     wanted="$file $(cksum < "$file")"
     grep -qxF "$wanted" "$stamp" 2>/dev/null && continue
     echo "installing $file (a few minutes and about 6 GB the first time)"
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check --requirement "$file"
+    "${install[@]}" --requirement "$file"
     echo "$wanted" >> "$stamp"
 done
 export PYTHON

@@ -1,7 +1,4 @@
-"""Every command's flags: a field is a flag, its docstring the help text.
-
-Imports only the standard library, so that `--help` takes no time.
-"""
+"""Every command's flags: a field is a flag, its docstring the help text. Standard library only: --help is quick."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -116,6 +113,7 @@ class TrainSettings:
     freeze_backbone: bool = False
     """Linear probe: train the last layer alone, on features computed once (no augmentation but flips)."""
     epochs: int = 24
+    """Passes over the training images."""
     batch_size: int = 64
     """Images per optimizer step."""
     accumulate: int = 1
@@ -126,16 +124,19 @@ class TrainSettings:
     optimizer: str = "adamw"
     """Any name that timm's create_optimizer_v2 knows."""
     weight_decay: float = 0.02
+    """Of the optimizer; not of biases and normalisation."""
     momentum: float = 0.9
     """Of SGD and its variants."""
     layer_decay: float | None = None
     """Factor on lr per layer below the head, such as 0.75."""
     schedule: Literal["onecycle", "cosine", "step", "constant"] = "onecycle"
+    """How lr falls after the warm-up: by a cosine, in two steps, or not at all."""
     warmup: float = 0.2
     """Share of all steps in which lr rises from near 0."""
     loss: str = "cross_entropy"
-    """One of src/training/losses.py: cross_entropy or focal."""
+    """A name in LOSSES of src/training/losses.py."""
     label_smoothing: float = 0.05
+    """Share of the target spread over all classes."""
     dropout: float = 0.2
     """Before the last layer, if the backbone has it."""
     drop_path: float | None = None
@@ -160,6 +161,7 @@ class TrainSettings:
     deterministic: bool = False
     """Only algorithms that give the same bits each time (a GPU's fastest do not; a CPU's always do)."""
     seed: int = 0
+    """Of new layers, batches, augmentation and dropout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +173,7 @@ class TrainConfig(TrainSettings, Paths):
     run_name: str = "baseline"
     """Name of the run."""
     device: Device = "auto"
+    """auto: cuda, mps or cpu, the first that this machine has."""
     cache_on_device: Literal["auto", "on", "off"] = "auto"
     """Keep all images in the GPU's memory and augment whole batches there; auto: if there is a GPU with room."""
     num_threads: int | None = None
@@ -203,6 +206,7 @@ class EvaluateConfig(Paths):
     """The out-of-fold score of a run."""
 
     run_name: str = "baseline"
+    """Name of the run."""
     folds: tuple[int, ...] | None = None
     """Score these folds only and say so; default: all, and none may be missing."""
     tta: bool = True
@@ -220,7 +224,9 @@ class InferenceFlags:
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: if a fold takes more than ten minutes and a trial shows it faster."""
     device: Device = "auto"
+    """auto: cuda, mps or cpu, the first that this machine has."""
     precision: Precision = "auto"
+    """auto: bf16 if the GPU has it, else fp16; fp32 on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +256,7 @@ class BlendConfig(InferenceFlags, Paths):
     outer_folds: int = 5
     """Folds of the outer cross-validation that measures the gain."""
     seed: int = 0
+    """Of the outer folds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,6 +266,7 @@ class DoctorConfig(Paths):
     backbone: str = "tf_efficientnet_lite0"
     """Whose checkpoints need room on the disk."""
     num_folds: int = 5
+    """How many folds' checkpoints."""
     image_size: tuple[int, int] | None = None
     """Height and width of the cache; default: the competition's."""
 
@@ -282,6 +290,10 @@ class MakeDemoConfig:
     """Numbers of images."""
 
     input_dir: Path = Path("input")
+    """Where demo/ is written."""
     num_train: int = 3000
+    """Training images."""
     num_val: int = 600
+    """Images of the organiser's validation set."""
     num_test: int = 800
+    """Test images."""

@@ -19,13 +19,13 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pytest
 
 from src.core import cli
+from tests.fixtures import DrawImage, Finished, MakeCifar10, MakeFood11, MakeLeaves, MakeMnist, MakeSvhn, Podium, Train
 
 # Tests started in the background inherit an ignored SIGINT, and so would the commands that they interrupt with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,14 +44,6 @@ COMPETITION = csv_competition(
 '''
 SPECIES = ("NA", "007", "oak, red", "null")  # texts that a careless CSV reader would change
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
-class Finished(NamedTuple):
-    """The result of a command: (exit code, stdout, stderr)."""
-
-    code: int
-    out: str
-    err: str
 
 
 # Dropout, batch norm, mixup, EMA and Adam's moments: all the state that a resume could lose.
@@ -81,7 +73,7 @@ def zip_folder(folder: Path, path: Path, prefix: str) -> None:
 
 
 @pytest.fixture
-def picture() -> Callable[..., np.ndarray]:
+def draw_image() -> DrawImage:
     """Return `draw(seed, size=(30, 40))`: a smooth random RGB image."""
     return draw
 
@@ -102,7 +94,7 @@ def png_header() -> Callable[[int, int], bytes]:
 
 
 @pytest.fixture
-def svhn(tmp_path: Path) -> Callable[..., Path]:
+def svhn(tmp_path: Path) -> MakeSvhn:
     """Return a function that writes input/svhn as the organiser ships it, and returns that folder.
 
     Numbers have 1 to 6 digits with boxes; image i of train, val and test has seed 1000 + i, 2000 + i, 3000 + i.
@@ -142,7 +134,7 @@ def svhn(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def food11(tmp_path: Path) -> Callable[..., Path]:
+def food11(tmp_path: Path) -> MakeFood11:
     """Return a function that writes input/food11 (`packing` "folder" or "zip") and returns that folder.
 
     training/<class>_<i>.jpg and validation/ have images of classes 0 to 3; testing/ has 0000.jpg, 0001.jpg ...
@@ -166,7 +158,7 @@ def food11(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def leaves(tmp_path: Path) -> Callable[..., Path]:
+def leaves(tmp_path: Path) -> MakeLeaves:
     """Return a function that writes input/leaves (train.csv, train/, test/, sample_submission.csv) and leaves.py.
 
     It returns the path of leaves.py, a user's own competition file, for `--competition leaves.py`.
@@ -206,7 +198,7 @@ def write_four_idx(folder: Path, seed: int, num_train: int, num_test: int, packe
 
 
 @pytest.fixture
-def mnist(tmp_path: Path) -> Callable[..., Path]:
+def mnist(tmp_path: Path) -> MakeMnist:
     """Return a function that writes input/mnist, and returns that folder; see `write_four_idx`, seed 10000.
 
     `packing` is "gz", "idx" (not gzipped) or "kaggle": the same images in train.csv and test.csv, and a
@@ -232,7 +224,7 @@ def mnist(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def fashion_mnist(tmp_path: Path) -> Callable[..., Path]:
+def fashion_mnist(tmp_path: Path) -> MakeMnist:
     """Return a function that writes input/fashion_mnist (`packing` "gz" or "idx") with seed 11000; see `mnist`."""
 
     def write(num_train: int = 20, num_test: int = 6, packing: str = "gz") -> Path:
@@ -242,7 +234,7 @@ def fashion_mnist(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def cifar10(tmp_path: Path) -> Callable[..., Path]:
+def cifar10(tmp_path: Path) -> MakeCifar10:
     """Return a function that writes input/cifar10, and returns that folder.
 
     `packing` is "folder" (Kaggle's train/1.png, test/1.png, CSV files), "zip" (train.zip, test.zip) or "batches" (the
@@ -257,9 +249,9 @@ def cifar10(tmp_path: Path) -> Callable[..., Path]:
             inside = folder / "cifar-10-batches-py"
             inside.mkdir(parents=True, exist_ok=True)
             parts = [(f"data_batch_{k + 1}", "train", range(k, num_train, 5)) for k in range(5)]
-            for name, kind, rows in [*parts, ("test_batch", "test", range(num_test))]:
-                data = np.stack([images[kind][i].transpose(2, 0, 1).ravel() for i in rows])
-                batch = {b"data": data, b"labels": [i % 10 for i in rows], b"batch_label": name.encode()}
+            for name, kind, chosen in [*parts, ("test_batch", "test", range(num_test))]:
+                data = np.stack([images[kind][i].transpose(2, 0, 1).ravel() for i in chosen])
+                batch = {b"data": data, b"labels": [i % 10 for i in chosen], b"batch_label": name.encode()}
                 (inside / name).write_bytes(pickle.dumps(batch, protocol=2))
             return folder
         for kind, some in images.items():
@@ -278,9 +270,7 @@ def cifar10(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def podium(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Finished]:
+def podium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Podium:
     """Return a function that runs `python -m src.<command> <flags>` in this process, in tmp_path.
 
     It goes through src.core.cli.run, so a mistake gives an exit code and stderr as the user sees them; any other
@@ -308,9 +298,7 @@ def podium(
 
 
 @pytest.fixture
-def train(
-    svhn: Callable[..., Path], podium: Callable[..., tuple[int, str, str]], tmp_path: Path
-) -> Callable[..., tuple[Path, tuple[int, str, str]]]:
+def train(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> Train:
     """Return a function that trains fold 0 of a run, and returns the fold's folder and the command's result.
 
     The 9 training images make two batches of 4 per epoch (the remaining image comes in another epoch), for 3 epochs.
@@ -319,7 +307,7 @@ def train(
     svhn(num_train=12, num_val=6, num_test=3)
     assert podium("prepare", "--num-folds", 2).code == 0
 
-    def run(name: str, *flags: object) -> tuple[Path, tuple[int, str, str]]:
+    def run(name: str, *flags: object) -> tuple[Path, Finished]:
         ended = podium("train", *TRAIN, "--run-name", name, *flags)
         return tmp_path / "runs" / "svhn" / name / "fold0", ended
 

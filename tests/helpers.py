@@ -1,8 +1,12 @@
-"""Opening what commands wrote, as their successors do."""
+"""Shared by tests: open what commands wrote, read images, look into networks."""
 
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pandas as pd
+from torch import nn
 
 from src.config import Paths
 from src.data.cache import ImageCache
@@ -28,3 +32,18 @@ def table_at(prepared: Path, name: str) -> pd.DataFrame:
 def train_cache(run_dir: Path) -> ImageCache:
     """Open the cache of training images that was made last."""
     return prepared_at(run_dir.parent).cache("train")
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return an image as OpenCV reads it: (H, W, 3) uint8, BGR."""
+    image = cv2.imread(str(path))
+    assert image is not None
+    return image
+
+
+def classifier(model: nn.Module) -> nn.Linear:
+    """Return the last layer of a timm network."""
+    timm_model: Any = model
+    layer = timm_model.get_classifier()
+    assert isinstance(layer, nn.Linear)
+    return layer

@@ -1,4 +1,4 @@
-"""Every mistake in data or flags ends in exit code 2 and one line that names it; a user never sees a traceback."""
+"""Every mistake in data or flags exits with code 2 and one line naming it, never with a traceback."""
 
 import json
 import os
@@ -6,17 +6,18 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-Run = Callable[..., tuple[int, str, str]]
-Make = Callable[..., Path]
+from tests.fixtures import Finished, MakeFood11, MakeLeaves, MakeSvhn, Podium
+
 TINY = ("--fold", 0, "--backbone", "svhn_cnn", "--no-pretrained", "--epochs", 1, "--image-size", 32, 64)
 
 
-def refused(finished: tuple[int, str, str], *words: str) -> None:
+def refused(finished: Finished, *words: str) -> None:
     """Assert exit code 2 and one line on stderr, "error: ...", with all the words in it."""
     code, _, err = finished
     lines = [line for line in err.replace("\r", "\n").splitlines() if line and not line.startswith("decoding ")]
@@ -27,16 +28,16 @@ def refused(finished: tuple[int, str, str], *words: str) -> None:
         assert word in lines[0], f"{word!r} is not in {lines[0]!r}"
 
 
-def edit_json(path: Path, change: Callable[[dict], object]) -> None:
+def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     entries = json.loads(path.read_text())
     change(entries)
     path.write_text(json.dumps(entries))
 
 
-# ---- data that is not there
+# ---- missing data
 
 
-def test_no_data_yet_tells_where_to_get_it_and_where_to_put_it(podium: Run, leaves: Make, tmp_path: Path) -> None:
+def test_missing_data_is_refused_with_its_source_and_folder(podium: Podium, leaves: MakeLeaves, tmp_path: Path) -> None:
     refused(podium("prepare"), "input/svhn: no such folder", "tianchi.aliyun.com", "put them into input/svhn/")
     refused(podium("prepare", "--competition", "food11"), "input/food11", "Get food-11.zip")
     refused(podium("prepare", "--competition", "demo"), "input/demo", "python -m src.make_demo")
@@ -54,25 +55,27 @@ def test_no_data_yet_tells_where_to_get_it_and_where_to_put_it(podium: Run, leav
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
-def test_nothing_prepared_yet_names_the_command_to_run(podium: Run, svhn: Make, command: str) -> None:
+def test_commands_before_prepare_are_refused_with_the_command_to_run(
+    podium: Podium, svhn: MakeSvhn, command: str
+) -> None:
     svhn()
     refused(podium(command), "runs/svhn/prepared", "run python -m src.prepare --competition svhn first")
 
 
-def test_nothing_trained_yet_is_told(podium: Run, svhn: Make) -> None:
+def test_predict_before_train_is_refused(podium: Podium, svhn: MakeSvhn) -> None:
     svhn()
     podium("prepare")
     refused(podium("predict"), "runs/svhn/baseline: no such run", "train one first")
 
 
 @pytest.mark.parametrize("name", ["mchar_train.json", "mchar_val.json", "mchar_sample_submit_A.csv"])
-def test_a_missing_label_file_is_named(podium: Run, svhn: Make, name: str) -> None:
+def test_a_missing_label_file_is_named(podium: Podium, svhn: MakeSvhn, name: str) -> None:
     (svhn() / name).unlink()
     refused(podium("prepare"), f"{name} is missing", "tianchi.aliyun.com")
 
 
 @pytest.mark.parametrize("name", ["mchar_train", "mchar_val", "mchar_test_a"])
-def test_a_missing_folder_of_images_is_named(podium: Run, svhn: Make, name: str) -> None:
+def test_a_missing_image_folder_is_named(podium: Podium, svhn: MakeSvhn, name: str) -> None:
     folder = svhn()
     (folder / name).rename(folder / "other")
     refused(podium("prepare"), f"no images in a folder or zip called '{name}'", "tianchi.aliyun.com")
@@ -81,19 +84,19 @@ def test_a_missing_folder_of_images_is_named(podium: Run, svhn: Make, name: str)
 # ---- label files
 
 
-def test_a_cut_off_json_is_refused_with_file_and_line(podium: Run, svhn: Make) -> None:
+def test_a_truncated_json_is_refused_with_file_and_line(podium: Podium, svhn: MakeSvhn) -> None:
     path = svhn() / "mchar_train.json"
     text = json.dumps(json.loads(path.read_text()), indent=1)
     path.write_text(text[: len(text) // 2])
     refused(podium("prepare"), "mchar_train.json, line ", "is the file cut off?")
 
 
-def test_a_number_too_long_for_python_in_a_json_is_refused(podium: Run, svhn: Make) -> None:
+def test_an_overlong_number_in_a_json_is_refused(podium: Podium, svhn: MakeSvhn) -> None:
     (svhn() / "mchar_train.json").write_text('{"000000.png": {"label": [%s]}}' % ("9" * 5000))
     refused(podium("prepare"), "mchar_train.json")
 
 
-def test_a_cut_off_csv_is_refused_with_file_and_line(podium: Run, leaves: Make, tmp_path: Path) -> None:
+def test_a_truncated_csv_is_refused_with_file_and_line(podium: Podium, leaves: MakeLeaves, tmp_path: Path) -> None:
     leaves()
     path = tmp_path / "input" / "leaves" / "train.csv"
     path.write_text(path.read_text()[:42])
@@ -101,25 +104,25 @@ def test_a_cut_off_csv_is_refused_with_file_and_line(podium: Run, leaves: Make, 
 
 
 @pytest.mark.parametrize("label", [10, -1, "7", 1.0, True, None])
-def test_a_label_outside_the_classes_is_refused_with_its_name(podium: Run, svhn: Make, label: object) -> None:
+def test_an_invalid_digit_is_refused_with_its_image(podium: Podium, svhn: MakeSvhn, label: object) -> None:
     edit_json(svhn() / "mchar_val.json", lambda entries: entries["000002.png"].update(label=[3, label, 4]))
     refused(podium("prepare"), "mchar_val.json, line 1: '000002.png'", f"label {label!r} is not a digit 0-9")
 
 
-def test_a_class_outside_the_classes_is_refused_with_its_file(podium: Run, food11: Make) -> None:
+def test_a_class_out_of_range_is_refused_with_its_file(podium: Podium, food11: MakeFood11) -> None:
     folder = food11()
     (folder / "training" / "0_0.jpg").rename(folder / "training" / "11_0.jpg")
     refused(podium("prepare", "--competition", "food11"), "training/11_0.jpg", "class 0-10")
 
 
-def test_a_csv_row_without_a_label_is_refused_with_its_line(podium: Run, leaves: Make, tmp_path: Path) -> None:
+def test_a_csv_row_without_a_label_is_refused_with_its_line(podium: Podium, leaves: MakeLeaves, tmp_path: Path) -> None:
     leaves()
     path = tmp_path / "input" / "leaves" / "train.csv"
     path.write_text(path.read_text().replace('0002,"oak, red"', "0002, "))
     refused(podium("prepare", "--competition", "leaves.py"), "train.csv, line 4: no value in column 'species'")
 
 
-def test_a_csv_without_the_label_column_is_refused(podium: Run, leaves: Make, tmp_path: Path) -> None:
+def test_a_csv_without_the_label_column_is_refused(podium: Podium, leaves: MakeLeaves, tmp_path: Path) -> None:
     leaves()
     path = tmp_path / "input" / "leaves" / "train.csv"
     path.write_text(path.read_text().replace("species", "kind"))
@@ -127,15 +130,15 @@ def test_a_csv_without_the_label_column_is_refused(podium: Run, leaves: Make, tm
 
 
 @pytest.mark.parametrize("labels", [[1] * 7, [], "12", None])
-def test_a_number_of_none_or_more_than_six_digits_is_refused_with_its_name(
-    podium: Run, svhn: Make, labels: object
+def test_a_label_of_no_or_more_than_six_digits_is_refused_with_its_image(
+    podium: Podium, svhn: MakeSvhn, labels: object
 ) -> None:
     edit_json(svhn() / "mchar_train.json", lambda entries: entries["000002.png"].update(label=labels))
     what = "7 digits, at most 6" if labels == [1] * 7 else "has no list of digits under 'label'"
     refused(podium("prepare"), "mchar_train.json, line 1: '000002.png'", what)
 
 
-def test_a_name_labelled_twice_is_refused(podium: Run, svhn: Make, leaves: Make, tmp_path: Path) -> None:
+def test_an_image_labelled_twice_is_refused(podium: Podium, svhn: MakeSvhn, leaves: MakeLeaves, tmp_path: Path) -> None:
     path = svhn() / "mchar_train.json"
     path.write_text(path.read_text().replace('"000003.png"', '"000002.png"'))
     refused(podium("prepare"), "mchar_train.json", "'000002.png' appears twice")
@@ -145,19 +148,19 @@ def test_a_name_labelled_twice_is_refused(podium: Run, svhn: Make, leaves: Make,
     refused(podium("prepare", "--competition", "leaves.py"), "'train/0002.png' is labelled twice")
 
 
-# ---- names and links that would leave the folder
+# ---- paths that lead out of the folder
 
 
 @pytest.mark.parametrize("name", ["../mchar_val/000000.png", "/etc/hostname", "a/../../x.png"])
-def test_a_name_in_a_json_that_leaves_the_folder_is_refused(podium: Run, svhn: Make, name: str) -> None:
+def test_a_path_out_of_the_folder_in_a_json_is_refused(podium: Podium, svhn: MakeSvhn, name: str) -> None:
     edit_json(svhn() / "mchar_train.json", lambda entries: entries.update({name: {"label": [1]}}))
     refused(podium("prepare"), "mchar_train.json", repr(name), "not a plain relative name")
 
 
 @pytest.mark.parametrize("name", ["../train/0000.png", "/etc/hostname"])
 @pytest.mark.parametrize("file", ["train.csv", "sample_submission.csv"])
-def test_a_name_in_a_csv_that_leaves_the_folder_is_refused_with_its_line(
-    podium: Run, leaves: Make, tmp_path: Path, file: str, name: str
+def test_a_path_out_of_the_folder_in_a_csv_is_refused_with_its_line(
+    podium: Podium, leaves: MakeLeaves, tmp_path: Path, file: str, name: str
 ) -> None:
     leaves(num_train=8, num_test=8)
     path = tmp_path / "input" / "leaves" / file
@@ -165,7 +168,7 @@ def test_a_name_in_a_csv_that_leaves_the_folder_is_refused_with_its_line(
     refused(podium("prepare", "--competition", "leaves.py"), f"{file}, line 10: file name {name!r}")
 
 
-def test_a_link_out_of_the_folder_is_refused(podium: Run, svhn: Make, tmp_path: Path) -> None:
+def test_a_symbolic_link_out_of_the_folder_is_refused(podium: Podium, svhn: MakeSvhn, tmp_path: Path) -> None:
     image = svhn() / "mchar_train" / "000002.png"
     image.rename(tmp_path / "outside.png")
     image.symlink_to(tmp_path / "outside.png")
@@ -173,20 +176,20 @@ def test_a_link_out_of_the_folder_is_refused(podium: Run, svhn: Make, tmp_path: 
 
 
 @pytest.mark.parametrize("member", ["../escape.png", "/tmp/escape.png"])
-def test_a_zip_whose_member_escapes_is_refused(podium: Run, svhn: Make, member: str) -> None:
+def test_a_zip_member_outside_the_folder_is_refused(podium: Podium, svhn: MakeSvhn, member: str) -> None:
     with zipfile.ZipFile(svhn(packing="zip") / "mchar_train.zip", "a") as archive:
         archive.writestr(member, b"x")
     refused(podium("prepare"), "mchar_train.zip", repr(member))
 
 
-def test_an_over_large_image_stops_a_strict_run(
-    podium: Run, svhn: Make, png_header: Callable[[int, int], bytes]
+def test_an_over_large_image_is_refused_with_strict(
+    podium: Podium, svhn: MakeSvhn, png_header: Callable[[int, int], bytes]
 ) -> None:
     (svhn() / "mchar_train" / "000002.png").write_bytes(png_header(10_000, 6_000))
     refused(podium("prepare", "--strict"), "mchar_train/000002.png", "over-large", "10000x6000 pixels")
 
 
-def test_a_set_without_one_usable_image_is_refused(podium: Run, svhn: Make) -> None:
+def test_a_data_set_without_usable_images_is_refused(podium: Podium, svhn: MakeSvhn) -> None:
     for path in svhn().rglob("*.png"):
         path.write_bytes(b"")
     refused(podium("prepare"), "5 of 5 test images are missing or unreadable", "problems.csv")
@@ -207,17 +210,19 @@ def test_a_set_without_one_usable_image_is_refused(podium: Run, svhn: Make) -> N
         ("", ("a header line is expected",)),
     ],
 )
-def test_a_wrong_sample_submission_is_refused(podium: Run, svhn: Make, text: str, words: tuple[str, ...]) -> None:
+def test_an_invalid_sample_submission_is_refused(
+    podium: Podium, svhn: MakeSvhn, text: str, words: tuple[str, ...]
+) -> None:
     (svhn() / "mchar_sample_submit_A.csv").write_text(text)
     refused(podium("prepare"), "mchar_sample_submit_A.csv", *words)
 
 
-def test_a_food_sample_with_ids_of_no_image_is_refused(podium: Run, food11: Make) -> None:
+def test_a_food_sample_submission_with_unknown_ids_is_refused(podium: Podium, food11: MakeFood11) -> None:
     (food11() / "sample_submission.csv").write_text("Id,Category\n700,0\n")
     refused(podium("prepare", "--competition", "food11"), "sample_submission.csv", "'700'", "testing/")
 
 
-def test_a_wrong_folds_file_is_refused_with_its_line(podium: Run, svhn: Make, tmp_path: Path) -> None:
+def test_an_invalid_folds_file_is_refused_with_its_line(podium: Podium, svhn: MakeSvhn, tmp_path: Path) -> None:
     svhn()
     (tmp_path / "mine.csv").write_text("image_path,fold\nmchar_train/000000.png,first\n")
     refused(podium("prepare", "--folds", "mine.csv"), "mine.csv, line 2: fold 'first' is not a number")
@@ -225,18 +230,18 @@ def test_a_wrong_folds_file_is_refused_with_its_line(podium: Run, svhn: Make, tm
 
 
 @pytest.mark.parametrize("count", [1, 19, -3])
-def test_a_number_of_folds_that_cannot_be_is_refused(podium: Run, svhn: Make, count: int) -> None:
+def test_an_invalid_number_of_folds_is_refused(podium: Podium, svhn: MakeSvhn, count: int) -> None:
     svhn()
     refused(podium("prepare", "--num-folds", count), f"--num-folds {count}: from 2 to 18")
 
 
-def test_a_seed_that_cannot_be_is_refused(podium: Run, svhn: Make) -> None:
+def test_an_invalid_seed_is_refused(podium: Podium, svhn: MakeSvhn) -> None:
     svhn()
     refused(podium("prepare", "--seed", -1), "--seed -1")
 
 
 @pytest.mark.parametrize("size", [(4, 64), (64, 5000), (0, 0)])
-def test_a_cache_size_that_cannot_be_is_refused(podium: Run, svhn: Make, size: tuple[int, int]) -> None:
+def test_an_invalid_cache_size_is_refused(podium: Podium, svhn: MakeSvhn, size: tuple[int, int]) -> None:
     svhn()
     refused(podium("prepare", "--image-size", *size), f"--image-size {size[0]} {size[1]}", "from 8 to 4096")
 
@@ -244,7 +249,7 @@ def test_a_cache_size_that_cannot_be_is_refused(podium: Run, svhn: Make, size: t
 # ---- names and flags
 
 
-def test_an_unknown_competition_is_refused_with_the_nearest(podium: Run) -> None:
+def test_an_unknown_competition_is_refused_with_the_nearest(podium: Podium) -> None:
     refused(podium("prepare", "--competition", "svnh"), "--competition svnh: no such competition", "did you mean svhn?")
     refused(podium("prepare", "--competition", "mine.py"), "mine.py: no such competition file")
 
@@ -261,14 +266,14 @@ def test_an_unknown_competition_is_refused_with_the_nearest(podium: Run) -> None
     ],
 )
 def test_a_competition_file_with_a_mistake_is_refused(
-    podium: Run, tmp_path: Path, code: str, words: tuple[str, ...]
+    podium: Podium, tmp_path: Path, code: str, words: tuple[str, ...]
 ) -> None:
     (tmp_path / "mine.py").write_text(code)
     refused(podium("prepare", "--competition", "mine.py"), "mine.py", *words)
 
 
 @pytest.mark.parametrize(("command", "flag"), [("prepare", "--num-fold"), ("train", "--epoch"), ("predict", "--tat")])
-def test_an_unknown_flag_is_refused_and_the_nearest_named(podium: Run, command: str, flag: str) -> None:
+def test_an_unknown_flag_is_refused_with_the_nearest(podium: Podium, command: str, flag: str) -> None:
     code, _, err = podium(command, flag, 3)
     assert code == 2
     assert "Traceback" not in err
@@ -278,7 +283,7 @@ def test_an_unknown_flag_is_refused_and_the_nearest_named(podium: Run, command: 
 
 
 @pytest.fixture
-def prepared(podium: Run, svhn: Make) -> Run:
+def prepared(podium: Podium, svhn: MakeSvhn) -> Podium:
     """Prepare svhn in three folds; return podium."""
     svhn()
     assert podium("prepare", "--num-folds", 3)[0] == 0
@@ -286,7 +291,7 @@ def prepared(podium: Run, svhn: Make) -> Run:
 
 
 @pytest.mark.parametrize("fold", ["3", "7", "first", "²", "1.0", ""])
-def test_a_fold_that_is_not_there_is_refused_with_those_that_are(prepared: Run, fold: str) -> None:
+def test_an_unknown_fold_is_refused_with_the_existing_ones(prepared: Podium, fold: str) -> None:
     refused(prepared("train", *TINY, "--fold", fold), f"--fold {fold}: folds.csv has 0, 1, 2")
 
 
@@ -314,11 +319,11 @@ def test_a_fold_that_is_not_there_is_refused_with_those_that_are(prepared: Run, 
         (("--backbone", "resnet18.nope"), "--backbone resnet18.nope"),
     ],
 )
-def test_a_flag_that_cannot_be_is_refused_by_name(prepared: Run, flags: tuple[object, ...], word: str) -> None:
+def test_an_invalid_flag_value_is_refused_by_name(prepared: Podium, flags: tuple[object, ...], word: str) -> None:
     refused(prepared("train", *TINY, *flags), word)
 
 
-def test_a_misspelt_backbone_is_refused_with_the_nearest_names(prepared: Run) -> None:
+def test_a_misspelt_backbone_is_refused_with_the_nearest_names(prepared: Podium) -> None:
     refused(prepared("train", "--no-pretrained", "--backbone", "resnet81"), "--backbone resnet81", "resnet18")
     refused(prepared("train", "--no-pretrained", "--backbone", "svhn_cn"), "svhn_cnn")
 
@@ -326,7 +331,7 @@ def test_a_misspelt_backbone_is_refused_with_the_nearest_names(prepared: Run) ->
 # ---- weights and runs
 
 
-def test_weights_that_do_not_fit_are_refused(prepared: Run, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused(prepared: Podium, tmp_path: Path) -> None:
     save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     refused(prepared("train", *TINY, "--weights", "other.safetensors"), "other.safetensors", "do not fit this backbone")
     refused(prepared("train", *TINY, "--weights", "none.safetensors"), "--weights none.safetensors: no such file")
@@ -334,13 +339,13 @@ def test_weights_that_do_not_fit_are_refused(prepared: Run, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("content", [b"", b"not weights at all"])
-def test_a_file_that_holds_no_weights_is_refused(prepared: Run, tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_a_file_without_weights_is_refused(prepared: Podium, tmp_path: Path, suffix: str, content: bytes) -> None:
     (tmp_path / f"w{suffix}").write_bytes(content)
     refused(prepared("train", *TINY, "--weights", f"w{suffix}"), f"--weights w{suffix}")
 
 
 class Trap:
-    """A pickle that makes a folder when it is loaded."""
+    """A pickle that creates a folder when it is loaded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -349,29 +354,31 @@ class Trap:
         return os.mkdir, (str(self.folder),)
 
 
-@pytest.mark.parametrize("way", ["pickle", "torch"])
-def test_weights_with_code_in_them_are_refused_and_the_code_is_not_run(prepared: Run, tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize("kind", ["pickle", "torch"])
+def test_weights_with_code_are_refused_and_the_code_is_not_run(prepared: Podium, tmp_path: Path, kind: str) -> None:
     path, sprung = tmp_path / "trap.pth", tmp_path / "sprung"
-    if way == "pickle":
+    if kind == "pickle":
         path.write_bytes(pickle.dumps(Trap(sprung)))
     else:
         torch.save({"conv.weight": Trap(sprung)}, path)
     refused(prepared("train", *TINY, "--weights", "trap.pth"), "trap.pth", "refused")
     assert not sprung.exists()
-    if way == "pickle":  # it would have been
+    if kind == "pickle":  # an unguarded load runs it
         pickle.loads(path.read_bytes())
         assert sprung.exists()
 
 
 @pytest.fixture
-def trained(prepared: Run) -> Run:
+def trained(prepared: Podium) -> Podium:
     """Train fold 0 of svhn for one epoch; return podium."""
     assert prepared("train", *TINY)[0] == 0
     return prepared
 
 
 @pytest.mark.parametrize("other", ["food11", "demo"])  # demo has the same heads as svhn
-def test_a_run_of_another_competition_is_refused(trained: Run, food11: Make, tmp_path: Path, other: str) -> None:
+def test_a_run_of_another_competition_is_refused(
+    trained: Podium, food11: MakeFood11, tmp_path: Path, other: str
+) -> None:
     food11()
     trained("make_demo", "--num-train", 12, "--num-val", 6, "--num-test", 5)
     assert trained("prepare", "--competition", other, "--num-folds", 3)[0] == 0
@@ -381,7 +388,7 @@ def test_a_run_of_another_competition_is_refused(trained: Run, food11: Make, tmp
     assert not (tmp_path / "submissions").exists()
 
 
-def test_a_run_that_is_not_there_is_refused_with_those_that_are(trained: Run) -> None:
+def test_a_missing_run_is_refused_with_the_existing_ones(trained: Podium) -> None:
     refused(trained("predict", "--run-name", "baselin"), "baselin: no such run; there are: baseline")
     refused(
         trained("predict", "--folds", 2),
@@ -390,29 +397,29 @@ def test_a_run_that_is_not_there_is_refused_with_those_that_are(trained: Run) ->
     )
 
 
-def test_other_settings_for_a_run_that_was_begun_are_refused_and_named(trained: Run) -> None:
+def test_changed_settings_of_a_run_are_refused_and_named(trained: Podium) -> None:
     refused(trained("train", *TINY, "--lr", 0.5), "was started with other settings", "lr: 0.002 then, 0.5 now")
 
 
-def test_other_folds_for_a_run_that_was_begun_are_refused(trained: Run) -> None:
+def test_changed_folds_of_a_run_are_refused(trained: Podium) -> None:
     assert trained("prepare", "--num-folds", 4)[0] == 0
     refused(trained("train", *TINY, "--fold", 1), "started with other folds")
 
 
 @pytest.mark.parametrize("count", [0, -1])
-def test_a_batch_size_that_cannot_be_is_refused_when_predicting(trained: Run, count: int) -> None:
+def test_predict_refuses_an_invalid_batch_size(trained: Podium, count: int) -> None:
     refused(trained("predict", "--batch-size", count), f"--batch-size {count}")
 
 
 @pytest.mark.parametrize("name", ["competition.json", "labels.csv", "folds.csv"])
 @pytest.mark.parametrize("kept", [0.0, 0.5])
-def test_a_prepared_file_that_is_cut_off_is_refused(prepared: Run, tmp_path: Path, name: str, kept: float) -> None:
+def test_a_truncated_prepared_file_is_refused(prepared: Podium, tmp_path: Path, name: str, kept: float) -> None:
     path = tmp_path / "runs" / "svhn" / "prepared" / name
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
     refused(prepared("train", *TINY), name, "python -m src.prepare")
 
 
-def test_damaged_weights_of_a_run_are_refused(trained: Run, tmp_path: Path) -> None:
+def test_damaged_weights_of_a_run_are_refused(trained: Podium, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "svhn" / "baseline" / "fold0" / "last.safetensors"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -420,13 +427,13 @@ def test_damaged_weights_of_a_run_are_refused(trained: Run, tmp_path: Path) -> N
     refused(trained("predict"), "last.safetensors: is damaged", "train this fold again")
 
 
-def test_weights_of_another_network_than_the_run_describes_are_refused(trained: Run, tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(trained: Podium, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "svhn" / "baseline" / "fold0" / "config.json"
     edit_json(path, lambda config: config["model"].update(backbone="string_cnn"))
     refused(trained("predict"), "last.safetensors", "not of the network in config.json")
 
 
-def test_a_cut_off_cache_is_refused(trained: Run, tmp_path: Path) -> None:
+def test_a_truncated_cache_is_refused(trained: Podium, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "svhn" / "cache" / "test_64x128.npy"
     path.write_bytes(path.read_bytes()[:-9])
     refused(

@@ -1,15 +1,16 @@
-"""python -m src.bench: figures of every kind without data, and the refusals of src.train."""
+"""python -m src.bench measures without data, and refuses the flags that src.train refuses."""
 
 import re
-from collections.abc import Callable
 
 import pytest
+
+from tests.fixtures import Podium
 
 FLAGS = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--steps", 3)
 
 
 def test_loader_step_both_and_inference_are_measured_without_data(
-    podium: Callable, monkeypatch: pytest.MonkeyPatch
+    podium: Podium, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("src.training.benchmark.NUM_IMAGES", 16)
     code, out, err = podium("bench", *FLAGS)
@@ -17,7 +18,7 @@ def test_loader_step_both_and_inference_are_measured_without_data(
     rates = dict(re.findall(r"^(loader|step|both|inference) +([\d,]+) images/s", out, flags=re.MULTILINE))
     assert set(rates) == {"loader", "step", "both", "inference"}
     assert all(int(rate.replace(",", "")) > 0 for rate in rates.values())
-    # Together they are no faster than each alone, but for the noise of three steps.
+    # Together they are no faster than either alone, except for the noise of three steps.
     assert int(rates["both"].replace(",", "")) < 2 * int(rates["step"].replace(",", ""))
     assert re.search(r"waiting for data [\d.]+% of the time; peak memory [\d,]+ MiB", out)
 
@@ -26,7 +27,7 @@ def test_loader_step_both_and_inference_are_measured_without_data(
     ("flags", "word"),
     [(("--steps", 2), "--steps 2"), (("--epochs", 0), "--epochs 0"), (("--competition", "nowhere"), "nowhere")],
 )
-def test_what_cannot_be_is_refused(podium: Callable, flags: tuple[object, ...], word: str) -> None:
+def test_invalid_flags_are_refused(podium: Podium, flags: tuple[object, ...], word: str) -> None:
     code, _, err = podium("bench", *FLAGS, *flags)
     assert code == 2
     assert word in err

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,15 @@ from src.competitions import food11 as food
 from src.core.writing import write_arrays
 from src.inference.blending import quality, select
 from src.inference.ensemble import weighted_mean
+from tests.fixtures import MakeFood11, Podium
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)
-PLACE = ("--competition", "food11")
+COMPETITION = ("--competition", "food11")
 NUM_CLASSES = 11
 
 
 def probabilities_of(truth: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return (N, 11): sure where right, and where wrong hardly surer of the next class than of the true one."""
+    """Return (N, 11): confident if right; if wrong, the next class is only slightly more probable than the true one."""
     table = np.full((len(truth), NUM_CLASSES), 0.01, np.float32)
     rows = np.arange(len(truth))
     table[rows, truth] = np.where(right, 0.9, 0.42)
@@ -28,8 +30,8 @@ def probabilities_of(truth: np.ndarray, right: np.ndarray) -> np.ndarray:
     return table
 
 
-def answer_by_hand(run_dir: Path, is_right: Callable[[int], bool]) -> None:
-    """Replace a run's out-of-fold probabilities: `is_right` says for which of the images, numbered by their path."""
+def replace_oof(run_dir: Path, is_right: Callable[[int], bool]) -> None:
+    """Replace a run's out-of-fold probabilities; `is_right(i)` decides for the i-th image, in the order of paths."""
     labels = pd.read_csv(run_dir.parent / "prepared" / "labels.csv").sort_values("image_path", ignore_index=True)
     right = np.array([is_right(number) for number in range(len(labels))])
     table = pd.DataFrame(probabilities_of(labels["category"].to_numpy(), right), index=labels["image_path"])
@@ -41,24 +43,25 @@ def answer_by_hand(run_dir: Path, is_right: Callable[[int], bool]) -> None:
 
 
 @pytest.fixture
-def runs(food11: Callable[..., Path], podium: Callable, tmp_path: Path) -> Path:
+def runs(food11: MakeFood11, podium: Podium, tmp_path: Path) -> Path:
     """Return runs/food11 with the runs "one", right for even images, and "two", right for odd ones; 20 images."""
     food11(num_per_class=4, num_val=4, num_test=3)
-    assert podium("prepare", *PLACE, "--num-folds", 2).code == 0
-    assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run-name", "one").code == 0
+    assert podium("prepare", *COMPETITION, "--num-folds", 2).code == 0
+    assert podium("train", *COMPETITION, *TRAIN, "--fold", "all", "--run-name", "one").code == 0
     folder = tmp_path / "runs" / "food11"
     shutil.copytree(folder / "one", folder / "two")
-    answer_by_hand(folder / "one", lambda number: number % 2 == 0)
-    answer_by_hand(folder / "two", lambda number: number % 2 == 1)
+    replace_oof(folder / "one", lambda number: number % 2 == 0)
+    replace_oof(folder / "two", lambda number: number % 2 == 1)
     return folder
 
 
-def blend_note(tmp_path: Path, name: str = "blend") -> dict[str, object]:
-    return json.loads((tmp_path / "submissions" / "food11" / f"{name}.json").read_text())
+def blend_note(tmp_path: Path, name: str = "blend") -> dict[str, Any]:
+    note: dict[str, Any] = json.loads((tmp_path / "submissions" / "food11" / f"{name}.json").read_text())
+    return note
 
 
-def test_complementary_runs_gain(runs: Path, podium: Callable, tmp_path: Path) -> None:
-    code, out, err = podium("blend", *PLACE, "--run-name", "one", "two")
+def test_blending_complementary_runs_improves_the_score(runs: Path, podium: Podium, tmp_path: Path) -> None:
+    code, out, err = podium("blend", *COMPETITION, "--run-name", "one", "two")
     assert code == 0, err
     note = blend_note(tmp_path)
     assert [run["run"] for run in note["runs"]] == ["one", "two"]
@@ -71,19 +74,19 @@ def test_complementary_runs_gain(runs: Path, podium: Callable, tmp_path: Path) -
     assert "best single run" in out
 
 
-def test_a_copy_of_a_run_gains_nothing(runs: Path, podium: Callable, tmp_path: Path) -> None:
+def test_blending_a_run_with_its_copy_gains_nothing(runs: Path, podium: Podium, tmp_path: Path) -> None:
     shutil.copytree(runs / "one", runs / "copy")
-    code, _, err = podium("blend", *PLACE, "--run-name", "one", "copy", "--name", "same")
+    code, _, err = podium("blend", *COMPETITION, "--run-name", "one", "copy", "--name", "same")
     assert code == 0, err
     note = blend_note(tmp_path, "same")
     assert note["blend"]["fitted_score"] == note["blend"]["honest_score"] == note["blend"]["honest_best_single"] == 0.5
     assert sum(run["weight"] for run in note["runs"]) == pytest.approx(1)
 
 
-def test_a_blend_holds_the_weighted_mean_of_the_test_predictions(runs: Path, podium: Callable, tmp_path: Path) -> None:
-    assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run-name", "three", "--seed", 5).code == 0
-    answer_by_hand(runs / "three", lambda number: number % 2 == 1)
-    assert podium("blend", *PLACE, "--run-name", "one", "three").code == 0
+def test_a_blend_is_the_weighted_mean_of_the_test_predictions(runs: Path, podium: Podium, tmp_path: Path) -> None:
+    assert podium("train", *COMPETITION, *TRAIN, "--fold", "all", "--run-name", "three", "--seed", 5).code == 0
+    replace_oof(runs / "three", lambda number: number % 2 == 1)
+    assert podium("blend", *COMPETITION, "--run-name", "one", "three").code == 0
     expected = 0
     for run in blend_note(tmp_path)["runs"]:
         for fold in (0, 1):
@@ -94,7 +97,7 @@ def test_a_blend_holds_the_weighted_mean_of_the_test_predictions(runs: Path, pod
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_blend_is_never_worse_than_its_best_run_where_it_was_fitted(seed: int) -> None:
+def test_a_blend_is_never_worse_than_its_best_run_on_the_data_it_was_fitted_to(seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, NUM_CLASSES, 40)
     parts = [
@@ -113,10 +116,10 @@ def test_a_blend_is_never_worse_than_its_best_run_where_it_was_fitted(seed: int)
     means = [weighted_mean(parts, list(weights)) for weights in by_rounds]
     scores = [quality(mean, target, food.COMPETITION)[0] for mean in means]
     assert scores[0] == best
-    assert scores == sorted(scores)  # the best round counts, not the last
+    assert scores == sorted(scores)  # the best round is kept, not the last
 
 
-def test_quality_is_the_score_then_the_likelihood_of_the_truth() -> None:
+def test_quality_is_the_score_and_the_log_likelihood() -> None:
     truth = np.array([3, 4, 5, 6])
     score, log_likelihood = quality(
         probabilities_of(truth, np.array([True, True, True, False])), truth[:, None], food.COMPETITION
@@ -125,16 +128,16 @@ def test_quality_is_the_score_then_the_likelihood_of_the_truth() -> None:
     assert log_likelihood == pytest.approx((3 * np.log(0.9) + np.log(0.42)) / 4, abs=1e-5)
 
 
-def test_runs_that_were_scored_on_other_images_are_refused(runs: Path, podium: Callable) -> None:
-    assert podium("prepare", *PLACE, "--split", "official").code == 0
-    assert podium("train", *PLACE, *TRAIN, "--fold", "all", "--run-name", "official").code == 0
-    code, _, err = podium("blend", *PLACE, "--run-name", "one", "official")
+def test_runs_scored_on_different_images_are_refused(runs: Path, podium: Podium) -> None:
+    assert podium("prepare", *COMPETITION, "--split", "official").code == 0
+    assert podium("train", *COMPETITION, *TRAIN, "--fold", "all", "--run-name", "official").code == 0
+    code, _, err = podium("blend", *COMPETITION, "--run-name", "one", "official")
     assert code == 2
     assert "official and one were scored on different images" in err
 
 
 @pytest.mark.parametrize("names", [(), ("one",), ("one", "one")])
-def test_fewer_than_two_different_runs_are_refused(runs: Path, podium: Callable, names: tuple[str, ...]) -> None:
-    code, _, err = podium("blend", *PLACE, "--run-name", *names)
+def test_fewer_than_two_different_runs_are_refused(runs: Path, podium: Podium, names: tuple[str, ...]) -> None:
+    code, _, err = podium("blend", *COMPETITION, "--run-name", *names)
     assert code == 2
     assert "two or more different runs" in err

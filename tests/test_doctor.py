@@ -1,4 +1,4 @@
-"""The doctor names what would stop a training, and what to do, before anything is decoded."""
+"""doctor reports what would stop a training, and how to fix it, before anything is decoded."""
 
 import errno
 import re
@@ -6,18 +6,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from src.report import checkup
+from tests.fixtures import MakeSvhn, Podium
 
-Run = Callable[..., tuple[int, str, str]]
 NET = ("--backbone", "string_cnn")
 
 
-def test_all_is_well_with_a_complete_competition(svhn: Callable[..., Path], podium: Run, tmp_path: Path) -> None:
+def test_a_complete_competition_has_no_problems(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn(num_train=5, num_val=2, num_test=3)
     code, out, _ = podium("doctor", *NET)
     assert code == 0
@@ -28,11 +27,11 @@ def test_all_is_well_with_a_complete_competition(svhn: Callable[..., Path], podi
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_missing_image_and_a_missing_file_are_named(svhn: Callable[..., Path], podium: Run) -> None:
+def test_a_missing_image_and_a_missing_file_are_reported(svhn: MakeSvhn, podium: Podium) -> None:
     folder = svhn(packing="folder")
     (folder / "mchar_test_a" / "000001.png").unlink()
     code, out, _ = podium("doctor", *NET)
-    assert code == 1  # of five test images one: more than the share that prepare allows
+    assert code == 1  # one of five test images: more than the share that prepare allows
     assert "test images are missing, such as mchar_test_a/000001.png; download them again" in out
     (folder / "mchar_train.json").unlink()
     code, out, _ = podium("doctor", *NET)
@@ -40,16 +39,14 @@ def test_a_missing_image_and_a_missing_file_are_named(svhn: Callable[..., Path],
     assert "mchar_train.json is missing" in out
 
 
-def test_too_little_room_on_the_disk_is_told(svhn: Callable[..., Path], podium: Run) -> None:
+def test_too_little_disk_space_is_reported(svhn: MakeSvhn, podium: Podium) -> None:
     svhn()
     code, out, _ = podium("doctor", *NET, "--image-size", 4096, 4096, "--num-folds", 2_000_000)
     assert code == 1
     assert "of disk are free" in out
 
 
-def test_a_folder_that_cannot_be_written_is_told(
-    svhn: Callable[..., Path], podium: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_folder_is_reported(svhn: MakeSvhn, podium: Podium, monkeypatch: pytest.MonkeyPatch) -> None:
     svhn()
 
     def refused(dir: Path) -> None:
@@ -61,7 +58,7 @@ def test_a_folder_that_cannot_be_written_is_told(
     assert "bad   runs: cannot be written (Read-only file system)" in out
 
 
-def test_packages_absent_or_of_another_version_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_and_other_versions_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "requirements.txt").write_text("# a comment\nnumpy==0.1\nno-such-package==2.0\n")
     monkeypatch.setattr(checkup, "REQUIREMENTS", tmp_path / "requirements.txt")
     _, missing, different = checkup.check_python()
@@ -71,7 +68,7 @@ def test_packages_absent_or_of_another_version_are_told(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("command", ["doctor", "train"])
-def test_without_packages_every_command_says_so(command: str) -> None:
+def test_commands_without_their_packages_are_refused_in_one_line(command: str) -> None:
     done = subprocess.run([sys.executable, "-S", "-m", f"src.{command}"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {sys.executable} lacks ")
@@ -79,9 +76,9 @@ def test_without_packages_every_command_says_so(command: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_full_shared_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_shared_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     monkeypatch.setattr(Path, "is_dir", lambda path: True)
     (found,) = checkup.check_shared_memory()
     assert found.kind == "note"

@@ -1,24 +1,25 @@
-"""From made or own data to a validated submission, by the commands a user types."""
+"""From demo data or a user's own to a validated submission, with the commands a user types."""
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from src.core.reading import parse_csv
+from tests.fixtures import MakeLeaves, Podium
 
-# Rewritten by every evaluate, predict and blend, though with the same content.
+# Rewritten by every evaluate, predict and blend, with the same content.
 CHEAP = (".csv", ".html", ".json")
+Command = tuple[str, *tuple[object, ...]]
 
 
 def snapshot(*folders: Path) -> dict[str, object]:
-    """Return each file's bytes (but for the time in a submission's note), and when costly ones were written."""
+    """Return each file's hash (without the time in a submission's note), and when costly files were written."""
     found: dict[str, object] = {}
     for path in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
-        if path.suffix == ".lock":  # each command writes who holds it
+        if path.suffix == ".lock":  # rewritten by each command
             continue
         data = path.read_bytes()
         if path.suffix == ".json":
@@ -28,10 +29,10 @@ def snapshot(*folders: Path) -> dict[str, object]:
     return found
 
 
-def test_the_whole_road_on_the_demo_and_once_more_with_nothing_to_do(podium: Callable, tmp_path: Path) -> None:
-    place = ("--competition", "demo")
+def test_all_commands_run_on_the_demo_and_a_second_run_has_nothing_to_do(podium: Podium, tmp_path: Path) -> None:
+    competition = ("--competition", "demo")
     net = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 16, 48, "--epochs", 1, "--batch-size", 20)
-    road = [
+    commands: list[Command] = [
         ("prepare", "--num-folds", 2),
         ("train", *net, "--fold", "all"),
         ("train", *net, "--fold", "all", "--run-name", "second", "--seed", 1),
@@ -47,8 +48,8 @@ def test_the_whole_road_on_the_demo_and_once_more_with_nothing_to_do(podium: Cal
     rounds = []
     for _ in range(2):
         outs = []
-        for command, *flags in road:
-            code, out, err = podium(command, *place, *flags)
+        for command, *flags in commands:
+            code, out, err = podium(command, *competition, *flags)
             assert code == 0, err
             outs.append(out)
         rounds.append((outs, snapshot(tmp_path / "input", tmp_path / "runs", tmp_path / "submissions")))
@@ -81,18 +82,19 @@ def test_the_whole_road_on_the_demo_and_once_more_with_nothing_to_do(podium: Cal
     np.testing.assert_allclose(arrays["baseline+second"], np.mean(parts, axis=0), atol=1e-6)
 
 
-def test_a_competition_file_of_ones_own_ends_in_a_submission_of_label_texts(
-    leaves: Callable[..., Path], podium: Callable, tmp_path: Path
+def test_a_users_competition_file_gives_a_submission_of_label_texts(
+    leaves: MakeLeaves, podium: Podium, tmp_path: Path
 ) -> None:
-    place = ("--competition", leaves(num_train=16, num_test=5))
+    competition = ("--competition", leaves(num_train=16, num_test=5))
     net = ("--backbone", "test_resnet", "--no-pretrained", "--epochs", 6, "--batch-size", 4, "--lr", 0.01)
-    for command, *flags in [
+    commands: list[Command] = [
         ("prepare", "--num-folds", 2, "--image-size", 32, 32),
         ("train", *net, "--fold", "all"),
         ("evaluate",),
         ("predict",),
-    ]:
-        code, _, err = podium(command, *place, *flags)
+    ]
+    for command, *flags in commands:
+        code, _, err = podium(command, *competition, *flags)
         assert code == 0, err
     scores = json.loads((tmp_path / "runs" / "leaves" / "baseline" / "evaluation" / "scores.json").read_text())
     assert scores["num_images"] == 16

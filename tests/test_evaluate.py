@@ -1,7 +1,7 @@
 """The score and its parts, from out-of-fold probabilities written by hand."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +11,29 @@ import pytest
 from src.core.reading import parse_csv
 from src.core.writing import write_arrays
 from src.report.scores import score_interval
+from tests.fixtures import MakeFood11, MakeSvhn, Podium
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)
 Answer = tuple[list[int], float]  # class ids, and the probability of each
 
 
-def answer_by_hand(run_dir: Path, widths: list[int], answers: Mapping[str, Answer]) -> None:
-    """Replace a trained run's out-of-fold probabilities; with test-time views all is wrong."""
+def replace_oof(run_dir: Path, widths: list[int], answers: Mapping[str, Answer]) -> None:
+    """Replace a trained run's out-of-fold probabilities; those with test-time augmentation are all wrong."""
     for path in run_dir.glob("fold*/oof.npz"):
         with np.load(path) as kept:
             image_paths = kept["image_path"]
         rows = []
         for image_path in image_paths.tolist():
-            ids, sure = answers[image_path]
-            parts = [np.full(width, (1 - sure) / (width - 1)) for width in widths]
+            ids, probability = answers[image_path]
+            parts = [np.full(width, (1 - probability) / (width - 1)) for width in widths]
             for part, class_id in zip(parts, ids, strict=True):
-                part[class_id] = sure
+                part[class_id] = probability
             rows.append(np.concatenate(parts))
         plain = np.array(rows, np.float32)
         write_arrays(path, image_path=image_paths, probabilities=plain, probabilities_tta=np.roll(plain, 1, axis=1))
 
 
-def trained(podium: Callable, competition: str, tmp_path: Path) -> tuple[Path, pd.DataFrame]:
+def trained(podium: Podium, competition: str, tmp_path: Path) -> tuple[Path, pd.DataFrame]:
     """Return a run of two folds and the label table."""
     assert podium("prepare", "--competition", competition, "--num-folds", 2).code == 0
     assert podium("train", *TRAIN, "--competition", competition, "--fold", "all").code == 0
@@ -44,20 +45,18 @@ def read(path: Path) -> pd.DataFrame:
     return parse_csv(path.read_bytes(), path.name)
 
 
-def test_the_parts_of_a_string_score_are_counted_right(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
-) -> None:
+def test_the_parts_of_a_string_score_are_correct(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn(num_train=18, num_val=6, num_test=2)  # four numbers of each length from 1 to 6
     run_dir, labels = trained(podium, "svhn", tmp_path)
-    heads = [f"digit{place}" for place in range(1, 7)]
+    heads = [f"digit{position}" for position in range(1, 7)]
     truth = {row["image_path"]: [int(row[head]) for head in heads] for _, row in labels.iterrows()}
     answers: dict[str, Answer] = {path: (ids, 0.95) for path, ids in truth.items()}
     wrong = {"mchar_train/000003.png": 0.7, "mchar_train/000005.png": 0.9, "mchar_val/000001.png": 0.8}
-    for path, sure in wrong.items():  # the first digit is another
-        answers[path] = ([(truth[path][0] + 1) % 10, *truth[path][1:]], sure)
+    for path, probability in wrong.items():  # the first digit is wrong
+        answers[path] = ([(truth[path][0] + 1) % 10, *truth[path][1:]], probability)
     longer = "mchar_train/000000.png"  # one digit, read as two
     answers[longer] = ([truth[longer][0], 3, *truth[longer][2:]], 0.6)
-    answer_by_hand(run_dir, [11] * 6, answers)
+    replace_oof(run_dir, [11] * 6, answers)
 
     code, out, _ = podium("evaluate", "--no-tta")
     assert code == 0
@@ -83,8 +82,8 @@ def test_the_parts_of_a_string_score_are_counted_right(
     assert parts["length_right"].tolist() == [0.75, 1, 1, 1, 1, 1]
 
     worst = read(run_dir / "evaluation" / "worst.csv")
-    confidence = {path: sure**6 for path, sure in {**wrong, longer: 0.6}.items()}
-    assert worst["image_path"].tolist() == sorted(confidence, key=confidence.get, reverse=True)
+    confidence = {path: probability**6 for path, probability in {**wrong, longer: 0.6}.items()}
+    assert worst["image_path"].tolist() == sorted(confidence, key=lambda path: confidence[path], reverse=True)
     assert worst["confidence"].astype(float).tolist() == pytest.approx(sorted(confidence.values(), reverse=True))
     spelled = {path: "".join(str(one) for one in ids if one != 10) for path, ids in truth.items()}
     assert worst["truth"].tolist() == [spelled[path] for path in worst["image_path"]]
@@ -101,17 +100,15 @@ def test_the_parts_of_a_string_score_are_counted_right(
     assert "string accuracy: 0.0000 on 24 images" in out
 
 
-def test_the_parts_of_a_class_score_are_counted_right(
-    food11: Callable[..., Path], podium: Callable, tmp_path: Path
-) -> None:
+def test_the_parts_of_a_class_score_are_correct(food11: MakeFood11, podium: Podium, tmp_path: Path) -> None:
     food11(num_per_class=4, num_val=4, num_test=2)  # five images of each of the classes 0 to 3
     run_dir, labels = trained(podium, "food11", tmp_path)
     truth = dict(zip(labels["image_path"], labels["category"], strict=True))
     answers: dict[str, Answer] = {path: ([int(class_id)], 0.9) for path, class_id in truth.items()}
-    # Two of class 0 are taken for 2, one of class 3 for 10.
+    # Two of class 0 are predicted as 2, one of class 3 as 10.
     answers["training/0_0.jpg"] = answers["validation/0_0.jpg"] = ([2], 0.6)
     answers["training/3_3.jpg"] = ([10], 0.8)
-    answer_by_hand(run_dir, [11], answers)
+    replace_oof(run_dir, [11], answers)
 
     code, out, _ = podium("evaluate", "--competition", "food11", "--no-tta", "--folds", 0, 1)
     assert code == 0
@@ -137,9 +134,7 @@ def test_the_parts_of_a_class_score_are_counted_right(
     assert "score of part of the data" in (run_dir / "evaluation" / "report.html").read_text()
 
 
-def test_a_score_that_chose_its_epoch_is_called_optimistic(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
-) -> None:
+def test_a_score_of_the_best_epoch_is_called_optimistic(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn(num_test=2)
     assert podium("prepare", "--num-folds", 2).code == 0
     assert podium("train", *TRAIN, "--fold", "all", "--keep", "best").code == 0
@@ -157,15 +152,13 @@ def test_the_interval_is_near_the_normal_approximation(count: int, share: float)
 
 @pytest.mark.parametrize("count", [1, 50, 1000])
 def test_the_interval_has_a_width_even_if_all_or_none_are_right(count: int) -> None:
-    """By Wilson's formula: one end is n / (n + z^2), the other 1; mirrored for none."""
+    """By Wilson's formula: one end is n / (n + z^2), the other 1; for none, the reverse."""
     end = count / (count + 1.959964**2)
     assert score_interval(np.ones(count, bool)) == pytest.approx((end, 1), abs=1e-6)
     assert score_interval(np.zeros(count, bool)) == pytest.approx((0, 1 - end), abs=1e-6)
 
 
-def test_a_run_that_there_is_not_is_answered_with_those_there_are(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
-) -> None:
+def test_a_missing_run_is_refused_with_the_existing_ones(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn(num_test=2)
     assert podium("prepare", "--num-folds", 2).code == 0
     assert podium("train", *TRAIN, "--run-name", "mine").code == 0

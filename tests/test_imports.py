@@ -1,4 +1,4 @@
-"""Imports go one way: a room knows the rooms below it, and nothing knows a command."""
+"""Imports go one way: a room imports only from rooms below it, and nothing imports a command."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "src").rglob("*.py"))
-# From the ground up: a room imports only from itself and from rooms before it.
+# From bottom to top: a room imports only from itself and from rooms before it.
 ROOMS = [
     "core", "config", "competitions", "models", "data", "metrics", "runs", "inference", "training", "report",
     "commands",
@@ -27,8 +27,8 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def ours(path: Path) -> set[str]:
-    """Return the modules of ours that a file imports, wherever in the file it does so."""
+def imports_of(path: Path) -> set[str]:
+    """Return the modules of src that a file imports, anywhere in it."""
     modules = {name_of(other) for other in FILES}
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -48,14 +48,14 @@ def test_every_file_belongs_to_a_room() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_nothing_imports_a_room_above_its_own_or_a_command(path: Path) -> None:
+def test_no_file_imports_from_a_room_above_its_own_or_a_command(path: Path) -> None:
     if name_of(path) == "src":
-        assert not ours(path)
+        assert not imports_of(path)
         return
     own = ROOMS.index(room_of(name_of(path)))
-    for module in ours(path):
+    for module in imports_of(path):
         assert room_of(module) != "commands", f"{path} imports the command {module}"
-        assert ROOMS.index(room_of(module)) <= own, f"{path} imports {module}, of a room above"
+        assert ROOMS.index(room_of(module)) <= own, f"{path} imports {module}, from a room above"
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,13 @@ def test_nothing_imports_a_room_above_its_own_or_a_command(path: Path) -> None:
         ("models", ("src.models", "src.competitions.spec", "src.core")),
     ],
 )
-def test_competitions_and_models_know_next_to_nothing_of_the_rest(room: str, allowed: tuple[str, ...]) -> None:
+def test_the_lower_rooms_import_only_what_is_allowed(room: str, allowed: tuple[str, ...]) -> None:
     for path in FILES:
         if name_of(path) != "src" and room_of(name_of(path)) == room:
-            strange = [module for module in ours(path) if not module.startswith(allowed)]
-            assert not strange, f"{path} imports {', '.join(strange)}"
+            forbidden = [module for module in imports_of(path) if not module.startswith(allowed)]
+            assert not forbidden, f"{path} imports {', '.join(forbidden)}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_no_file_is_longer_than_a_reader_bears(path: Path) -> None:
+def test_no_file_exceeds_the_line_limit(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES

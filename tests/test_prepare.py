@@ -1,4 +1,4 @@
-"""prepare names every problem of a data set, groups its copies, and does nothing twice."""
+"""prepare reports every problem of a data set, groups duplicates, and does nothing twice."""
 
 import json
 import os
@@ -13,11 +13,11 @@ import pytest
 from src.core.writing import locked
 from src.data import cache as caching
 from src.data import problems
-from tests.helpers import table_at
+from tests.fixtures import MakeLeaves, MakeMnist, MakeSvhn, Podium
+from tests.helpers import read_image, table_at
 
 CACHES = ("train_64x128.npy", "test_64x128.npy")
 PREPARED = ("labels.csv", "test.csv", "folds.csv", "problems.csv", "competition.json")
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -26,14 +26,14 @@ def prepared(tmp_path: Path) -> Path:
 
 
 def relabel(folder: Path, numbers: dict[str, list[int]]) -> None:
-    """Give images of mchar_train.json these digits, without boxes."""
+    """Label images of mchar_train.json with these digits, without boxes."""
     path = folder / "mchar_train.json"
     entries = json.loads(path.read_text())
     entries.update({name: {"label": digits} for name, digits in numbers.items()})
     path.write_text(json.dumps(entries))
 
 
-def test_prepare_writes_what_training_needs(svhn: Callable[..., Path], podium: Run, prepared: Path) -> None:
+def test_prepare_writes_what_training_needs(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
     svhn()
     code, out, _ = podium("prepare", "--num-folds", 3)
     assert code == 0
@@ -49,8 +49,8 @@ def test_prepare_writes_what_training_needs(svhn: Callable[..., Path], podium: R
     assert (prepared / "problems.csv").read_text() == "split,image_path,problem,action,detail\n"
 
 
-def test_every_problem_is_named_with_its_image(
-    svhn: Callable[..., Path], podium: Run, prepared: Path, png_header: Callable[[int, int], bytes]
+def test_every_problem_is_reported_with_its_image(
+    svhn: MakeSvhn, podium: Podium, prepared: Path, png_header: Callable[[int, int], bytes]
 ) -> None:
     folder = svhn(num_train=24)
     train = folder / "mchar_train"
@@ -64,7 +64,7 @@ def test_every_problem_is_named_with_its_image(
     (train / "000011.png").write_bytes((train / "000010.png").read_bytes())  # the same label
     relabel(folder, {"000013.png": [1, 3]})
     (train / "000013.png").write_bytes((train / "000012.png").read_bytes())  # another label
-    image = cv2.imread(str(train / "000014.png"))
+    image = read_image(train / "000014.png")
     cv2.imwrite(str(train / "000015.png"), cv2.resize(image, (36, 27), interpolation=cv2.INTER_AREA))
     (folder / "mchar_test_a" / "000000.png").unlink()
     cv2.imwrite(str(folder / "mchar_test_a" / "more.png"), image)
@@ -72,7 +72,8 @@ def test_every_problem_is_named_with_its_image(
     code, out, _ = podium("prepare", "--num-folds", 3, "--max-unreadable", 0.2)
     assert code == 0
     problems = pd.read_csv(prepared / "problems.csv")
-    found = {(row.split, row.image_path.split("/")[1], row.problem) for row in problems.itertuples()}
+    columns = (problems[name] for name in ("split", "image_path", "problem"))
+    found = {(split, path.split("/")[1], problem) for split, path, problem in zip(*columns, strict=True)}
     assert found == {
         ("train", "000000.png", "missing"),
         ("train", "000001.png", "empty"),
@@ -112,9 +113,7 @@ def test_every_problem_is_named_with_its_image(
     assert len(table_at(prepared, "test")) == 5  # every row of the submission is answered
 
 
-def test_strict_stops_at_the_first_problem_with_exit_code_2(
-    svhn: Callable[..., Path], podium: Run, prepared: Path
-) -> None:
+def test_strict_stops_at_the_first_problem_with_exit_code_2(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
     folder = svhn()
     (folder / "mchar_train" / "000004.png").write_bytes(b"")
     code, _, err = podium("prepare", "--num-folds", 3, "--strict")
@@ -124,8 +123,8 @@ def test_strict_stops_at_the_first_problem_with_exit_code_2(
     assert podium("prepare", "--num-folds", 3)[0] == 0
 
 
-def test_preparing_twice_gives_identical_files_and_decodes_nothing(
-    svhn: Callable[..., Path], podium: Run, prepared: Path, monkeypatch: pytest.MonkeyPatch
+def test_preparing_again_gives_identical_files_and_decodes_nothing(
+    svhn: MakeSvhn, podium: Podium, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = svhn()
     (folder / "mchar_train" / "000004.png").write_bytes(b"")
@@ -137,8 +136,8 @@ def test_preparing_twice_gives_identical_files_and_decodes_nothing(
 
     first = written()
     assert set(first) == {*PREPARED, "duplicates.json", *CACHES, *(name.replace(".npy", ".json") for name in CACHES)}
-    monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("it was decoded again"))
-    monkeypatch.setattr(problems, "near_duplicates", lambda *_: pytest.fail("copies were sought again"))
+    monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(problems, "near_duplicates", lambda *_: pytest.fail("searched for duplicates again"))
     code, out, _ = podium("prepare", "--num-folds", 3)
     assert code == 0
     assert out.count("cache is up to date") == 2
@@ -149,26 +148,24 @@ def test_preparing_twice_gives_identical_files_and_decodes_nothing(
     assert written() == first
 
 
-def test_the_folds_do_not_depend_on_packing_or_on_the_order_of_the_labels(
-    svhn: Callable[..., Path], podium: Run, prepared: Path
-) -> None:
+def test_folds_do_not_depend_on_packing_or_label_order(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
     folder = svhn()
     written = []
-    for way in ("plain", "shuffled", "zip"):
-        if way == "shuffled":
+    for case in ("plain", "shuffled", "zip"):
+        if case == "shuffled":
             path = folder / "mchar_train.json"
             path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items()))))
-        if way == "zip":
+        if case == "zip":
             folder.rename(folder.with_name("was"))
             svhn(packing="zip")
         assert podium("prepare", "--num-folds", 3)[0] == 0
         caches = [prepared.with_name("cache") / name for name in CACHES]
-        tables = [prepared / name for name in PREPARED if name != "competition.json"]  # which has the files' dates
+        tables = [prepared / name for name in PREPARED if name != "competition.json"]  # which contains file dates
         written.append([file.read_bytes() for file in (*tables, *caches)])
     assert written[0] == written[1] == written[2]
 
 
-def test_copies_are_never_on_both_sides_of_a_fold(svhn: Callable[..., Path], podium: Run, prepared: Path) -> None:
+def test_duplicates_are_never_split_across_folds(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
     folder = svhn(num_train=30)
     relabel(folder, {f"{i:06d}.png": [7] for i in range(30)})
     for i in range(0, 30, 3):
@@ -181,9 +178,7 @@ def test_copies_are_never_on_both_sides_of_a_fold(svhn: Callable[..., Path], pod
     assert joined.groupby("group")["fold"].nunique().max() == 1
 
 
-def test_the_official_split_holds_out_the_validation_set(
-    svhn: Callable[..., Path], podium: Run, prepared: Path
-) -> None:
+def test_the_official_split_holds_out_the_validation_set(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
     svhn()
     code, out, _ = podium("prepare", "--split", "official")
     assert code == 0
@@ -193,11 +188,11 @@ def test_the_official_split_holds_out_the_validation_set(
 
 
 def test_a_holdout_is_one_fold_and_the_rest_is_always_trained_on(
-    mnist: Callable[..., Path], podium: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mnist: MakeMnist, podium: Podium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mnist(num_train=40)
-    place = ("--competition", "mnist", "--split", "holdout")
-    code, out, _ = podium("prepare", *place, "--num-val", 10)
+    flags = ("--competition", "mnist", "--split", "holdout")
+    code, out, _ = podium("prepare", *flags, "--num-val", 10)
     assert code == 0
     assert "40 usable labelled images; held out by fold: 0: 10" in out
     prepared = tmp_path / "runs" / "mnist" / "prepared"
@@ -205,15 +200,15 @@ def test_a_holdout_is_one_fold_and_the_rest_is_always_trained_on(
     assert sorted(folds["digit"][folds["fold"] == 0]) == list(range(10))
     assert folds["fold"].isna().sum() == 30
     monkeypatch.setattr("src.data.prepared.build_cache", lambda *_, **__: pytest.fail("decoded before the check"))
-    code, _, err = podium("prepare", *place, "--num-val", 21)
+    code, _, err = podium("prepare", *flags, "--num-val", 21)
     assert code == 2
     assert "--num-val 21: from 1 to 20 of the 40 images can be held out" in err
     monkeypatch.undo()
-    assert "held out by fold: 0: 8" in podium("prepare", *place).out  # a fifth
+    assert "held out by fold: 0: 8" in podium("prepare", *flags).out  # a fifth
 
 
-def test_a_users_folds_are_used_and_a_leak_in_them_is_told(
-    svhn: Callable[..., Path], podium: Run, prepared: Path, tmp_path: Path
+def test_a_users_folds_are_used_with_a_warning_about_leaks(
+    svhn: MakeSvhn, podium: Podium, prepared: Path, tmp_path: Path
 ) -> None:
     folder = svhn()
     relabel(folder, {"000000.png": [7], "000001.png": [7]})
@@ -228,7 +223,7 @@ def test_a_users_folds_are_used_and_a_leak_in_them_is_told(
     assert table_at(prepared, "folds")["fold"].tolist() == [i % 2 for i in range(18)]
 
 
-def test_the_text_of_classes_and_ids_survives(leaves: Callable[..., Path], podium: Run, tmp_path: Path) -> None:
+def test_the_text_of_classes_and_ids_is_preserved(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
     leaves()
     assert podium("prepare", "--competition", "leaves.py")[0] == 0
     folder = tmp_path / "runs" / "leaves" / "prepared"
@@ -238,19 +233,17 @@ def test_the_text_of_classes_and_ids_survives(leaves: Callable[..., Path], podiu
     assert table_at(folder, "test")["id"].tolist() == [f"{i:04d}.png" for i in reversed(range(5))]
 
 
-def test_nothing_below_input_is_written(svhn: Callable[..., Path], podium: Run) -> None:
+def test_nothing_is_written_below_input(svhn: MakeSvhn, podium: Podium) -> None:
     folder = svhn(packing="zip")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert podium("prepare")[0] == 0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_two_commands_do_not_prepare_the_same_competition(
-    svhn: Callable[..., Path], podium: Run, prepared: Path
-) -> None:
+def test_two_commands_cannot_prepare_the_same_competition(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
     svhn()
     with locked(prepared, "is preparing this competition"):
-        code, _, told = podium("prepare")
+        code, _, err = podium("prepare")
         assert code == 2
-        assert f"process {os.getpid()} is preparing this competition; wait for it" in told
+        assert f"process {os.getpid()} is preparing this competition; wait for it" in err
     assert podium("prepare")[0] == 0

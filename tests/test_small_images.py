@@ -1,8 +1,6 @@
-"""MNIST and CIFAR-10, raw or in files, from prepare to a submission; grey networks; networks that see more than the
-cache's pixels."""
+"""MNIST and CIFAR-10, raw or in files, from prepare to a submission; grey networks; image sizes above the cache's."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +10,15 @@ from safetensors.torch import load_file
 
 from src.core.reading import parse_csv
 from src.models.network import Normalise
+from tests.fixtures import Finished, MakeCifar10, MakeMnist, Podium
 from tests.helpers import table_at
 
-Make = Callable[..., Path]
-Podium = Callable[..., tuple[int, str, str]]
 THINGS = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}
 NET = ("--no-pretrained", "--epochs", 1, "--batch-size", 6)
 
 
-def done(ended: tuple[int, str, str]) -> str:
-    """Assert that a command ended well; return what it printed."""
+def done(ended: Finished) -> str:
+    """Assert that a command succeeded; return its output."""
     code, out, err = ended
     assert code == 0, err
     return out
@@ -41,17 +38,17 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
         ("cifar10", "batches", "svhn_cnn"),
     ],
 )
-def test_the_whole_road_of_tiny_images(
+def test_all_commands_run_on_tiny_images(
     name: str, packing: str, backbone: str, request: pytest.FixtureRequest, podium: Podium, tmp_path: Path
 ) -> None:
     request.getfixturevalue(name)(num_train=30, num_test=7, packing=packing)
-    place = ("--competition", name)
-    out = done(podium("prepare", *place, "--split", "holdout", "--num-val", 10))
+    competition = ("--competition", name)
+    out = done(podium("prepare", *competition, "--split", "holdout", "--num-val", 10))
     assert "held out by fold: 0: 10" in out
     assert "problems" not in out
-    assert "note:" not in done(podium("train", *place, *NET, "--backbone", backbone))
-    done(podium("evaluate", *place))
-    done(podium("predict", *place))
+    assert "note:" not in done(podium("train", *competition, *NET, "--backbone", backbone))
+    done(podium("evaluate", *competition))
+    done(podium("predict", *competition))
 
     cifar = name == "cifar10"
     run = tmp_path / "runs" / name / "baseline"
@@ -69,13 +66,15 @@ def test_the_whole_road_of_tiny_images(
     assert set(table.iloc[:, 1]) <= (THINGS if cifar else set("0123456789"))
 
 
-def test_the_same_digits_in_other_files_make_the_same_network(mnist: Make, podium: Podium, tmp_path: Path) -> None:
-    place = ("--competition", "mnist", "--runs-dir")
+def test_the_same_digits_in_other_file_formats_give_the_same_network(
+    mnist: MakeMnist, podium: Podium, tmp_path: Path
+) -> None:
+    competition = ("--competition", "mnist", "--runs-dir")
     networks = []
     for packing in ("gz", "idx", "kaggle"):
         mnist(packing=packing)
-        done(podium("prepare", *place, packing, "--split", "holdout", "--num-val", 5))
-        done(podium("train", *place, packing, *NET, "--backbone", "resnet_mnist"))
+        done(podium("prepare", *competition, packing, "--split", "holdout", "--num-val", 5))
+        done(podium("train", *competition, packing, *NET, "--backbone", "resnet_mnist"))
         networks.append((tmp_path / packing / "mnist" / "baseline" / "fold0" / "last.safetensors").read_bytes())
         (tmp_path / "input").rename(tmp_path / f"was {packing}")
     assert networks[0] == networks[1] == networks[2]
@@ -88,7 +87,7 @@ def test_grey_images_become_one_normalised_channel() -> None:
     torch.testing.assert_close(normalised[:, 0], (grey[..., 0].float() / 255 - 0.5) / 0.25)
 
 
-def test_coloured_images_keep_three_channels_each_normalised_on_its_own() -> None:
+def test_colour_images_keep_three_channels_normalised_separately() -> None:
     images = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).view(2, 4, 5, 3)
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 0.2)
     normalised = Normalise(mean, std, 5)(images)
@@ -99,13 +98,13 @@ def test_coloured_images_keep_three_channels_each_normalised_on_its_own() -> Non
 
 
 @pytest.mark.parametrize(("name", "size"), [("mnist", (44, 28)), ("cifar10", (48, 40))])
-def test_a_network_may_see_more_pixels_than_the_cache_has_and_a_note_says_so(
+def test_an_image_size_above_the_caches_is_allowed_with_a_note(
     name: str, size: tuple[int, int], request: pytest.FixtureRequest, podium: Podium, tmp_path: Path
 ) -> None:
     request.getfixturevalue(name)()
-    place = ("--competition", name)
-    done(podium("prepare", *place, "--split", "holdout", "--num-val", 5))
-    out = done(podium("train", *place, *NET, "--backbone", "svhn_cnn", "--image-size", *size))
+    competition = ("--competition", name)
+    done(podium("prepare", *competition, "--split", "holdout", "--num-val", 5))
+    out = done(podium("train", *competition, *NET, "--backbone", "svhn_cnn", "--image-size", *size))
     side = 28 if name == "mnist" else 32
     notes = [line for line in out.splitlines() if line.startswith("note: ")]
     assert len(notes) == 1
@@ -116,14 +115,14 @@ def test_a_network_may_see_more_pixels_than_the_cache_has_and_a_note_says_so(
     )
     run = tmp_path / "runs" / name / "baseline" / "fold0"
     assert json.loads((run / "config.json").read_text())["model"]["image_size"] == list(size)
-    assert weights_of(run)["backbone.head.weight"].shape[1] > 32  # 32 for one place only: the cache's own size
-    done(podium("predict", *place))
+    assert weights_of(run)["backbone.head.weight"].shape[1] > 32  # 32 at the cache's size: a single position
+    done(podium("predict", *competition))
     with np.load(tmp_path / "submissions" / name / "baseline.npz") as kept:
         assert kept["probabilities"].shape == (6, 10)
         np.testing.assert_allclose(kept["probabilities"].sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_holdout_is_scored_and_all_else_is_trained_on(cifar10: Make, podium: Podium, tmp_path: Path) -> None:
+def test_a_holdout_is_scored_and_the_rest_is_trained_on(cifar10: MakeCifar10, podium: Podium, tmp_path: Path) -> None:
     cifar10()
     done(podium("prepare", "--competition", "cifar10", "--split", "holdout", "--num-val", 4))
     done(podium("train", "--competition", "cifar10", *NET, "--backbone", "svhn_cnn", "--fold", "all"))

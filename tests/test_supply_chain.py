@@ -1,4 +1,4 @@
-"""What is installed is pinned to its bytes, no file runs code by being loaded, the image does not run as root."""
+"""Packages are pinned by hash, loading a file never runs code, the image does not run as root."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ def pins(name: str) -> dict[str, str]:
     return {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower(): line.split("==")[1] for line in lines}
 
 
-def test_every_requirement_is_locked_in_the_same_version_with_a_hash() -> None:
+def test_every_requirement_is_locked_at_the_same_version_with_a_hash() -> None:
     locked = pins("requirements.lock")
     assert pins("requirements.txt").items() <= locked.items()  # else: python3.11 pipelines/lock.py
     assert len(locked) > 40
@@ -31,7 +31,7 @@ def test_every_requirement_is_locked_in_the_same_version_with_a_hash() -> None:
         assert re.fullmatch(r"[\w.-]+==[\w.+-]+ --hash=sha256:[0-9a-f]{64}", line), line
 
 
-def test_the_image_installs_what_is_locked_and_ends_as_another_user_than_root() -> None:
+def test_the_image_installs_the_locked_packages_and_does_not_run_as_root() -> None:
     text = (ROOT / "Dockerfile").read_text()
     assert "ARG REQUIREMENTS=requirements.lock" in text
     users = re.findall(r"^USER (\d+):\d+$", text, flags=re.MULTILINE)
@@ -59,20 +59,20 @@ def test_every_package_that_commands_check_for_is_pinned() -> None:
 def test_nothing_is_unpickled(path: Path) -> None:
     loaders = ("load", "loads", "Unpickler", "read_pickle")
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        where = f"{path.name}:{node.lineno}" if hasattr(node, "lineno") else path.name
+        location = f"{path.name}:{node.lineno}" if hasattr(node, "lineno") else path.name
         if isinstance(node, ast.ImportFrom):
-            assert not {alias.name for alias in node.names} & {*loaders, "_load"}, f"{where}: hides what is called"
-            assert node.module not in ("pickle", "joblib", "dill", "shelve", "marshal"), where
-        if isinstance(node, ast.ClassDef) and node.name != "_PlainOnly":  # the reader of CIFAR's pickles, tested apart
-            assert not any("Unpickler" in ast.unparse(base) for base in node.bases), where
+            assert not {alias.name for alias in node.names} & {*loaders, "_load"}, f"{location}: hides what is called"
+            assert node.module not in ("pickle", "joblib", "dill", "shelve", "marshal"), location
+        if isinstance(node, ast.ClassDef) and node.name != "_PlainOnly":  # CIFAR's reader, tested separately
+            assert not any("Unpickler" in ast.unparse(base) for base in node.bases), location
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
         flags = {flag.arg: ast.unparse(flag.value) for flag in node.keywords}
         if called == "torch.load":
-            assert flags.get("weights_only") == "True", where
+            assert flags.get("weights_only") == "True", location
         elif called == "np.load":
-            assert flags.get("allow_pickle", "False") == "False", where
+            assert flags.get("allow_pickle", "False") == "False", location
         else:
             module = called.rpartition(".")[0]
-            assert not (module in ("pickle", "pd", "joblib") and called.split(".")[-1] in loaders), where
+            assert not (module in ("pickle", "pd", "joblib") and called.split(".")[-1] in loaders), location

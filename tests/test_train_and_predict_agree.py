@@ -1,22 +1,23 @@
 """Validation and prediction see the same pixels.
 
-Every labelled image also stands in the test set, byte for byte. What predict then says of a fold's held-out images must
-be what that fold's training said of them out of fold.
+Every labelled image is also copied into the test set. For a fold's val images, predict must then give that fold's
+out-of-fold probabilities.
 """
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.fixtures import Podium
 
 BACKBONES = {"svhn": "string_cnn", "food11": "test_resnet"}
 
 
 def copy_into_test(competition: str, folder: Path) -> dict[str, str]:
     """Copy all labelled images into the test set; return the copy's image path by the original's."""
-    copies = {}
+    copies: dict[str, str] = {}
     for source in ("mchar_train", "mchar_val") if competition == "svhn" else ("training", "validation"):
         for number, path in enumerate(sorted((folder / source).iterdir())):
             name = f"{source}_{path.name}" if competition == "svhn" else f"{len(copies) + 500:04d}.jpg"
@@ -36,20 +37,20 @@ def test_predict_gives_the_out_of_fold_probabilities_for_the_same_images(
     competition: str,
     image_size: tuple[int, int] | None,
     request: pytest.FixtureRequest,
-    podium: Callable,
+    podium: Podium,
     tmp_path: Path,
 ) -> None:
     folder: Path = request.getfixturevalue(competition)()
     copies = copy_into_test(competition, folder)
-    place = ("--competition", competition)
-    assert podium("prepare", *place, "--num-folds", 2, "--image-size", 48, 64).code == 0
+    common = ("--competition", competition)
+    assert podium("prepare", *common, "--num-folds", 2, "--image-size", 48, 64).code == 0
     flags = ("--backbone", BACKBONES[competition], "--no-pretrained", "--epochs", 1, "--batch-size", 4, "--lr", 0.03,
              "--ema", 0)  # fmt: skip
     size = ("--image-size", *image_size) if image_size else ()
-    assert podium("train", *place, *flags, *size, "--fold", 0).code == 0
+    assert podium("train", *common, *flags, *size, "--fold", 0).code == 0
     with np.load(tmp_path / "runs" / competition / "baseline" / "fold0" / "oof.npz") as oof:
         for key, tta in (("probabilities", "--no-tta"), ("probabilities_tta", "--tta")):
-            assert podium("predict", *place, tta, "--name", key, "--batch-size", 3).code == 0
+            assert podium("predict", *common, tta, "--name", key, "--batch-size", 3).code == 0
             with np.load(tmp_path / "submissions" / competition / f"{key}.npz") as predicted:
                 rows = dict(zip(predicted["image_path"].tolist(), predicted["probabilities"], strict=True))
             found = np.stack([rows[copies[path]] for path in oof["image_path"].tolist()])

@@ -47,7 +47,7 @@ class Progress:
             columns, lines = _terminal_size()
             self.bar = tqdm(
                 total=total, initial=initial, desc=name, unit=f" {unit}", mininterval=0.5, ncols=columns, nrows=lines,
-                dynamic_ncols=columns is None, leave=False,
+                dynamic_ncols=columns is lines is None, leave=False,
             )  # fmt: skip
 
     def update(self, count: int = 1, text: str | None = None) -> None:

@@ -5,8 +5,8 @@ A network file, under src/models/ or anywhere as `--backbone path/to/mine.py`, d
     @register_model  # from timm.models
     def mine(pretrained: bool = False, **kwargs: Any) -> nn.Module: ...
 
-- kwargs hold num_classes and in_chans; drop_rate, drop_path_rate and img_size if it takes them. A parameter called
-  `head_widths` receives the number of classes of each head.
+- kwargs hold num_classes, in_chans, drop_rate, img_size (unless refused) and what --backbone-options and --drop-path
+  give. A parameter called `head_widths` receives the number of classes of each head.
 - The network turns (B, in_chans, H, W) float32, normalised RGB, into logits (B, num_classes), all heads side by side.
 - Its last layer is called `head`, or `pretrained_cfg["classifier"]` names it: `--weights` leaves it new for other
   classes.

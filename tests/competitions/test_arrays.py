@@ -6,6 +6,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,9 +16,8 @@ from src.competitions.spec import load_competition
 from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.data.labels import check_labels
+from tests.fixtures import DrawImage, MakeCifar10, MakeMnist, Podium
 
-Make = Callable[..., Path]
-Image = Callable[..., np.ndarray]
 COLUMNS = ["label", "pixel0", "pixel1"]
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
@@ -47,23 +47,23 @@ def mnist_train(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("packing", ["gz", "idx", "kaggle"])
-def test_a_digit_keeps_its_pixels_class_and_order(mnist: Make, picture: Image, packing: str) -> None:
+def test_a_digit_keeps_its_pixels_class_and_order(mnist: MakeMnist, draw_image: DrawImage, packing: str) -> None:
     train, test, pixels = read("mnist", mnist(20, 6, packing))
     test_part = "test" if packing == "kaggle" else "t10k"
     assert train == [(f"train/{i:05d}", i % 10) for i in range(20)]
     assert test == [(f"{test_part}/{i:05d}", str(i + 1)) for i in range(6)]
     for paths, seed in ((train, 10000), (test, 10500)):
         for i, (path, _) in enumerate(paths):
-            grey = picture(seed + i, (28, 28))[..., :1]
+            grey = draw_image(seed + i, (28, 28))[..., :1]
             assert pixels[path].shape == (28, 28, 3)
             assert pixels[path].dtype == np.uint8
             assert (pixels[path] == grey).all()
 
 
-def test_fashion_mnist_is_read_like_mnist_and_may_be_flipped(fashion_mnist: Make, picture: Image) -> None:
+def test_fashion_mnist_is_read_like_mnist_and_may_be_flipped(fashion_mnist: MakeMnist, draw_image: DrawImage) -> None:
     train, test, pixels = read("fashion_mnist", fashion_mnist())
     assert train == [(f"train/{i:05d}", i % 10) for i in range(20)]
-    assert (pixels["t10k/00005"] == picture(11505, (28, 28))[..., :1]).all()
+    assert (pixels["t10k/00005"] == draw_image(11505, (28, 28))[..., :1]).all()
     assert test[5] == ("t10k/00005", "6")
     competition = load_competition("fashion_mnist")
     assert competition.hflip_ok
@@ -73,7 +73,7 @@ def test_fashion_mnist_is_read_like_mnist_and_may_be_flipped(fashion_mnist: Make
 
 
 @pytest.mark.parametrize("suffix", [".gz", ""])
-def test_idx_files_are_found_with_dotted_names_and_in_a_zip(mnist: Make, suffix: str) -> None:
+def test_idx_files_are_found_with_dotted_names_and_in_a_zip(mnist: MakeMnist, suffix: str) -> None:
     folder = mnist(packing="gz" if suffix else "idx")
     expected = read("mnist", folder)
     with zipfile.ZipFile(folder / "mnist.zip", "w") as archive:
@@ -97,25 +97,25 @@ def test_a_pixel_csv_may_have_a_byte_order_mark_and_windows_line_ends(start: byt
     assert parse_pixels(data, "train.csv", COLUMNS).tolist() == [[7, 0, 255], [9, 12, 3]]
 
 
-def test_kaggles_digits_follow_the_order_of_the_sample_submission(mnist: Make) -> None:
+def test_kaggles_digits_follow_the_order_of_the_sample_submission(mnist: MakeMnist) -> None:
     folder = mnist(packing="kaggle")
     (folder / "sample_submission.csv").write_text("ImageId,Label\n6,0\n1,0\n3,0\n")
     assert read("mnist", folder)[1] == [("test/00005", "6"), ("test/00000", "1"), ("test/00002", "3")]
 
 
-def test_cifar_batches_are_rgb_and_in_order(cifar10: Make, picture: Image) -> None:
+def test_cifar_batches_are_rgb_and_in_order(cifar10: MakeCifar10, draw_image: DrawImage) -> None:
     train, test, pixels = read("cifar10", cifar10(20, 6, "batches"))
     expected = [(f"data_batch_{k + 1}/{row:05d}", i) for k in range(5) for row, i in enumerate(range(k, 20, 5))]
     assert train == [(path, i % 10) for path, i in expected]
     assert test == [(f"test_batch/{i:05d}", str(i + 1)) for i in range(6)]
     for path, i in expected:
-        assert (pixels[path] == picture(12000 + i, (32, 32))).all()
-    assert (pixels["test_batch/00003"] == picture(12503, (32, 32))).all()
-    assert not (picture(12503, (32, 32)) == picture(12503, (32, 32))[..., ::-1]).all()
+        assert (pixels[path] == draw_image(12000 + i, (32, 32))).all()
+    assert (pixels["test_batch/00003"] == draw_image(12503, (32, 32))).all()
+    assert not (draw_image(12503, (32, 32)) == draw_image(12503, (32, 32))[..., ::-1]).all()
 
 
 @pytest.mark.parametrize(("packing", "suffix"), [("folder", ".png"), ("folder", ".jpg"), ("zip", ".png")])
-def test_kaggles_cifar_is_read_by_its_ids(cifar10: Make, packing: str, suffix: str) -> None:
+def test_kaggles_cifar_is_read_by_its_ids(cifar10: MakeCifar10, packing: str, suffix: str) -> None:
     train, test, pixels = read("cifar10", cifar10(12, 11, packing, suffix))
     assert train == [(f"train/{i + 1}{suffix}", i % 10) for i in range(12)]
     assert test == [(f"test/{i + 1}{suffix}", str(i + 1)) for i in range(11)]
@@ -125,7 +125,9 @@ def test_kaggles_cifar_is_read_by_its_ids(cifar10: Make, packing: str, suffix: s
 class PythonTwo(pickle._Pickler):
     """Writes bytes as Python 2 wrote its str (opcode T, length, bytes), as in CIFAR's real files."""
 
-    dispatch = pickle._Pickler.dispatch.copy()
+    write: Callable[[bytes], object]
+    memoize: Callable[[object], None]
+    dispatch: ClassVar[dict[type, Any]] = pickle._Pickler.dispatch.copy()
 
     def save_bytes(self, data: bytes) -> None:
         self.write(b"T" + struct.pack("<i", len(data)) + data)
@@ -149,7 +151,7 @@ def test_a_batch_written_by_python_2_is_read(tmp_path: Path) -> None:
 # ---- errors: idx
 
 
-def test_a_truncated_or_invalid_idx_file_is_an_error(mnist: Make) -> None:
+def test_a_truncated_or_invalid_idx_file_is_an_error(mnist: MakeMnist) -> None:
     folder = mnist(packing="idx")
     path = folder / IMAGES
     data = path.read_bytes()
@@ -178,7 +180,7 @@ def test_a_truncated_or_invalid_idx_file_is_an_error(mnist: Make) -> None:
 
 @pytest.mark.parametrize("shape", [(2**32 - 1,) * 3, (0, 28, 28), (20, 0, 28), (20, 28, 0)])
 def test_a_header_with_no_images_or_far_too_many_is_an_error(
-    mnist: Make, podium: Callable, shape: tuple[int, ...]
+    mnist: MakeMnist, podium: Podium, shape: tuple[int, ...]
 ) -> None:
     folder = mnist(packing="idx")
     (folder / IMAGES).write_bytes(bytes([0, 0, 8, 3]) + struct.pack(">3I", *shape))
@@ -189,7 +191,7 @@ def test_a_header_with_no_images_or_far_too_many_is_an_error(
     assert IMAGES in err
 
 
-def test_labels_and_images_must_have_the_same_count_and_the_right_shape(mnist: Make) -> None:
+def test_labels_and_images_must_have_the_same_count_and_the_right_shape(mnist: MakeMnist) -> None:
     folder = mnist(packing="idx")
     labels, images = (folder / LABELS).read_bytes(), (folder / IMAGES).read_bytes()
     (folder / LABELS).write_bytes(labels[:4] + struct.pack(">I", 19) + labels[8:-1])
@@ -202,7 +204,7 @@ def test_labels_and_images_must_have_the_same_count_and_the_right_shape(mnist: M
 
 
 @pytest.mark.parametrize("name", [IMAGES, LABELS, "t10k-images-idx3-ubyte"])
-def test_a_missing_idx_file_is_an_error_that_says_where_to_get_it(mnist: Make, podium: Callable, name: str) -> None:
+def test_a_missing_idx_file_is_an_error_that_says_where_to_get_it(mnist: MakeMnist, podium: Podium, name: str) -> None:
     (mnist() / f"{name}.gz").unlink()
     code, _, err = podium("prepare", "--competition", "mnist")
     assert code == 2
@@ -242,7 +244,7 @@ def test_an_invalid_pixel_csv_is_an_error_naming_the_line(data: bytes, words: st
     assert words in message
 
 
-def test_invalid_kaggle_digits_are_an_error_naming_file_and_line(mnist: Make) -> None:
+def test_invalid_kaggle_digits_are_an_error_naming_file_and_line(mnist: MakeMnist) -> None:
     folder = mnist(packing="kaggle")
     rows = (folder / "train.csv").read_text().splitlines()
     (folder / "train.csv").write_text("\n".join([*rows[:3], "10" + rows[3][1:], *rows[4:]]))
@@ -261,7 +263,9 @@ def test_invalid_kaggle_digits_are_an_error_naming_file_and_line(mnist: Make) ->
         ("ImageId,Label\n1,0\n1,0\n", "line 3: id '1' is there twice"),
     ],
 )
-def test_a_sample_submission_that_does_not_match_the_digits_is_an_error(mnist: Make, text: str, words: str) -> None:
+def test_a_sample_submission_that_does_not_match_the_digits_is_an_error(
+    mnist: MakeMnist, text: str, words: str
+) -> None:
     folder = mnist(packing="kaggle")
     (folder / "sample_submission.csv").write_text(text)
     message = error_of(mnist_train, folder)
@@ -272,7 +276,7 @@ def test_a_sample_submission_that_does_not_match_the_digits_is_an_error(mnist: M
 # ---- errors: CIFAR
 
 
-def test_kaggles_cifar_with_other_labels_is_an_error(cifar10: Make) -> None:
+def test_kaggles_cifar_with_other_labels_is_an_error(cifar10: MakeCifar10) -> None:
     path = cifar10() / "trainLabels.csv"
     path.write_text(path.read_text().replace("truck", "lorry"))
     message = error_of(read, "cifar10", path.parent)

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from src.core.reading import InputFiles, parse_csv
 from src.data.labels import check_labels
 from src.make_demo import MakeDemoConfig
 from src.make_demo import main as make_demo
+from tests.fixtures import MakeFood11, MakeLeaves, MakeSvhn
 
 NAMES = [*competition_names(), "leaves"]
 OTHER_PACKINGS = ["mnist, idx", "mnist, kaggle", "cifar10, zip", "cifar10, batches", "food11, zip"]
@@ -108,21 +108,20 @@ def test_a_house_number_keeps_leading_zeros_and_ends_at_the_first_pad_class() ->
     assert decode([1, 2, 3, 4, 5, 6]) == "123456"
 
 
-def test_house_numbers_are_padded_on_the_right_and_keep_their_boxes(svhn: Callable[..., Path]) -> None:
+def test_house_numbers_are_padded_on_the_right_and_keep_their_boxes(svhn: MakeSvhn) -> None:
     folder = svhn()
     entries = json.loads((folder / "mchar_train.json").read_text())
     labels = load_competition("svhn").read_train(InputFiles(folder)).set_index("image_path")
     for name, entry in entries.items():
         row = labels.loc[f"mchar_train/{name}"]
+        assert isinstance(row, pd.Series)
         number = entry["label"]
         assert row[[f"digit{i}" for i in range(1, 7)]].tolist() == number + [10] * (6 - len(number))
         boxes = [[5 * i + 1, 5 * i + 1, 4, 9] for i in range(len(number))]
         assert json.loads(row["boxes"]) == boxes
 
 
-def test_official_train_and_val_are_joined_with_a_split_column(
-    svhn: Callable[..., Path], food11: Callable[..., Path]
-) -> None:
+def test_official_train_and_val_are_joined_with_a_split_column(svhn: MakeSvhn, food11: MakeFood11) -> None:
     for name, folder, train, val in (("svhn", svhn(), 12, 6), ("food11", food11(), 16, 4)):
         labels = load_competition(name).read_train(InputFiles(folder))
         assert labels["split"].value_counts().to_dict() == {"train": train, "val": val}
@@ -130,7 +129,7 @@ def test_official_train_and_val_are_joined_with_a_split_column(
         assert ((labels["split"] == "val") == first.isin(["mchar_val", "validation"])).all()
 
 
-def test_a_house_number_without_boxes_is_accepted_but_an_incomplete_box_is_not(svhn: Callable[..., Path]) -> None:
+def test_a_house_number_without_boxes_is_accepted_but_an_incomplete_box_is_not(svhn: MakeSvhn) -> None:
     folder = svhn()
     entries = json.loads((folder / "mchar_train.json").read_text())
     entries["000001.png"] = {"label": entries["000001.png"]["label"]}
@@ -143,7 +142,7 @@ def test_a_house_number_without_boxes_is_accepted_but_an_incomplete_box_is_not(s
         load_competition("svhn").read_train(InputFiles(folder))
 
 
-def test_food_follows_numeric_order_or_the_order_of_the_sample_submission(food11: Callable[..., Path]) -> None:
+def test_food_follows_numeric_order_or_the_order_of_the_sample_submission(food11: MakeFood11) -> None:
     folder = food11(num_test=12)
     read_test = load_competition("food11").read_test
     assert read_test(InputFiles(folder))["id"].tolist() == [str(i) for i in range(12)]
@@ -153,13 +152,13 @@ def test_food_follows_numeric_order_or_the_order_of_the_sample_submission(food11
     assert test["image_path"].tolist()[0] == "testing/0011.jpg"
 
 
-def test_food_class_comes_from_the_file_name(food11: Callable[..., Path]) -> None:
+def test_food_class_comes_from_the_file_name(food11: MakeFood11) -> None:
     labels = load_competition("food11").read_train(InputFiles(food11()))
     first = labels["image_path"].str.extract(r"/(\d+)_")[0].astype(int)
     assert (labels["category"] == first).all()
 
 
-def test_classes_of_a_csv_are_the_sorted_labels_and_decode_to_the_same_text(leaves: Callable[..., Path]) -> None:
+def test_classes_of_a_csv_are_the_sorted_labels_and_decode_to_the_same_text(leaves: MakeLeaves) -> None:
     competition, files = open_files(load_competition(str(leaves())), Path("input/leaves").absolute())
     texts = files.table("train.csv")["species"].tolist()
     assert competition.heads[0].classes == tuple(sorted({"NA", "007", "oak, red", "null"}))
@@ -196,7 +195,7 @@ def test_the_demos_groups_share_no_handwriting(tmp_path: Path) -> None:
     assert (labels["group"] == "digits" + (numbers % 6).astype(str)).all()
 
 
-def test_an_image_labelled_twice_is_an_error_naming_it(leaves: Callable[..., Path]) -> None:
+def test_an_image_labelled_twice_is_an_error_naming_it(leaves: MakeLeaves) -> None:
     competition, files = open_files(load_competition(str(leaves())), Path("input/leaves").absolute())
     labels = competition.read_train(files)
     with pytest.raises(InputError, match="image 'train/0000.png' is labelled twice"):
@@ -204,7 +203,7 @@ def test_an_image_labelled_twice_is_an_error_naming_it(leaves: Callable[..., Pat
 
 
 @pytest.mark.parametrize("class_id", [-1, 4])
-def test_a_class_id_out_of_range_is_an_error_naming_the_image(leaves: Callable[..., Path], class_id: int) -> None:
+def test_a_class_id_out_of_range_is_an_error_naming_the_image(leaves: MakeLeaves, class_id: int) -> None:
     competition, files = open_files(load_competition(str(leaves())), Path("input/leaves").absolute())
     labels = competition.read_train(files)
     labels.loc[3, "label"] = class_id
@@ -212,7 +211,7 @@ def test_a_class_id_out_of_range_is_an_error_naming_the_image(leaves: Callable[.
         check_labels(labels, competition)
 
 
-def test_non_integer_class_ids_are_an_error(leaves: Callable[..., Path]) -> None:
+def test_non_integer_class_ids_are_an_error(leaves: MakeLeaves) -> None:
     competition, files = open_files(load_competition(str(leaves())), Path("input/leaves").absolute())
     labels = competition.read_train(files).astype({"label": np.float64})
     with pytest.raises(InputError, match="'label' must hold integers"):

@@ -16,6 +16,7 @@ from src.competitions.spec import load_competition
 from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.data.labels import check_labels
+from tests.fixtures import MakeCifar10, Podium
 
 DATA = np.random.default_rng(0).integers(0, 255, (2, 3072), dtype=np.uint8)
 GOOD: dict[bytes, Any] = {b"data": DATA, b"labels": [1, 2]}
@@ -147,7 +148,7 @@ def test_a_batch_without_valid_images_and_labels_is_an_error(tmp_path: Path, con
 
 
 @pytest.mark.parametrize("label", [10, -1, 10**30])
-def test_a_class_id_outside_cifars_is_an_error(cifar10: Callable[..., Path], label: int) -> None:
+def test_a_class_id_outside_cifars_is_an_error(cifar10: MakeCifar10, label: int) -> None:
     path = cifar10(packing="batches") / "cifar-10-batches-py" / "data_batch_2"
     batch = pickle.loads(path.read_bytes())
     batch[b"labels"][1] = label
@@ -158,7 +159,7 @@ def test_a_class_id_outside_cifars_is_an_error(cifar10: Callable[..., Path], lab
 
 
 @pytest.mark.parametrize("name", ["data_batch_4", "test_batch"])
-def test_a_missing_batch_is_an_error_naming_it(cifar10: Callable[..., Path], podium: Callable, name: str) -> None:
+def test_a_missing_batch_is_an_error_naming_it(cifar10: MakeCifar10, podium: Podium, name: str) -> None:
     (cifar10(packing="batches") / "cifar-10-batches-py" / name).unlink()
     code, _, err = podium("prepare", "--competition", "cifar10")
     assert code == 2

@@ -81,7 +81,7 @@ def test_a_terminal_that_reports_a_size_of_zero_shows_a_bar_too(
     monkeypatch.setattr(terminal, "fileno", lambda: 2)
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(progress.os, "get_terminal_size", lambda *_: os.terminal_size(size))
-    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda _: (size[0] - 1, size[1] - 1))
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda _: tuple(side - 1 for side in size))
     with Progress("fold 0", 10, "steps") as bar:
         assert bar.bar is not None
         bar.bar.mininterval = 0

@@ -3,7 +3,6 @@
 import csv
 import io
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from src.core.errors import InputError
 from src.core.reading import InputFiles, checked_name, member_name, parse_csv, read_location
+from tests.fixtures import MakeSvhn
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
@@ -77,7 +77,7 @@ def test_a_plain_relative_name_is_kept(name: str) -> None:
 
 @pytest.mark.parametrize("packing", ["nested", "zip"])
 def test_nested_and_zipped_downloads_give_the_same_images_as_plain_folders(
-    svhn: Callable[..., Path], tmp_path: Path, packing: str
+    svhn: MakeSvhn, tmp_path: Path, packing: str
 ) -> None:
     read = []
     for way in ("folder", packing):
@@ -91,7 +91,7 @@ def test_nested_and_zipped_downloads_give_the_same_images_as_plain_folders(
     assert len(read[1]) == 12
 
 
-def test_an_unpacked_file_takes_precedence_over_the_zip(svhn: Callable[..., Path]) -> None:
+def test_an_unpacked_file_takes_precedence_over_the_zip(svhn: MakeSvhn) -> None:
     folder = svhn(packing="zip")
     corrected = folder / "mchar_train" / "000003.png"
     corrected.parent.mkdir()
@@ -150,7 +150,7 @@ def test_a_zip_with_an_escaping_member_is_an_error(tmp_path: Path, member: str) 
         InputFiles(tmp_path)
 
 
-def test_a_broken_zip_is_an_error_naming_the_file(svhn: Callable[..., Path]) -> None:
+def test_a_broken_zip_is_an_error_naming_the_file(svhn: MakeSvhn) -> None:
     path = svhn(packing="zip") / "mchar_val.zip"
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(InputError, match=r"mchar_val.zip: not a readable zip .*download it again"):

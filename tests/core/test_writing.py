@@ -45,10 +45,15 @@ def test_the_old_file_is_intact_until_the_new_one_is_complete(tmp_path: Path) ->
 
 
 def test_the_file_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = []
+    order: list[str] = []
     real = outputs.os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        order.append("replace")
+        real(source, target)
+
     monkeypatch.setattr(outputs.os, "fsync", lambda number: order.append("fsync"))
-    monkeypatch.setattr(outputs.os, "replace", lambda *names: (order.append("replace"), real(*names)))
+    monkeypatch.setattr(outputs.os, "replace", replace)
     write_text(tmp_path / "a.txt", "x")
     assert order == ["fsync", "replace"]
 

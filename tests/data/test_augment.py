@@ -1,6 +1,5 @@
-"""Random changes depend on (seed, epoch, image) alone, keep the label, and are none when switched off."""
+"""Augmentation depends only on (seed, epoch, image), keeps the label, and can be switched off."""
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 
 import cv2
@@ -12,14 +11,15 @@ from src.data.augment import augment_batch, warp
 from src.data.augmentations import AUGMENTATIONS, NUM_DRAWS, PIXEL_CHANGES, draw_params
 from src.data.keyed import keyed_uniforms
 from src.data.tta import tta_views, warp_batch
+from tests.fixtures import DrawImage
 
 SIZE = (32, 48)
 STRONG = Augment(rotate=20, stretch=0.2, shear=10, erase=0.3)
 
 
 @pytest.fixture
-def image(picture: Callable[..., np.ndarray]) -> np.ndarray:
-    return picture(5, SIZE)
+def image(draw_image: DrawImage) -> np.ndarray:
+    return draw_image(5, SIZE)
 
 
 def augmented(images: np.ndarray, index: list[int], policy: Augment, epoch: int = 0, seed: int = 0) -> np.ndarray:
@@ -31,7 +31,7 @@ def repeated(image: np.ndarray, count: int) -> np.ndarray:
     return np.repeat(image[None], count, axis=0)
 
 
-def test_every_sample_of_every_epoch_is_changed_in_its_own_way(image: np.ndarray) -> None:
+def test_every_sample_of_every_epoch_is_augmented_differently(image: np.ndarray) -> None:
     seen = {
         changed.tobytes()
         for epoch in range(4)
@@ -40,7 +40,7 @@ def test_every_sample_of_every_epoch_is_changed_in_its_own_way(image: np.ndarray
     assert len(seen) == 128
 
 
-def test_a_sample_is_changed_in_the_same_way_whatever_batch_it_is_in(image: np.ndarray) -> None:
+def test_augmentation_does_not_depend_on_the_batch(image: np.ndarray) -> None:
     policy = replace(STRONG, effects=0.5)
     together = augmented(repeated(image, 20), list(range(20)), policy, epoch=3)
     for start, stop in ((0, 1), (1, 7), (7, 20)):
@@ -51,18 +51,18 @@ def test_a_sample_is_changed_in_the_same_way_whatever_batch_it_is_in(image: np.n
     assert (augmented(repeated(image, 20), list(range(20)), policy, epoch=3, seed=1) != together).any()
 
 
-def test_effects_do_not_repeat_themselves(image: np.ndarray) -> None:
+def test_effects_vary_between_images(image: np.ndarray) -> None:
     policy = replace(NO_AUGMENT, effects=1.0)
     changed = augmented(repeated(image, 40), list(range(40)), policy)
     assert (changed != image).any(axis=(1, 2, 3)).all()
     assert len({one.tobytes() for one in changed}) > 20  # several blurs have few sizes
 
 
-def test_without_augmentation_the_image_stays_as_it_is(image: np.ndarray) -> None:
+def test_without_augmentation_images_are_unchanged(image: np.ndarray) -> None:
     assert (augmented(repeated(image, 8), list(range(8)), NO_AUGMENT) == image).all()
 
 
-def test_the_images_that_are_given_stay_unchanged(image: np.ndarray) -> None:
+def test_the_input_images_are_not_modified(image: np.ndarray) -> None:
     images = repeated(image, 4)
     augmented(images, list(range(4)), STRONG)
     assert (images == image).all()
@@ -73,30 +73,30 @@ def test_the_images_that_are_given_stay_unchanged(image: np.ndarray) -> None:
     [{"rotate": 10}, {"zoom": 0.2}, {"stretch": 0.2}, {"shift": 0.1}, {"shear": 10}, {"brightness": 0.2}]
     + [{"contrast": 0.2}, {"saturation": 0.5}, {"tint": 0.1}, {"invert": 1}, {"hflip": 1}, {"erase": 1}],
 )
-def test_each_strength_does_something_on_its_own(image: np.ndarray, strength: dict[str, float]) -> None:
+def test_each_strength_alone_changes_the_image(image: np.ndarray, strength: dict[str, float]) -> None:
     policy = replace(NO_AUGMENT, **strength)
     assert (augmented(repeated(image, 4), list(range(4)), policy) != image).any(axis=(1, 2, 3)).all()
 
 
-def likeness(image: np.ndarray, other: np.ndarray) -> float:
+def correlation(image: np.ndarray, other: np.ndarray) -> float:
     return float(np.corrcoef(image.ravel(), other.ravel())[0, 1])
 
 
-def test_a_digit_is_never_flipped_where_hflip_is_none() -> None:
-    """The letter F is unlike its horizontal flip, its upside-down image and F turned by 180 degrees."""
+def test_a_digit_is_never_flipped_if_hflip_is_0() -> None:
+    """The letter F differs from its horizontal flip, its vertical flip and its rotation by 180 degrees."""
     letter = np.zeros((32, 32, 3), np.uint8)
     letter[6:26, 8:12] = letter[6:10, 8:24] = letter[14:18, 8:19] = 255
     policy = Augment(brightness=0, contrast=0, saturation=0, tint=0, hflip=0.0, shift=0, zoom=0)
     for changed in augmented(repeated(letter, 300), list(range(300)), policy):
-        assert likeness(changed, letter) > 0.6
-        assert likeness(changed, letter) > likeness(changed, letter[:, ::-1]) + 0.15
+        assert correlation(changed, letter) > 0.6
+        assert correlation(changed, letter) > correlation(changed, letter[:, ::-1]) + 0.15
     shifted = augmented(repeated(letter, 300), list(range(300)), Augment(hflip=0.0))
     grey = shifted.mean(axis=(1, 3))  # the stem, the brightest column, stays left of the letter's middle
     stem, middle = grey.argmax(axis=1), (grey * np.arange(32)).sum(axis=1) / grey.sum(axis=1)
     assert (stem < middle + 3).mean() > 0.95
 
 
-def test_hflip_1_gives_the_hflip_image_and_one_half_mirrors_about_half(image: np.ndarray) -> None:
+def test_hflip_1_flips_every_image_and_one_half_about_half(image: np.ndarray) -> None:
     always = augmented(repeated(image, 4), list(range(4)), replace(NO_AUGMENT, hflip=1.0))
     assert (always == image[:, ::-1]).all()
     half = augmented(repeated(image, 400), list(range(400)), replace(NO_AUGMENT, hflip=0.5))
@@ -106,23 +106,23 @@ def test_hflip_1_gives_the_hflip_image_and_one_half_mirrors_about_half(image: np
 
 
 def flipped(image: np.ndarray, index: list[int], epoch: int, seed: int = 0, hflip: float = 0.5) -> np.ndarray:
-    """Return for each copy of the image whether it came out flipped, (B,) bool."""
+    """Return whether each copy of the image is flipped, (B,) bool."""
     changed = augmented(repeated(image, len(index)), index, replace(NO_AUGMENT, hflip=hflip), epoch, seed)
     return (changed == image[:, ::-1]).all(axis=(1, 2, 3))
 
 
-def test_half_mirrors_each_image_in_every_second_epoch(image: np.ndarray) -> None:
+def test_hflip_one_half_flips_each_image_every_second_epoch(image: np.ndarray) -> None:
     index = list(range(400))
     epochs = [flipped(image, index, epoch) for epoch in range(6)]
     for even, odd in ((0, 1), (2, 3), (0, 5)):
-        assert (epochs[even] ^ epochs[odd]).all()  # exactly once in the two
+        assert (epochs[even] ^ epochs[odd]).all()  # exactly one of the two
     assert 160 < epochs[0].sum() < 240
     assert (flipped(image, index[::-1], 0)[::-1] == epochs[0]).all()
     others = flipped(image, index, 0, seed=1)
-    assert 140 < (others == epochs[0]).sum() < 260  # another seed begins with another half
+    assert 140 < (others == epochs[0]).sum() < 260  # another seed starts with a different half
 
 
-def test_another_probability_is_drawn_anew_in_each_epoch(image: np.ndarray) -> None:
+def test_other_probabilities_are_drawn_in_each_epoch(image: np.ndarray) -> None:
     index = list(range(400))
     first, second = (flipped(image, index, epoch, hflip=0.3) for epoch in (0, 1))
     assert 80 < first.sum() < 160
@@ -131,7 +131,7 @@ def test_another_probability_is_drawn_anew_in_each_epoch(image: np.ndarray) -> N
 
 
 @pytest.mark.parametrize("hflip_ok", [False, True])
-def test_the_edge_is_reflected_only_where_a_hflip_image_keeps_its_label(image: np.ndarray, hflip_ok: bool) -> None:
+def test_the_border_is_reflected_only_if_a_flip_keeps_the_label(image: np.ndarray, hflip_ok: bool) -> None:
     out = np.empty_like(image)
     warp(image, np.array([[1.0, 0, -6], [0, 1, 0]]), hflip_ok, out)  # shifted 6 pixels to the right
     assert (out[:, 6:] == image[:, :-6]).all()
@@ -139,7 +139,7 @@ def test_the_edge_is_reflected_only_where_a_hflip_image_keeps_its_label(image: n
     assert (out[:, :6] == beyond).all()
 
 
-def test_inverting_gives_the_negative_and_erasing_paints_a_part(image: np.ndarray) -> None:
+def test_invert_gives_the_negative_and_erase_covers_a_part(image: np.ndarray) -> None:
     negative = augmented(image[None], [0], replace(NO_AUGMENT, invert=1.0))[0]
     assert (negative == 255 - image).all()
     erased = augmented(repeated(image, 50), list(range(50)), replace(NO_AUGMENT, erase=1.0))
@@ -148,7 +148,7 @@ def test_inverting_gives_the_negative_and_erasing_paints_a_part(image: np.ndarra
     assert share.std() > 0.02
 
 
-def test_the_original_is_the_first_view_and_each_view_is_another() -> None:
+def test_the_original_is_the_first_view_and_all_views_differ() -> None:
     for hflip_ok, count in ((False, 5), (True, 10)):
         views = tta_views(hflip_ok, SIZE)
         assert next(iter(views)) == "original"
@@ -156,7 +156,7 @@ def test_the_original_is_the_first_view_and_each_view_is_another() -> None:
         assert np.allclose(views["original"], [[1, 0, 0], [0, 1, 0]], atol=1e-12)
 
 
-def test_no_view_is_flipped_unless_that_keeps_the_label(image: np.ndarray) -> None:
+def test_views_are_flipped_only_if_a_flip_keeps_the_label(image: np.ndarray) -> None:
     assert all(np.linalg.det(matrix[:, :2]) > 0 for matrix in tta_views(False, SIZE).values())
     views = tta_views(True, SIZE)
     flipped = {name for name, matrix in views.items() if np.linalg.det(matrix[:, :2]) < 0}
@@ -165,7 +165,7 @@ def test_no_view_is_flipped_unless_that_keeps_the_label(image: np.ndarray) -> No
     assert (warp_batch(image[None], views["original"], True)[0] == image).all()
 
 
-def test_views_go_where_their_names_say() -> None:
+def test_views_match_their_names() -> None:
     dot = np.zeros((*SIZE, 3), np.uint8)
     dot[14:18, 8:12] = 255
 
@@ -192,37 +192,35 @@ def test_keyed_uniforms_are_uniform_and_independent() -> None:
         assert abs(np.corrcoef(draws[:, 0], other[:, 0])[0, 1]) < 0.035
 
 
-def test_keyed_uniforms_never_repeat_over_seeds_epochs_and_images() -> None:
+def test_keyed_uniforms_do_not_repeat_across_seeds_epochs_and_images() -> None:
     firsts = [keyed_uniforms(s, e, np.arange(500), 1)[:, 0] for s in range(12) for e in range(12)]
     assert len(np.unique(np.concatenate(firsts))) == 12 * 12 * 500
 
 
-def test_more_draws_begin_with_the_same_ones() -> None:
+def test_more_draws_start_with_the_same_values() -> None:
     index = np.array([3, 10**9, 5])
     assert (keyed_uniforms(7, 2, index, 32)[:, :16] == keyed_uniforms(7, 2, index, 16)).all()
 
 
-def test_a_shift_alone_moves_whole_pixels_and_so_do_the_views(image: np.ndarray) -> None:
+def test_shift_alone_and_views_move_by_integer_pixels(image: np.ndarray) -> None:
     changed = augmented(repeated(image, 40), list(range(40)), replace(NO_AUGMENT, shift=0.2, hflip=0.5))
     colours = {tuple(pixel) for pixel in image.reshape(-1, 3)}
-    assert {tuple(pixel) for pixel in changed.reshape(-1, 3)} <= colours  # nothing is mixed of two pixels
-    assert len({picture.tobytes() for picture in changed}) > 30
+    assert {tuple(pixel) for pixel in changed.reshape(-1, 3)} <= colours  # no pixel is interpolated
+    assert len({one.tobytes() for one in changed}) > 30
     for name, matrix in tta_views(True, SIZE).items():
         if "zoom" not in name:
             seen = warp_batch(image[None], matrix, True)
             assert {tuple(pixel) for pixel in seen.reshape(-1, 3)} <= colours
 
 
-def test_a_shift_beside_another_change_moves_parts_of_a_pixel() -> None:
+def test_shift_with_another_change_is_subpixel() -> None:
     policy = replace(NO_AUGMENT, shift=0.2, rotate=1e-9)
-    places = draw_params(policy, np.arange(40), SIZE, seed=0, epoch=0).matrices[:, :, 2]
-    assert (abs(places - np.round(places)) > 0.05).mean() > 0.5
+    offsets = draw_params(policy, np.arange(40), SIZE, seed=0, epoch=0).matrices[:, :, 2]
+    assert (abs(offsets - np.round(offsets)) > 0.05).mean() > 0.5
 
 
 @pytest.mark.parametrize("policy", [replace(NO_AUGMENT, brightness=0.3), replace(NO_AUGMENT, shift=0.2), STRONG])
-def test_a_change_that_is_left_out_because_it_does_nothing_would_have_done_nothing(
-    image: np.ndarray, policy: Augment
-) -> None:
+def test_skipping_changes_that_do_nothing_changes_no_pixel(image: np.ndarray, policy: Augment) -> None:
     params = draw_params(policy, np.arange(20), SIZE, seed=0, epoch=0)
     found = augment_batch(repeated(image, 20), params, False)
     boxes = params.pixels.get("erase", np.zeros((20, 5), np.int64))
@@ -235,21 +233,23 @@ def test_a_change_that_is_left_out_because_it_does_nothing_would_have_done_nothi
         assert np.array_equal(changed, expected)
 
 
-def test_a_policy_tells_whether_it_changes_pixels() -> None:
+def test_a_policy_knows_whether_it_changes_pixels() -> None:
     assert not NO_AUGMENT.changes_pixels()
     assert not replace(NO_AUGMENT, concat=1.0).changes_pixels()
     assert replace(NO_AUGMENT, erase=0.1).changes_pixels()
     assert replace(NO_AUGMENT, hflip=0.5).changes_pixels()
 
 
-def test_every_strength_has_its_entry_and_every_entry_its_strength() -> None:
+def test_strengths_and_augmentations_match_one_to_one() -> None:
     flags = [item.name for item in fields(Augment) if item.name != "concat"]  # which joins labels too: data/concat.py
     assert [entry.name for entry in AUGMENTATIONS] == flags
     assert sum(len(entry.draws) for entry in AUGMENTATIONS) == NUM_DRAWS
-    assert set(PIXEL_CHANGES) == {"erase", "effects"}
+    assert {"erase", "effects"} <= set(PIXEL_CHANGES)
 
 
-def test_an_entry_at_the_end_changes_no_other_draw(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_augmentation_at_the_end_changes_no_other_draw(
+    image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     policy = replace(STRONG, invert=0.3, effects=0.2)
     before = augmented(repeated(image, 12), list(range(12)), policy)
     monkeypatch.setattr("src.data.augmentations.NUM_DRAWS", NUM_DRAWS + 5)

@@ -1,4 +1,4 @@
-"""The cache holds every image once, is built only when something changed, and tells which cannot be read."""
+"""The cache holds every image once, is rebuilt only if something changed, and reports unreadable images."""
 
 import itertools
 import os
@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,29 +17,31 @@ from src.core.reading import InputFiles
 from src.data import cache as caching
 from src.data.cache import ImageCache, build_cache, open_cache
 from src.data.images import resize
+from tests.fixtures import DrawImage
+from tests.helpers import read_image
 
 SIZE = (24, 32)
 
 
-def build(root: Path, folder: Path, **options: object) -> tuple[bool, ImageCache]:
+def build(root: Path, folder: Path, **options: Any) -> tuple[bool, ImageCache]:
     """Build the cache of the images in root/train; return whether it was built, and the cache."""
     files = InputFiles(root)
-    settings = {"num_processes": 1, "image_size": SIZE, **options}
+    settings: dict[str, Any] = {"num_processes": 1, "image_size": SIZE, **options}
     built = build_cache(folder, "train", files.images("train"), files, **settings)
     return built, open_cache(folder, "train")
 
 
 @pytest.fixture
-def root(tmp_path: Path, picture: Callable[..., np.ndarray]) -> Path:
-    """A folder with train/00.png to 09.png."""
+def root(tmp_path: Path, draw_image: DrawImage) -> Path:
+    """Return a folder with train/00.png to 09.png."""
     (tmp_path / "input" / "train").mkdir(parents=True)
     for i in range(10):
-        cv2.imwrite(str(tmp_path / "input" / "train" / f"{i:02d}.png"), picture(i)[..., ::-1])
+        cv2.imwrite(str(tmp_path / "input" / "train" / f"{i:02d}.png"), draw_image(i)[..., ::-1])
     return tmp_path / "input"
 
 
-def test_the_cache_holds_the_images_as_rgb_in_the_order_of_their_paths(
-    root: Path, tmp_path: Path, picture: Callable[..., np.ndarray]
+def test_the_cache_holds_rgb_images_in_the_order_of_their_paths(
+    root: Path, tmp_path: Path, draw_image: DrawImage
 ) -> None:
     built, cache = build(root, tmp_path / "prepared")
     assert built
@@ -46,7 +49,7 @@ def test_the_cache_holds_the_images_as_rgb_in_the_order_of_their_paths(
     assert cache.images.dtype == np.uint8
     assert cache.image_size == SIZE
     for i in range(10):
-        assert (cache.images[i] == resize(picture(i), SIZE)).all()
+        assert (cache.images[i] == resize(draw_image(i), SIZE)).all()
     assert cache.rows_of(["train/07.png", "train/02.png"]).tolist() == [7, 2]
     with pytest.raises(InputError, match=r"train/x.png is not in the image cache"):
         cache.rows_of(["train/x.png"])
@@ -54,22 +57,24 @@ def test_the_cache_holds_the_images_as_rgb_in_the_order_of_their_paths(
 
 def test_a_second_build_decodes_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(root, tmp_path / "prepared")
-    monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("it was decoded again"))
+    monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("decoded again"))
     assert not build(root, tmp_path / "prepared")[0]
 
 
-def later(path: Path) -> None:
+def touch(path: Path) -> None:
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
 
 
-def longer(path: Path) -> None:
+def append_byte(path: Path) -> None:
     stamp = path.stat().st_mtime_ns
     path.write_bytes(path.read_bytes() + b"x")
     os.utime(path, ns=(stamp, stamp))
 
 
-@pytest.mark.parametrize("change", [later, longer, Path.unlink, lambda path: path.rename(path.with_name("99.png"))])
-def test_a_change_of_any_file_builds_the_cache_again(root: Path, tmp_path: Path, change) -> None:
+@pytest.mark.parametrize(
+    "change", [touch, append_byte, Path.unlink, lambda path: path.rename(path.with_name("99.png"))]
+)
+def test_changing_any_file_rebuilds_the_cache(root: Path, tmp_path: Path, change: Callable[[Path], object]) -> None:
     build(root, tmp_path / "prepared")
     change(root / "train" / "05.png")
     assert build(root, tmp_path / "prepared")[0]
@@ -77,7 +82,9 @@ def test_a_change_of_any_file_builds_the_cache_again(root: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("options", [{"image_size": (24, 40)}, {"max_pixels": 1199}])
-def test_a_change_of_size_or_of_the_limit_builds_the_cache_again(root: Path, tmp_path: Path, options) -> None:
+def test_changing_the_size_or_pixel_limit_rebuilds_the_cache(
+    root: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
     build(root, tmp_path / "prepared")
     built, cache = build(root, tmp_path / "prepared", **options)
     assert built
@@ -85,7 +92,7 @@ def test_a_change_of_size_or_of_the_limit_builds_the_cache_again(root: Path, tmp
 
 
 @pytest.mark.parametrize("changed", ["POLICY", "cv2"])
-def test_a_change_of_the_reader_builds_the_cache_again(
+def test_changing_the_decoder_rebuilds_the_cache(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     build(root, tmp_path / "prepared")
@@ -101,7 +108,7 @@ def test_an_interrupted_build_leaves_the_old_cache_or_none(
 ) -> None:
     _, before = build(root, tmp_path / "prepared")
     pixels = before.images[:].copy()
-    later(root / "train" / "05.png")
+    touch(root / "train" / "05.png")
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -112,14 +119,14 @@ def test_an_interrupted_build_leaves_the_old_cache_or_none(
             build(root, tmp_path / "prepared")
     assert (open_cache(tmp_path / "prepared", "train").images == pixels).all()
     assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["train.json", "train.npy"]
-    with monkeypatch.context() as patch:  # between the pixels and the facts about them
+    with monkeypatch.context() as patch:  # between writing the pixels and the JSON file
         patch.setattr(caching, "write_json", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build(root, tmp_path / "prepared")
     assert build(root, tmp_path / "prepared")[0]
 
 
-def test_two_processes_make_the_same_bytes_as_one(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_write_the_same_bytes_as_one(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "train" / "03.png").write_bytes(b"")
     assert build(root, tmp_path / "by1", num_processes=1)[0]
     monkeypatch.setattr(caching, "CHUNK", 3)
@@ -131,7 +138,7 @@ def test_two_processes_make_the_same_bytes_as_one(root: Path, tmp_path: Path, mo
 
 @pytest.mark.parametrize("done", [0, 2])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BrokenProcessPool("killed")])
-def test_where_processes_cannot_help_one_goes_on(
+def test_decoding_continues_in_one_process_if_the_pool_fails(
     root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -165,7 +172,7 @@ def test_where_processes_cannot_help_one_goes_on(
     assert line.startswith("decoding continues in one process")
 
 
-def test_a_zip_member_that_unpacks_to_more_than_a_image_has_is_not_unpacked(tmp_path: Path) -> None:
+def test_a_zip_member_larger_than_any_image_is_not_unpacked(tmp_path: Path) -> None:
     (tmp_path / "input").mkdir()
     with zipfile.ZipFile(tmp_path / "input" / "train.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("1.png", bytes(caching.MAX_BYTES))
@@ -175,7 +182,7 @@ def test_a_zip_member_that_unpacks_to_more_than_a_image_has_is_not_unpacked(tmp_
     assert [reading.problem for reading in readings] == ["not an image", "over-large"]
 
 
-def test_a_image_that_cannot_be_read_is_black_and_its_reading_says_why(
+def test_an_unreadable_image_is_black_and_its_reading_has_the_reason(
     root: Path, tmp_path: Path, png_header: Callable[[int, int], bytes]
 ) -> None:
     good = (root / "train" / "00.png").read_bytes()
@@ -199,8 +206,8 @@ def test_a_image_that_cannot_be_read_is_black_and_its_reading_says_why(
     assert cache.images[0].any()
 
 
-def test_the_same_pixels_are_known_in_another_format_and_other_pixels_are_not(root: Path, tmp_path: Path) -> None:
-    image = cv2.imread(str(root / "train" / "00.png"))
+def test_identical_pixels_are_recognised_across_formats(root: Path, tmp_path: Path) -> None:
+    image = read_image(root / "train" / "00.png")
     cv2.imwrite(str(root / "train" / "00.bmp"), image)
     image[0, 0, 0] ^= 1
     cv2.imwrite(str(root / "train" / "00x.png"), image)
@@ -209,14 +216,14 @@ def test_the_same_pixels_are_known_in_another_format_and_other_pixels_are_not(ro
     assert pixels["train/00.bmp"] == pixels["train/00.png"] != pixels["train/00x.png"]
 
 
-def test_images_of_one_colour_and_unlike_shapes_are_not_the_same(root: Path, tmp_path: Path) -> None:
+def test_images_of_one_colour_but_different_shapes_differ(root: Path, tmp_path: Path) -> None:
     for name, shape in (("high", (40, 30, 3)), ("wide", (30, 40, 3))):
         cv2.imwrite(str(root / "train" / f"{name}.png"), np.full(shape, 90, np.uint8))
     _, cache = build(root, tmp_path / "prepared")
     assert len({reading.pixels for reading in cache.readings}) == 12
 
 
-def test_an_absent_or_damaged_cache_is_refused_with_what_to_do(root: Path, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_cache_is_refused_with_the_command_to_run(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"train.json: not there; run python -m src.prepare first"):
         open_cache(tmp_path / "prepared", "train")
     build(root, tmp_path / "prepared")
@@ -226,7 +233,7 @@ def test_an_absent_or_damaged_cache_is_refused_with_what_to_do(root: Path, tmp_p
         open_cache(tmp_path / "prepared", "train")
 
 
-def test_a_cache_that_was_deleted_or_cut_off_is_built_again(root: Path, tmp_path: Path) -> None:
+def test_a_deleted_or_truncated_cache_is_rebuilt(root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "prepared"
     assert build(root, folder, num_processes=1)[0]
     pixels = (folder / "train.npy").read_bytes()
@@ -239,7 +246,7 @@ def test_a_cache_that_was_deleted_or_cut_off_is_built_again(root: Path, tmp_path
 
 
 def build_pixels(root: Path, folder: Path, images: np.ndarray, image_size: tuple[int, int] = (28, 28)) -> bool:
-    """Build the cache of raw pixels as if root/pixels held them, the last image first; tell whether it was built."""
+    """Build the cache of raw pixels, as if from root/pixels, last image first; return whether it was built."""
     (root / "pixels").open("a").close()
     files = InputFiles(root)
     paths = files.add_pixels("raw", images, files.find("pixels"))
@@ -247,10 +254,10 @@ def build_pixels(root: Path, folder: Path, images: np.ndarray, image_size: tuple
 
 
 @pytest.mark.parametrize("grey", [False, True])
-def test_raw_pixels_are_kept_as_they_are_and_known_again(
-    root: Path, tmp_path: Path, picture: Callable[..., np.ndarray], grey: bool
+def test_raw_pixels_are_cached_unchanged_and_duplicates_recognised(
+    root: Path, tmp_path: Path, draw_image: DrawImage, grey: bool
 ) -> None:
-    images = np.stack([picture(i, (28, 28)) for i in (0, 1, 2, 1)])
+    images = np.stack([draw_image(i, (28, 28)) for i in (0, 1, 2, 1)])
     images = images[..., 0] if grey else images
     assert build_pixels(root, tmp_path / "prepared", images)
     cache = open_cache(tmp_path / "prepared", "train")
@@ -259,12 +266,12 @@ def test_raw_pixels_are_kept_as_they_are_and_known_again(
     assert (cache.images[::-1] == (images[..., None] if grey else images)).all()
     assert not any(reading.problem for reading in cache.readings)
     pixels = [reading.pixels for reading in cache.readings]
-    assert pixels[0] == pixels[2]  # two copies
+    assert pixels[0] == pixels[2]  # duplicates
     assert len(set(pixels)) == 3
 
 
-def test_raw_pixels_are_resized_like_decoded_ones(root: Path, tmp_path: Path) -> None:
-    image = cv2.imread(str(root / "train" / "04.png"))[..., ::-1]
+def test_raw_pixels_are_resized_like_decoded_images(root: Path, tmp_path: Path) -> None:
+    image = read_image(root / "train" / "04.png")[..., ::-1]
     _, decoded = build(root, tmp_path / "decoded", image_size=(20, 24))
     build_pixels(root, tmp_path / "raw", image[None], (20, 24))
     raw = open_cache(tmp_path / "raw", "train")
@@ -272,13 +279,13 @@ def test_raw_pixels_are_resized_like_decoded_ones(root: Path, tmp_path: Path) ->
     assert raw.readings[0] == decoded.readings[4]
 
 
-def test_raw_pixels_are_written_again_only_where_their_file_or_the_size_changed(
-    root: Path, tmp_path: Path, picture: Callable[..., np.ndarray]
+def test_raw_pixels_are_rewritten_only_if_their_file_or_the_size_changed(
+    root: Path, tmp_path: Path, draw_image: DrawImage
 ) -> None:
-    images = np.stack([picture(i, (28, 28)) for i in range(3)])
+    images = np.stack([draw_image(i, (28, 28)) for i in range(3)])
     assert build_pixels(root, tmp_path / "prepared", images)
     assert not build_pixels(root, tmp_path / "prepared", images)
-    later(root / "pixels")
+    touch(root / "pixels")
     assert build_pixels(root, tmp_path / "prepared", images)
     assert build_pixels(root, tmp_path / "prepared", images[:2])
     assert build_pixels(root, tmp_path / "prepared", images[:2], (14, 14))

@@ -11,6 +11,7 @@ from src.data.alignment import align
 from src.data.cache import Reading
 from src.data.duplicates import exact_duplicates, group_duplicates, near_duplicates
 from src.data.images import resize
+from tests.fixtures import DrawImage
 
 SIZE = (48, 64)
 
@@ -32,7 +33,9 @@ def near(images: list[np.ndarray]) -> list[tuple[int, int]]:
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    decoded = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded
 
 
 COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -61,9 +64,9 @@ def test_all_near_duplicates_of_an_image_are_in_one_group() -> None:
     assert np.flatnonzero(group == group[4]).tolist() == [4, *range(30, 37)]
 
 
-def test_different_images_are_not_grouped(picture) -> None:
+def test_different_images_are_not_grouped(draw_image: DrawImage) -> None:
     assert near([photo(seed) for seed in range(200)]) == []
-    assert near([picture(seed) for seed in range(100)]) == []
+    assert near([draw_image(seed) for seed in range(100)]) == []
 
 
 def test_the_same_shapes_with_different_detail_are_not_duplicates() -> None:

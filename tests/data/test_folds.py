@@ -1,6 +1,7 @@
 """Folds are stratified, never split a group, do not depend on the order of rows, and can be read from a file."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -198,7 +199,9 @@ def test_a_users_folds_are_joined_by_image_path(tmp_path: Path) -> None:
         (lambda rows: ["image_path,fold", rows[0] + ",0", *rows[1:]], "line 2: 3 cells"),
     ],
 )
-def test_an_invalid_folds_file_is_an_error_naming_file_and_line(tmp_path: Path, change, message: str) -> None:
+def test_an_invalid_folds_file_is_an_error_naming_file_and_line(
+    tmp_path: Path, change: Callable[[list[str]], list[str]], message: str
+) -> None:
     labels = food_labels(4)
     path = write(tmp_path, "\n".join([*change(rows_of(labels)), ""]))
     with pytest.raises(InputError, match=message) as error:

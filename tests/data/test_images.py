@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from src.data.images import ImageProblem, decode_image, resize
-
-ImageFactory = Callable[..., np.ndarray]
+from tests.fixtures import DrawImage
 
 
 def encode(image: np.ndarray, suffix: str) -> bytes:
@@ -32,8 +31,8 @@ def problem_kind(data: bytes, **options: int) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".webp", ".tiff"])
-def test_common_formats_are_read_as_rgb(picture: ImageFactory, suffix: str) -> None:
-    image = picture(1)
+def test_common_formats_are_read_as_rgb(draw_image: DrawImage, suffix: str) -> None:
+    image = draw_image(1)
     read = decode_image(encode(image, suffix))
     assert read.shape == image.shape
     assert read.dtype == np.uint8
@@ -43,8 +42,8 @@ def test_common_formats_are_read_as_rgb(picture: ImageFactory, suffix: str) -> N
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("kept", [0.4, 0.7, 0.95])
-def test_a_truncated_image_is_an_error_and_not_half_grey(picture: ImageFactory, suffix: str, kept: float) -> None:
-    data = encode(picture(1, (90, 120)), suffix)
+def test_a_truncated_image_is_an_error_and_not_half_grey(draw_image: DrawImage, suffix: str, kept: float) -> None:
+    data = encode(draw_image(1, (90, 120)), suffix)
     assert problem_kind(data[: int(len(data) * kept)]) == "truncated"
 
 
@@ -62,50 +61,50 @@ def test_an_over_large_image_is_an_error_before_decoding(
     assert problem_kind(png_header(*size)) == "over-large"
 
 
-def test_the_pixel_limit_can_be_changed(picture: ImageFactory) -> None:
-    data = encode(picture(1, (30, 40)), ".png")
+def test_the_pixel_limit_can_be_changed(draw_image: DrawImage) -> None:
+    data = encode(draw_image(1, (30, 40)), ".png")
     assert decode_image(data, 1200).shape == (30, 40, 3)
     assert problem_kind(data, max_pixels=1199) == "over-large"
 
 
-def test_exif_rotation_is_applied(picture: ImageFactory) -> None:
+def test_exif_rotation_is_applied(draw_image: DrawImage) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored rotated: to be turned clockwise
-    image = picture(1)
+    image = draw_image(1)
     read = decode_image(saved(Image.fromarray(image), "jpeg", exif=exif, quality=95))
     assert read.shape == (40, 30, 3)
     assert np.abs(read.astype(int) - np.rot90(image, -1)).mean() < 12
 
 
-def test_sixteen_bits_are_scaled_to_eight(picture: ImageFactory) -> None:
-    deep = picture(1).astype(np.uint16) * 257
+def test_sixteen_bits_are_scaled_to_eight(draw_image: DrawImage) -> None:
+    deep = draw_image(1).astype(np.uint16) * 257
     read = decode_image(cv2.imencode(".png", deep[..., ::-1])[1].tobytes())
-    assert np.abs(read.astype(int) - picture(1)).max() <= 1
+    assert np.abs(read.astype(int) - draw_image(1)).max() <= 1
 
 
-def test_grey_and_palette_images_become_rgb(picture: ImageFactory) -> None:
-    grey = picture(1)[..., 0]
+def test_grey_and_palette_images_become_rgb(draw_image: DrawImage) -> None:
+    grey = draw_image(1)[..., 0]
     assert (decode_image(encode(grey[..., None].repeat(3, 2), ".png")) == grey[..., None]).all()
     assert (decode_image(saved(Image.fromarray(grey), "png")) == grey[..., None]).all()
-    palette = Image.fromarray(picture(1)).quantize(16)
+    palette = Image.fromarray(draw_image(1)).quantize(16)
     assert (decode_image(saved(palette, "png")) == np.asarray(palette.convert("RGB"))).all()
 
 
-def test_alpha_is_dropped_and_the_colours_are_kept(picture: ImageFactory) -> None:
+def test_alpha_is_dropped_and_the_colours_are_kept(draw_image: DrawImage) -> None:
     alpha = np.zeros((30, 40, 1), np.uint8)
-    data = saved(Image.fromarray(np.concatenate([picture(1), alpha], axis=2)), "png")
-    assert (decode_image(data) == picture(1)).all()
+    data = saved(Image.fromarray(np.concatenate([draw_image(1), alpha], axis=2)), "png")
+    assert (decode_image(data) == draw_image(1)).all()
 
 
-def test_a_cmyk_jpeg_decodes_to_the_same_colours_as_in_pil(picture: ImageFactory) -> None:
-    data = saved(Image.fromarray(picture(1)).convert("CMYK"), "jpeg", quality=95)
-    assert np.abs(decode_image(data).astype(int) - picture(1)).mean() < 12
+def test_a_cmyk_jpeg_decodes_to_the_same_colours_as_in_pil(draw_image: DrawImage) -> None:
+    data = saved(Image.fromarray(draw_image(1)).convert("CMYK"), "jpeg", quality=95)
+    assert np.abs(decode_image(data).astype(int) - draw_image(1)).mean() < 12
 
 
-def test_images_shrink_by_area_and_enlarge_linearly(picture: ImageFactory) -> None:
+def test_images_shrink_by_area_and_enlarge_linearly(draw_image: DrawImage) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     blocks = noise.reshape(8, 5, 8, 5, 3).mean(axis=(1, 3))
     assert np.abs(resize(noise, (8, 8)) - blocks).max() <= 1  # every pixel contributes: no moiré
-    assert resize(picture(1), (60, 50)).shape == (60, 50, 3)
-    assert len(np.unique(resize(np.uint8([[[0] * 3, [255] * 3]]), (1, 8)))) > 2  # interpolated, not nearest
-    assert (resize(picture(1), (30, 40)) == picture(1)).all()
+    assert resize(draw_image(1), (60, 50)).shape == (60, 50, 3)
+    assert len(np.unique(resize(np.array([[[0] * 3, [255] * 3]], np.uint8), (1, 8)))) > 2  # interpolated, not nearest
+    assert (resize(draw_image(1), (30, 40)) == draw_image(1)).all()

@@ -1,9 +1,10 @@
-"""Batches do not depend on threads, serve every row, and give each image the same pixels everywhere."""
+"""Batches do not depend on threads, cover every row, and give each image the same pixels everywhere."""
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,25 +13,27 @@ import torch
 from src.config import NO_AUGMENT, Augment
 from src.data.images import resize
 from src.data.loader import WINDOW, Blocks, Loader, gather
+from tests.fixtures import DrawImage
 
 SIZE = (24, 32)
 
 
 @pytest.fixture
-def images(picture: Callable[..., np.ndarray]) -> np.ndarray:
-    return np.stack([picture(seed, SIZE) for seed in range(23)])
+def images(draw_image: DrawImage) -> np.ndarray:
+    return np.stack([draw_image(seed, SIZE) for seed in range(23)])
 
 
-def loader(images: np.ndarray, **options: object) -> Loader:
-    """Serve all images but the first three, backwards; the target of a row is its number, twice."""
+def loader(images: np.ndarray, **options: Any) -> Loader:
+    """Return a loader of all images but the first three, in reverse order; a row's target is its number, twice."""
     rows = np.arange(3, len(images))[::-1].copy()
     targets = np.stack([rows, rows], axis=1)
-    return Loader(images=images, rows=rows, targets=targets, **{"image_size": SIZE, "batch_size": 6, **options})
+    settings: dict[str, Any] = {"image_size": SIZE, "batch_size": 6, **options}
+    return Loader(images=images, rows=rows, targets=targets, **settings)
 
 
 @pytest.mark.parametrize("policy", [None, Augment(), Augment(effects=1.0)])
 @pytest.mark.parametrize("num_threads", [1, 2, 4])
-def test_the_batches_do_not_depend_on_the_number_of_threads(
+def test_batches_do_not_depend_on_the_number_of_threads(
     images: np.ndarray, policy: Augment | None, num_threads: int
 ) -> None:
     one, other = (list(loader(images, policy=policy, num_threads=n).epoch(2)) for n in (0, num_threads))
@@ -48,7 +51,7 @@ def test_scoring_serves_every_row_once_and_in_order(images: np.ndarray) -> None:
     assert [len(batch["index"]) for batch in loader(images).epoch(0)] == [6, 6, 6, 2]
 
 
-def test_training_serves_no_row_twice_and_every_row_before_long(images: np.ndarray) -> None:
+def test_training_serves_no_row_twice_per_epoch_and_every_row_within_a_few(images: np.ndarray) -> None:
     training = loader(images, policy=NO_AUGMENT)
     assert [len(batch["index"]) for batch in training.epoch(0)] == [6, 6, 6]  # no small last batch
     epochs = [served(training, epoch) for epoch in range(8)]
@@ -62,7 +65,7 @@ def test_fewer_rows_than_a_batch_make_one_batch(images: np.ndarray) -> None:
     assert len(served(loader(images, policy=NO_AUGMENT, batch_size=64), 0)) == 20
 
 
-def test_the_order_is_another_in_every_epoch_and_for_every_seed(images: np.ndarray) -> None:
+def test_the_order_differs_between_epochs_and_seeds(images: np.ndarray) -> None:
     orders = {tuple(loader(images, policy=NO_AUGMENT, seed=s).order(e)) for s in range(5) for e in range(5)}
     assert len(orders) == 25
     again = loader(images, policy=NO_AUGMENT, seed=3).order(4)
@@ -80,8 +83,8 @@ def test_each_target_stays_with_its_image(images: np.ndarray, policy: Augment | 
 
 @pytest.mark.parametrize("size", [SIZE, (12, 16), (20, 20)])
 def test_training_validation_and_test_see_identical_pixels(images: np.ndarray, size: tuple[int, int]) -> None:
-    """Unlike resizing of train and test once cost a public solution forty points."""
-    ways = [
+    """Different resizing of train and test images once cost a public solution forty points."""
+    loaders = [
         loader(images, image_size=size, policy=NO_AUGMENT, batch_size=5),  # training
         loader(images, image_size=size),  # validation
         Loader(  # test
@@ -93,13 +96,13 @@ def test_training_validation_and_test_see_identical_pixels(images: np.ndarray, s
             hflip_ok=True,
         ),
     ]
-    for way in ways:
-        for batch in way.epoch(0):
+    for one in loaders:
+        for batch in one.epoch(0):
             for row, image in zip(batch["index"].tolist(), batch["image"].numpy(), strict=True):
                 assert (image == resize(images[row], size)).all()
 
 
-def test_augmented_images_are_the_same_in_a_repeated_epoch_and_others_in_the_next(images: np.ndarray) -> None:
+def test_augmented_images_are_the_same_if_an_epoch_is_repeated_and_differ_in_the_next(images: np.ndarray) -> None:
     def pixels(epoch: int) -> dict[int, bytes]:
         batches = loader(images, policy=Augment(), batch_size=5).epoch(epoch)
         return {
@@ -113,7 +116,7 @@ def test_augmented_images_are_the_same_in_a_repeated_epoch_and_others_in_the_nex
     assert all(first[row] != later[row] for row in first)
 
 
-def test_a_batch_is_a_copy_and_not_a_view_of_the_cache(images: np.ndarray) -> None:
+def test_a_batch_is_a_copy_of_the_cache(images: np.ndarray) -> None:
     images.setflags(write=False)
     batch = next(iter(loader(images).epoch(0)))
     batch["image"].zero_()
@@ -121,16 +124,17 @@ def test_a_batch_is_a_copy_and_not_a_view_of_the_cache(images: np.ndarray) -> No
     assert gather(images, np.array([0]), SIZE).flags.writeable
 
 
-def test_leaving_an_epoch_early_leaves_no_thread_behind(images: np.ndarray) -> None:
+def test_stopping_an_epoch_early_ends_its_threads(images: np.ndarray) -> None:
     batches = loader(images, policy=Augment(), num_threads=2, batch_size=1).epoch(0)
     before = threading.active_count()
     next(batches)
     assert threading.active_count() > before
+    assert isinstance(batches, Generator)
     batches.close()
     assert threading.active_count() == before
 
 
-def test_growing_images_end_whole_and_only_training_sees_small_ones(images: np.ndarray) -> None:
+def test_progressive_resize_ends_at_full_size_and_affects_training_only(images: np.ndarray) -> None:
     growing = loader(images, policy=Augment(), progressive_resize=0.5, resize_epochs=4)
     assert [growing.size_at(epoch) for epoch in range(6)] == [
         (16, 16), (16, 16), (16, 24), (24, 32), (24, 32), (24, 32)
@@ -145,12 +149,12 @@ HEIGHT = 256  # rows of a block in these tests
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of HEIGHT images of one pixel."""
+    """Make blocks of HEIGHT images of one pixel."""
     monkeypatch.setattr("src.data.loader.BLOCK", 3 * HEIGHT)
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_in_blocks_every_row_comes_once_and_what_is_read_lies_together() -> None:
+def test_in_blocks_every_row_is_served_once_and_reads_are_local() -> None:
     count, batch_size = HEIGHT * 80, 64
     images = np.zeros((count, 1, 1, 3), np.uint8)
     rows = np.arange(count)
@@ -159,15 +163,15 @@ def test_in_blocks_every_row_comes_once_and_what_is_read_lies_together() -> None
         in_blocks=True, seed=4,
     )  # fmt: skip
     orders = [blocks.order(epoch) for epoch in (0, 1)]
-    assert not np.array_equal(*orders)
+    assert not np.array_equal(orders[0], orders[1])
     assert np.array_equal(blocks.order(0), orders[0])
     for order in orders:
         assert sorted(order) == rows.tolist()
         batches = order.reshape(-1, batch_size)
         touched = [len(np.unique(batch // HEIGHT)) for batch in batches]
         assert max(touched) <= WINDOW + 1
-        assert min(touched[40:-40]) > WINDOW // 2  # and yet mixed
-        # Every place of the data comes at any time of the epoch.
+        assert min(touched[40:-40]) > WINDOW // 2  # but still mixed
+        # Rows from anywhere in the data come at any time of the epoch.
         assert abs(np.corrcoef(order, rows)[0, 1]) < 0.5
 
 
@@ -179,7 +183,7 @@ def test_in_blocks_each_block_is_read_once_and_kept_no_longer_than_needed(
 ) -> None:
     count = HEIGHT * 80 + 17
     images = np.arange(count, dtype=np.int64)[:, None].view(np.uint8).reshape(count, 1, 8)[..., :3, None]
-    images = np.ascontiguousarray(images.transpose(0, 1, 3, 2))  # (N, 1, 1, 3): each row tells its number
+    images = np.ascontiguousarray(images.transpose(0, 1, 3, 2))  # (N, 1, 1, 3): each row encodes its number
     np.save(tmp_path / "train.npy", images)
     if mapped:
         images = np.load(tmp_path / "train.npy", mmap_mode="r")
@@ -200,15 +204,15 @@ def test_in_blocks_each_block_is_read_once_and_kept_no_longer_than_needed(
     if mapped:
         assert blocks.file is not None  # opened now
         np.save(tmp_path / "other.npy", images + 1)
-        (tmp_path / "other.npy").replace(tmp_path / "train.npy")  # as prepare would
+        (tmp_path / "other.npy").replace(tmp_path / "train.npy")  # as prepare does
     for batch in blocks.epoch(1):
-        told = batch["image"].numpy()[:, 0, 0].astype(np.int64) @ [1, 256, 65536]
-        assert (told == batch["index"].numpy()).all()
+        decoded = batch["image"].numpy()[:, 0, 0].astype(np.int64) @ [1, 256, 65536]
+        assert (decoded == batch["index"].numpy()).all()
     assert sorted(read) == [HEIGHT * block for block in range(81)]
     assert most <= WINDOW + 2
 
 
-def test_in_blocks_a_string_is_set_beside_one_of_its_batch(images: np.ndarray) -> None:
+def test_in_blocks_strings_are_concatenated_within_a_batch(images: np.ndarray) -> None:
     one = loader(images, policy=Augment(concat=1.0), pad_class=10, in_blocks=True)
     positions = one.order(0)[:6]
     partners, _, _ = one.concatenated(positions, 0)
@@ -216,11 +220,11 @@ def test_in_blocks_a_string_is_set_beside_one_of_its_batch(images: np.ndarray) -
     assert (partners != positions).all()
 
 
-def test_in_blocks_the_image_beside_is_the_one_whose_target_is_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_blocks_concatenated_images_and_targets_match(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("src.data.loader.BLOCK", 5 * 8 * 12 * 3)
     count, pad_class = 40, 10
     images = np.empty((count, 8, 12, 3), np.uint8)
-    images[:] = (np.arange(count) * 6)[:, None, None, None]  # each in a grey of its own ...
+    images[:] = (np.arange(count) * 6)[:, None, None, None]  # each has its own grey level ...
     targets = np.full((count, 6), pad_class)
     targets[:, 0] = np.arange(count) % 10
     policy = dataclasses.replace(NO_AUGMENT, concat=1.0)
@@ -231,4 +235,4 @@ def test_in_blocks_the_image_beside_is_the_one_whose_target_is_beside(monkeypatc
     for batch in one.epoch(0):
         left, right = (batch["image"][:, 4, column, 0].numpy() // 6 for column in (0, 11))
         assert (left == batch["index"].numpy()).all()
-        assert (right % 10 == batch["target"][:, 1].numpy()).all()  # ... which tells its digit
+        assert (right % 10 == batch["target"][:, 1].numpy()).all()  # ... which encodes its digit

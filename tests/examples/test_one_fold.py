@@ -8,7 +8,7 @@ import pytest
 
 from examples import one_fold
 from src.core import cli
-from tests.conftest import Finished
+from tests.fixtures import Podium
 from tests.helpers import run_at
 
 MAX_LINES = 100
@@ -17,7 +17,7 @@ FLAGS = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", "32", "4
 
 
 def test_the_example_reaches_the_score_of_the_command(
-    svhn: Callable[..., Path], podium: Callable[..., Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    svhn: Callable[..., Path], podium: Podium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     svhn(num_train=14, num_val=6)

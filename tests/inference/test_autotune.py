@@ -1,4 +1,4 @@
-"""Predicting is as quick as a short trial finds, and its answers do not depend on what the trial chose."""
+"""Autotune picks the fastest way to predict; probabilities do not depend on what it picks."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from src.competitions import svhn
 from src.core.errors import InputError
 from src.core.runtime import choose_compute
 from src.data.loader import Loader
-from src.inference import autotune as probe
+from src.inference import autotune
 from src.inference.predictor import predict_probabilities
 from src.models.network import Network, Normalise
 
@@ -37,46 +37,46 @@ def network() -> Network:
 
 
 def rates(monkeypatch: pytest.MonkeyPatch, rate_of: Callable[[int], float]) -> None:
-    monkeypatch.setattr(probe, "images_per_second", lambda forward, images, compute: rate_of(len(images)))
+    monkeypatch.setattr(autotune, "images_per_second", lambda forward, images, compute: rate_of(len(images)))
 
 
-def test_few_images_are_predicted_at_once_without_a_trial() -> None:
+def test_few_images_are_predicted_without_a_trial() -> None:
     net = network()
     net.forward = lambda images: pytest.fail("tried")  # type: ignore[method-assign]
-    forward, served = probe.fastest(net, loader(), CPU, 5, None, "auto")
+    forward, served = autotune.fastest(net, loader(), CPU, 5, None, "auto")
     assert forward is net
-    assert served.batch_size == probe.INFERENCE_BATCH_SIZE
-    assert probe.fastest(net, loader(), CPU, 5, 7, "auto")[1].batch_size == 7
+    assert served.batch_size == autotune.INFERENCE_BATCH_SIZE
+    assert autotune.fastest(net, loader(), CPU, 5, 7, "auto")[1].batch_size == 7
 
 
-def test_the_fastest_batch_size_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_batch_size_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     rates(monkeypatch, lambda size: {64: 1.0, 256: 2.0, 512: 4.0, 1024: 3.0}[size])
-    assert probe.best_batch_size(network(), torch.zeros(10, 8, 16, 3), CPU) == 512
+    assert autotune.best_batch_size(network(), torch.zeros(10, 8, 16, 3), CPU) == 512
 
 
-def test_what_is_no_faster_than_noise_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_speedup_within_noise_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     rates(monkeypatch, lambda size: 1.03 if size == 64 else 1.0)
-    assert probe.best_batch_size(network(), torch.zeros(10, 8, 16, 3), CPU) == probe.INFERENCE_BATCH_SIZE
+    assert autotune.best_batch_size(network(), torch.zeros(10, 8, 16, 3), CPU) == autotune.INFERENCE_BATCH_SIZE
 
 
-@pytest.mark.parametrize(("room", "best"), [(600, 512), (300, 256), (100, 64)])
-def test_a_batch_too_large_for_the_memory_is_passed_over(room: int, best: int) -> None:
+@pytest.mark.parametrize(("capacity", "best"), [(600, 512), (300, 256), (100, 64)])
+def test_batch_sizes_that_do_not_fit_in_memory_are_skipped(capacity: int, best: int) -> None:
     net = network().eval()
 
     def forward(images: torch.Tensor) -> torch.Tensor:
-        if len(images) > room:
+        if len(images) > capacity:
             raise torch.OutOfMemoryError("out of memory")
-        time.sleep(0.01)  # the larger, the quicker
+        time.sleep(0.01)  # so larger batches are faster
         return net(images)
 
     with torch.inference_mode():
-        assert probe.best_batch_size(forward, torch.zeros(10, 8, 16, 3, dtype=torch.uint8), CPU) == best
+        assert autotune.best_batch_size(forward, torch.zeros(10, 8, 16, 3, dtype=torch.uint8), CPU) == best
 
 
-def test_where_not_even_few_fit_predicting_halves_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tuning_is_skipped_if_even_a_small_batch_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     rates(monkeypatch, lambda size: 0.0)
     net = network()
-    assert probe.fastest(net, loader(600), CPU, 5, None, "auto")[0] is net
+    assert autotune.fastest(net, loader(600), CPU, 5, None, "auto")[0] is net
 
 
 def compiling(monkeypatch: pytest.MonkeyPatch, quick: Callable[[torch.Tensor], torch.Tensor], gain: float) -> None:
@@ -88,12 +88,12 @@ def compiling(monkeypatch: pytest.MonkeyPatch, quick: Callable[[torch.Tensor], t
             quick(images[:1])
         return 0.01 * (gain if forward is quick else 1)
 
-    monkeypatch.setattr(probe, "images_per_second", rate)
-    monkeypatch.setattr(probe, "has_compiler", lambda: True)
+    monkeypatch.setattr(autotune, "images_per_second", rate)
+    monkeypatch.setattr(autotune, "has_compiler", lambda: True)
 
 
 @pytest.mark.parametrize(("gain", "used"), [(1.6, True), (1.01, False)])
-def test_a_compiled_network_is_used_where_faster(monkeypatch: pytest.MonkeyPatch, gain: float, used: bool) -> None:
+def test_a_compiled_network_is_used_if_faster(monkeypatch: pytest.MonkeyPatch, gain: float, used: bool) -> None:
     net, calls = network(), []
 
     def quick(images: torch.Tensor) -> torch.Tensor:
@@ -101,14 +101,14 @@ def test_a_compiled_network_is_used_where_faster(monkeypatch: pytest.MonkeyPatch
         return net(images)
 
     compiling(monkeypatch, quick, gain)
-    forward, served = probe.fastest(net, loader(602), CPU, 5, 100, "auto")
+    forward, served = autotune.fastest(net, loader(602), CPU, 5, 100, "auto")
     found, _ = predict_probabilities(net, served, svhn.COMPETITION.layout, CPU, forward=forward)
-    assert calls == [1] + ([100] * 6 if used else [])  # the last two images are a batch of another shape
+    assert calls == [1] + ([100] * 6 if used else [])  # the last batch has only two images
     expected, _ = predict_probabilities(net, loader(602), svhn.COMPETITION.layout, CPU)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_a_compiler_that_fails_stops_nothing_unless_it_was_asked_for(
+def test_a_failing_compiler_is_an_error_only_if_compile_is_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def quick(images: torch.Tensor) -> torch.Tensor:
@@ -116,24 +116,24 @@ def test_a_compiler_that_fails_stops_nothing_unless_it_was_asked_for(
 
     compiling(monkeypatch, quick, 2.0)
     net = network()
-    assert probe.fastest(net, loader(600), CPU, 5, None, "auto")[0] is net
+    assert autotune.fastest(net, loader(600), CPU, 5, None, "auto")[0] is net
     assert capsys.readouterr().out == "predicting without torch.compile, which fails here\n"
     with pytest.raises(InputError, match=r"--compile on: torch.compile fails here \(no such instruction\)$"):
-        probe.fastest(net, loader(600), CPU, 5, None, "on")
+        autotune.fastest(net, loader(600), CPU, 5, None, "on")
 
 
-def test_compiling_without_a_compiler_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "has_compiler", lambda: False)
-    probe.check_compile(False)
+def test_compile_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autotune, "has_compiler", lambda: False)
+    autotune.check_compile(False)
     with pytest.raises(InputError, match="--compile: needs a C"):
-        probe.check_compile(True)
+        autotune.check_compile(True)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not probe.has_compiler(), reason="needs a C++ compiler")
-def test_a_network_compiled_for_real_gives_the_same_answers() -> None:
+@pytest.mark.skipif(not autotune.has_compiler(), reason="needs a C++ compiler")
+def test_a_compiled_network_gives_the_same_probabilities() -> None:
     net = network().eval()
-    forward, served = probe.fastest(net, loader(), CPU, 5, 4, "on")
+    forward, served = autotune.fastest(net, loader(), CPU, 5, 4, "on")
     found, _ = predict_probabilities(net, served, svhn.COMPETITION.layout, CPU, forward=forward)
     expected, _ = predict_probabilities(net, loader(), svhn.COMPETITION.layout, CPU)
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Predictions put together by image path: complete, without overlap, whatever the order of rows."""
+"""Predictions are joined by image path: complete, without overlap, in any order of rows."""
 
 import shutil
 from collections.abc import Callable
@@ -9,14 +9,15 @@ import pytest
 
 from src.core.errors import InputError
 from src.core.writing import write_arrays
-from src.inference.ensemble import out_of_fold, weighted_mean
+from src.inference.ensemble import OutOfFold, out_of_fold, weighted_mean
+from tests.fixtures import MakeFood11, MakeSvhn, Podium
 from tests.helpers import run_at
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 1)
 
 
 @pytest.fixture
-def run_dir(svhn: Callable[..., Path], podium: Callable, tmp_path: Path) -> Path:
+def run_dir(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> Path:
     """Return a run of two folds over 12 images."""
     svhn(num_train=8, num_val=4, num_test=3)
     assert podium("prepare", "--num-folds", 2).code == 0
@@ -24,7 +25,7 @@ def run_dir(svhn: Callable[..., Path], podium: Callable, tmp_path: Path) -> Path
     return tmp_path / "runs" / "svhn" / "baseline"
 
 
-def read_oof(run_dir: Path, folds: tuple[int, ...] | None = None, tta: bool = False) -> object:
+def read_oof(run_dir: Path, folds: tuple[int, ...] | None = None, tta: bool = False) -> OutOfFold:
     return out_of_fold(run_at(run_dir), folds, tta)
 
 
@@ -56,7 +57,7 @@ def test_the_order_of_rows_in_a_file_does_not_matter(run_dir: Path) -> None:
     assert np.array_equal(after.right, before.right)
 
 
-def test_a_run_that_lacks_a_fold_is_refused_unless_folds_are_named(run_dir: Path) -> None:
+def test_a_run_with_a_missing_fold_is_refused_unless_folds_are_given(run_dir: Path) -> None:
     (run_dir / "fold1" / "oof.npz").unlink()
     with pytest.raises(InputError, match=r"fold 1 is not trained to its end.*--folds 0"):
         read_oof(run_dir)
@@ -67,7 +68,7 @@ def test_a_run_that_lacks_a_fold_is_refused_unless_folds_are_named(run_dir: Path
         read_oof(run_dir, folds=(0, 1))
 
 
-def test_a_fold_with_an_image_too_few_or_of_another_fold_is_refused(run_dir: Path) -> None:
+def test_a_fold_with_a_missing_or_foreign_image_is_refused(run_dir: Path) -> None:
     path, kept = run_dir / "fold0" / "oof.npz", (run_dir / "fold0" / "oof.npz").read_bytes()
     change_oof(path, lambda array: array[1:])
     with pytest.raises(InputError, match="does not hold the images of fold 0"):
@@ -87,7 +88,7 @@ def test_folds_that_share_images_are_refused(run_dir: Path) -> None:
         read_oof(run_dir, folds=(0, 1))
 
 
-def test_a_fold_that_is_asked_for_twice_counts_once(run_dir: Path) -> None:
+def test_a_fold_given_twice_counts_once(run_dir: Path) -> None:
     assert len(read_oof(run_dir, folds=(0, 0)).right) == len(read_oof(run_dir, folds=(0,)).right)
 
 
@@ -98,16 +99,16 @@ def test_a_fold_that_is_asked_for_twice_counts_once(run_dir: Path) -> None:
         lambda data: b"",
         lambda data: data[:300] + bytes([data[300] ^ 1]) + data[301:],
     ],
-    ids=["cut off", "empty", "a flipped bit"],
+    ids=["truncated", "empty", "a flipped bit"],
 )
-def test_a_damaged_file_is_told_as_such(run_dir: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_file_is_refused(run_dir: Path, damage: Callable[[bytes], bytes]) -> None:
     path = run_dir / "fold0" / "oof.npz"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match=r"oof.npz: is damaged"):
         read_oof(run_dir)
 
 
-def test_a_run_of_another_competition_is_refused(run_dir: Path, food11: Callable[..., Path], podium: Callable) -> None:
+def test_a_run_of_another_competition_is_refused(run_dir: Path, food11: MakeFood11, podium: Podium) -> None:
     food11()
     assert podium("prepare", "--competition", "food11", "--num-folds", 2).code == 0
     run_dir.rename(run_dir.parents[1] / "food11" / "baseline")
@@ -116,7 +117,7 @@ def test_a_run_of_another_competition_is_refused(run_dir: Path, food11: Callable
     assert "was trained for competition 'svhn'" in err
 
 
-def test_test_predictions_are_made_once_and_again_when_the_weights_change(run_dir: Path, podium: Callable) -> None:
+def test_test_predictions_are_cached_until_the_weights_change(run_dir: Path, podium: Podium) -> None:
     assert podium("predict").code == 0
     path = run_dir / "fold0" / "test.npz"
     before = path.stat().st_mtime_ns
@@ -133,7 +134,7 @@ def test_test_predictions_are_made_once_and_again_when_the_weights_change(run_di
         assert np.array_equal(one["probabilities"], two["probabilities"])
 
 
-def test_a_weighted_mean_is_one() -> None:
+def test_weighted_mean_normalises_the_weights() -> None:
     parts = [np.full((2, 3), value, np.float32) for value in (1, 4)]
     assert weighted_mean(parts, [1, 3]).tolist() == [[3.25] * 3] * 2
     assert weighted_mean(parts, [0.5, 0.5]).dtype == np.float32

@@ -1,4 +1,4 @@
-"""The one way from images to probabilities."""
+"""From images to probabilities: normalisation, views, batch size, out of memory, devices."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from src.competitions import food11, svhn
-from src.competitions.spec import HeadLayout
+from src.competitions.spec import Competition, HeadLayout
 from src.core.errors import InputError
 from src.core.runtime import choose_compute, is_out_of_memory, to_device
 from src.data.loader import Loader
@@ -19,17 +19,18 @@ from src.models.contract import normalisation
 from src.models.network import Network, Normalise
 from src.runs.record import ModelRecord
 from src.runs.run import build_network
+from tests.helpers import classifier
 
 SIZE = (24, 32)
 CPU = choose_compute("cpu", "fp32")
 
 
 def network(num_outputs: int) -> Network:
-    """Return a network with batch statistics and dropout, left in training mode."""
+    """Return a network with batch norm and dropout, in training mode."""
     torch.manual_seed(0)
     backbone = build_model("test_resnet", HeadLayout((num_outputs,)), SIZE, dropout=0.5)
     with torch.no_grad():
-        backbone.get_classifier().weight.normal_(std=3)  # answers that depend on the image
+        classifier(backbone).weight.normal_(std=3)  # predictions that depend on the image
     return Network(backbone, Normalise(*normalisation(backbone), SIZE[1])).train()
 
 
@@ -63,7 +64,7 @@ def test_grey_images_are_normalised_with_one_channel() -> None:
     np.testing.assert_allclose(result[:, 0].numpy(), (images[..., 0] / 255 - 0.3) / 0.2, atol=1e-5)
 
 
-def test_a_grey_network_with_options_of_its_own_is_built_again_from_what_config_json_tells() -> None:
+def test_a_grey_network_with_options_is_rebuilt_from_config_json() -> None:
     model = ModelRecord(
         backbone="resnet_mnist", layout=HeadLayout((10,)), image_size=(28, 28), mean=(0.5,), std=(0.25,)
     )
@@ -73,12 +74,12 @@ def test_a_grey_network_with_options_of_its_own_is_built_again_from_what_config_
     assert any(isinstance(module, nn.BatchNorm2d) for module in build_network(model).modules())
 
 
-def test_the_network_keeps_no_normalisation_in_its_weights() -> None:
+def test_normalisation_is_not_saved_with_the_weights() -> None:
     assert all(key.startswith("backbone.") for key in network(5).state_dict())
 
 
 @pytest.mark.parametrize("competition", [svhn.COMPETITION, food11.COMPETITION], ids=lambda one: one.name)
-def test_the_mean_over_views_is_the_mean_over_views(competition: object) -> None:
+def test_the_mean_over_views_matches_one_computed_by_hand(competition: Competition) -> None:
     heads, hflip_ok = competition.heads, competition.hflip_ok
     net, served = network(competition.layout.num_outputs), loader(hflip_ok=hflip_ok)
     views = tta_views(hflip_ok, SIZE)
@@ -96,7 +97,7 @@ def test_the_mean_over_views_is_the_mean_over_views(competition: object) -> None
     assert plain.dtype == mean.dtype == np.float32
 
 
-def test_the_batch_size_does_not_matter() -> None:
+def test_probabilities_do_not_depend_on_the_batch_size() -> None:
     net, views = network(66), list(tta_views(False, SIZE).values())[1:]
     results = [
         predict_probabilities(net, loader(batch_size=size), svhn.COMPETITION.layout, CPU, views) for size in (1, 3, 7)
@@ -106,7 +107,7 @@ def test_the_batch_size_does_not_matter() -> None:
         np.testing.assert_allclose(mean, results[0][1], atol=1e-6)
 
 
-def test_without_views_the_mean_is_the_plain_image() -> None:
+def test_without_views_mean_and_plain_are_equal() -> None:
     plain, mean = predict_probabilities(network(66), loader(), svhn.COMPETITION.layout, CPU)
     assert np.array_equal(plain, mean)
 
@@ -119,17 +120,19 @@ def test_predicting_changes_no_weight() -> None:
 
 
 class Refusing(nn.Module):
-    """A network that fails on more than `limit` images, and notes how many it is given."""
+    """A network that fails on more than `limit` images, and records the batch sizes."""
 
     def __init__(self, net: nn.Module, limit: int, error: Exception) -> None:
         super().__init__()
-        self.net, self.limit, self.error, self.given = net, limit, error, []
+        self.net, self.limit, self.error = net, limit, error
+        self.batch_sizes: list[int] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.given.append(len(images))
+        self.batch_sizes.append(len(images))
         if len(images) > self.limit:
             raise self.error
-        return self.net(images)
+        logits: torch.Tensor = self.net(images)
+        return logits
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError("x: can't allocate memory: you tried")])
@@ -138,20 +141,20 @@ def test_out_of_memory_halves_the_batch_and_gives_the_same_probabilities(error: 
     expected = predict_probabilities(net, loader(batch_size=7), svhn.COMPETITION.layout, CPU, views)
     short = Refusing(net, 2, error)
     found = predict_probabilities(short, loader(batch_size=7), svhn.COMPETITION.layout, CPU, views)
-    assert short.given == [7, 4, 2, 2, 3, 2, 1] * 2
+    assert short.batch_sizes == [7, 4, 2, 2, 3, 2, 1] * 2
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 @pytest.mark.parametrize(("error", "attempts"), [(torch.OutOfMemoryError("x"), [4, 2, 1]), (RuntimeError("x"), [4])])
-def test_not_even_one_image_and_other_errors_are_no_way_out(error: Exception, attempts: list[int]) -> None:
+def test_out_of_memory_on_one_image_and_other_errors_are_raised(error: Exception, attempts: list[int]) -> None:
     short = Refusing(network(66), 0, error)
     with pytest.raises(type(error), match="x"):
         predict_probabilities(short, loader(batch_size=4), svhn.COMPETITION.layout, CPU)
-    assert short.given == attempts
+    assert short.batch_sizes == attempts
 
 
-def test_what_torch_says_of_too_much_memory_is_known() -> None:
+def test_out_of_memory_errors_of_torch_are_recognised() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 55)
     assert is_out_of_memory(caught.value)
@@ -161,7 +164,7 @@ def test_what_torch_says_of_too_much_memory_is_known() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_device_that_is_not_there_is_refused() -> None:
+def test_a_missing_device_is_refused() -> None:
     with pytest.raises(InputError, match="--device cuda: .* has none; use --device cpu"):
         choose_compute("cuda", "auto")
     assert choose_compute("auto", "auto").dtype == torch.float32
@@ -169,11 +172,11 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.1), ("fp16", 0.05)])
-def test_a_gpu_gives_the_probabilities_of_the_cpu(precision: str, tolerance: float) -> None:
+def test_gpu_and_cpu_give_the_same_probabilities(precision: str, tolerance: float) -> None:
     net, views = network(66), list(tta_views(False, SIZE).values())[1:]
     with torch.no_grad():
         assert isinstance(net.backbone.head, nn.Linear)
-        net.backbone.head.weight.div_(20)  # as after training: no sharper than the low precisions resolve
+        net.backbone.head.weight.div_(20)  # as after training: no sharper than low precision can resolve
     expected = predict_probabilities(net, loader(), svhn.COMPETITION.layout, CPU, views)
     compute = choose_compute("cuda", precision)
     found = predict_probabilities(to_device(net, compute), loader(), svhn.COMPETITION.layout, compute, views)
@@ -182,7 +185,7 @@ def test_a_gpu_gives_the_probabilities_of_the_cpu(precision: str, tolerance: flo
 
 
 @pytest.mark.gpu
-def test_what_a_gpu_says_of_too_much_memory_is_known() -> None:
+def test_out_of_memory_errors_of_a_gpu_are_recognised() -> None:
     with pytest.raises(torch.OutOfMemoryError) as caught:
         torch.empty(1 << 44, device="cuda")
     assert is_out_of_memory(caught.value)

@@ -1,6 +1,5 @@
-"""Submissions: what is written is what the organiser accepts."""
+"""Submissions: every file written is one that the organiser accepts."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from src.competitions import svhn as street
 from src.competitions.spec import Head
 from src.core.errors import InputError
 from src.inference.submission import validate, write_submission
+from tests.fixtures import MakeSvhn, Podium
 from tests.helpers import prepared_at
 
 IDS = pd.Series(["000000.png", "000001.png", "000002.png"])
@@ -24,7 +24,7 @@ def check(tmp_path: Path, lines: list[str]) -> None:
     validate(tmp_path / "answers.csv", IDS, street.COMPETITION)
 
 
-def test_a_sound_submission_passes(tmp_path: Path) -> None:
+def test_a_valid_submission_passes(tmp_path: Path) -> None:
     check(tmp_path, GOOD)
 
 
@@ -46,19 +46,19 @@ def test_a_sound_submission_passes(tmp_path: Path) -> None:
         ([GOOD[0], "000000.png,1,2", *GOOD[2:]], "line 2: 3 cells"),
     ],
 )
-def test_what_an_organiser_would_refuse_is_refused(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_an_invalid_submission_is_refused(tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         check(tmp_path, lines)
 
 
 @pytest.mark.parametrize("answer", ["11", "01", "1.0", ""])
-def test_a_class_that_there_is_not_is_refused(tmp_path: Path, answer: str) -> None:
+def test_an_unknown_class_is_refused(tmp_path: Path, answer: str) -> None:
     (tmp_path / "answers.csv").write_text(f"Id,Category\n0,{answer}\n")
     with pytest.raises(InputError, match="line 2: "):
         validate(tmp_path / "answers.csv", pd.Series(["0"]), food11.COMPETITION)
 
 
-def test_without_a_blank_an_answer_has_a_class_of_every_head(tmp_path: Path) -> None:
+def test_without_a_pad_class_an_answer_has_a_class_of_every_head(tmp_path: Path) -> None:
     head = Head(name="size", classes=("small", "large"))
     pair = replace(street.COMPETITION, heads=(head, replace(head, name="weight")), pad_class=None)
     (tmp_path / "answers.csv").write_text("file_name,file_code\na.png,smalllarge\n")
@@ -75,8 +75,8 @@ def spelled(codes: list[str]) -> np.ndarray:
     return (np.eye(11)[ids] * 0.9 + 0.1 / 11).astype(np.float32).reshape(len(codes), 66)
 
 
-def test_leading_zeros_are_kept_and_the_note_tells_the_bytes(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
+def test_leading_zeros_are_kept_and_probabilities_and_a_note_are_saved(
+    svhn: MakeSvhn, podium: Podium, tmp_path: Path
 ) -> None:
     svhn(num_test=3)
     assert podium("prepare").code == 0
@@ -90,9 +90,7 @@ def test_leading_zeros_are_kept_and_the_note_tells_the_bytes(
     assert '"num_answers": 3' in (folder / "mine.json").read_text()
 
 
-def test_a_refused_submission_leaves_the_previous_one(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
-) -> None:
+def test_a_refused_submission_keeps_the_previous_one(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn(num_test=3)
     assert podium("prepare").code == 0
     folder, prepared = tmp_path / "submissions", prepared_at(tmp_path / "runs" / "svhn")

@@ -13,13 +13,14 @@ from src.core.errors import InputError
 from src.models import REFERENCE_NETS
 from src.models.build import build_model, read_options
 from src.models.contract import find_backbone, normalisation
+from tests.helpers import classifier
 
 SMALL_TIMM_NETS = ("test_resnet", "test_efficientnet", "test_vit")
-SIZES = {"nin": ((67, 96), (90, 72))}  # where 32 pixels are too few
+SIZES = {"nin": ((67, 96), (90, 72))}  # for nets that need more than 32 pixels
 
 
 class RunsCode:
-    """Unpickling this makes a file: a stand-in for any code."""
+    """Unpickling this creates a file: a stand-in for any code."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,10 +34,10 @@ def last_layer(model: nn.Module) -> tuple[str, ...]:
     return (f"{names[-1]}.weight", f"{names[-1]}.bias")
 
 
-@pytest.mark.parametrize(("place", "in_chans", "num_outputs"), [(0, 3, 18), (1, 1, 12)], ids=["colour", "grey"])
+@pytest.mark.parametrize(("case", "in_chans", "num_outputs"), [(0, 3, 18), (1, 1, 12)], ids=["colour", "grey"])
 @pytest.mark.parametrize("name", [*REFERENCE_NETS, *SMALL_TIMM_NETS])
-def test_every_net_gives_one_row_of_logits_per_image(name: str, place: int, in_chans: int, num_outputs: int) -> None:
-    size = SIZES.get(name, ((32, 64), (64, 48)))[place]
+def test_every_net_gives_one_row_of_logits_per_image(name: str, case: int, in_chans: int, num_outputs: int) -> None:
+    size = SIZES.get(name, ((32, 64), (64, 48)))[case]
     model = build_model(name, HeadLayout((num_outputs,)), size, in_chans)
     assert model.training
     logits = model(torch.randn(2, in_chans, *size))
@@ -46,7 +47,7 @@ def test_every_net_gives_one_row_of_logits_per_image(name: str, place: int, in_c
 
 
 @pytest.mark.parametrize(("typo", "nearest"), [("resnet_18", "resnet18"), ("svhn_cn", "svhn_cnn")])
-def test_an_unknown_name_is_answered_with_the_nearest(typo: str, nearest: str) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest(typo: str, nearest: str) -> None:
     with pytest.raises(InputError, match=f"{typo}: no such network; nearest: .*{nearest}"):
         find_backbone(typo)
 
@@ -87,7 +88,7 @@ def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:
         build_model("test_resnet", HeadLayout((12,)), (32, 64), weights=tmp_path / "vit.safetensors")
 
 
-def test_weights_that_lack_one_layer_are_refused(tmp_path: Path) -> None:
+def test_weights_with_a_missing_layer_are_refused(tmp_path: Path) -> None:
     saved = build_model("string_cnn", HeadLayout((12,)), (32, 64)).state_dict()
     del saved["columns.0.weight"]
     save_file(saved, tmp_path / "part.safetensors")
@@ -95,21 +96,21 @@ def test_weights_that_lack_one_layer_are_refused(tmp_path: Path) -> None:
         build_model("string_cnn", HeadLayout((12,)), (32, 64), weights=tmp_path / "part.safetensors")
 
 
-def test_a_pth_file_with_code_in_it_is_refused_and_not_run(tmp_path: Path) -> None:
-    path, made = tmp_path / "weights.pth", tmp_path / "made"
-    torch.save({"state_dict": RunsCode(made)}, path)
+def test_a_pth_file_with_code_is_refused_and_the_code_is_not_run(tmp_path: Path) -> None:
+    path, created = tmp_path / "weights.pth", tmp_path / "created"
+    torch.save({"state_dict": RunsCode(created)}, path)
     with pytest.raises(InputError, match="holds more than tensors"):
         build_model("svhn_cnn", HeadLayout((12,)), (32, 64), weights=path)
-    assert not made.exists()
+    assert not created.exists()
     with path.open("wb") as stream:
-        pickle.dump(RunsCode(made), stream, protocol=2)
+        pickle.dump(RunsCode(created), stream, protocol=2)
     with pytest.raises(InputError):
         build_model("svhn_cnn", HeadLayout((12,)), (32, 64), weights=path)
-    assert not made.exists()
+    assert not created.exists()
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth"])
-def test_a_cut_off_weights_file_is_refused(tmp_path: Path, kind: str) -> None:
+def test_a_truncated_weights_file_is_refused(tmp_path: Path, kind: str) -> None:
     saved, path = build_model("svhn_cnn", HeadLayout((12,)), (32, 64)).state_dict(), tmp_path / f"weights.{kind}"
     if kind == "safetensors":
         save_file(saved, path)
@@ -121,12 +122,12 @@ def test_a_cut_off_weights_file_is_refused(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "size"), [("svhn_cnn", (18, 64)), ("test_vit", (30, 64)), ("string_cnn", (4, 64))])
-def test_an_image_size_that_the_net_cannot_take_is_refused(name: str, size: tuple[int, int]) -> None:
+def test_an_unsupported_image_size_is_refused(name: str, size: tuple[int, int]) -> None:
     with pytest.raises(InputError, match=f"--backbone {name}: "):
         build_model(name, HeadLayout((12,)), size)
 
 
-def test_drop_path_reaches_a_net_that_has_it() -> None:
+def test_drop_path_is_passed_to_a_net_that_has_it() -> None:
     model = build_model("test_resnet", HeadLayout((12,)), (32, 64), drop_path=0.5)
     assert any("DropPath" in type(module).__name__ for module in model.modules())
 
@@ -137,7 +138,7 @@ def test_drop_path_on_a_net_without_it_is_refused(name: str) -> None:
         build_model(name, HeadLayout((12,)), (96, 96), drop_path=0.5)
 
 
-def test_the_normalisation_is_the_one_the_backbone_was_trained_with() -> None:
+def test_normalisation_is_that_of_the_pretrained_backbone() -> None:
     mean, std = normalisation(build_model("lcnet_035", HeadLayout((12,)), (32, 64)))
     assert (mean, std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert normalisation(build_model("string_cnn", HeadLayout((12,)), (32, 64))) == (
@@ -146,28 +147,28 @@ def test_the_normalisation_is_the_one_the_backbone_was_trained_with() -> None:
     )
 
 
-def test_grey_images_are_normalised_by_the_mean_over_colours() -> None:
+def test_grey_images_are_normalised_with_the_mean_over_channels() -> None:
     (mean,), (std,) = normalisation(build_model("lcnet_035", HeadLayout((12,)), (32, 64), 1), 1)
     assert (mean, std) == (pytest.approx(0.449, abs=1e-6), pytest.approx(0.226, abs=1e-6))
     assert normalisation(build_model("resnet_mnist", HeadLayout((10,)), (28, 28), 1), 1) == ((0.5,), (0.25,))
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit"])
-def test_colour_weights_load_into_a_grey_net_as_the_sum_over_colours(tmp_path: Path, name: str) -> None:
+def test_colour_weights_load_into_a_grey_net_as_the_sum_over_channels(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
     colour = build_model(name, HeadLayout((12,)), (32, 64)).eval()
     with torch.no_grad():
-        colour.get_classifier().weight.normal_()  # answers that depend on the image
+        classifier(colour).weight.normal_()  # logits that depend on the image
     save_file(colour.state_dict(), tmp_path / "weights.safetensors")
     grey = build_model(name, HeadLayout((12,)), (32, 64), 1, weights=tmp_path / "weights.safetensors").eval()
     images = torch.randn(2, 1, 32, 64)
     with torch.no_grad():
-        answers = grey(images)
-        torch.testing.assert_close(answers, colour(images.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
-    assert answers.std() > 0.01
+        logits = grey(images)
+        torch.testing.assert_close(logits, colour(images.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
+    assert logits.std() > 0.01
 
 
-def test_options_are_read_as_python_writes_them() -> None:
+def test_options_are_parsed_as_python_literals() -> None:
     texts = ["batch_norm=False", "num_points=1", "drop_rate=0.25", "act_layer=silu", "depths=(2, 2)", "name=a=b"]
     assert read_options(texts) == {
         "batch_norm": False,
@@ -181,37 +182,38 @@ def test_options_are_read_as_python_writes_them() -> None:
 
 
 @pytest.mark.parametrize("text", ["batch_norm", "batch_norm=", "=1", "batch norm=1", ""])
-def test_options_of_another_form_are_refused(text: str) -> None:
+def test_malformed_options_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="is not of the form name=value, such as batch_norm=False"):
         read_options([text])
 
 
-def test_options_reach_a_net_of_timm() -> None:
+def test_options_are_passed_to_a_timm_net() -> None:
     model = build_model("test_resnet", HeadLayout((12,)), (32, 64), extra=read_options(["act_layer=silu"]))
     assert any(isinstance(module, nn.SiLU) for module in model.modules())
 
 
 @pytest.mark.parametrize("name", ["nin", "test_resnet"])
-def test_the_number_of_outputs_is_no_option(name: str) -> None:
+def test_num_classes_is_refused_as_an_option(name: str) -> None:
     with pytest.raises(InputError, match="num_classes"):
         build_model(name, HeadLayout((10,)), (96, 96), extra={"num_classes": 3})
 
 
-def test_the_string_net_refuses_heads_with_different_classes() -> None:
+def test_string_cnn_refuses_heads_with_different_classes() -> None:
     with pytest.raises(InputError, match="--backbone string_cnn: needs heads with the same classes .*, not 11, 3"):
         build_model("string_cnn", HeadLayout((11, 3)), (32, 64))
 
 
 @pytest.mark.parametrize("widths", [(36,) * 4, (11,) * 6, (5,)])
-def test_the_string_net_has_one_position_for_each_head(widths: tuple[int, ...]) -> None:
+def test_string_cnn_has_one_position_for_each_head(widths: tuple[int, ...]) -> None:
     """144 outputs divide by 6, so four characters of 36 classes were once built as six of 24."""
     model = build_model("string_cnn", HeadLayout(widths), (32, 64))
     assert model.head_widths == widths
+    assert isinstance(model.head, nn.Linear)
     assert model.head.out_features == widths[0]
     assert model(torch.zeros(2, 3, 32, 64)).shape == (2, sum(widths))
 
 
-def test_the_number_of_positions_cannot_be_contradicted() -> None:
+def test_options_that_contradict_the_heads_are_refused() -> None:
     with pytest.raises(InputError, match="unexpected option 'num_places'"):
         build_model("string_cnn", HeadLayout((36,) * 4), (32, 64), extra={"num_places": 6})
     with pytest.raises(InputError, match="head_widths: is decided by the competition"):
@@ -243,15 +245,17 @@ def own_network(folder: Path, name: str, outputs: str = 'kwargs["num_classes"]',
     return path
 
 
-def test_a_network_file_of_ones_own_needs_no_entry_in_a_table(tmp_path: Path) -> None:
+def test_a_users_network_file_needs_no_registration(tmp_path: Path) -> None:
     path, layout = own_network(tmp_path, "own_net"), HeadLayout((3, 2))
     model = build_model(str(path), layout, (32, 64))
     assert model(torch.zeros(2, 3, 32, 64)).shape == (2, 5)
     assert model.head_widths == (3, 2)
+    assert isinstance(model.head, nn.Linear)
     assert model.head.weight.abs().max() > 0  # keeps its own initialisation
     save_file(build_model(str(path), HeadLayout((7,)), (32, 64)).state_dict(), tmp_path / "weights.safetensors")
     loaded = build_model(str(path), layout, (32, 64), weights=tmp_path / "weights.safetensors")
-    assert not loaded.head.weight.any()  # of other classes, so new
+    assert isinstance(loaded.head, nn.Linear)
+    assert not loaded.head.weight.any()  # new, as the classes differ
 
 
 @pytest.mark.parametrize(
@@ -269,7 +273,7 @@ def test_a_network_that_contradicts_the_heads_is_refused(
         build_model(str(path), HeadLayout((3, 2)), (32, 64))
 
 
-def test_a_network_file_without_a_network_of_its_name_is_refused(tmp_path: Path) -> None:
+def test_a_network_file_that_defines_no_network_of_its_name_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "nothing_here.py"
     path.write_text("print")
     with pytest.raises(InputError, match="defines no @register_model def nothing_here"):

@@ -18,8 +18,8 @@ from src.training.losses import loss_of
 
 
 def competition(num_heads: int, classes: str, pad_class: int | None) -> Competition:
-    """Return one whose answers have up to `num_heads` of the letters `classes`."""
-    texts = tuple("" if place == pad_class else letter for place, letter in enumerate(classes))
+    """Return a competition whose answers have up to `num_heads` of the letters `classes`."""
+    texts = tuple("" if class_id == pad_class else letter for class_id, letter in enumerate(classes))
     return Competition(
         name="letters",
         image_size=(8, 8),
@@ -27,7 +27,7 @@ def competition(num_heads: int, classes: str, pad_class: int | None) -> Competit
         read_train=lambda files: pd.DataFrame(),
         read_test=lambda files: pd.DataFrame(),
         columns=("id", "answer"),
-        heads=tuple(Head(name=f"letter{place}", classes=texts) for place in range(num_heads)),
+        heads=tuple(Head(name=f"letter{position}", classes=texts) for position in range(num_heads)),
         pad_class=pad_class,
     )
 
@@ -39,11 +39,11 @@ def random_probabilities(seed: int, count: int, num_heads: int, num_classes: int
 
 
 def best_string(row: np.ndarray, num_heads: int, num_classes: int, pad_class: int) -> float:
-    """Return the log-probability of the best legal string, by trying them all."""
+    """Return the log-probability of the best legal string, found by trying all."""
     logs = np.log(row.reshape(num_heads, num_classes).astype(np.float64) + 1e-12)
     letters = [one for one in range(num_classes) if one != pad_class]
     return max(
-        sum(logs[place, one] for place, one in enumerate((*string, *[pad_class] * (num_heads - length))))
+        sum(logs[position, one] for position, one in enumerate((*string, *[pad_class] * (num_heads - length))))
         for length in range(1, num_heads + 1)
         for string in itertools.product(letters, repeat=length)
     )
@@ -81,27 +81,27 @@ def test_no_legal_string_is_more_probable(seed: int, num_heads: int, pad_class: 
     answers = most_probable(probabilities, letters)
     for row, ids in zip(probabilities, answers, strict=True):
         logs = np.log(row.reshape(num_heads, 4).astype(np.float64) + 1e-12)
-        found = sum(logs[place, one] for place, one in enumerate(ids))
+        found = sum(logs[position, one] for position, one in enumerate(ids))
         assert found == pytest.approx(best_string(row, num_heads, 4, pad_class))
 
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6))
-def test_no_digit_follows_a_blank_and_no_answer_is_empty(seed: int) -> None:
+def test_no_digit_follows_padding_and_no_answer_is_empty(seed: int) -> None:
     answers = most_probable(random_probabilities(seed, 16, 6, 11), svhn.COMPETITION)
-    is_blank = answers == svhn.PAD_CLASS
-    assert not is_blank[:, 0].any()
-    assert (np.diff(is_blank.astype(int), axis=1) >= 0).all()
+    is_padding = answers == svhn.PAD_CLASS
+    assert not is_padding[:, 0].any()
+    assert (np.diff(is_padding.astype(int), axis=1) >= 0).all()
 
 
-def test_an_answer_is_not_empty_where_all_heads_say_blank() -> None:
+def test_an_answer_is_not_empty_even_if_all_heads_predict_padding() -> None:
     probabilities = np.full((1, 6, 11), 0.001, np.float32)
     probabilities[:, :, svhn.PAD_CLASS] = 0.99
     probabilities[:, 0, 7] = 0.009
     assert most_probable(probabilities.reshape(1, 66), svhn.COMPETITION).tolist() == [[7, *[svhn.PAD_CLASS] * 5]]
 
 
-def test_a_weak_digit_before_sure_ones_is_read_and_not_cut_off() -> None:
+def test_an_uncertain_digit_before_certain_ones_is_kept() -> None:
     probabilities = np.full((1, 6, 11), 1e-6, np.float32)
     probabilities[0, 0, 1] = probabilities[0, 2, 3] = 0.99
     probabilities[0, 1, svhn.PAD_CLASS], probabilities[0, 1, 2] = 0.55, 0.45
@@ -109,7 +109,7 @@ def test_a_weak_digit_before_sure_ones_is_read_and_not_cut_off() -> None:
     assert most_probable(probabilities.reshape(1, 66), svhn.COMPETITION)[0, :4].tolist() == [1, 2, 3, svhn.PAD_CLASS]
 
 
-def test_without_a_blank_each_head_decides_alone() -> None:
+def test_without_a_pad_class_heads_are_independent() -> None:
     probabilities = random_probabilities(3, 20, 1, 11)
     answers = most_probable(probabilities, food11.COMPETITION)
     assert answers.tolist() == probabilities.argmax(axis=1)[:, None].tolist()
@@ -118,16 +118,16 @@ def test_without_a_blank_each_head_decides_alone() -> None:
     assert most_probable(both, pair).tolist() == both.reshape(20, 2, 3).argmax(axis=2).tolist()
 
 
-def test_an_image_counts_only_when_all_heads_are_right() -> None:
+def test_an_image_counts_only_if_all_heads_are_right() -> None:
     probabilities = np.zeros((3, 6, 11), np.float32)
     target = np.array([[1, 2, 10, 10, 10, 10], [3, 10, 10, 10, 10, 10], [4, 5, 6, 10, 10, 10]])
-    said = target.copy()
-    said[1, 0], said[2, 2] = 9, 7
-    np.put_along_axis(probabilities, said[:, :, None], 1, axis=2)
+    predicted = target.copy()
+    predicted[1, 0], predicted[2, 2] = 9, 7
+    np.put_along_axis(probabilities, predicted[:, :, None], 1, axis=2)
     assert exact_matches(probabilities.reshape(3, 66), target, svhn.COMPETITION).tolist() == [True, False, False]
 
 
-def test_a_layout_names_each_heads_outputs() -> None:
+def test_a_layout_gives_each_heads_outputs() -> None:
     layout = HeadLayout((2, 3, 1))
     assert layout.starts == (0, 2, 5)
     assert layout.num_outputs == 6
@@ -136,7 +136,7 @@ def test_a_layout_names_each_heads_outputs() -> None:
     assert layout.pick(values, np.array([[1, 2, 0], [0, 0, 0]])).tolist() == [[1, 4, 5], [6, 8, 11]]
 
 
-def test_the_focal_loss_counts_less_what_is_sure() -> None:
+def test_the_focal_loss_gives_confident_predictions_less_weight() -> None:
     logits, target, layout = torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([[0], [0]]), HeadLayout((2,))
     right, wrong = (1 / (1 + math.exp(-sign * 2)) for sign in (1, -1))
     expected = [-((1 - p) ** 2) * math.log(p) for p in (right, wrong)]

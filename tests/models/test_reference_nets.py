@@ -134,8 +134,8 @@ def test_the_courses_nets_have_their_linear_layers() -> None:
 
 def test_food_vgg16_bn_has_the_convolutions_of_vgg16_bn() -> None:
     with torch.device("meta"):
-        reference = timm.create_model("vgg16_bn").features
-    assert num_parameters(on_meta("food_vgg16_bn", 11, 128).features) == num_parameters(reference)
+        reference = timm.create_model("vgg16_bn").get_submodule("features")
+    assert num_parameters(on_meta("food_vgg16_bn", 11, 128).get_submodule("features")) == num_parameters(reference)
 
 
 @pytest.mark.parametrize("num_points", [1, 2])

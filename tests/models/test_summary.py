@@ -1,7 +1,6 @@
 """The cost of a network against counts by hand, and the command that prints it."""
 
 import re
-from collections.abc import Callable
 
 import pytest
 from torch import nn
@@ -9,6 +8,7 @@ from torch import nn
 from src.competitions.spec import HeadLayout
 from src.models.build import build_model
 from src.models.summary import summarise
+from tests.fixtures import Podium
 
 # NiN for grey 224x224 images and 10 classes: (parameters, output positions) of each convolution.
 NIN = [
@@ -72,7 +72,7 @@ def test_activation_bytes_are_what_backward_needs() -> None:
     assert summarise(model, (8, 8)).activation_bytes == 4 * sum(floats.values()) + indices
 
 
-def test_the_command_prints_the_cost_of_nin(podium: Callable) -> None:
+def test_the_command_prints_the_cost_of_nin(podium: Podium) -> None:
     code, out, err = podium("summary", "--backbone", "nin", "--competition", "fashion_mnist", "--image-size", 224, 224)
     assert code == 0, err
     assert "nin: 1x224x224 images to 10 outputs" in out
@@ -82,7 +82,7 @@ def test_the_command_prints_the_cost_of_nin(podium: Callable) -> None:
     assert line.split() == ["net.10", "Conv2d", "256x26x26", "614,656", "415,334,400"]
 
 
-def test_the_command_takes_size_channels_and_classes_from_the_competition_by_default(podium: Callable) -> None:
+def test_the_command_takes_size_channels_and_classes_from_the_competition_by_default(podium: Podium) -> None:
     flags = ("--backbone", "resnet_cifar", "--competition", "mnist")
     assert "resnet_cifar: 1x28x28 images to 10 outputs" in podium("summary", *flags).out
     own = podium(
@@ -101,7 +101,7 @@ def test_the_command_takes_size_channels_and_classes_from_the_competition_by_def
         (("--backbone", "nin", "--backbone-options", "num_points"), "num_points: is not of the form name=value"),
     ],
 )
-def test_invalid_flags_are_one_line_errors(podium: Callable, flags: tuple[object, ...], message: str) -> None:
+def test_invalid_flags_are_one_line_errors(podium: Podium, flags: tuple[object, ...], message: str) -> None:
     ended = podium("summary", *flags)
     assert ended.code == 2
     assert not ended.out

@@ -1,8 +1,9 @@
-"""What is saved is loaded whole or not at all."""
+"""A checkpoint is loaded exactly as it was saved, or refused."""
 
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,11 @@ from src.core.errors import InputError
 from src.core.writing import write_with_checksum
 from src.runs.checkpoint import load_model, load_state, save_model, save_state
 
-STATE = {"network": {"weight": torch.arange(6.0)}, "step": 3, "history": [{"epoch": 1, "loss": 0.5}]}
+STATE: dict[str, Any] = {"network": {"weight": torch.arange(6.0)}, "step": 3, "history": [{"epoch": 1, "loss": 0.5}]}
 
 
 class RunsCode:
-    """Unpickling this makes a file: a stand-in for any code."""
+    """Unpickling this creates a file: a stand-in for any code."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,7 +32,7 @@ def flip_bit(path: Path, share: float) -> None:
     path.write_bytes(data)
 
 
-def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_state_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     save_state(tmp_path / "last.pt", STATE)
     loaded = load_state(tmp_path / "last.pt")
     assert torch.equal(loaded["network"]["weight"], STATE["network"]["weight"])
@@ -39,13 +40,13 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.5, 0.7, 1])
-def test_one_flipped_bit_is_refused(tmp_path: Path, share: float) -> None:
+def test_a_flipped_bit_is_refused(tmp_path: Path, share: float) -> None:
     model = nn.Linear(3, 2)
     save_state(tmp_path / "last.pt", {"step": 2})
     save_state(tmp_path / "last.pt", STATE)
     save_model(tmp_path / "best.safetensors", model)
     flip_bit(tmp_path / "last.pt", share)
-    assert load_state(tmp_path / "last.pt")["step"] == 2  # the one before
+    assert load_state(tmp_path / "last.pt")["step"] == 2  # the previous checkpoint
     flip_bit(tmp_path / "previous_last.pt", share)
     flip_bit(tmp_path / "best.safetensors", share)
     with pytest.raises(InputError, match=r"last.pt: is damaged"):
@@ -62,16 +63,16 @@ def test_a_file_without_its_checksum_is_refused(tmp_path: Path) -> None:
 
 
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
-    made = tmp_path / "made"
+    created = tmp_path / "created"
     buffer = io.BytesIO()
-    torch.save({"step": RunsCode(made)}, buffer)
+    torch.save({"step": RunsCode(created)}, buffer)
     write_with_checksum(tmp_path / "last.pt", buffer.getvalue())
     with pytest.raises(InputError, match="holds more than tensors"):
         load_state(tmp_path / "last.pt")
-    assert not made.exists()
+    assert not created.exists()
 
 
-def test_a_save_that_fails_keeps_the_previous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_keeps_the_previous_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def disk_full(path: Path, content: bytes) -> None:
         path.write_text("half")
         raise OSError(28, "No space left on device")
@@ -86,7 +87,7 @@ def test_a_save_that_fails_keeps_the_previous(tmp_path: Path, monkeypatch: pytes
 
 
 def kill_before_replacing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Let the process die just before a file gets its name."""
+    """Interrupt just before a file gets its name."""
     replace = os.replace
 
     def killed(source: Path, target: Path) -> None:
@@ -97,14 +98,8 @@ def kill_before_replacing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(os, "replace", killed)
 
 
-@pytest.mark.parametrize(
-    "kills",
-    [
-        1,
-        2,
-    ],
-)
-def test_a_kill_between_checksum_and_file_keeps_the_previous(
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_kill_between_checksum_and_file_keeps_the_previous_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
 ) -> None:
     save_state(tmp_path / "last.pt", STATE)
@@ -118,10 +113,12 @@ def test_a_kill_between_checksum_and_file_keeps_the_previous(
     assert load_state(tmp_path / "last.pt")["step"] == 9
 
 
-def test_weights_come_back_and_do_not_fit_another_net(tmp_path: Path) -> None:
+def test_weights_are_loaded_as_saved_and_refused_for_another_net(tmp_path: Path) -> None:
     model, other = nn.Linear(3, 2), nn.Linear(3, 2)
     save_model(tmp_path / "last.safetensors", model)
-    assert torch.equal(load_model(tmp_path / "last.safetensors", other).weight, model.weight)
+    loaded = load_model(tmp_path / "last.safetensors", other)
+    assert isinstance(loaded, nn.Linear)
+    assert torch.equal(loaded.weight, model.weight)
     with pytest.raises(InputError, match=r"is not of the network in config.json"):
         load_model(tmp_path / "last.safetensors", nn.Linear(4, 2))
     with pytest.raises(InputError, match="train this fold first"):

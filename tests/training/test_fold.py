@@ -1,4 +1,4 @@
-"""One fold's training through the train command: the same again, interrupted, resumed, stopped early."""
+"""Training one fold with the train command: repeated, interrupted, resumed, stopped early."""
 
 import csv
 import json
@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +22,12 @@ from src.runs.checkpoint import load_model
 from src.runs.run import build_network
 from src.training import fold as folding
 from src.training import trainer as loop
+from src.training.step import TrainState
+from tests.fixtures import Finished, Podium, Train
 from tests.helpers import run_at, train_cache
 
 STEPS_PER_EPOCH = 2  # 9 images in batches of 4; the last one comes in another epoch
 MEASURED = {"seconds", "train_seconds", "images_per_second", "waiting_share", "memory_mib", "gpu_utilisation"}
-
-Podium = Callable[..., tuple[int, str, str]]
 
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:
@@ -52,7 +53,7 @@ class Killed(BaseException):
 
 
 def at_call(patch: pytest.MonkeyPatch, module: object, name: str, number: int, happens: Callable[[], None]) -> None:
-    """Let something happen in the call of that number (from 1) of a function."""
+    """Call `happens` in the `number`-th call (from 1) of a function."""
     original, calls = getattr(module, name), iter(range(1, 1000))
 
     def interrupted(*args: object, **options: object) -> object:
@@ -64,7 +65,7 @@ def at_call(patch: pytest.MonkeyPatch, module: object, name: str, number: int, h
 
 
 def stop_at_call(patch: pytest.MonkeyPatch, module: object, name: str, number: int, kind: int = signal.SIGINT) -> None:
-    """Let a signal come in that call."""
+    """Send this process a signal in that call."""
     at_call(patch, module, name, number, lambda: os.kill(os.getpid(), kind))
 
 
@@ -72,7 +73,7 @@ def kill(*_: object) -> None:
     raise Killed
 
 
-def test_the_same_seed_is_bit_identical_and_another_is_not(train: Callable) -> None:
+def test_the_same_seed_is_bit_identical_and_another_differs(train: Train) -> None:
     (one, ended), (same, _), (other, _) = train("one"), train("same"), train("other", "--seed", 1)
     assert ended.code == 0
     assert_same_training(one, same)
@@ -81,7 +82,7 @@ def test_the_same_seed_is_bit_identical_and_another_is_not(train: Callable) -> N
 
 
 def at_the_end_of_an_epoch(patch: pytest.MonkeyPatch, kind: int) -> None:
-    """Let a signal come after the last step of the first epoch, while its loader ends."""
+    """Send a signal after the last step of the first epoch, while its loader ends."""
     original = Loader.epoch
 
     def ending(loader: Loader, *args: int) -> Iterator[Batch]:
@@ -91,7 +92,7 @@ def at_the_end_of_an_epoch(patch: pytest.MonkeyPatch, kind: int) -> None:
     patch.setattr(Loader, "epoch", ending)
 
 
-STOPS = {
+STOPS: dict[str, tuple[object, str, int, str]] = {
     "in the first step": (loop, "train_step", 1, "resumes after epoch 0, step 1"),
     "in the third step": (loop, "train_step", STEPS_PER_EPOCH + 1, "resumes after epoch 1, step 1"),
     "while an epoch is scored": (predicting, "score_of", 2, "resumes after epoch 1, step 2"),
@@ -101,17 +102,17 @@ STOPS = {
 }
 
 
-@pytest.mark.parametrize("place", [*STOPS, "at the end of an epoch"])
-def test_a_training_stopped_by_a_signal_loses_no_step_and_ends_as_one_that_was_not(
-    train: Callable, monkeypatch: pytest.MonkeyPatch, place: str
+@pytest.mark.parametrize("moment", [*STOPS, "at the end of an epoch"])
+def test_a_training_stopped_by_a_signal_loses_no_step_and_gives_the_same_result(
+    train: Train, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     straight, ended = train("straight")
     assert ended.code == 0
-    kind, told = signal.SIGTERM, "resumes after epoch 0, step 2"
+    kind, message = signal.SIGTERM, "resumes after epoch 0, step 2"
     with monkeypatch.context() as patch:
-        if place in STOPS:
-            *where, told = STOPS[place]
-            stop_at_call(patch, *where, kind)
+        if moment in STOPS:
+            module, name, number, message = STOPS[moment]
+            stop_at_call(patch, module, name, number, kind)
         else:
             at_the_end_of_an_epoch(patch, kind)
         folder, ended = train("stopped")
@@ -120,12 +121,12 @@ def test_a_training_stopped_by_a_signal_loses_no_step_and_ends_as_one_that_was_n
     assert not (folder / "oof.npz").exists()
     folder, ended = train("stopped", "--resume", "--num-threads", 2)
     assert ended.code == 0
-    assert told in ended.out
+    assert message in ended.out
     assert_same_training(straight, folder)
 
 
-def test_a_training_stopped_again_and_again_ends_as_one_that_was_not(
-    train: Callable, monkeypatch: pytest.MonkeyPatch
+def test_a_training_stopped_after_every_step_gives_the_same_result(
+    train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight, _ = train("straight")
     for _ in range(3 * STEPS_PER_EPOCH):
@@ -137,7 +138,7 @@ def test_a_training_stopped_again_and_again_ends_as_one_that_was_not(
     assert_same_training(straight, folder)
 
 
-def test_a_signal_is_answered_after_the_step_at_hand(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_takes_effect_after_the_current_step(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         stop_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
         folder, _ = train("run")
@@ -145,11 +146,11 @@ def test_a_signal_is_answered_after_the_step_at_hand(train: Callable, monkeypatc
     assert "resumes after epoch 1, step 1" in ended.out
 
 
-def test_a_second_signal_does_not_wait(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_signal_stops_immediately(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
-        pytest.fail("went on")
+        pytest.fail("not stopped")
 
     at_call(monkeypatch, loop, "train_step", 2, twice)
     folder, ended = train("run")
@@ -158,37 +159,37 @@ def test_a_second_signal_does_not_wait(train: Callable, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("save_every", [0, 10])
-@pytest.mark.parametrize("where", [(loop, "train_step", 4), (loop, "save_state", 2), (loop, "save_model", 2)])
-def test_a_training_killed_anywhere_ends_as_one_that_was_not(
-    train: Callable, monkeypatch: pytest.MonkeyPatch, where: tuple[object, str, int], save_every: float
+@pytest.mark.parametrize("call", [(loop, "train_step", 4), (loop, "save_state", 2), (loop, "save_model", 2)])
+def test_a_training_killed_anywhere_gives_the_same_result(
+    train: Train, monkeypatch: pytest.MonkeyPatch, call: tuple[object, str, int], save_every: float
 ) -> None:
     straight, _ = train("straight")
     with monkeypatch.context() as patch:
-        at_call(patch, *where, kill)
+        at_call(patch, *call, kill)
         with pytest.raises(Killed):
             train("killed", "--save-every", save_every)
     folder, ended = train("killed")
     assert ended.code == 0
-    if where[1] == "train_step":  # the fourth step, the second of the second epoch
+    if call[1] == "train_step":  # the fourth step, the second of the second epoch
         assert f"resumes after epoch 1, step {1 if save_every == 0 else 0}" in ended.out
     assert_same_training(straight, folder)
 
 
-def test_two_commands_do_not_train_the_same_fold(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = []
+def test_two_commands_cannot_train_the_same_fold(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    second: list[Finished] = []
     with monkeypatch.context() as patch:
-        at_call(patch, loop, "train_step", 2, lambda: told.append(train("run")[1]))
+        at_call(patch, loop, "train_step", 2, lambda: second.append(train("run")[1]))
         _, ended = train("run")
     assert ended.code == 0
-    assert told[0].code == 2
-    assert f"process {os.getpid()} is training fold0; wait for it" in told[0].err
+    assert second[0].code == 2
+    assert f"process {os.getpid()} is training fold0; wait for it" in second[0].err
 
 
-def test_no_held_out_image_is_trained_on(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_val_image_is_trained_on(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[int] = set()
     step = loop.train_step
 
-    def watched(state: object, batch: dict[str, torch.Tensor], *args: object) -> torch.Tensor:
+    def watched(state: TrainState, batch: Batch, *args: Any) -> torch.Tensor:
         seen.update(batch["index"].tolist())
         return step(state, batch, *args)
 
@@ -201,12 +202,12 @@ def test_no_held_out_image_is_trained_on(train: Callable, monkeypatch: pytest.Mo
     assert trained_on | val == set(cache.image_paths)
 
 
-def test_the_number_of_threads_does_not_change_the_training(train: Callable) -> None:
+def test_the_number_of_threads_does_not_change_the_training(train: Train) -> None:
     assert_same_training(train("none", "--num-threads", 0)[0], train("three", "--num-threads", 3)[0])
 
 
-def test_going_on_with_other_settings_is_refused_with_the_difference(
-    train: Callable, monkeypatch: pytest.MonkeyPatch
+def test_resuming_with_changed_settings_is_refused_and_they_are_named(
+    train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         stop_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
@@ -220,7 +221,7 @@ def test_going_on_with_other_settings_is_refused_with_the_difference(
     assert (folder / "last.pt").read_bytes() == before
 
 
-def test_a_finished_fold_is_not_trained_again(train: Callable) -> None:
+def test_a_finished_fold_is_not_trained_again(train: Train) -> None:
     folder, _ = train("run")
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     _, ended = train("run")
@@ -229,7 +230,7 @@ def test_a_finished_fold_is_not_trained_again(train: Callable) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-def test_restart_trains_anew_as_if_nothing_had_been_there(train: Callable) -> None:
+def test_restart_trains_from_scratch(train: Train) -> None:
     plain, _ = train("plain", "--lr", 0.01)
     folder, _ = train("run")
     _, ended = train("run", "--lr", 0.01, "--restart")
@@ -237,14 +238,14 @@ def test_restart_trains_anew_as_if_nothing_had_been_there(train: Callable) -> No
     assert_same_training(plain, folder)
 
 
-def test_resume_without_a_checkpoint_is_refused(train: Callable) -> None:
+def test_resume_without_a_checkpoint_is_refused(train: Train) -> None:
     folder, ended = train("run", "--resume")
     assert ended.code == 2
     assert "holds no checkpoint" in ended.err
 
 
-def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(
-    train: Callable, monkeypatch: pytest.MonkeyPatch
+def test_training_resumes_from_the_previous_checkpoint_if_the_last_is_damaged(
+    train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight, _ = train("straight")
     with monkeypatch.context() as patch:
@@ -260,7 +261,7 @@ def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(
     assert_same_training(straight, folder)
 
 
-def test_where_both_checkpoints_are_damaged_it_is_refused(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_is_refused_if_both_checkpoints_are_damaged(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         stop_at_call(patch, loop, "train_step", STEPS_PER_EPOCH + 1)
         folder, _ = train("run")
@@ -272,14 +273,14 @@ def test_where_both_checkpoints_are_damaged_it_is_refused(train: Callable, monke
 
 
 def scripted_scores(patch: pytest.MonkeyPatch, scores: list[float]) -> None:
-    """Let the epochs score this, and what comes after them 0."""
-    said: Iterator[float] = iter([*scores, *[0.0] * 10])
-    patch.setattr(predicting, "score_of", lambda *_: next(said))
+    """Make the epochs score this, and any later ones 0."""
+    remaining: Iterator[float] = iter([*scores, *[0.0] * 10])
+    patch.setattr(predicting, "score_of", lambda *_: next(remaining))
     patch.setattr(folding, "score_of", lambda *_: 0.0)
 
 
-def test_early_stopping_stops_after_so_many_epochs_without_a_better_score(
-    train: Callable, monkeypatch: pytest.MonkeyPatch
+def test_early_stopping_ends_training_after_that_many_epochs_without_improvement(
+    train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted_scores(monkeypatch, [0.2, 0.4, 0.3, 0.4, 0.9])
     folder, _ = train("run", "--epochs", 8, "--early-stopping", 2)
@@ -289,7 +290,7 @@ def test_early_stopping_stops_after_so_many_epochs_without_a_better_score(
 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_the_kept_weights_make_the_out_of_fold_predictions(
-    train: Callable, monkeypatch: pytest.MonkeyPatch, keep: str
+    train: Train, monkeypatch: pytest.MonkeyPatch, keep: str
 ) -> None:
     scripted_scores(monkeypatch, [0.9, 0.1, 0.9])
     folder, _ = train("run", "--keep", keep, "--lr", 0.05)
@@ -312,15 +313,15 @@ def test_the_kept_weights_make_the_out_of_fold_predictions(
     assert abs(made[other] - oof["probabilities"]).max() > 1e-3
 
 
-def test_the_best_weights_are_those_of_the_first_best_epoch(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_weights_are_those_of_the_first_best_epoch(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[dict[str, torch.Tensor]] = []
-    answers: list[torch.Tensor] = []
+    logits: list[torch.Tensor] = []
     images = torch.randint(0, 256, (3, 32, 48, 3), dtype=torch.uint8)
     save = loop.Trainer.save
 
     def remember(trainer: loop.Trainer) -> None:
         kept.append({key: value.clone() for key, value in trainer.state.scored.state_dict().items()})
-        answers.append(trainer.state.scored.eval()(images).detach())
+        logits.append(trainer.state.scored.eval()(images).detach())
         save(trainer)
 
     monkeypatch.setattr(loop.Trainer, "save", remember)
@@ -330,18 +331,18 @@ def test_the_best_weights_are_those_of_the_first_best_epoch(train: Callable, mon
     for name, epoch in (("best", 2), ("last", 3)):
         for key, value in load_model(folder / f"{name}.safetensors", network).state_dict().items():
             assert torch.equal(value, kept[epoch - 1][key])
-        # Built again from the run directory alone, it says what it said while it was trained.
-        assert torch.allclose(network.eval()(images), answers[epoch - 1], atol=1e-5)
+        # Rebuilt from the run directory alone, the network gives the same logits as during training.
+        assert torch.allclose(network.eval()(images), logits[epoch - 1], atol=1e-5)
 
 
-def test_a_loss_that_is_no_number_is_told_and_nothing_is_kept(train: Callable) -> None:
+def test_a_non_finite_loss_is_an_error_and_nothing_is_saved(train: Train) -> None:
     folder, ended = train("run", "--lr", 1e9, "--clip-grad", "None", "--warmup", 0)
     assert ended.code == 2
     assert "use a smaller --lr" in ended.err
     assert not (folder / "oof.npz").exists()
 
 
-def test_a_run_keeps_the_folds_it_was_begun_with(train: Callable, podium: Podium) -> None:
+def test_a_run_is_refused_if_the_folds_have_changed(train: Train, podium: Podium) -> None:
     train("run")
     assert podium("prepare", "--num-folds", 3).code == 0
     _, ended = train("run", "--fold", 1)
@@ -349,7 +350,7 @@ def test_a_run_keeps_the_folds_it_was_begun_with(train: Callable, podium: Podium
     assert "started with other folds" in ended.err
 
 
-def test_a_resumed_fold_keeps_to_the_cache_and_labels_it_was_begun_with(train: Callable, podium: Callable) -> None:
+def test_a_resumed_fold_and_its_run_keep_their_cache(train: Train, podium: Podium) -> None:
     folder, ended = train("run")
     assert ended.code == 0
     (folder / "oof.npz").unlink()
@@ -358,13 +359,13 @@ def test_a_resumed_fold_keeps_to_the_cache_and_labels_it_was_begun_with(train: C
     assert train("run")[1].code == 0
     assert (folder / "last.safetensors").read_bytes() == before
     assert run_at(folder.parent).open_fold(0).record.data.cache_size == (64, 128)
-    assert train("run", "--fold", 1)[1].code == 0  # the run's other folds read the same cache
+    assert train("run", "--fold", 1)[1].code == 0  # the run's other folds use the same cache
     assert run_at(folder.parent).open_fold(1).record.data.cache_size == (64, 128)
     other, _ = train("new")
     assert run_at(other.parent).open_fold(0).record.data.cache_size == (40, 56)
 
 
-def test_going_on_needs_no_weights_file(train: Callable, tmp_path: Path) -> None:
+def test_resuming_needs_no_weights_file(train: Train, tmp_path: Path) -> None:
     first, _ = train("source")
     weights = tmp_path / "weights.safetensors"
     state = {key.removeprefix("backbone."): value for key, value in load_file(first / "last.safetensors").items()}
@@ -378,7 +379,7 @@ def test_going_on_needs_no_weights_file(train: Callable, tmp_path: Path) -> None
     assert (folder / "oof.npz").exists()
 
 
-def test_folds_of_one_run_are_not_trained_on_different_labels(train: Callable, tmp_path: Path) -> None:
+def test_folds_of_a_run_with_different_labels_are_refused(train: Train, tmp_path: Path) -> None:
     assert train("run")[1].code == 0
     labels = tmp_path / "runs" / "svhn" / "prepared" / "labels.csv"
     labels.write_text(labels.read_text().replace(",10,10,10,10,", ",1,10,10,10,", 1))
@@ -388,7 +389,7 @@ def test_folds_of_one_run_are_not_trained_on_different_labels(train: Callable, t
     assert train("run", "--fold", "all", "--restart")[1].code == 0
 
 
-def test_options_of_the_network_itself_are_kept_and_hold_for_the_rest_of_the_run(train: Callable) -> None:
+def test_backbone_options_are_saved_and_fixed_for_the_run(train: Train) -> None:
     flags = ("--backbone", "resnet_cifar", "--backbone-options", "batch_norm=false")
     folder, ended = train("run", *flags)
     assert ended.code == 0

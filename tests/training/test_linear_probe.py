@@ -1,8 +1,8 @@
-"""Training the last layer alone: the backbone stays, the result is an ordinary network, a kill loses nothing."""
+"""Linear probe: only the last layer changes, the result is an ordinary network, an interruption loses nothing."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,8 @@ from src.models.build import build_model
 from src.models.network import Network, Normalise
 from src.training import trainer as loop
 from src.training.linear_probe import Features, LinearProbe, with_linear_probe
+from tests.fixtures import Podium, Train
+from tests.helpers import classifier
 
 FLAGS = ("--backbone", "test_resnet", "--mixup", 0, "--freeze-backbone", "--lr", 0.01)
 
@@ -28,9 +30,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "weights.safetensors"
 
 
-def test_only_the_last_layer_changes_and_predict_takes_the_result(
-    train: Callable, podium: Callable, weights: Path
-) -> None:
+def test_only_the_last_layer_changes_and_predict_reads_the_result(train: Train, podium: Podium, weights: Path) -> None:
     folder, ended = train("frozen", *FLAGS, "--weights", weights)
     assert ended.code == 0, ended.err
     given, kept = load_file(weights), load_file(folder / "last.safetensors")
@@ -42,14 +42,14 @@ def test_only_the_last_layer_changes_and_predict_takes_the_result(
     assert podium("predict", "--run-name", "frozen").code == 0
 
 
-def test_an_interrupted_training_begins_anew_and_ends_the_same(
-    train: Callable, weights: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_training_gives_the_same_result(
+    train: Train, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, _ = train("whole", *FLAGS, "--weights", weights)
+    straight, _ = train("straight", *FLAGS, "--weights", weights)
     calls = iter(range(10))
     original = loop.train_step
 
-    def interrupted(*args: object, **options: object) -> object:
+    def interrupted(*args: Any, **options: Any) -> torch.Tensor:
         if next(calls) == 3:  # in the second epoch
             raise Stopped(signal.SIGINT)
         return original(*args, **options)
@@ -60,21 +60,21 @@ def test_an_interrupted_training_begins_anew_and_ends_the_same(
     assert ended.code == 130
     assert (folder / "last.pt").exists()
     assert train("cut", *FLAGS, "--weights", weights)[1].code == 0
-    assert (folder / "last.safetensors").read_bytes() == (whole / "last.safetensors").read_bytes()
+    assert (folder / "last.safetensors").read_bytes() == (straight / "last.safetensors").read_bytes()
     assert "already trained" in train("cut", *FLAGS, "--weights", weights)[1].out
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit", "tf_efficientnet_lite0"])
-def test_the_last_layer_on_the_features_is_the_network(name: str) -> None:
+def test_the_last_layer_on_features_gives_the_logits_of_the_network(name: str) -> None:
     model = build_model(name, HeadLayout((12,)), (32, 64))
-    torch.nn.init.normal_(model.get_classifier().weight)
+    torch.nn.init.normal_(classifier(model).weight)
     network = Network(model, Normalise((0.5,) * 3, (0.25,) * 3, 64)).eval()
     images = torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.allclose(LinearProbe(network).eval()(network.features(images)), network(images), atol=1e-5)
 
 
-def test_views_take_turns_and_every_image_comes_with_its_own_features_and_target() -> None:
+def test_views_alternate_and_each_image_keeps_its_features_and_target() -> None:
     rows = np.arange(10)
     loader = Loader(
         images=np.zeros((10, 8, 8, 3), np.uint8), rows=rows, targets=rows[:, None], image_size=(8, 8), batch_size=4
@@ -100,34 +100,34 @@ def test_views_take_turns_and_every_image_comes_with_its_own_features_and_target
         ),
     ],
 )
-def test_what_has_no_features_or_needs_images_is_refused(
-    train: Callable, flags: tuple[object, ...], words: str
+def test_flags_that_need_images_and_nets_without_pretrained_features_are_refused(
+    train: Train, flags: tuple[object, ...], words: str
 ) -> None:
     _, ended = train("run", "--mixup", 0, *flags, "--freeze-backbone")
     assert ended.code == 2
     assert words in ended.err
 
 
-def test_a_network_without_features_is_an_input_error() -> None:
+def test_a_network_without_forward_features_is_refused() -> None:
     network = Network(build_model("svhn_cnn", HeadLayout((12,)), (32, 64)), Normalise((0.5,) * 3, (0.25,) * 3, 64))
     with pytest.raises(InputError, match="--freeze-backbone"):
         LinearProbe(network)
 
 
-def test_images_grow_and_the_last_epochs_see_them_whole(train: Callable) -> None:
+def test_progressive_resize_changes_training_and_is_refused_for_too_small_images(train: Train) -> None:
     _, ended = train("small", "--progressive-resize", 0.5)
     assert ended.code == 0, ended.err
-    _, whole = train("whole")
-    assert ended.out.split("SHA-256")[1] != whole.out.split("SHA-256")[1]
+    _, full_size = train("full_size")
+    assert ended.out.split("SHA-256")[1] != full_size.out.split("SHA-256")[1]
     _, ended = train("refused", "--backbone", "svhn_cnn", "--progressive-resize", 0.5)
     assert ended.code == 2
     assert "takes no images of 16x24" in ended.err
 
 
-def test_what_learns_is_not_the_networks_own_layer() -> None:
-    """Keeping a moving average in the network must not change the weights that go on learning."""
+def test_the_trained_layer_is_a_copy_of_the_networks() -> None:
+    """Copying a moving average into the network must not change the weights being trained."""
     network = Network(build_model("test_resnet", HeadLayout((12,)), (32, 64)), Normalise((0.5,) * 3, (0.25,) * 3, 64))
-    learning, average = LinearProbe(network), LinearProbe(network)
+    trained, average = LinearProbe(network), LinearProbe(network)
     torch.nn.init.ones_(average.layer.weight)
-    assert with_linear_probe(network, average).backbone.fc.weight.min() == 1
-    assert learning.layer.weight.abs().max() == 0
+    assert classifier(with_linear_probe(network, average).backbone).weight.min() == 1
+    assert trained.layer.weight.abs().max() == 0

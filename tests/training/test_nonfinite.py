@@ -17,6 +17,7 @@ from src.training.nonfinite import MAX_IN_A_ROW
 from src.training.setup import begin_momentum
 from src.training.step import TrainState, train_step
 from src.training.trainer import Trainer
+from tests.fixtures import Train
 from tests.training.test_step import CPU, LAYOUT, make_batch, plain_settings
 
 OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
@@ -132,7 +133,7 @@ def break_steps(patch: pytest.MonkeyPatch, broken: Callable[[int], bool]) -> Non
     patch.setattr(step_module, "_gradients", sometimes)
 
 
-def test_training_skips_steps_and_reports_how_many(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_skips_steps_and_reports_how_many(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         break_steps(patch, lambda step: step == 2)
         folder, ended = train("run")  # 3 epochs of 2 steps
@@ -144,15 +145,20 @@ def test_training_skips_steps_and_reports_how_many(train: Callable, monkeypatch:
 
 
 def test_too_many_in_a_row_end_the_training_and_keep_the_last_good_checkpoint(
-    train: Callable, monkeypatch: pytest.MonkeyPatch
+    train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight, ended = train("straight")
     assert ended.code == 0
     monkeypatch.setattr("src.training.trainer.MAX_IN_A_ROW", 2)
     saves: list[int] = []
     save = Trainer.save
+
+    def noted(trainer: Trainer) -> None:
+        saves.append(trainer.state.step)
+        save(trainer)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "save", lambda trainer: saves.append(trainer.state.step) or save(trainer))
+        patch.setattr(Trainer, "save", noted)
         break_steps(patch, lambda step: step >= 2)  # from the second epoch on
         folder, ended = train("run")
     assert ended.code == 2
@@ -164,7 +170,7 @@ def test_too_many_in_a_row_end_the_training_and_keep_the_last_good_checkpoint(
     assert (folder / "last.safetensors").read_bytes() == (straight / "last.safetensors").read_bytes()
 
 
-def test_steps_in_a_row_are_counted_across_epochs_and_saves(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_in_a_row_are_counted_across_epochs_and_saves(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("src.training.trainer.MAX_IN_A_ROW", 3)
     with monkeypatch.context() as patch:
         break_steps(patch, lambda step: step in (1, 2, 4, 5))  # last of epoch 1, first of 2, all of 3

@@ -3,7 +3,6 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 from src.training.profiler import PROFILED_STEPS, WARMUP_STEPS, Profiler
+from tests.fixtures import MakeSvhn, Podium
 
 PHASES = ["data", "forward", "backward", "optimizer"]
 
@@ -21,7 +21,7 @@ def events(folder: Path) -> Counter[str]:
 
 
 def test_profiling_lists_the_phases_and_does_not_change_the_weights(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path
+    svhn: MakeSvhn, podium: Podium, tmp_path: Path
 ) -> None:
     svhn(num_train=22, num_val=6, num_test=3)
     assert podium("prepare", "--num-folds", 2).code == 0

@@ -9,9 +9,8 @@ from safetensors.torch import save_file
 
 from src.competitions.spec import HeadLayout
 from src.models.build import build_model
-from tests.conftest import TRAIN, Finished
-
-Podium = Callable[..., Finished]
+from tests.conftest import TRAIN
+from tests.fixtures import Podium
 
 
 def test_the_time_of_a_run_counts_what_came_before_an_interruption(

@@ -6,17 +6,17 @@ import torch
 from src.training.resources import ResourceMonitor
 
 
-def test_memory_of_a_cpu_training_is_the_peak_of_the_process_in_mib() -> None:
+def test_cpu_memory_is_the_peak_of_the_process_in_mib() -> None:
     row = ResourceMonitor(torch.device("cpu")).row()
     assert 100 < row["memory_mib"] < 100_000  # torch alone takes a few hundred
     assert row["gpu_utilisation"] == 0
 
 
-def test_utilisation_is_the_mean_of_what_the_driver_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = iter([20, 100, 90])
-    monkeypatch.setattr(torch.cuda, "utilization", lambda: next(told))
+def test_utilisation_is_the_mean_of_the_drivers_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([20, 100, 90])
+    monkeypatch.setattr(torch.cuda, "utilization", lambda: next(readings))
     monitor = ResourceMonitor(torch.device("cpu"))
-    monitor.read()  # there is nothing to ask
+    monitor.read()  # does nothing without a GPU
     assert monitor.row()["gpu_utilisation"] == 0
     monitor.can_ask = True
     for _ in range(3):
@@ -25,7 +25,7 @@ def test_utilisation_is_the_mean_of_what_the_driver_told(monkeypatch: pytest.Mon
 
 
 @pytest.mark.gpu
-def test_memory_of_a_gpu_training_is_the_peak_since_the_monitor_began() -> None:
+def test_gpu_memory_is_the_peak_since_the_monitor_started() -> None:
     torch.ones(300 * 2**20, dtype=torch.uint8, device="cuda")
     monitor = ResourceMonitor(torch.device("cuda"))
     held = torch.ones(100 * 2**20, dtype=torch.uint8, device="cuda")

@@ -28,7 +28,7 @@ OUT_OF_MEMORY = (
 
 
 def plain_settings(**settings: Any) -> TrainSettings:
-    """Return settings in which all that is not given is off."""
+    """Return settings in which everything not given is off."""
     return TrainSettings(**{"label_smoothing": 0.0, "clip_grad": None, **settings})
 
 
@@ -57,6 +57,17 @@ def weights(state: TrainState) -> torch.Tensor:
     return torch.cat([value.detach().flatten() for value in state.network.parameters()]).clone()
 
 
+def layers(state: TrainState) -> nn.Sequential:
+    assert isinstance(state.network, Network)
+    assert isinstance(state.network.backbone, nn.Sequential)
+    return state.network.backbone
+
+
+def weight_of(layer: nn.Module) -> torch.Tensor:
+    assert isinstance(layer, nn.Linear)
+    return layer.weight
+
+
 def steps(settings: TrainSettings, count: int = 3, dropout: float = 0.0, accumulate: int = 1) -> torch.Tensor:
     state = make_state(dropout=dropout, accumulate=accumulate)
     for number in range(count):
@@ -66,13 +77,13 @@ def steps(settings: TrainSettings, count: int = 3, dropout: float = 0.0, accumul
 
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
 @pytest.mark.parametrize("clip_grad", [None, 0.5])
-def test_accumulating_over_uneven_parts_changes_nothing(mixup: float, clip_grad: float | None) -> None:
-    whole, parts = (
+def test_accumulating_over_uneven_micro_batches_changes_nothing(mixup: float, clip_grad: float | None) -> None:
+    full, split = (
         steps(plain_settings(mixup=mixup, clip_grad=clip_grad, label_smoothing=0.1), accumulate=accumulate)
         for accumulate in (1, 4)
     )
-    assert torch.allclose(whole, parts, atol=1e-6)
-    assert not torch.allclose(whole, weights(make_state()), atol=1e-3)
+    assert torch.allclose(full, split, atol=1e-6)
+    assert not torch.allclose(full, weights(make_state()), atol=1e-3)
 
 
 def test_the_loss_is_the_same_for_any_accumulation() -> None:
@@ -83,7 +94,7 @@ def test_the_loss_is_the_same_for_any_accumulation() -> None:
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-6)
 
 
-def test_gradients_longer_than_the_limit_are_cut_to_it() -> None:
+def test_gradients_are_clipped_to_the_limit() -> None:
     moved = {}
     for limit in (None, 0.01):
         state = make_state()
@@ -94,21 +105,22 @@ def test_gradients_longer_than_the_limit_are_cut_to_it() -> None:
     assert moved[None] > 0.1
 
 
-def test_each_group_has_its_share_of_the_lr() -> None:
+def test_each_parameter_group_scales_the_lr() -> None:
     state = make_state()
-    first, second = state.network.backbone[1].parameters(), state.network.backbone[4].parameters()
-    state.optimizer = torch.optim.SGD([{"params": [*first], "lr_scale": 0.0}, {"params": [*second]}], lr=9.0)
-    before = copy.deepcopy(state.network.backbone)
+    first, second = layers(state)[1].parameters(), layers(state)[4].parameters()
+    groups: list[dict[str, Any]] = [{"params": [*first], "lr_scale": 0.0}, {"params": [*second]}]
+    state.optimizer = torch.optim.SGD(groups, lr=9.0)
+    before = copy.deepcopy(layers(state))
     train_step(state, make_batch(), LAYOUT, 0.1, CPU, plain_settings())
     assert [group["lr"] for group in state.optimizer.param_groups] == [0.0, 0.1]
-    assert torch.equal(state.network.backbone[1].weight, before[1].weight)
-    assert not torch.equal(state.network.backbone[4].weight, before[4].weight)
+    assert torch.equal(weight_of(layers(state)[1]), weight_of(before[1]))
+    assert not torch.equal(weight_of(layers(state)[4]), weight_of(before[4]))
 
 
-def test_dropout_depends_on_seed_and_step_alone() -> None:
+def test_dropout_depends_only_on_seed_and_step() -> None:
     settings = plain_settings(seed=1)
     once = steps(settings, dropout=0.5)
-    torch.rand(17)  # whatever others drew
+    torch.rand(17)  # draws by other code do not matter
     assert torch.equal(steps(settings, dropout=0.5), once)
     assert not torch.equal(steps(plain_settings(seed=2), dropout=0.5), once)
     later = make_state(dropout=0.5)
@@ -117,7 +129,7 @@ def test_dropout_depends_on_seed_and_step_alone() -> None:
     assert not torch.equal(weights(later), steps(settings, count=1, dropout=0.5))
 
 
-def test_the_moving_average_lies_between_old_and_new_weights() -> None:
+def test_ema_weights_lie_between_old_and_new() -> None:
     state = make_state(ema=0.75)
     state.step = 5  # timm copies the weights in the first step
     before = weights(state)
@@ -128,11 +140,11 @@ def test_the_moving_average_lies_between_old_and_new_weights() -> None:
 
 
 def mixed_step(settings: TrainSettings, step: int) -> tuple[torch.Tensor, float, torch.Tensor]:
-    """Make a step on black (class x) and white (class y) images; return what the net saw, the loss and its logits."""
+    """Make a step on black (class 0) and white (class 1) images; return the net's input, the loss and the logits."""
     state, seen = make_state(num_outputs=2), []
     state.step = step
     with torch.no_grad():
-        state.network.backbone[4].weight.mul_(20)  # logits far apart, so that shares show in the loss
+        weight_of(layers(state)[4]).mul_(20)  # logits far apart, so that the loss depends on the shares
     network = state.network
 
     def forward(images: torch.Tensor) -> torch.Tensor:
@@ -155,7 +167,7 @@ def expected_loss(logits: torch.Tensor, share: float) -> float:
 
 
 @pytest.mark.parametrize("step", range(4))
-def test_mixup_weights_images_and_losses_alike(step: int) -> None:
+def test_mixup_weights_images_and_losses_equally(step: int) -> None:
     images, loss, logits = mixed_step(plain_settings(mixup=1.0), step)
     assert len(images[0].unique()) == 1
     share = 1 - images[0].unique().item() / 255  # a black image keeps this much of itself
@@ -177,13 +189,13 @@ def test_cutmix_pastes_one_rectangle_and_weights_losses_by_area(step: int) -> No
     assert loss == pytest.approx(expected_loss(logits, share), abs=1e-4)
 
 
-def test_mixup_and_cutmix_together_take_turns() -> None:
+def test_mixup_and_cutmix_alternate() -> None:
     settings = plain_settings(mixup=1.0, cutmix=1.0)
     kinds = {len(set(mixed_step(settings, step)[0].unique().tolist()) - {0, 255}) > 0 for step in range(12)}
     assert kinds == {True, False}
 
 
-def test_mixing_differs_between_steps_and_is_the_same_again() -> None:
+def test_mixing_differs_between_steps_and_is_reproducible() -> None:
     settings = plain_settings(mixup=1.0)
     one, again, other = (mixed_step(settings, step)[0] for step in (0, 0, 1))
     assert torch.equal(one, again)
@@ -191,72 +203,74 @@ def test_mixing_differs_between_steps_and_is_the_same_again() -> None:
 
 
 def refuse(state: TrainState, limit: int, error: Exception) -> list[int]:
-    """Let the forward pass fail on more than `limit` images; return the list in which it notes how many it is given."""
-    network, given = state.network, []
+    """Make the forward pass fail on more than `limit` images; return the list in which it records batch sizes."""
+    network, batch_sizes = state.network, []
 
     def forward(images: torch.Tensor) -> torch.Tensor:
-        given.append(len(images))
+        batch_sizes.append(len(images))
         if len(images) > limit:
             raise error
         return network(images)
 
     state.forward = forward
-    return given
+    return batch_sizes
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
-def test_out_of_memory_makes_smaller_parts_and_changes_nothing_else(
+def test_out_of_memory_halves_micro_batches_and_changes_nothing_else(
     mixup: float, error: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calm, short = make_state(), make_state()
-    given = refuse(short, 3, error)
+    unlimited, limited = make_state(), make_state()
+    batch_sizes = refuse(limited, 3, error)
     settings = plain_settings(mixup=mixup, clip_grad=0.5, label_smoothing=0.1)
     for number in range(3):
-        losses = [train_step(state, make_batch(seed=number), LAYOUT, 0.05, CPU, settings) for state in (calm, short)]
+        losses = [
+            train_step(state, make_batch(seed=number), LAYOUT, 0.05, CPU, settings) for state in (unlimited, limited)
+        ]
         assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
-    assert torch.allclose(weights(calm), weights(short), atol=1e-6)
-    assert given == [10, 5, *[3, 3, 2, 2] * 3]  # what fits is kept for the steps to come
-    assert (calm.accumulate, short.accumulate, short.step) == (1, 4, 3)
+    assert torch.allclose(weights(unlimited), weights(limited), atol=1e-6)
+    assert batch_sizes == [10, 5, *[3, 3, 2, 2] * 3]  # the size that fits is kept for later steps
+    assert (unlimited.accumulate, limited.accumulate, limited.step) == (1, 4, 3)
     assert capsys.readouterr().out.splitlines() == [
         "out of memory: 5 images at once from now on, 2 times per step; the batch stays 10",
         "out of memory: 3 images at once from now on, 4 times per step; the batch stays 10",
     ]
 
 
-@pytest.mark.parametrize("place", ["forward", "backward"])
-def test_what_a_failed_attempt_has_added_up_is_dropped(place: str) -> None:
-    calm, short = make_state(dropout=0.5, accumulate=4), make_state(dropout=0.5, accumulate=2)
+@pytest.mark.parametrize("failing", ["forward", "backward"])
+def test_gradients_of_a_failed_attempt_are_dropped(failing: str) -> None:
+    unlimited, limited = make_state(dropout=0.5, accumulate=4), make_state(dropout=0.5, accumulate=2)
     calls = iter(range(1, 100))
 
     def fail(*_: object) -> None:
         raise OUT_OF_MEMORY[0]
 
     def forward(images: torch.Tensor) -> torch.Tensor:
-        second = next(calls) == 2  # the gradients of the first half are there
-        if second and place == "forward":
+        second = next(calls) == 2  # after the gradients of the first half
+        if second and failing == "forward":
             fail()
-        logits: torch.Tensor = short.network(images)
+        logits: torch.Tensor = limited.network(images)
         if second:
             logits.register_hook(fail)
         return logits
 
-    short.forward = forward
-    for state in (calm, short):
+    limited.forward = forward
+    for state in (unlimited, limited):
         train_step(state, make_batch(), LAYOUT, 0.05, CPU, plain_settings())
-    assert torch.equal(weights(calm), weights(short))
+    assert torch.equal(weights(unlimited), weights(limited))
     assert next(calls) == 2 + 4 + 1
 
 
 @pytest.mark.parametrize(
     ("error", "attempts"), [(OUT_OF_MEMORY[0], [8, 4, 2]), (OUT_OF_MEMORY[1], [8, 4, 2]), (RuntimeError("other"), [8])]
 )
-def test_less_than_two_images_at_once_and_other_errors_are_no_way_out(error: Exception, attempts: list[int]) -> None:
+def test_out_of_memory_on_two_images_and_other_errors_are_raised(error: Exception, attempts: list[int]) -> None:
     state = make_state()
-    before, given = weights(state), refuse(state, 1, error)
+    before, batch_sizes = weights(state), refuse(state, 1, error)
     with pytest.raises(type(error), match=re.escape(str(error))):
         train_step(state, make_batch(count=8), LAYOUT, 0.05, CPU, plain_settings())
-    assert given == attempts
+    assert batch_sizes == attempts
     assert torch.equal(weights(state), before)
     assert state.step == 0
 
@@ -271,7 +285,7 @@ def on_gpu(init_scale: float) -> TrainState:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("clip_grad", [None, 0.05])
-def test_a_gpu_steps_in_half_precision_as_the_cpu_in_full(clip_grad: float | None) -> None:
+def test_a_half_precision_step_on_a_gpu_matches_the_cpu(clip_grad: float | None) -> None:
     cpu, gpu, settings = make_state(), on_gpu(1024.0), plain_settings(clip_grad=clip_grad, mixup=0.4)
     before = weights(cpu)
     losses = [
@@ -279,13 +293,13 @@ def test_a_gpu_steps_in_half_precision_as_the_cpu_in_full(clip_grad: float | Non
         for state, compute in ((cpu, CPU), (gpu, choose_compute("cuda", "fp16")))
     ]
     assert losses[0] == pytest.approx(losses[1], abs=5e-3)
-    moved, moved_too = weights(cpu) - before, weights(gpu).cpu() - before
-    assert (moved - moved_too).norm() < 0.02 * moved.norm()
+    moved, moved_on_gpu = weights(cpu) - before, weights(gpu).cpu() - before
+    assert (moved - moved_on_gpu).norm() < 0.02 * moved.norm()
     assert moved.norm() > 0.02
 
 
 @pytest.mark.gpu
-def test_a_gradient_beyond_half_precision_changes_no_weight_but_the_scale() -> None:
+def test_a_half_precision_overflow_changes_the_scale_and_no_weight() -> None:
     state = on_gpu(2.0**60)
     before = weights(state)
     loss = train_step(state, make_batch(), LAYOUT, 0.5, choose_compute("cuda", "fp16"), plain_settings())

@@ -1,9 +1,9 @@
-"""The epochs through the train command: too little memory, --deterministic, the columns of log.csv."""
+"""The training loop through the train command: out of memory, --deterministic, the columns of log.csv."""
 
 import hashlib
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +15,7 @@ from src.core.signals import Stopped
 from src.models.network import Network
 from src.runs.checkpoint import load_state
 from src.training import trainer as loop
+from tests.fixtures import Train
 
 OUT_OF_MEMORY = {
     "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -23,7 +24,7 @@ OUT_OF_MEMORY = {
 
 
 @pytest.fixture
-def algorithms_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def restore_algorithms(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Undo what --deterministic sets for the whole process."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     yield
@@ -31,7 +32,7 @@ def algorithms_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def refuse(patch: pytest.MonkeyPatch, limit: int, error: Exception) -> None:
-    """Let every network fail to train on more than `limit` images at once."""
+    """Make every network fail to train on more than `limit` images per batch."""
     forward = Network.forward
 
     def refusing(network: Network, images: torch.Tensor) -> torch.Tensor:
@@ -43,7 +44,7 @@ def refuse(patch: pytest.MonkeyPatch, limit: int, error: Exception) -> None:
 
 
 def stop_after_an_epoch(patch: pytest.MonkeyPatch) -> None:
-    """Let Ctrl-C come when the next epoch is saved."""
+    """Stop as Ctrl-C does when the next epoch has been saved."""
     save = loop.Trainer.save
 
     def save_and_stop(trainer: loop.Trainer) -> None:
@@ -58,8 +59,8 @@ def log(folder: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("kind", OUT_OF_MEMORY)
-def test_a_training_short_of_memory_goes_on_with_smaller_parts_even_when_resumed(
-    train: Callable, monkeypatch: pytest.MonkeyPatch, kind: str
+def test_out_of_memory_halves_micro_batches_also_after_resuming(
+    train: Train, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     with monkeypatch.context() as patch:
         refuse(patch, 2, OUT_OF_MEMORY[kind])
@@ -67,15 +68,15 @@ def test_a_training_short_of_memory_goes_on_with_smaller_parts_even_when_resumed
         _, ended = train("run")
     assert ended.code == 130
     assert ended.out.count("out of memory: 2 images at once from now on, 2 times per step; the batch stays 4") == 1
-    folder, ended = train("run")  # the memory suffices now, but what was found is kept
+    folder, ended = train("run")  # memory suffices now, but the size found is kept
     assert ended.code == 0
     assert "out of memory" not in ended.out
     assert log(folder)["micro_batch"].tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize("kind", OUT_OF_MEMORY)
-def test_memory_for_less_than_two_images_is_told_without_a_traceback(
-    train: Callable, monkeypatch: pytest.MonkeyPatch, kind: str
+def test_too_little_memory_for_two_images_is_an_error_without_a_traceback(
+    train: Train, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     refuse(monkeypatch, 1, OUT_OF_MEMORY[kind])
     folder, ended = train("run")
@@ -84,7 +85,7 @@ def test_memory_for_less_than_two_images_is_told_without_a_traceback(
     assert not (folder / "last.pt").exists()
 
 
-def test_log_csv_tells_micro_batch_memory_and_utilisation(train: Callable) -> None:
+def test_log_csv_has_micro_batch_memory_and_utilisation(train: Train) -> None:
     for flags, micro_batch in (((), 4), (("--accumulate", 2), 2)):
         folder, ended = train(f"run{micro_batch}", *flags)
         assert ended.code == 0
@@ -94,23 +95,21 @@ def test_log_csv_tells_micro_batch_memory_and_utilisation(train: Callable) -> No
         assert rows["gpu_utilisation"].between(0, 1).all()
 
 
-def test_deterministic_trainings_tell_the_same_sha256_whatever_their_name(
-    train: Callable, algorithms_as_before: None
-) -> None:
-    told = {}
+def test_deterministic_runs_of_any_name_print_the_same_sha256(train: Train, restore_algorithms: None) -> None:
+    printed = {}
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
         folder, ended = train(name, "--deterministic", "--seed", seed)
         assert ended.code == 0
-        told[name] = [line for line in ended.out.splitlines() if "SHA-256 of the weights" in line]
+        printed[name] = [line for line in ended.out.splitlines() if "SHA-256 of the weights" in line]
         digest = hashlib.sha256((folder / "last.safetensors").read_bytes()).hexdigest()
         assert json.loads((folder / "config.json").read_text())["result"]["weights_sha256"] == digest
-        assert told[name] == [f"fold 0: SHA-256 of the weights {digest[:16]}"]
-    assert told["one"] == told["same"] != told["other"]
+        assert printed[name] == [f"fold 0: SHA-256 of the weights {digest[:16]}"]
+    assert printed["one"] == printed["same"] != printed["other"]
     assert torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.gpu
-def test_a_resumed_half_precision_training_keeps_its_scaler(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_in_half_precision_restores_the_scaler(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     # A net without pooling, whose backward pass would have no fixed order.
     flags = ("--device", "cuda", "--precision", "fp16", "--backbone", "resnet_cifar", "--accumulate", 2)
@@ -133,7 +132,7 @@ def test_a_resumed_half_precision_training_keeps_its_scaler(train: Callable, mon
         assert (log(folder)["memory_mib"] > 0).all()
 
 
-def test_a_cache_larger_than_the_memory_is_read_in_blocks(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_larger_than_memory_is_read_in_blocks(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("src.training.setup.memory_limit", lambda: 1000)
     _, ended = train("blocks")
     assert ended.code == 0, ended.err

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -45,9 +46,13 @@ class Commands:
     def __init__(self, cwd: Path, server: "subprocess.Popen[str]") -> None:
         self.cwd, self.server = cwd, server
 
-    def _line(self) -> int:
+    @property
+    def _stdout(self) -> IO[str]:
         assert self.server.stdout is not None
-        return int(self.server.stdout.readline())
+        return self.server.stdout
+
+    def _line(self) -> int:
+        return int(self._stdout.readline())
 
     def start(self, *argv: object) -> int:
         """Start a command; return the process id."""
@@ -70,7 +75,7 @@ class Commands:
     def stopped(self, after: float, number: int, *argv: object) -> tuple[int, float]:
         """Start, send signal `number` after `after` seconds; return the exit code and the seconds until it exited."""
         process = self.start(*argv)
-        ended = bool(select.select([self.server.stdout], [], [], after)[0])
+        ended = bool(select.select([self._stdout], [], [], after)[0])
         started = time.perf_counter()
         if not ended:
             with contextlib.suppress(ProcessLookupError):
@@ -87,7 +92,7 @@ class Commands:
         before = steps.stat().st_size if steps.exists() else 0
         process = self.start(*argv)
         while not steps.exists() or steps.stat().st_size < before + count:
-            assert not select.select([self.server.stdout], [], [], 0.001)[0], (self.cwd / "err").read_text()
+            assert not select.select([self._stdout], [], [], 0.001)[0], (self.cwd / "err").read_text()
         os.kill(process, number)
         return process
 

@@ -12,6 +12,8 @@ import traceback
 import typing
 from typing import Any
 
+import torch
+
 from src.core import cli
 from src.training import trainer as loop
 
@@ -22,8 +24,8 @@ def _count_steps() -> None:
     step = loop.train_step
     file = os.open("steps", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-    def counted(*given: Any) -> Any:
-        result = step(*given)
+    def counted(*given: Any, **options: Any) -> torch.Tensor:
+        result = step(*given, **options)
         os.write(file, b".")
         return result
 

@@ -13,6 +13,7 @@ from torch import nn
 from src.core.errors import InputError
 from src.data.cache import open_cache
 from src.runs.checkpoint import load_model, load_state, previous_of, save_model, save_state
+from tests.fixtures import MakeSvhn, Podium
 from tests.trust.conftest import Commands
 from tests.trust.test_kills import FLAGS, assert_same, temporaries, trained
 
@@ -41,7 +42,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_detected_and_the_previous_one_is_used(
     assert load_state(path)["step"] == 2
     flip(path, rng)
     flip(previous_of(path), rng)
-    with pytest.raises(InputError, match="is damaged, as is what was saved before it"):
+    with pytest.raises(InputError, match="is damaged, and so is the one saved before it"):
         load_state(path)
     figure(f"one bit flipped in a checkpoint: {FLIPS} of {FLIPS} detected, and the previous checkpoint used")
 
@@ -60,7 +61,7 @@ def test_a_flipped_bit_in_weights_is_detected(tmp_path: Path, figure: Callable[[
 
 
 def test_a_flipped_bit_in_the_cache_is_detected_and_prepare_rebuilds_it(
-    svhn: Callable[..., Path], podium: Callable, tmp_path: Path, figure: Callable[[str], None]
+    svhn: MakeSvhn, podium: Podium, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     svhn()
     assert podium("prepare", "--num-folds", 2).code == 0
@@ -99,7 +100,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_full_disk_while_saving_keeps_the_checkpoint(
-    small_disk: Path, svhn: Callable[..., Path], commands: Commands, figure: Callable[[str], None], count: int
+    small_disk: Path, svhn: MakeSvhn, commands: Commands, figure: Callable[[str], None], count: int
 ) -> None:
     svhn(num_train=12, num_val=6, num_test=3)
     rng, cwd = random.Random(count), commands.cwd

@@ -9,11 +9,12 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.fixtures import MakeSvhn
 from tests.trust.conftest import ROOT
 
 
 def test_the_doctor_checks_thirty_thousand_images(
-    tmp_path: Path, svhn: Callable[..., Path], figure: Callable[[str], None]
+    tmp_path: Path, svhn: MakeSvhn, figure: Callable[[str], None]
 ) -> None:
     folder = svhn(num_train=2, num_val=2, num_test=2, packing="folder")
     labels = json.loads((folder / "mchar_train.json").read_text())

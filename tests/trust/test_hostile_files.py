@@ -17,6 +17,7 @@ from src.competitions.spec import load_competition
 from src.core.errors import InputError
 from src.core.reading import InputFiles, parse_csv, read_location
 from tests.conftest import draw, write_image
+from tests.fixtures import MakeLeaves, MakeSvhn
 
 MANY = pytest.mark.slow
 TEXTS = st.one_of(
@@ -161,7 +162,7 @@ def test_random_csv_files_are_read_exactly_or_an_error(count: int, figure: Calla
 
 @pytest.mark.parametrize("count", [200, pytest.param(4000, marks=MANY)])
 def test_random_json_files_are_read_exactly_or_an_error(
-    svhn: Callable[..., Path], count: int, figure: Callable[[str], None]
+    svhn: MakeSvhn, count: int, figure: Callable[[str], None]
 ) -> None:
     check_json(svhn(num_train=3, num_val=3, num_test=1), count)
     figure(f"random JSON files: {count} cases, 0 tracebacks, 0 labels changed, every error names file and line")
@@ -187,7 +188,7 @@ TARGETS = [
 
 
 def test_label_names_never_lead_outside_the_folder(
-    leaves: Callable[..., Path], tmp_path: Path, figure: Callable[[str], None]
+    leaves: MakeLeaves, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     competition = load_competition(str(leaves()))
     folder = tmp_path / "input" / "leaves"

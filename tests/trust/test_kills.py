@@ -14,6 +14,7 @@ import torch
 
 from src.runs.checkpoint import has_state, load_state
 from tests.conftest import TRAIN
+from tests.fixtures import MakeSvhn, Podium
 from tests.trust.conftest import Commands
 
 FLAGS = (*TRAIN, "--competition", "svhn", "--save-every", 0, "--ema", 0.9)
@@ -55,7 +56,7 @@ def assert_same(found: tuple[list[str], list[torch.Tensor]], expected: tuple[lis
 
 
 @pytest.fixture
-def prepared(svhn: Callable[..., Path], commands: Commands) -> Commands:
+def prepared(svhn: MakeSvhn, commands: Commands) -> Commands:
     """Return commands in a folder with a prepared tiny svhn."""
     svhn(num_train=12, num_val=6, num_test=3)
     commands.run("prepare", "--competition", "svhn", "--num-folds", 2, "--num-processes", 1)
@@ -112,7 +113,7 @@ def test_a_training_killed_at_random_moments_resumes_identically(
 
 @pytest.mark.parametrize("count", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_second_command_on_the_same_run_is_an_error(
-    prepared: Commands, podium: Callable[..., tuple[int, str, str]], figure: Callable[[str], None], count: int
+    prepared: Commands, podium: Podium, figure: Callable[[str], None], count: int
 ) -> None:
     cwd = prepared.cwd
     prepared.run("train", *FLAGS, "--run-name", "straight")
@@ -157,7 +158,7 @@ def test_a_training_stopped_by_a_signal_resumes_identically(
 
 @pytest.mark.parametrize("count", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_prepare_killed_at_random_moments_gives_the_same_result(
-    svhn: Callable[..., Path], commands: Commands, figure: Callable[[str], None], count: int
+    svhn: MakeSvhn, commands: Commands, figure: Callable[[str], None], count: int
 ) -> None:
     svhn(num_train=12, num_val=6, num_test=3)
     rng, cwd = random.Random(count), commands.cwd

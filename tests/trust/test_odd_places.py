@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures import MakeSvhn
 from tests.trust.conftest import ROOT, Commands
 from tests.trust.test_kills import FLAGS
 
@@ -21,7 +22,7 @@ COMMANDS = [
 
 
 @pytest.fixture
-def odd_folder(svhn: Callable[..., Path], tmp_path: Path) -> Iterator[Path]:
+def odd_folder(svhn: MakeSvhn, tmp_path: Path) -> Iterator[Path]:
     """Yield a folder with a space and Chinese characters in its name, and a read-only input folder dated 2099."""
     svhn(num_train=12, num_val=6, num_test=3)
     parent = tmp_path / NAME
@@ -86,7 +87,7 @@ def test_all_commands_work_with_any_locale_time_zone_and_umask(
 
 @pytest.mark.slow
 def test_all_commands_work_with_16_mib_of_shared_memory(
-    svhn: Callable[..., Path], tmp_path: Path, figure: Callable
+    svhn: MakeSvhn, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     svhn(num_train=12, num_val=6, num_test=3)
     commands = [[sys.executable, "-m", f"src.{argv[0]}", *map(str, argv[1:])] for argv in COMMANDS]

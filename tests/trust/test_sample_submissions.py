@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import TRAIN
+from tests.fixtures import MakeSvhn, Podium
 
 HEADER = "file_name,file_code"
 IDS = ["000000.png", "000001.png", "000002.png"]
@@ -31,7 +32,7 @@ CASES: dict[str, tuple[bytes, list[str] | tuple[str, ...]]] = {
 
 
 def test_sample_submissions_are_answered_or_an_error(
-    svhn: Callable[..., Path], podium: Callable[..., tuple[int, str, str]], tmp_path: Path, figure: Callable
+    svhn: MakeSvhn, podium: Podium, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     file = svhn(num_train=12, num_val=6, num_test=3) / "mchar_sample_submit_A.csv"
     prepare = ("prepare", "--num-folds", 2, "--num-processes", 1, "--max-unreadable", 0.5)
