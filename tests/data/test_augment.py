@@ -254,3 +254,13 @@ def test_a_new_augmentation_at_the_end_changes_no_other_draw(
     before = augmented(repeated(image, 12), list(range(12)), policy)
     monkeypatch.setattr("src.data.augmentations.NUM_DRAWS", NUM_DRAWS + 5)
     assert (augmented(repeated(image, 12), list(range(12)), policy) == before).all()
+
+
+def test_each_entry_has_draws_of_its_own() -> None:
+    """Rotation, zoom, shear and shift of the same image are independent."""
+    transforms = [
+        draw_params(replace(NO_AUGMENT, **{name: 0.2}), np.arange(2000), SIZE, seed=0, epoch=0).matrices
+        for name in ("rotate", "zoom", "stretch", "shear")
+    ]
+    numbers = [matrices[:, 0, 1 if i in (0, 3) else 0] for i, matrices in enumerate(transforms)]
+    assert np.abs(np.corrcoef(numbers) - np.eye(4)).max() < 0.1
