@@ -29,7 +29,7 @@ def main(config: TrainConfig) -> None:
     prepared = open_prepared(config)
     check_flags(config, prepared.competition)
     run, numbers = Run(prepared=prepared, name=config.run_name), prepared.fold_numbers(config.fold)
-    check_run(run, set(numbers) if config.restart else set())
+    check_run(config, run, numbers)
     compute = choose_compute(config.device, config.precision)
     print(f"training on {compute.describe()}", flush=True)
     with explained(config.deterministic):

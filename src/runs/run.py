@@ -166,7 +166,10 @@ class Run:
         return TrainedFold(paths=paths, record=record, train_command=train)
 
     def trained(self, numbers: tuple[int, ...] | None = None) -> list[TrainedFold]:
-        """Open the finished folds, or the chosen ones. Raises InputError if there are none or one is missing."""
+        """Open the finished folds, or the chosen ones.
+
+        Raises InputError if there are none, one is missing, or they were not trained with the same settings.
+        """
         if not self.folder.is_dir():
             known = ", ".join(self.known_names()) or "none, train one first"
             raise InputError(f"{self.folder}: no such run; there are: {known}")
@@ -176,8 +179,14 @@ class Run:
                 f"{self.folder}: no fold of this run is trained to its end; run {self.prepared.command('train')} first"
             )
         folds = [self.open_fold(number) for number in chosen]
+        first = folds[0]
         for fold in folds:
             assert fold.result  # or InputError
+            if (fold.record.train, fold.record.weights) != (first.record.train, first.record.weights):
+                raise InputError(
+                    f"{fold.paths.config}: was trained with other settings than fold {first.number}; train one of them "
+                    "again with the other's flags and --restart"
+                )
         return folds
 
     def known_names(self) -> list[str]:

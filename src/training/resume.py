@@ -54,13 +54,20 @@ def check_unchanged(saved: FoldRecord, settings: TrainSettings, weights: str | N
         )
 
 
-def check_run(run: Run, restarted: set[int]) -> None:
-    """Raise InputError if folds of this run, other than the restarted ones, had another folds.csv or labels.csv."""
+def check_run(config: TrainConfig, run: Run, numbers: list[int]) -> None:
+    """Raise InputError if the run's other folds were trained with other settings, folds.csv or labels.csv.
+
+    `numbers` are the folds to train; with --restart they start over, so only the others count.
+    """
+    restarted = set(numbers) if config.restart else set()
     kept = [paths for paths in run.started_folds() if paths.number not in restarted]
     hint = "choose another name with --run-name, prepare as before, or train all folds with --restart"
     if kept and (not run.folds_file.is_file() or sha256_of(run.folds_file) != sha256_of(run.prepared.folds_file)):
         raise InputError(f"{run.folds_file}: this run was started with other folds than there are now; {hint}")
     labels = sha256_of(run.prepared.labels_file)
     for paths in kept:
-        if run.open_fold(paths.number).record.data.labels_sha256 != labels:
+        record = run.open_fold(paths.number).record
+        if record.data.labels_sha256 != labels:
             raise InputError(f"{paths.config}: this fold was trained on other labels than there are now; {hint}")
+        if paths.number not in numbers:  # the folds to train are checked when they resume
+            check_unchanged(record, *settings_of(config, record), run)

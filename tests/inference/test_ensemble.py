@@ -1,5 +1,6 @@
 """Predictions are joined by image path: complete, without overlap, in any order of rows."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -138,3 +139,14 @@ def test_weighted_mean_normalises_the_weights() -> None:
     parts = [np.full((2, 3), value, np.float32) for value in (1, 4)]
     assert weighted_mean(parts, [1, 3]).tolist() == [[3.25] * 3] * 2
     assert weighted_mean(parts, [0.5, 0.5]).dtype == np.float32
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_folds_with_different_settings_are_not_averaged(run_dir: Path, podium: Podium, command: str) -> None:
+    path = run_dir / "fold1" / "config.json"
+    record = json.loads(path.read_text())
+    record["train"]["augment"]["rotate"] = 3.0
+    path.write_text(json.dumps(record))
+    code, _, err = podium(command)
+    assert code == 2
+    assert "fold1/config.json: was trained with other settings than fold 0" in err

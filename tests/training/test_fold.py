@@ -398,3 +398,19 @@ def test_backbone_options_are_saved_and_fixed_for_the_run(train: Train) -> None:
     _, again = train("run", "--backbone", "resnet_cifar")
     assert again.code == 2
     assert "backbone_options" in again.err
+
+
+@pytest.mark.parametrize("flags", [("--seed", 4), ("--epochs", 2), ("--augment.rotate", 3), ("--image-size", 40, 56)])
+def test_folds_of_one_run_are_not_trained_with_different_settings(train: Train, flags: tuple[object, ...]) -> None:
+    folder, ended = train("run")
+    assert ended.code == 0
+    _, other = train("run", "--fold", 1, *flags)
+    assert other.code == 2
+    assert "was started with other settings" in other.err
+    assert not folder.with_name("fold1").exists()
+    assert train("run", "--fold", 1)[1].code == 0
+    before = (folder / "last.safetensors").read_bytes()
+    _, restarted = train("run", "--fold", 0, "--restart", *flags)  # would leave two kinds of folds
+    assert restarted.code == 2
+    assert (folder / "last.safetensors").read_bytes() == before
+    assert train("run", "--fold", "all", "--restart", *flags)[1].code == 0
