@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 import cv2
@@ -141,6 +142,17 @@ def _keep(image: np.ndarray, out: np.ndarray) -> Reading:
     return Reading("", "", pixels)
 
 
+def _end_with_parent(parent: int) -> None:
+    """Make a decoding process end within seconds of its parent: after a SIGKILL it would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def _read_chunk(file: str, start: int, locations: list[Location | None], limit: int) -> list[Reading]:
     cv2.setNumThreads(1)
     images = np.load(file, mmap_mode="r+")
@@ -163,7 +175,12 @@ def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Reading]]:
         return
     try:
         # "spawn": a fork would inherit the locks of torch's and opencv's threads.
-        with ProcessPoolExecutor(min(num_processes, len(jobs) - done), mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            min(num_processes, len(jobs) - done),
+            mp_context=get_context("spawn"),
+            initializer=_end_with_parent,
+            initargs=(os.getpid(),),
+        ) as pool:
             for readings in pool.map(_read_chunk, *zip(*jobs[done:], strict=True)):
                 yield readings
                 done += 1

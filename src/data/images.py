@@ -6,6 +6,7 @@ to enlarge.
 """
 
 import io
+import struct
 import warnings
 
 import cv2
@@ -31,10 +32,22 @@ def _check_header(data: bytes, max_pixels: int) -> None:
                 width, height = image.size
     except Image.DecompressionBombError as error:
         raise ImageProblem("over-large", f"far more than the limit of {max_pixels:,} pixels") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, RuntimeError, ValueError, SyntaxError) as error:
         raise ImageProblem("not an image", "no known image header") from error
     if width * height > max_pixels:
         raise ImageProblem("over-large", f"{width}x{height} pixels, the limit is {max_pixels:,}")
+
+
+def _check_png_chunks(data: bytes) -> None:
+    """Raise ImageProblem if a chunk claims more bytes than the file has: opencv would allocate them first."""
+    position = 8  # after the signature
+    while position + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if position + 12 + length > len(data):  # length, kind and checksum around the chunk's data
+            raise ImageProblem("truncated", f"a chunk claims {length:,} bytes, more than the file has")
+        if kind == b"IEND":
+            return
+        position += 12 + length
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -42,6 +55,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if not data:
         raise ImageProblem("empty", "0 bytes")
     _check_header(data, max_pixels)
+    if data.startswith(b"\x89PNG"):
+        _check_png_chunks(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:

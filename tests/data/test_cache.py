@@ -2,6 +2,9 @@
 
 import itertools
 import os
+import subprocess
+import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -290,3 +293,38 @@ def test_raw_pixels_are_rewritten_only_if_their_file_or_the_size_changed(
     assert build_pixels(root, tmp_path / "prepared", images[:2])
     assert build_pixels(root, tmp_path / "prepared", images[:2], (14, 14))
     assert not build_pixels(root, tmp_path / "prepared", images[:2], (14, 14))
+
+
+CHILD = """
+import os, time
+from src.data.cache import _end_with_parent
+_end_with_parent(os.getppid())
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_decoding_process_ends_if_its_parent_is_killed() -> None:
+    script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}])"
+    root = Path(__file__).resolve().parents[2]
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=root)
+    assert parent.stdout
+    child = int(parent.stdout.readline())
+    assert is_running(child)
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not is_running(child):
+            break
+        time.sleep(0.1)
+    parent.stdout.close()
+    assert not is_running(child)

@@ -108,3 +108,22 @@ def test_images_shrink_by_area_and_enlarge_linearly(draw_image: DrawImage) -> No
     assert resize(draw_image(1), (60, 50)).shape == (60, 50, 3)
     assert len(np.unique(resize(np.array([[[0] * 3, [255] * 3]], np.uint8), (1, 8)))) > 2  # interpolated, not nearest
     assert (resize(draw_image(1), (30, 40)) == draw_image(1)).all()
+
+
+@pytest.mark.parametrize("position", [8, 33], ids=["header", "pixels"])
+def test_a_png_chunk_that_claims_gigabytes_never_reaches_the_decoder(
+    png_header: Callable[[int, int], bytes], monkeypatch: pytest.MonkeyPatch, position: int
+) -> None:
+    """opencv allocates what a chunk claims: 43 bytes took 4.1 GiB."""
+    data = bytearray(png_header(1, 1))
+    data[position : position + 4] = b"\xff\xff\xff\x00"
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    assert problem_kind(bytes(data)) in ("truncated", "not an image")
+
+
+def test_an_error_of_pillows_codecs_is_not_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("Failed to decode AVIF")
+
+    monkeypatch.setattr(Image, "open", failing)
+    assert problem_kind(b"anything") == "not an image"
