@@ -1,6 +1,7 @@
 """The score and its parts, from out-of-fold probabilities written by hand."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from src.core.reading import parse_csv
 from src.core.writing import write_arrays
+from src.report.page import render
 from src.report.scores import score_interval
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
 
@@ -165,3 +167,21 @@ def test_a_missing_run_is_refused_with_the_existing_ones(svhn: MakeSvhn, podium:
     code, _, err = podium("evaluate", "--run-name", "mien")
     assert code == 2
     assert "no such run; there are: mine" in err
+
+
+@pytest.mark.parametrize(("num_classes", "drawn"), [(40, True), (41, False), (1000, False)])
+def test_the_report_does_not_grow_with_the_square_of_the_classes(num_classes: int, drawn: bool) -> None:
+    names = [f"class {i}" for i in range(num_classes)]
+    counts = np.eye(num_classes, dtype=np.int64) * 9
+    counts[3, 5], counts[7, 2] = 4, 6
+    scores = {
+        "interval_95": (0.1, 0.2), "complete": True, "optimistic": False, "folds": {"0": 0.15},
+        "heads": {"label": 0.15}, "competition": "many", "score": 0.15, "num_images": 10, "score_name": "accuracy",
+    }  # fmt: skip
+    empty = pd.DataFrame({"class": []})
+    page = render(scores, "run", empty, {"all": (names, counts)}, empty, np.zeros((0, 8, 8, 3), np.uint8))
+    assert ('class="matrix"' in page) == drawn
+    assert len(page) < 300_000
+    if not drawn:
+        cells = re.findall(r"<td>(.*?)</td>", page.split("most confused pairs")[1])
+        assert cells[:6] == ["class 7", "class 2", "6", "class 3", "class 5", "4"]

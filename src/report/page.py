@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+MAX_MATRIX_CLASSES, MAX_PAIRS = 40, 50  # classes of a matrix that is drawn; pairs listed of more classes
 GREEN, RED = "34,120,80", "179,38,30"
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1d2733 }
@@ -28,6 +29,16 @@ figcaption b { color: #b3261e }
 def _table(frame: pd.DataFrame) -> str:
     shown = frame.map(lambda value: f"{value:.4f}" if isinstance(value, float) else value)
     return shown.to_html(index=False, border=0, escape=True)
+
+
+def _most_confused(counts: np.ndarray, names: list[str]) -> str:
+    """Return a table of the most frequent mistakes: of many classes the matrix would grow with their square."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    rows, columns = np.unravel_index(np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS], wrong.shape)
+    pairs = [(names[row], names[column], int(wrong[row, column])) for row, column in zip(rows, columns, strict=True)]
+    frame = pd.DataFrame([pair for pair in pairs if pair[2]], columns=["true class", "answer", "images"])
+    return f"<p>The most confused pairs of {len(names):,} classes; all are in confusion.csv.</p>{_table(frame)}"
 
 
 def _matrix(counts: np.ndarray, names: list[str]) -> str:
@@ -74,7 +85,7 @@ def render(
     title = html.escape(f"{scores['competition']} · {run}")
     confusions = "".join(
         f"<h2>True class (rows) and answer (columns){'' if head == 'all' else ', ' + html.escape(head)}</h2>"
-        + _matrix(counts, names)
+        + (_matrix if len(names) <= MAX_MATRIX_CLASSES else _most_confused)(counts, names)
         for head, (names, counts) in matrices.items()
     )
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>
