@@ -14,6 +14,7 @@ from src.core import cli
 
 def main(config: DoctorConfig) -> None:
     """Print the findings. Raises SystemExit(1) if something would stop a training, InputError for unknown names."""
+    from src.core.flags import flags_of
     from src.data.prepared import command
     from src.report.checkup import findings
 
@@ -24,7 +25,7 @@ def main(config: DoctorConfig) -> None:
     if bad:
         print(f"{bad} of these would stop a training: the lines that begin with bad say what to do")
         sys.exit(1)
-    print(f"ready: {command(config, 'prepare')}")
+    print(f"ready: {command(config, 'prepare', flags_of(config, 'image_size'))}")
 
 
 if __name__ == "__main__":

@@ -44,11 +44,11 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         file = "confusion.csv" if head == "all" else f"confusion_{head}.csv"
         write_csv(run.evaluation / file, pd.DataFrame(counts, columns=names).assign(true=names))
     write_csv(run.evaluation / "worst.csv", worst)
+    _show(scores, parts)
     shown = worst.head(NUM_WORST_IMAGES)
     cache = prepared.cache("train", run.trained(config.folds)[0].record.data.cache_size)
     images = cache.images[cache.rows_of(shown["image_path"].tolist())] if len(shown) else cache.images[:0]
     write_text(run.evaluation / "report.html", render(scores, config.run_name, parts, matrices, shown, images))
-    _show(scores, parts)
     if prepared.unreadable_note():
         print(prepared.unreadable_note())
     print(f"report: {run.evaluation / 'report.html'}")

@@ -33,10 +33,7 @@ def main(config: TrainConfig) -> None:
     compute = choose_compute(config.device, config.precision)
     print(f"training on {compute.describe()}", flush=True)
     with explained(config.deterministic):
-        results = [
-            train_fold(config, run, number, compute, folds_after=len(numbers) - done)
-            for done, number in enumerate(numbers, start=1)
-        ]
+        results = [train_fold(config, run, numbers[done:], compute) for done in range(len(numbers))]
     print(training_summary(results, time.perf_counter() - started, run.folder))
 
 

@@ -1,7 +1,6 @@
 """What a new user meets: missing test images, several image sizes, labels that are not classes, mistyped names."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 from src.core.reading import parse_csv
 from tests.conftest import draw, write_image
-from tests.fixtures import Finished, Podium
+from tests.fixtures import Finished, MakeLeaves, MakeSvhn, Podium
 from tests.helpers import run_at
 
 NET = ("--backbone", "svhn_cnn", "--no-pretrained", "--batch-size", 4, "--epochs", 1, "--image-size", 24, 32)
@@ -95,7 +94,7 @@ def test_an_image_that_two_folders_hold_is_refused(captchas: Path, podium: Podiu
 
 
 def test_missing_test_images_stop_prepare_before_it_decodes(
-    leaves: Callable[..., Path], podium: Podium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    leaves: MakeLeaves, podium: Podium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leaves(num_test=6)
     for i in range(6):
@@ -109,7 +108,7 @@ def test_missing_test_images_stop_prepare_before_it_decodes(
 
 
 def test_what_is_missing_is_repeated_and_equal_answers_are_pointed_out(
-    leaves: Callable[..., Path], podium: Podium, tmp_path: Path
+    leaves: MakeLeaves, podium: Podium, tmp_path: Path
 ) -> None:
     leaves(num_test=4)
     for i in range(4):
@@ -126,7 +125,7 @@ def test_what_is_missing_is_repeated_and_equal_answers_are_pointed_out(
 
 
 def test_runs_of_different_sizes_are_predicted_and_blended_together(
-    leaves: Callable[..., Path], podium: Podium, tmp_path: Path
+    leaves: MakeLeaves, podium: Podium, tmp_path: Path
 ) -> None:
     leaves(num_train=16, num_test=5)
     size = ("--backbone", "svhn_cnn", "--no-pretrained", "--batch-size", 4, "--epochs", 1)
@@ -151,7 +150,7 @@ def test_runs_of_different_sizes_are_predicted_and_blended_together(
     done(podium("predict", *LEAVES, "--run-name", "small", "large"))
 
 
-def test_folds_do_not_change_with_the_image_size(svhn: Callable[..., Path], podium: Podium, tmp_path: Path) -> None:
+def test_folds_do_not_change_with_the_image_size(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn(num_train=16)
     folds = []
     for size in ((64, 128), (16, 16), (64, 128)):
@@ -160,7 +159,7 @@ def test_folds_do_not_change_with_the_image_size(svhn: Callable[..., Path], podi
     assert folds[0] == folds[1] == folds[2]
 
 
-def test_a_cache_of_other_files_is_not_used(leaves: Callable[..., Path], podium: Podium, tmp_path: Path) -> None:
+def test_a_cache_of_other_files_is_not_used(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
     leaves(num_test=4)
     done(podium("prepare", *LEAVES, "--num-folds", 2, "--image-size", 24, 32))
     done(podium("train", *LEAVES, *NET[:-3]))
@@ -173,7 +172,7 @@ def test_a_cache_of_other_files_is_not_used(leaves: Callable[..., Path], podium:
 
 @pytest.mark.parametrize("command", ["bench", "summary"])
 def test_costs_are_measured_for_classes_that_only_the_data_tells(
-    leaves: Callable[..., Path], podium: Podium, command: str, monkeypatch: pytest.MonkeyPatch
+    leaves: MakeLeaves, podium: Podium, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leaves()
     monkeypatch.setattr("src.training.benchmark.NUM_IMAGES", 16)
@@ -184,14 +183,14 @@ def test_costs_are_measured_for_classes_that_only_the_data_tells(
     done(podium(command, *LEAVES, *flags))
 
 
-def test_a_competition_file_is_suggested_for_its_bare_name(leaves: Callable[..., Path], podium: Podium) -> None:
+def test_a_competition_file_is_suggested_for_its_bare_name(leaves: MakeLeaves, podium: Podium) -> None:
     leaves()
     line = error_of(podium("prepare", "--competition", "leaves"))
     assert line == "error: --competition leaves: no such competition; did you mean --competition leaves.py?"
 
 
 def test_a_wrong_image_folder_is_answered_with_the_folders_there_are(
-    leaves: Callable[..., Path], podium: Podium, tmp_path: Path
+    leaves: MakeLeaves, podium: Podium, tmp_path: Path
 ) -> None:
     path = leaves(num_train=16, num_test=5)
     path.write_text(path.read_text().replace('label_column="species"', 'label_column="species", test_folder="exam"'))
@@ -216,7 +215,7 @@ def write_labels(tmp_path: Path, labels: list[str]) -> None:
     ids=["numbers", "tags"],
 )
 def test_labels_that_are_not_classes_are_pointed_out(
-    leaves: Callable[..., Path], podium: Podium, tmp_path: Path, labels: list[str], words: str
+    leaves: MakeLeaves, podium: Podium, tmp_path: Path, labels: list[str], words: str
 ) -> None:
     leaves(num_train=24, num_test=4)
     write_labels(tmp_path, labels)
@@ -227,7 +226,90 @@ def test_labels_that_are_not_classes_are_pointed_out(
     assert words in podium("doctor", *LEAVES, "--backbone", "svhn_cnn").out
 
 
-def test_labels_that_are_classes_get_no_warning(leaves: Callable[..., Path], podium: Podium, tmp_path: Path) -> None:
+def test_labels_that_are_classes_get_no_warning(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
     leaves(num_train=24, num_test=4)
     write_labels(tmp_path, [("red maple", "silver maple", "sugar maple")[i % 3] for i in range(24)])
     assert "warning" not in done(podium("prepare", *LEAVES, "--num-folds", 2))
+
+
+def test_a_restarted_fold_reads_the_cache_of_its_runs_other_folds(
+    leaves: MakeLeaves, podium: Podium, tmp_path: Path
+) -> None:
+    leaves()
+    net = (*LEAVES, *NET[:-3])
+    done(podium("prepare", *LEAVES, "--num-folds", 2, "--image-size", 24, 32))
+    done(podium("train", *net))
+    done(podium("prepare", *LEAVES, "--num-folds", 2, "--image-size", 40, 48))
+    done(podium("train", *net, "--fold", 1, "--restart"))
+    run = run_at(tmp_path / "runs" / "leaves" / "baseline", "leaves.py")
+    assert [run.open_fold(fold).record.data.cache_size for fold in (0, 1)] == [(24, 32), (24, 32)]
+    done(podium("train", *net, "--restart"))
+    assert [run.open_fold(fold).record.data.cache_size for fold in (0, 1)] == [(40, 48), (40, 48)]
+
+
+def test_a_restarted_run_may_have_fewer_folds(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
+    leaves()
+    net = (*LEAVES, *NET)
+    for num_folds in (3, 2):
+        done(podium("prepare", *LEAVES, "--num-folds", num_folds))
+        done(podium("train", *net, "--restart"))
+    assert not (tmp_path / "runs" / "leaves" / "baseline" / "fold2").exists()
+    done(podium("evaluate", *LEAVES))
+
+
+def test_other_views_are_predicted_again(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
+    path = leaves()
+    done(podium("prepare", *LEAVES, "--num-folds", 2))
+    done(podium("train", *LEAVES, *NET))
+    notes = []
+    for hflip_ok in ("True", "False"):
+        path.write_text(path.read_text().replace('name="leaves",', f'name="leaves", hflip_ok={hflip_ok},', 1))
+        done(podium("predict", *LEAVES))
+        with np.load(tmp_path / "submissions" / "leaves" / "baseline.npz") as kept:
+            notes.append(kept["probabilities"])
+        path.write_text(path.read_text().replace(f" hflip_ok={hflip_ok},", "", 1))
+    assert not np.array_equal(*notes)
+
+
+def test_commands_in_messages_can_be_pasted(leaves: MakeLeaves, podium: Podium) -> None:
+    leaves()
+    place = (*LEAVES, "--runs-dir", "my runs")
+    done(podium("prepare", *place, "--num-folds", 2))
+    done(podium("train", *place, *NET, "--run-name", "my run", "--fold", 0))
+    line = error_of(podium("evaluate", *place, "--run-name", "my run"))
+    assert "run python -m src.train --competition leaves.py --runs-dir 'my runs' --run-name 'my run' --fold 1" in line
+    assert "this run has folds 0, 1" in error_of(podium("predict", *place, "--run-name", "my run", "--folds", 7))
+
+
+@pytest.mark.parametrize(("name", "cut"), [("folds.csv", "fold"), ("test.csv", "id"), ("labels.csv", "group")])
+def test_a_table_without_a_column_is_one_line(
+    leaves: MakeLeaves, podium: Podium, tmp_path: Path, name: str, cut: str
+) -> None:
+    leaves()
+    done(podium("prepare", *LEAVES, "--num-folds", 2))
+    done(podium("train", *LEAVES, *NET))
+    path = tmp_path / "runs" / "leaves" / "prepared" / name
+    path.write_text(path.read_text().replace(cut, "other", 1))
+    command = "predict" if name == "test.csv" else "train"
+    flags = () if command == "predict" else (*NET, "--run-name", "new")
+    assert f"no column '{cut}'" in error_of(podium(command, *LEAVES, *flags))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ('class_names=("a",),', "1 class_names for 3 classes"),
+        ("pad_class=7,", "pad_class 7 is not one of 3 classes"),
+        ("", "a head cannot be called 'fold'"),
+    ],
+)
+def test_a_competition_that_contradicts_itself_is_refused(
+    podium: Podium, tmp_path: Path, changes: str, words: str
+) -> None:
+    head = "fold" if "fold" in words else "kind"
+    (tmp_path / "odd.py").write_text(
+        "from src.competitions.spec import Competition, Head\n"
+        f'COMPETITION = Competition(name="odd", heads=(Head(name="{head}", classes=("a", "b", "c")),), {changes}\n'
+        "    image_size=(8, 8), hflip_ok=True, read_train=None, read_test=None, columns=('id', 'answer'))\n"
+    )
+    assert words in error_of(podium("prepare", "--competition", "odd.py"))

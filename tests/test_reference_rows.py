@@ -19,7 +19,7 @@ def test_every_recipe_has_valid_flags(name: str, variant: str) -> None:
     tyro.cli(PrepareConfig, args=["--competition", row.competition, *row.prepare.split()])
     config = tyro.cli(TrainConfig, args=["--competition", row.competition, *row.flags(variant)])
     check_flags(config, load_competition(row.competition))
-    assert find_backbone(row.backbone) == row.backbone
+    assert find_backbone(row.backbone).name == row.backbone
     options = read_options(config.backbone_options)
     if config.progressive_resize < 1:  # the net must accept the first image size too
         competition = load_competition(row.competition)

@@ -17,6 +17,7 @@ from src.core.errors import InputError
 from src.core.modules import load_module
 from src.core.reading import InputFiles
 
+RESERVED_COLUMNS = frozenset({"image_path", "id", "group", "boxes", "split", "fold", "row"})  # of the tables
 HELPERS = frozenset(
     {"arrays", "demo_images", "json_text", "spec", "tables"}
 )  # modules of this package that are not competitions
@@ -85,6 +86,15 @@ class Competition:
     def __post_init__(self) -> None:
         if self.pad_class is not None and len({head.classes for head in self.heads}) > 1:
             raise InputError(f"{self.name}: the heads of a string (it has a pad_class) must all have the same classes")
+        for head in self.heads:
+            if head.name in RESERVED_COLUMNS:
+                raise InputError(f"{self.name}: a head cannot be called {head.name!r}; choose another name")
+            if self.pad_class is not None and not 0 <= self.pad_class < head.num_classes:
+                raise InputError(f"{self.name}: pad_class {self.pad_class} is not one of {head.num_classes} classes")
+        if self.class_names and len(self.heads) == 1 and len(self.class_names) != self.heads[0].num_classes:
+            raise InputError(
+                f"{self.name}: {len(self.class_names)} class_names for {self.heads[0].num_classes} classes"
+            )
 
     @property
     def targets(self) -> list[str]:

@@ -1,5 +1,6 @@
 """Checking flags, and writing them out again for the commands that messages suggest."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,5 +39,5 @@ def flags_of(config: Any, *names: str) -> str:
         value = getattr(config, name)
         if value != default[name] and value is not None:
             values = value if isinstance(value, tuple) else (value,)
-            text += f" --{name.replace('_', '-')} {' '.join(map(str, values))}"
+            text += f" --{name.replace('_', '-')} {' '.join(shlex.quote(str(item)) for item in values)}"
     return text

@@ -1,6 +1,7 @@
 """What prepare wrote for a competition, opened: its classes, its tables, its image caches."""
 
 import os
+import shlex
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +18,18 @@ from src.data.cache import ImageCache, build_cache, cache_name, open_cache
 from src.data.labels import Tables
 
 # Flags of prepare that decide what it writes, so a command that is to do the same again needs them.
+TABLE_COLUMNS = {
+    "labels.csv": ("image_path", "group"),
+    "folds.csv": ("image_path", "fold"),
+    "test.csv": ("image_path", "id"),
+}
 PREPARE_FLAGS = ("split", "num_folds", "num_val", "folds", "seed", "max_unreadable", "max_pixels")
 
 
 def command(config: Paths, name: str, flags: str = "") -> str:
     """Return the command line of another command for the same competition and folders."""
-    return f"python -m src.{name} --competition {config.competition}{flags_of(config, 'input_dir', 'runs_dir')}{flags}"
+    folders = flags_of(config, "input_dir", "runs_dir")
+    return f"python -m src.{name} --competition {shlex.quote(config.competition)}{folders}{flags}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +191,9 @@ def read_table(path: Path, prepare: str) -> pd.DataFrame:
         raise InputError(f"{path}: not there; run {prepare} first")
     try:
         frame = parse_csv(path.read_bytes(), str(path)).reset_index(drop=True)
+        for column in TABLE_COLUMNS[path.name]:
+            if column not in frame.columns:
+                raise ValueError(f"no column {column!r}")
         for column in frame.columns.difference(["image_path", "id", "boxes", "split"]):
             frame[column] = frame[column].replace("", pd.NA).astype("Int64" if column == "fold" else "int64")
         return frame

@@ -107,13 +107,15 @@ def predict_test(prepared: Prepared, fold: TrainedFold, predictor: Predictor, na
     """
     test_images = prepared.cache_facts("test", fold.record.data.cache_size)
     files = (fold.weights_file, prepared.test_file, test_images)
-    how = [str(predictor.compute.dtype), str(predictor.batch_size), predictor.compile, code_version()]
+    views = repr([*predictor.views(fold.image_size), prepared.competition.hflip_ok])
+    how = [str(predictor.compute.dtype), str(predictor.batch_size), predictor.compile, views, code_version()]
     key = " ".join([*(sha256_of(file) for file in files if file.exists()), *how])
     path, array = fold.paths.test, "probabilities_tta" if predictor.tta else "probabilities"
     if path.exists():
         try:
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
-                if str(kept["key"]) == key and array in kept:
+                shape = (len(prepared.test), prepared.competition.layout.num_outputs)
+                if str(kept["key"]) == key and array in kept and kept[array].shape == shape:
                     return kept[array]
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
             pass  # a damaged copy is made again

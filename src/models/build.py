@@ -4,7 +4,8 @@ import ast
 import pickle
 import socket
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from torch import nn
 
 from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
-from src.models.contract import check_takes, find_backbone, is_own, last_layer, takes_head_widths
+from src.models.contract import Backbone, check_takes, find_backbone, last_layer, own_code_error, pretrained_facts
 
 # Decided by the competition or by flags of their own, not by --backbone-options.
 RESERVED_OPTIONS = {
@@ -80,7 +81,7 @@ def silence_last_layer(model: nn.Module) -> None:
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a backbone's weights; a last layer of another width stays new. Raises InputError if they do not fit."""
     state, own, last = read_weights(path), model.state_dict(), last_layer(model)
-    first = f"{getattr(model, 'pretrained_cfg', {}).get('first_conv')}.weight"
+    first = f"{pretrained_facts(model).get('first_conv')}.weight"
     if first in state and first in own and own[first].shape[1] == 1:  # grey images: the sum over colours
         state[first] = adapt_input_conv(1, state[first])
     fitting = {key: value for key, value in state.items() if key not in last or own[key].shape == value.shape}
@@ -119,28 +120,26 @@ def build_model(
     """
     for name in RESERVED_OPTIONS & set(extra or {}):
         raise InputError(f"--backbone-options {name}: is decided by the competition or by another flag; leave it out")
-    name, num_outputs = find_backbone(backbone), layout.num_outputs
+    found, num_outputs = find_backbone(backbone), layout.num_outputs
     options: dict[str, Any] = {"num_classes": num_outputs, "in_chans": in_chans, "drop_rate": dropout, **(extra or {})}
     if drop_path is not None:
         options["drop_path_rate"] = drop_path
-    if takes_head_widths(name):
+    if found.takes_head_widths:
         options["head_widths"] = layout.widths
-    hub = pretrained and weights is None and not is_own(name)
+    hub = pretrained and weights is None and not found.is_own
     try:
-        model = _create(name, hub, image_size, options)
+        model = _create(found, hub, image_size, options)
     except InputError:
         raise
-    except TypeError as error:
-        raise InputError(f"--backbone {backbone}: does not take these options: {error}") from error
-    except (ValueError, AssertionError, KeyError, ZeroDivisionError, AttributeError) as error:
-        raise InputError(f"--backbone {backbone}: {error or 'these options do not fit it'}") from error
-    pretrained_outputs = getattr(model, "pretrained_cfg", {}).get("num_classes")
-    keeps_init = is_own(name) and weights is None
+    except Exception as error:
+        raise _build_error(found, error) from error
+    pretrained_outputs = pretrained_facts(model).get("num_classes")
+    keeps_init = found.is_own and weights is None
     if not keeps_init and not (hub and num_outputs == pretrained_outputs):
         silence_last_layer(model)
     if weights is not None:
         load_weights(model, weights)
-    check_takes(model, backbone, (in_chans, *image_size), layout)
+    check_takes(model, backbone, (in_chans, *image_size), layout, found.file)
     return model
 
 
@@ -155,20 +154,39 @@ def _go_offline_unless_the_hub_answers() -> None:
         huggingface_hub.constants.HF_HUB_OFFLINE = not any(getproxies().values())
 
 
-def _create(backbone: str, hub: bool, image_size: tuple[int, int], options: dict[str, Any]) -> nn.Module:
+def _build_error(backbone: Backbone, error: Exception) -> Exception:
+    """Return what to raise if a network cannot be built: an InputError, unless the fault is not the user's."""
+    name = backbone.file or backbone.name
+    if isinstance(error, TypeError) and "unexpected" in str(error):
+        return InputError(f"--backbone {name}: does not take these options: {error}")
+    if backbone.file:
+        return own_code_error(backbone.file, error)
+    if isinstance(error, TypeError):
+        return InputError(f"--backbone {name}: does not take these options: {error}")
+    if isinstance(error, ValueError | AssertionError | KeyError | ZeroDivisionError | AttributeError):
+        return InputError(f"--backbone {name}: {error or 'these options do not fit it'}")
+    return error
+
+
+def _entry(backbone: Backbone) -> Callable[..., nn.Module]:
+    """Return the function that makes a network: a user's file is called directly, others through timm."""
+    return backbone.entry if backbone.file else partial(timm.create_model, backbone.name)
+
+
+def _create(backbone: Backbone, hub: bool, image_size: tuple[int, int], options: dict[str, Any]) -> nn.Module:
     if hub:
         _go_offline_unless_the_hub_answers()
     try:
         try:  # transformers need the image size, convolutional networks refuse the argument
-            return timm.create_model(backbone, pretrained=hub, img_size=image_size, **options)
+            return _entry(backbone)(pretrained=hub, img_size=image_size, **options)
         except TypeError as error:
             if "img_size" not in str(error):
                 raise
-            return timm.create_model(backbone, pretrained=hub, **options)
+            return _entry(backbone)(pretrained=hub, **options)
     except (OSError, RuntimeError) as error:
         if not hub or "pretrained tag" in str(error):
-            raise InputError(f"--backbone {backbone}: {error}") from error
+            raise InputError(f"--backbone {backbone.name}: {error}") from error
         raise InputError(
-            f"--backbone {backbone}: its pretrained weights cannot be downloaded from the hub "
+            f"--backbone {backbone.name}: its pretrained weights cannot be downloaded from the hub "
             f"({type(error).__name__}); give a local file with --weights, or train from scratch with --no-pretrained"
         ) from error

@@ -19,7 +19,7 @@ from src.data.labels import Tables, read_tables
 from src.data.prepared import open_prepared
 from src.data.problems import label_warnings
 from src.models.build import build_model
-from src.models.contract import find_backbone, is_own
+from src.models.contract import find_backbone
 from src.training.setup import MAX_MEMORY_SHARE
 
 GIB = 2**30
@@ -140,7 +140,7 @@ def check_room(config: DoctorConfig, tables: Tables) -> Iterator[Finding]:
     text = f"cache {cache / GIB:.2f} GiB at {size[0]}x{size[1]}, {config.num_folds} folds {kept / GIB:.2f} GiB"
     enough = free > cache + kept
     yield Finding("ok" if enough else "bad", text + ("" if enough else f": only {free / GIB:.2f} GiB of disk are free"))
-    if not is_own(find_backbone(config.backbone)):
+    if not find_backbone(config.backbone).is_own:
         yield Finding(
             "note",
             f"weights of {config.backbone} are downloaded from timm's hub at the first training; offline, give "

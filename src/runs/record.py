@@ -61,6 +61,11 @@ class FoldRecord:
     versions: dict[str, str]
     result: FoldResult | None = None
 
+    @property
+    def trained_with(self) -> tuple[object, ...]:
+        """What must be the same in all folds of a run."""
+        return self.train, self.weights, self.model, self.data.cache_size
+
 
 def training_summary(results: list[FoldResult], seconds: float, folder: Path) -> str:
     """Return the closing lines of a training: the folds' mean score, and the time of all and of this command."""

@@ -1,5 +1,6 @@
 """A run: one set of settings trained on a competition's folds. Every path below its folder is named here."""
 
+import shlex
 import zipfile
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +18,8 @@ from src.models.build import build_model
 from src.models.network import Network, Normalise
 from src.runs.checkpoint import has_state, load_model
 from src.runs.record import FoldRecord, FoldResult, ModelRecord
+
+RESTART = "--restart with the run's own flags"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +100,19 @@ class TrainedFold:
         path = self.paths.oof
         try:
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in ("image_path", "probabilities", "probabilities_tta")}
+                oof = {name: arrays[name] for name in ("image_path", "probabilities", "probabilities_tta")}
+            shape = (len(oof["image_path"]), self.record.model.layout.num_outputs)
+            if any(oof[name].shape != shape for name in ("probabilities", "probabilities_tta")):
+                raise ValueError(f"not {shape[0]} rows of {shape[1]} probabilities")
+            return oof
         except FileNotFoundError as error:
             raise InputError(
                 f"{path}: not there, the fold is not trained to its end; run the same training command again"
             ) from error
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: is damaged ({error}); run {self.train_command} --restart") from error
+            raise InputError(
+                f"{path}: is damaged ({error}); run {self.train_command} --restart with the run's own flags"
+            ) from error
 
     def finish(self, result: FoldResult) -> None:
         """Write the result into config.json."""
@@ -136,7 +145,7 @@ class Run:
 
     @cached_property
     def folds(self) -> pd.DataFrame:
-        return read_table(self.folds_file, self.prepared.command())
+        return read_table(self.folds_file, f"{self.command('train')} {RESTART}")
 
     def fold_paths(self, number: int) -> FoldPaths:
         return FoldPaths(folder=self.folder / f"fold{number}")
@@ -146,16 +155,20 @@ class Run:
         found = [FoldPaths(folder=path.parent) for path in self.folder.glob("fold*/config.json")]
         return sorted((paths for paths in found if paths.folder.name[4:].isdecimal()), key=lambda paths: paths.number)
 
+    def command(self, name: str) -> str:
+        """Return a command line for this run."""
+        run = f" --run-name {shlex.quote(self.name)}" if self.name != "baseline" else ""
+        return self.prepared.command(name) + run
+
     def train_command(self, number: int) -> str:
         """Return the command that trains a fold, without the flags of its settings."""
-        name = f" --run-name {self.name}" if self.name != "baseline" else ""
-        return f"{self.prepared.command('train')}{name} --fold {number}"
+        return f"{self.command('train')} --fold {number}"
 
     def open_fold(self, number: int) -> TrainedFold:
         """Open a fold that was started. Raises InputError if it is missing, unreadable or of another competition."""
         paths, competition = self.fold_paths(number), self.competition
         train = self.train_command(number)
-        record = read_record(paths.config, FoldRecord, f"run {train} first", f"run {train} --restart")
+        record = read_record(paths.config, FoldRecord, f"run {train} first", f"run {train} {RESTART}")
         heads = record.heads
         if record.competition != competition.name or heads != competition.heads:
             raise InputError(
@@ -176,13 +189,17 @@ class Run:
         chosen = sorted(set(numbers or [paths.number for paths in self.started_folds() if paths.oof.exists()]))
         if not chosen:
             raise InputError(
-                f"{self.folder}: no fold of this run is trained to its end; run {self.prepared.command('train')} first"
+                f"{self.folder}: no fold of this run is trained to its end; run {self.command('train')} first"
             )
+        existing = sorted({int(number) for number in self.folds["fold"].dropna()})
+        for number in chosen:
+            if number not in existing:
+                raise InputError(f"--folds {number}: this run has folds {', '.join(map(str, existing))}")
         folds = [self.open_fold(number) for number in chosen]
         first = folds[0]
         for fold in folds:
             assert fold.result  # or InputError
-            if (fold.record.train, fold.record.weights) != (first.record.train, first.record.weights):
+            if fold.record.trained_with != first.record.trained_with:
                 raise InputError(
                     f"{fold.paths.config}: was trained with other settings than fold {first.number}; train one of them "
                     "again with the other's flags and --restart"

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -44,11 +44,12 @@ class FoldData:
     labels_sha256: str
 
 
-def train_fold(config: TrainConfig, run: Run, number: int, compute: Compute, folds_after: int = 0) -> FoldResult:
-    """Train one fold, or what is left of it; `folds_after` more follow in this command.
+def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Compute) -> FoldResult:
+    """Train the first of the folds that this command has left to do, or what is left of it.
 
     Raises InputError if another process is training it.
     """
+    number = remaining[0]
     paths = run.fold_paths(number)
     with locked(paths.folder, f"is training {paths.folder.name}"):
         saved = saved_record(config, run, number)
@@ -61,16 +62,18 @@ def train_fold(config: TrainConfig, run: Run, number: int, compute: Compute, fol
                 "--restart trains it again"
             )
             return saved.result
-        data = _open_data(config, run, number, compute, saved)
-        network = make_network(config, run.competition, data.train.image_size, saved is not None)
+        data = _open_data(config, run, remaining, compute, saved)
+        network = make_network(
+            _with_own_network(config, paths, saved), run.competition, data.train.image_size, saved is not None
+        )
         if config.progressive_resize < 1:
             shape = (run.competition.channels, *data.train.size_at(0))
             check_takes(network.backbone, config.backbone, shape, run.competition.layout)
         to_device(network, compute)
         if not saved:  # everything that could be wrong has been checked: what is there may be deleted
-            _begin(paths, run, _record(settings, weights, number, run, data, network))
+            _begin(paths, run, Path(config.backbone), _record(settings, weights, number, run, data, network))
         predictor = Predictor(competition=run.competition, compute=compute)
-        trainer = _make_trainer(config, paths, data, network, run, predictor, folds_after)
+        trainer = _make_trainer(config, paths, data, network, run, predictor, len(remaining) - 1)
         if saved:
             trainer.resume()
             print(f"fold {number}: resumes after epoch {len(trainer.history)}, step {trainer.progress.step}")
@@ -78,7 +81,9 @@ def train_fold(config: TrainConfig, run: Run, number: int, compute: Compute, fol
         return _finish(run, number, trainer, data, predictor)
 
 
-def _open_data(config: TrainConfig, run: Run, number: int, compute: Compute, saved: FoldRecord | None) -> FoldData:
+def _open_data(
+    config: TrainConfig, run: Run, remaining: list[int], compute: Compute, saved: FoldRecord | None
+) -> FoldData:
     """Return the loaders of a fold's training and held-out images. Raises InputError if labels and folds do not fit."""
     prepared, competition = run.prepared, run.competition
     labels = prepared.labels.merge(prepared.folds, on="image_path", validate="one_to_one")
@@ -91,9 +96,9 @@ def _open_data(config: TrainConfig, run: Run, number: int, compute: Compute, sav
         raise InputError(
             f"{prepared.labels_file}: other labels than this fold was started with; prepare as before, or --restart"
         )
-    cache = prepared.cache("train", saved.data.cache_size if saved else _cache_size(config, run))
+    cache = prepared.cache("train", saved.data.cache_size if saved else _cache_size(config, run, remaining))
     size = _network_size(config, run, cache)
-    is_val = (labels["fold"] == number).fillna(False).astype(bool)
+    is_val = (labels["fold"] == remaining[0]).fillna(False).astype(bool)
     blocks = saved.data.in_blocks if saved else None
 
     def loader(table: pd.DataFrame, train: bool) -> Loader:
@@ -113,9 +118,10 @@ def _open_data(config: TrainConfig, run: Run, number: int, compute: Compute, sav
     )
 
 
-def _cache_size(config: TrainConfig, run: Run) -> tuple[int, int]:
+def _cache_size(config: TrainConfig, run: Run, remaining: list[int]) -> tuple[int, int]:
     """Return which cache a new fold reads: that of the run's other folds, that of --image-size, or the newest."""
-    others = [paths.number for paths in run.started_folds() if not config.restart]
+    started = [paths.number for paths in run.started_folds()]
+    others = [number for number in started if not (config.restart and number in remaining)]
     if others:
         return run.open_fold(others[0]).record.data.cache_size
     if config.image_size and run.prepared.cache_facts("train", config.image_size).exists():
@@ -144,7 +150,7 @@ def _record(
         fold=number,
         heads=run.competition.heads,
         model=ModelRecord(
-            backbone=settings.backbone,
+            backbone=settings.backbone.split(" ")[0],  # of a network file its name; _begin copies it
             options=read_options(settings.backbone_options),
             layout=run.competition.layout,
             image_size=data.train.image_size,
@@ -164,16 +170,23 @@ def _record(
     )
 
 
-def _begin(paths: FoldPaths, run: Run, record: FoldRecord) -> None:
+def _with_own_network(config: TrainConfig, paths: FoldPaths, saved: FoldRecord | None) -> TrainConfig:
+    """Return the config with the fold's own copy of a network file, if it resumes."""
+    if not saved or not config.backbone.endswith(".py"):
+        return config
+    return replace(config, backbone=str(paths.folder / Path(config.backbone).name))
+
+
+def _begin(paths: FoldPaths, run: Run, backbone: Path, record: FoldRecord) -> None:
     """Empty the fold's folder and write its config.json, the run's folds.csv, and a copy of a network file."""
+    source = backbone.read_bytes() if backbone.suffix == ".py" else None  # first: it may be this folder's own copy
     for name in ("last.pt", "previous_last.pt"):  # first: a folder without them is started again
         (paths.folder / name).unlink(missing_ok=True)
     shutil.rmtree(paths.folder, ignore_errors=True)
     write_csv(run.folds_file, run.prepared.folds)
-    backbone = Path(record.model.backbone)
-    if backbone.suffix == ".py":
+    if source is not None:
         paths.folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(backbone, paths.folder / backbone.name)
+        (paths.folder / backbone.name).write_bytes(source)
     write_record(paths.config, record)
 
 
