@@ -3,8 +3,8 @@
     python -m src.bench --backbone resnet18 --image-size 64 128
     python -m src.bench --competition cifar10 --backbone resnet_cifar --batch-size 128 --steps 10
 
-Takes the flags of src.train that change a step's cost. Needs no weights and, unless only the data tells the classes, no
-data (images are synthetic); writes nothing.
+Takes the flags of src.train that change a step's cost. Needs no weights and no data (images are synthetic), unless the
+classes are only known from the data: then prepare first. Writes nothing.
 """
 
 from src.config import BenchConfig

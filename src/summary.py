@@ -3,7 +3,7 @@
     python -m src.summary --backbone nin --competition fashion_mnist --image-size 224 224
     python -m src.summary --backbone resnet18 --num-outputs 66
 
-Needs no data and no weights, and writes nothing; if the classes are known from the data only, prepare tells them.
+Needs no data and no weights, unless the classes are only known from the data: then prepare first. Writes nothing.
 """
 
 from typing import TYPE_CHECKING

@@ -76,7 +76,7 @@ class Competition:
     read_test: Callable[[InputFiles], pd.DataFrame]
     columns: tuple[str, str]  # the submission's id and answer columns
     heads: tuple[Head, ...] = ()
-    read_heads: Callable[[InputFiles], tuple[Head, ...]] | None = None  # if only the data tells the classes
+    read_heads: Callable[[InputFiles], tuple[Head, ...]] | None = None  # if the classes are only known from the data
     channels: int = 3  # that a network sees; 1 for grey images
     pad_class: int | None = None  # the class that pads a short string on the right
     class_names: tuple[str, ...] = ()  # for reports, if the submission's text says little

@@ -156,7 +156,7 @@ class InputFiles:
         """Return which folders do hold images, for a message."""
         counts = Counter(str(path.parent) for path in self.index if path.suffix.lower() in IMAGE_SUFFIXES)
         if not counts:
-            return "; there are no images at all"
+            return "; the folder holds no images"
         names = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(MAX_FOLDERS_NAMED))
         return f"; the folders with images are {names}{' and others' * (len(counts) > MAX_FOLDERS_NAMED)}"
 

@@ -155,7 +155,8 @@ def known_competition(config: Paths, or_else: str | None) -> Competition:
     if (config.runs_dir / competition.name / "prepared" / "competition.json").exists() or or_else is None:
         return open_prepared(config).competition if or_else is not None else competition
     raise InputError(
-        f"{config.competition}: only its data tells its classes; run {command(config, 'prepare')} first, or {or_else}"
+        f"{config.competition}: its classes are only known from its data; run {command(config, 'prepare')} first, or "
+        f"{or_else}"
     )
 
 

@@ -45,7 +45,7 @@ class FoldData:
 
 
 def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Compute) -> FoldResult:
-    """Train the first of the folds that this command has left to do, or what is left of it.
+    """Train, or resume, the first of the folds that this command has still to do.
 
     Raises InputError if another process is training it.
     """
@@ -70,7 +70,7 @@ def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Com
             shape = (run.competition.channels, *data.train.size_at(0))
             check_takes(network.backbone, config.backbone, shape, run.competition.layout)
         to_device(network, compute)
-        if not saved:  # everything that could be wrong has been checked: what is there may be deleted
+        if not saved:  # all checks have passed: an old folder may be deleted
             _begin(paths, run, Path(config.backbone), _record(settings, weights, number, run, data, network))
         predictor = Predictor(competition=run.competition, compute=compute)
         trainer = _make_trainer(config, paths, data, network, run, predictor, len(remaining) - 1)
