@@ -86,7 +86,7 @@ def test_loader(prepared: Prepared, fold: TrainedFold, predictor: Predictor) -> 
     """Serve the test images in the submission's order, from the cache of the size that the fold was trained on."""
     cache, compute = prepared.cache("test", fold.record.data.cache_size), predictor.compute
     if len(prepared.test) == 0:
-        raise InputError(f"{prepared.test_file}: there are no test images to answer")
+        raise InputError(f"{prepared.test_file}: has no test images")
     return Loader(
         images=cache.images,
         rows=cache.rows_of(prepared.test["image_path"].tolist()),

@@ -131,7 +131,7 @@ def build_model(
         model = _create(found, hub, image_size, options)
     except InputError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a user's file raises is a mistake in it; ours and timm's pass through below
         raise _build_error(found, error) from error
     pretrained_outputs = pretrained_facts(model).get("num_classes")
     keeps_init = found.is_own and weights is None

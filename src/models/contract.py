@@ -121,7 +121,7 @@ def check_takes(
     except (RuntimeError, AssertionError, ValueError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"--backbone {backbone}: takes no images of {shape[1]}x{shape[2]} ({why})") from error
-    except Exception as error:
+    except Exception as error:  # whatever a user's file raises is a mistake in it
         if file is None:
             raise
         raise own_code_error(file, error) from error

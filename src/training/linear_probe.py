@@ -61,7 +61,7 @@ class LinearProbe(nn.Module):
         if not isinstance(layer, nn.Linear):
             raise InputError(f"--freeze-backbone: {type(backbone).__name__} does not end in one linear layer")
         self.dropout = nn.Dropout(dropout)
-        self.layer = copy.deepcopy(layer)  # the network's own layer holds what is kept, while this one learns
+        self.layer = copy.deepcopy(layer)  # trained here; the network's own layer receives the weights that are saved
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.layer(self.dropout(features))

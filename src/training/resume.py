@@ -73,7 +73,7 @@ def check_unchanged(saved: FoldRecord, settings: TrainSettings, weights: str | N
 
 
 def _remove_other_folds(run: Run, numbers: list[int]) -> set[int]:
-    """Delete the folds of a run that starts over which there are no more; return their numbers."""
+    """Delete the run's folds that folds.csv no longer has; return their numbers."""
     gone = [paths for paths in run.started_folds() if paths.number not in numbers]
     for paths in gone:
         print(f"fold {paths.number}: deleted, as folds.csv has no such fold any more ({paths.folder})")

@@ -11,7 +11,7 @@ from src.core.progress import Progress, minutes
 
 
 class Terminal(io.StringIO):
-    """A terminal that does not tell its width, as `docker run -t` or a serial line."""
+    """A terminal that does not report its width, such as `docker run -t` or a serial line."""
 
     def isatty(self) -> bool:
         return True
