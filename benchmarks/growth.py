@@ -23,11 +23,10 @@ import cv2
 import numpy as np
 
 from benchmarks.table import processor
-from src.competitions.spec import load_competition
-from src.config import Augment
+from src.config import Augment, Paths
 from src.core import cli
-from src.data.cache import cache_name, open_cache
 from src.data.loader import Loader
+from src.data.prepared import open_prepared
 
 SIDE, CLASSES, COPIES = 24, 10, 0.01
 SPEC = """from src.competitions.tables import csv_competition
@@ -111,8 +110,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 
 def _serve(folder: Path) -> None:
-    competition = load_competition(str(folder / "growth.py"))
-    cache = open_cache(folder / "runs" / competition.name / "cache", cache_name("train", competition.image_size))
+    cache = open_prepared(Paths(competition=str(folder / "growth.py"), runs_dir=folder / "runs")).cache("train")
     rows = np.arange(len(cache.images))
     loader = Loader(
         images=cache.images,

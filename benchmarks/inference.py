@@ -26,9 +26,10 @@ from torchvision import transforms
 from benchmarks.table import processor
 from src.competitions.svhn import COMPETITION as STREET
 from src.core import cli
-from src.core.reading import InputFiles, read_location
+from src.core.reading import InputFiles
 from src.core.runtime import choose_compute, keep_freed_memory, to_device
-from src.data.cache import build_cache, open_cache
+from src.core.zips import read_location
+from src.data.cache import build_cache
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader
 from src.data.tta import tta_views
 from src.inference.autotune import Wanted, fastest
@@ -103,8 +104,7 @@ def _measure(config: InferenceConfig) -> None:
         cv2.setNumThreads(0)
         compute = choose_compute("cpu", "fp32")
         started = time.perf_counter()
-        build_cache(Path(folder), "test", paths, files, SIZE, num_processes=1)
-        cache = open_cache(Path(folder), "test")
+        cache, _ = build_cache(Path(folder), "test", paths, files, SIZE, num_processes=1)
         decoded = time.perf_counter()
         loader = Loader(
             images=cache.images,

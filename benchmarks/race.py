@@ -43,7 +43,8 @@ from src.competitions.svhn import COMPETITION as STREET
 from src.config import PrepareConfig, TrainConfig
 from src.core import cli
 from src.core.errors import InputError
-from src.core.reading import InputFiles, read_location
+from src.core.reading import InputFiles
+from src.core.zips import read_location
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Point = tuple[float, float]  # seconds of training, score

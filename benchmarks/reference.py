@@ -31,9 +31,8 @@ from src.core import cli
 from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.core.writing import write_json
-from src.data.prepared import open_prepared
 from src.models.summary import summarise
-from src.runs.run import Run, build_network
+from src.runs.run import build_network, open_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +116,9 @@ def _train(config: ReferenceConfig, row: Row) -> None:
     train.main(tyro.cli(TrainConfig, args=[*common, *flags]))
     scores = _scores(common, row.competition, run, config)
     paths = Paths(competition=row.competition, runs_dir=config.runs_dir)
-    opened = Run(prepared=open_prepared(paths), name=run)
+    opened = open_run(paths, run)
     trained = opened.open_fold(0)
-    model = trained.record.model
+    model = opened.begun.model
     costs = summarise(build_network(model).backbone, trained.image_size, len(model.mean))
     result = {
         "row": config.row,

@@ -12,10 +12,9 @@ import numpy as np
 
 from src.config import Paths
 from src.core import cli
-from src.data.prepared import open_prepared
 from src.inference.ensemble import out_of_fold
 from src.report.scores import score_interval
-from src.runs.run import Run
+from src.runs.run import open_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ def processor() -> str:
 
 def main(config: TableConfig) -> None:
     """Print the figures as Markdown."""
-    run = Run(prepared=open_prepared(config), name=config.run_name)
+    run = open_run(config, config.run_name)
     folds = run.trained()
     numbers = tuple(fold.number for fold in folds)
     for tta in (False, True):
@@ -62,7 +61,7 @@ def main(config: TableConfig) -> None:
     waiting = np.mean([float(row["waiting_share"]) for log in logs for row in log])
     print(f"- {sum(result.seconds for result in results) / 60:.1f} minutes of training and validation in total, "
           f"{rate:.0f} training images/s, {waiting:.1%} of the time spent waiting for data")  # fmt: skip
-    print(f"- {folds[0].record.data.num_train:,} training images per fold, {processor()}, {folds[0].record.versions}")
+    print(f"- {folds[0].record.num_train:,} training images per fold, {processor()}, {folds[0].record.versions}")
 
 
 if __name__ == "__main__":

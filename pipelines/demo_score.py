@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from src.core.reading import parse_csv
+from src.core.csv_text import parse_csv
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Write docs/flags.md: every flag of every command, from src/config.py.
+"""Write docs/flags.md: every flag of every command, from src/config/.
 
     python -m pipelines.flags_page
 
@@ -30,7 +30,7 @@ COMMANDS: dict[str, type] = {
 }
 HEADER = """# Flags
 
-Made from `src/config.py` by `python -m pipelines.flags_page`: change the field there, not this page. `--help` prints
+Made from `src/config/` by `python -m pipelines.flags_page`: change the field there, not this page. `--help` prints
 the same. Several values are separated by spaces, as in `--image-size 64 128`. If the text does not explain a default of
 `None`, it means off.
 """

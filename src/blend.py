@@ -16,11 +16,11 @@ from src.core.flags import check_name, check_range
 def main(config: BlendConfig) -> None:
     """Blend runs. Raises InputError if there are fewer than two, or they were scored on different images."""
     from src.core.runtime import set_up_process
-    from src.data.prepared import open_prepared
-    from src.inference.blending import fit
-    from src.inference.ensemble import out_of_fold, weighted_mean
-    from src.inference.submission import answer, make_predictor, write_submission
-    from src.runs.run import Run
+    from src.inference.blending import check_same_images, fit
+    from src.inference.ensemble import out_of_fold
+    from src.inference.submission import answer, make_predictor, same_classes, write_submission
+    from src.inference.testset import open_test_set
+    from src.runs.run import open_run
 
     set_up_process()
     check_name("name", config.name)
@@ -28,15 +28,12 @@ def main(config: BlendConfig) -> None:
     check_range("outer-folds", config.outer_folds, 2)
     if len(set(config.run_name)) < 2 or len(set(config.run_name)) != len(config.run_name):
         raise InputError(f"--run-name {' '.join(config.run_name)}: name two or more different runs")
-    prepared = open_prepared(config)
-    predictor = make_predictor(config, prepared.competition)
-    runs = [Run(prepared=prepared, name=name) for name in config.run_name]
+    runs = [open_run(config, name) for name in config.run_name]
+    competition = same_classes(runs)
+    predictor = make_predictor(config, competition)
     oofs = [out_of_fold(run) for run in runs]
+    check_same_images(list(config.run_name), oofs)
     for run, oof in zip(runs, oofs, strict=True):
-        if oof.labels["image_path"].tolist() != oofs[0].labels["image_path"].tolist():
-            raise InputError(
-                f"--run-name: {run.name} and {runs[0].name} were scored on different images; train the same folds"
-            )
         print(f"{run.name}: {oof.right.mean():.4f} out of fold")
     blend = fit(oofs, config)
     for run, weight in zip(runs, blend.weights, strict=True):
@@ -47,10 +44,10 @@ def main(config: BlendConfig) -> None:
         f"{blend.honest_best_single:.4f}"
     )
     used = [(run, float(weight)) for run, weight in zip(runs, blend.weights, strict=True) if weight > 0]
-    answers = [answer(run, None, predictor, weight) for run, weight in used]
-    mean = weighted_mean([one.probabilities for one in answers], [weight for _, weight in used])
-    facts = {"predicted": predictor.describe(), "runs": [one.facts for one in answers], "blend": blend.describe()}
-    write_submission(config.submissions_dir / prepared.competition.name, config.name, mean, prepared, facts)
+    test = open_test_set(runs[0].prepared)
+    answers = [answer(run, None, test, predictor, weight) for run, weight in used]
+    facts = {"predicted": predictor.describe(), "blend": blend.describe()}
+    write_submission(config.submissions_dir / competition.name, config.name, answers, test, competition, facts)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python -m src.doctor
     python -m src.doctor --competition food11 --backbone resnet18 --num-folds 5
+    python -m src.doctor --deep
 
 Decodes no image and leaves no file behind. Exit code 0 if all is well, 1 if something would stop a training.
 """
@@ -17,9 +18,10 @@ def main(config: DoctorConfig) -> None:
     from src.core.flags import flags_of
     from src.data.prepared import command
     from src.report.checkup import findings
+    from src.report.integrity import check_integrity
 
     bad = 0
-    for finding in findings(config):
+    for finding in [*findings(config), *check_integrity(config)] if config.deep else findings(config):
         bad += finding.kind == "bad"
         print(f"{finding.kind:4}  {finding.text}", flush=True)
     if bad:

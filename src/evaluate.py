@@ -23,34 +23,35 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     """Score a run and return what scores.json holds. Raises InputError for folds that are incomplete or overlap."""
     import pandas as pd
 
+    from src.core.locking import locked
     from src.core.writing import write_csv, write_json, write_text
-    from src.data.prepared import open_prepared
     from src.inference.ensemble import out_of_fold
     from src.report import scores as counting
     from src.report.page import render
-    from src.runs.run import Run
+    from src.runs.run import open_run
 
     check_range("num-worst", config.num_worst, 0)
-    prepared = open_prepared(config)
-    run = Run(prepared=prepared, name=config.run_name)
+    run = open_run(config, config.run_name)
     oof = out_of_fold(run, config.folds, config.tta)
-    scores = {**counting.summary(oof), "tta": config.tta}
+    scores = {**counting.summary(oof), "tta": config.tta, "run_id": run.id, "snapshot": run.prepared.id}
     kind, parts = counting.breakdown(oof)
     matrices = counting.confusions(oof)
     worst = counting.mistakes(oof, config.num_worst)
-    write_json(run.evaluation / "scores.json", scores)
-    write_csv(run.evaluation / f"by_{kind}.csv", parts)
-    for head, (names, counts) in matrices.items():
-        file = "confusion.csv" if head == "all" else f"confusion_{head}.csv"
-        write_csv(run.evaluation / file, pd.DataFrame(counts, columns=names).assign(true=names))
-    write_csv(run.evaluation / "worst.csv", worst)
-    _show(scores, parts)
-    shown = worst.head(NUM_WORST_IMAGES)
-    cache = prepared.cache("train", run.trained(config.folds)[0].record.data.cache_size)
-    images = cache.images[cache.rows_of(shown["image_path"].tolist())] if len(shown) else cache.images[:0]
-    write_text(run.evaluation / "report.html", render(scores, config.run_name, parts, matrices, shown, images))
-    if prepared.unreadable_note():
-        print(prepared.unreadable_note())
+    with locked(run.evaluation, "is evaluating this run", wait=True):
+        write_json(run.evaluation / "scores.json", scores)
+        write_csv(run.evaluation / f"by_{kind}.csv", parts, for_people=True)
+        for head, (names, counts) in matrices.items():
+            file = "confusion.csv" if head == "all" else f"confusion_{head}.csv"
+            matrix = pd.DataFrame(counts, columns=names).assign(true=names)
+            write_csv(run.evaluation / file, matrix, for_people=True)
+        write_csv(run.evaluation / "worst.csv", worst, for_people=True)
+        _show(scores, parts)
+        shown = worst.head(NUM_WORST_IMAGES)
+        cache = run.prepared.cache("train")
+        images = cache.images[cache.rows_of(shown["image_path"].tolist())] if len(shown) else cache.images[:0]
+        write_text(run.evaluation / "report.html", render(scores, config.run_name, parts, matrices, shown, images))
+    if run.prepared.unreadable_note():
+        print(run.prepared.unreadable_note())
     print(f"report: {run.evaluation / 'report.html'}")
     return scores
 

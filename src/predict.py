@@ -14,21 +14,20 @@ from src.core.flags import check_name
 def main(config: PredictConfig) -> None:
     """Write a submission. Raises InputError for missing or unfit runs, and for answers that would be refused."""
     from src.core.runtime import set_up_process
-    from src.data.prepared import open_prepared
-    from src.inference.ensemble import weighted_mean
-    from src.inference.submission import answer, make_predictor, write_submission
-    from src.runs.run import Run
+    from src.inference.submission import answer, make_predictor, same_classes, write_submission
+    from src.inference.testset import open_test_set
+    from src.runs.run import open_run
 
     set_up_process()
     name = config.name or "+".join(config.run_name)
     check_name("name", name)
-    prepared = open_prepared(config)
-    predictor = make_predictor(config, prepared.competition, config.tta)
-    weight = 1 / len(config.run_name)
-    answers = [answer(Run(prepared=prepared, name=run), config.folds, predictor, weight) for run in config.run_name]
-    mean = weighted_mean([one.probabilities for one in answers], [1.0] * len(answers))
-    facts = {"predicted": predictor.describe(), "runs": [one.facts for one in answers]}
-    write_submission(config.submissions_dir / prepared.competition.name, name, mean, prepared, facts)
+    runs = [open_run(config, run) for run in config.run_name]
+    competition = same_classes(runs)
+    test = open_test_set(runs[0].prepared)
+    predictor = make_predictor(config, competition, config.tta)
+    answers = [answer(run, config.folds, test, predictor, 1 / len(runs)) for run in runs]
+    facts = {"predicted": predictor.describe()}
+    write_submission(config.submissions_dir / competition.name, name, answers, test, competition, facts)
 
 
 if __name__ == "__main__":

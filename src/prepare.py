@@ -3,90 +3,123 @@
     python -m src.prepare --competition svhn
     python -m src.prepare --competition demo --num-folds 3        (tiny: seconds on a CPU)
 
-Writes runs/<competition>/prepared/: labels.csv, test.csv, folds.csv, problems.csv, competition.json, duplicates.json;
-and runs/<competition>/cache/: train_<height>x<width>.npy and .json, test likewise. What is there already and still fits
-is kept, caches of other sizes too.
+Writes a snapshot, runs/<competition>/prepared/<id>/: labels.csv, test.csv, folds.csv, problems.csv, snapshot.json; and
+runs/<competition>/cache/: the decoded images. Neither is changed afterwards: a run reads what it began with. The same
+input and flags give the same snapshot; what is there already is kept, caches of other sizes too.
 """
+
+from typing import TYPE_CHECKING
 
 from src.config import PrepareConfig
 from src.core import cli
 from src.core.flags import check_image_size, check_range
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from src.data.cache import ImageCache
+    from src.data.problems import Problem
+
 
 def main(config: PrepareConfig) -> None:
-    """Prepare a competition.
+    """Prepare a competition, or list or prune what was prepared.
 
     Raises InputError for bad labels, too many unreadable test images, with --strict for any bad image, and while
     another process prepares the same competition.
     """
     from src.competitions.spec import load_competition
-    from src.core.writing import locked
+    from src.core.locking import delete_stale, locked
+    from src.data.prepared import prepared_folder
+    from src.data.shelf import prune, shelf
 
     for name, low in (("seed", 0), ("num_val", 1), ("num_processes", 1)):
         check_range(name.replace("_", "-"), getattr(config, name), low)
     check_range("max-pixels", config.max_pixels, 1, 10**12)
     check_range("max-unreadable", config.max_unreadable, 0, 1)
-    folder = config.runs_dir / load_competition(config.competition).name / "prepared"
+    folder = prepared_folder(config, load_competition(config.competition))
+    if config.list:
+        for entry in shelf(folder.parent):
+            print(entry.describe())
+        return
     with locked(folder, "is preparing this competition"):
+        delete_stale(folder.parent / "cache")
+        if config.prune:
+            for path in prune(folder.parent):
+                print(f"deleted: {path}")
+            return
         _prepare(config)
 
 
 def _prepare(config: PrepareConfig) -> None:
-    import pandas as pd
-
     from src.core.errors import InputError
     from src.core.flags import flags_of
-    from src.core.records import write_record
-    from src.core.writing import write_csv
     from src.data.labels import check_unreadable, read_tables
-    from src.data.prepared import PREPARE_FLAGS, PreparedFacts, build_caches, facts_of
-    from src.data.problems import Problem, label_warnings, reading_problems, summary, usable_labels
+    from src.data.prepared import PREPARE_FLAGS, build_caches, prepared_folder
+    from src.data.problems import Problem, label_warnings, usable_labels
+    from src.data.snapshot import facts_of, publish, set_current
     from src.data.split import check_split, make_folds
 
     tables = read_tables(config)
-    competition, files, root = tables.competition, tables.files, config.runs_dir / tables.competition.name
-    folder, size = root / "prepared", check_image_size(config.image_size or competition.image_size)
+    competition, files, folder = tables.competition, tables.files, prepared_folder(config, tables.competition)
+    size = check_image_size(config.image_size or competition.image_size)
     check_split(config, tables.labels, competition)
     missing = [path for path in tables.test["image_path"] if path not in files.located]
     check_unreadable(missing, len(tables.test), config.max_unreadable, f"{files.root}: is the test folder complete?")
-    for line in label_warnings(tables.labels, competition):
+    for line in [*files.notes, *label_warnings(tables.labels, competition)]:
         print(line)
 
-    train, test = build_caches(config, tables, root / "cache", size)
-    labels, problems = usable_labels(tables.labels, competition, train, folder)
+    cache = folder.parent / "cache"
+    train, test = build_caches(config, tables, cache, size)
+    labels, problems = usable_labels(tables.labels, competition, train, cache)
     problems += [Problem("train", path, "unlabelled", "skipped", "no label names it") for path in tables.unlabelled]
     problems += [Problem("test", path, "unlisted", "skipped", "not in the submission") for path in tables.unlisted]
-    unreadable = reading_problems("test", test, "answered from a black image")
-    problems += unreadable
-    write_csv(folder / "problems.csv", pd.DataFrame(problems, columns=list(Problem._fields)))
-    if problems:
-        print(f"problems: {summary(problems)}; see {folder / 'problems.csv'}")
-    if problems and config.strict:
-        first = problems[0]
-        raise InputError(
-            f"{first.image_path} ({first.split}): {first.problem}, {first.detail}; --strict stops here, all problems "
-            f"are in {folder / 'problems.csv'}"
-        )
-    check_unreadable(
-        [problem.image_path for problem in unreadable], len(test.readings), config.max_unreadable,
-        f"see {folder / 'problems.csv'}",
-    )  # fmt: skip
+    report = _report(config, problems, test, folder)
     if len(labels) == 0:
         raise InputError(f"{files.root}: no image can be used; see {folder / 'problems.csv'}")
 
     folds = make_folds(config, labels, competition)
-    write_csv(folder / "labels.csv", labels)
-    write_csv(folder / "test.csv", tables.test)
-    write_csv(folder / "folds.csv", folds)
-    flags = flags_of(config, *PREPARE_FLAGS)
-    facts = PreparedFacts(
-        heads=competition.heads, image_size=size, flags=flags, train=facts_of(train), test=facts_of(test)
+    snapshot, is_new = publish(
+        folder,
+        {"labels.csv": labels, "test.csv": tables.test, "folds.csv": folds, "problems.csv": report},
+        competition=competition.name,
+        heads=competition.heads,
+        flags=flags_of(config, *PREPARE_FLAGS),
+        train=facts_of(train),
+        test=facts_of(test),
     )
-    write_record(folder / "competition.json", facts)
+    set_current(folder, snapshot.id, size)
     sizes = folds["fold"].value_counts().sort_index()
     val = ", ".join(f"{number}: {count:,}" for number, count in sizes.items())
     print(f"{len(labels):,} usable labelled images; held out by fold: {val}")
-    print(f"prepared: {folder}")
+    print(f"prepared: {folder / snapshot.id}{'' if is_new else ' (nothing has changed)'}")
+
+
+def _report(config: PrepareConfig, problems: "list[Problem]", test: "ImageCache", folder: "Path") -> "pd.DataFrame":
+    """Return all problems as a table, also written to prepared/problems.csv. Raises InputError if they stop prepare."""
+    import pandas as pd
+
+    from src.core.errors import InputError
+    from src.core.writing import write_csv
+    from src.data.labels import check_unreadable
+    from src.data.problems import ZERO_END, Problem, reading_problems, summary
+
+    unreadable = reading_problems("test", test, "answered from a black image")
+    problems = problems + unreadable
+    report, file = pd.DataFrame(problems, columns=list(Problem._fields)), folder / "problems.csv"
+    write_csv(file, report, for_people=True)
+    if problems:
+        print(f"problems: {summary(problems)}; see {file}")
+    if problems and config.strict:
+        first = problems[0]
+        raise InputError(
+            f"{first.image_path} ({first.split}): {first.problem}, {first.detail}; --strict stops here, all problems "
+            f"are in {file}"
+        )
+    paths = [problem.image_path for problem in unreadable if problem.problem != ZERO_END]
+    check_unreadable(paths, len(test.readings), config.max_unreadable, f"see {file}")
+    return report
 
 
 if __name__ == "__main__":

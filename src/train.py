@@ -3,9 +3,9 @@
     python -m src.train --fold 0 --weights weights/tf_efficientnet_lite0.safetensors
     python -m src.train --competition demo --backbone string_cnn --no-pretrained --epochs 2      (a minute on a CPU)
 
-Writes runs/<competition>/<run>/fold<k>/: config.json, log.csv, last.pt (to resume from), best.safetensors and
-last.safetensors, oof.npz (predictions for the held-out images). The same command resumes after an interruption and does
-nothing when all is done.
+Writes runs/<competition>/<run>/run.json (settings and snapshot) and fold<k>/: fold.json, log.csv, last.pt (to resume
+from), best.safetensors and last.safetensors, oof.npz (predictions for the held-out images). The same command resumes
+after an interruption, makes damaged files again, and does nothing when all is done.
 """
 
 from src.config import TrainConfig
@@ -17,23 +17,26 @@ def main(config: TrainConfig) -> None:
     import time
 
     from src.core.runtime import choose_compute, explained, set_up_process
-    from src.data.prepared import open_prepared
     from src.runs.record import training_summary
-    from src.runs.run import Run
     from src.training.fold import train_fold
-    from src.training.resume import check_run
+    from src.training.restart import publish
+    from src.training.resume import run_to_train
     from src.training.setup import check_flags
 
     started = time.perf_counter()
     set_up_process(config.deterministic)
-    prepared = open_prepared(config)
-    check_flags(config, prepared.competition)
-    run, numbers = Run(prepared=prepared, name=config.run_name), prepared.fold_numbers(config.fold)
-    check_run(config, run, numbers)
+    run = run_to_train(config)
+    check_flags(config, run.competition)
+    numbers = run.prepared.fold_numbers(config.fold)
     compute = choose_compute(config.device, config.precision)
     print(f"training on {compute.describe()}", flush=True)
+    results = []
     with explained(config.deterministic):
-        results = [train_fold(config, run, numbers[done:], compute) for done in range(len(numbers))]
+        for done in range(len(numbers)):
+            run, result = train_fold(config, run, numbers[done:], compute)
+            results.append(result)
+    if run.staged:
+        run = publish(run)
     print(training_summary(results, time.perf_counter() - started, run.folder))
 
 

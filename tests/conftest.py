@@ -18,6 +18,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -93,6 +94,39 @@ def png_header() -> Callable[[int, int], bytes]:
     return make
 
 
+def write_svhn(
+    tmp_path: Path, num_train: int = 12, num_val: int = 6, num_test: int = 5, packing: str = "folder"
+) -> Path:
+    """Write input/svhn below a folder; see the fixture `svhn`."""
+    folder = tmp_path / "input" / "svhn"
+    for split, count, seed in (("train", num_train, 1000), ("val", num_val, 2000), ("test_a", num_test, 3000)):
+        name, labels = f"mchar_{split}", {}
+        nested = folder / name / name if packing == "nested" else folder / name
+        for i in range(count):
+            write_image(nested / f"{i:06d}.png", draw(seed + i))
+            digits = [int(digit) for digit in np.random.default_rng(seed + i).integers(0, 10, i % 6 + 1)]
+            boxes = {key: [index * 5 + 1 for index in range(len(digits))] for key in ("left", "top")}
+            labels[f"{i:06d}.png"] = {
+                "label": digits,
+                **boxes,
+                "width": [4] * len(digits),
+                "height": [9] * len(digits),
+            }
+        if split != "test_a":
+            (folder / f"{name}.json").write_text(json.dumps(labels))
+        if packing == "nested":
+            write_image(folder / "__MACOSX" / name / "000000.png", draw(0))
+            (folder / name / "._000000.png").write_bytes(b"junk")
+        if packing == "zip":
+            zip_folder(folder / name, folder / f"{name}.zip", name)
+            for file in (folder / name).iterdir():
+                file.unlink()
+            (folder / name).rmdir()
+    rows = [f"{i:06d}.png,0" for i in range(num_test)]
+    (folder / "mchar_sample_submit_A.csv").write_bytes("\r\n".join(["file_name,file_code", *rows, ""]).encode())
+    return folder
+
+
 @pytest.fixture
 def svhn(tmp_path: Path) -> MakeSvhn:
     """Return a function that writes input/svhn as the organiser ships it, and returns that folder.
@@ -101,36 +135,7 @@ def svhn(tmp_path: Path) -> MakeSvhn:
     `packing` is "folder" (mchar_train/000000.png), "nested" (mchar_train/mchar_train/ and junk next to it) or "zip".
     """
 
-    def write(num_train: int = 12, num_val: int = 6, num_test: int = 5, packing: str = "folder") -> Path:
-        folder = tmp_path / "input" / "svhn"
-        for split, count, seed in (("train", num_train, 1000), ("val", num_val, 2000), ("test_a", num_test, 3000)):
-            name, labels = f"mchar_{split}", {}
-            nested = folder / name / name if packing == "nested" else folder / name
-            for i in range(count):
-                write_image(nested / f"{i:06d}.png", draw(seed + i))
-                digits = [int(digit) for digit in np.random.default_rng(seed + i).integers(0, 10, i % 6 + 1)]
-                boxes = {key: [index * 5 + 1 for index in range(len(digits))] for key in ("left", "top")}
-                labels[f"{i:06d}.png"] = {
-                    "label": digits,
-                    **boxes,
-                    "width": [4] * len(digits),
-                    "height": [9] * len(digits),
-                }
-            if split != "test_a":
-                (folder / f"{name}.json").write_text(json.dumps(labels))
-            if packing == "nested":
-                write_image(folder / "__MACOSX" / name / "000000.png", draw(0))
-                (folder / name / "._000000.png").write_bytes(b"junk")
-            if packing == "zip":
-                zip_folder(folder / name, folder / f"{name}.zip", name)
-                for file in (folder / name).iterdir():
-                    file.unlink()
-                (folder / name).rmdir()
-        rows = [f"{i:06d}.png,0" for i in range(num_test)]
-        (folder / "mchar_sample_submit_A.csv").write_bytes("\r\n".join(["file_name,file_code", *rows, ""]).encode())
-        return folder
-
-    return write
+    return partial(write_svhn, tmp_path)
 
 
 @pytest.fixture
@@ -312,3 +317,15 @@ def train(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> Train:
         return tmp_path / "runs" / "svhn" / name / "fold0", ended
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two finished runs of a tiny svhn; see tests/world.py. Link it, do not change it."""
+    from tests.world import PREPARE, done, finish
+
+    folder = tmp_path_factory.mktemp("world")
+    write_svhn(folder, num_train=12, num_val=6, num_test=3)
+    done(folder, "prepare", *PREPARE)
+    finish(folder)
+    return folder

@@ -1,5 +1,7 @@
 """Shared by tests: open what commands wrote, read images, look into networks."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,12 @@ import pandas as pd
 from torch import nn
 
 from src.config import Paths
+from src.core.writing import sha256_of, write_arrays
 from src.data.cache import ImageCache
-from src.data.prepared import Prepared, open_prepared, read_table
-from src.runs.run import Run
+from src.data.prepared import Prepared, open_prepared
+from src.data.snapshot import read_snapshot, read_table
+from src.runs.fold import TrainedFold
+from src.runs.run import Run, open_run
 
 
 def prepared_at(root: Path, competition: str = "") -> Prepared:
@@ -21,17 +26,31 @@ def prepared_at(root: Path, competition: str = "") -> Prepared:
 
 def run_at(run_dir: Path, competition: str = "") -> Run:
     """Open a run, given its folder runs/<competition>/<run>."""
-    return Run(prepared=prepared_at(run_dir.parent, competition), name=run_dir.name)
+    root = run_dir.parent
+    return open_run(Paths(competition=competition or root.name, runs_dir=root.parent), run_dir.name)
 
 
-def table_at(prepared: Path, name: str) -> pd.DataFrame:
-    """Read labels, folds or test of a prepared folder."""
-    return read_table(prepared / f"{name}.csv", "python -m src.prepare")
+def snapshot_at(root: Path) -> Path:
+    """Return the newest snapshot's folder, given runs/<competition>."""
+    current = json.loads((root / "prepared" / "current.json").read_text())
+    return root / "prepared" / str(current["snapshot"])
+
+
+def table_at(root: Path, name: str) -> pd.DataFrame:
+    """Read labels, folds, test or problems of the newest snapshot, given runs/<competition>."""
+    folder = snapshot_at(root)
+    return read_table(folder, f"{name}.csv", read_snapshot(folder, ""), "python -m src.prepare")
 
 
 def train_cache(run_dir: Path) -> ImageCache:
     """Open the cache of training images that was made last."""
     return prepared_at(run_dir.parent).cache("train")
+
+
+def replace_oof(fold: TrainedFold, arrays: dict[str, np.ndarray]) -> None:
+    """Replace the out-of-fold predictions of a trained fold, as if it had ended with these."""
+    write_arrays(fold.paths.oof, **arrays)
+    fold.finish(replace(fold.result, oof_sha256=sha256_of(fold.paths.oof)))
 
 
 def read_image(path: Path) -> np.ndarray:

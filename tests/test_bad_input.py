@@ -5,6 +5,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from src.core.records import write_record
 from tests.fixtures import Finished, MakeFood11, MakeLeaves, MakeSvhn, Podium
+from tests.helpers import prepared_at, run_at, snapshot_at
 
 TINY = ("--fold", 0, "--backbone", "svhn_cnn", "--no-pretrained", "--epochs", 1, "--image-size", 32, 64)
 
@@ -59,7 +62,8 @@ def test_commands_before_prepare_are_refused_with_the_command_to_run(
     podium: Podium, svhn: MakeSvhn, command: str
 ) -> None:
     svhn()
-    refused(podium(command), "runs/svhn/prepared", "run python -m src.prepare --competition svhn first")
+    folder = "runs/svhn/prepared" if command == "train" else "runs/svhn/baseline: no such run"
+    refused(podium(command), folder, "run python -m src.prepare --competition svhn first")
 
 
 def test_predict_before_train_is_refused(podium: Podium, svhn: MakeSvhn) -> None:
@@ -383,7 +387,7 @@ def test_a_run_of_another_competition_is_refused(
     trained("make_demo", "--num-train", 12, "--num-val", 6, "--num-test", 5)
     assert trained("prepare", "--competition", other, "--num-folds", 3)[0] == 0
     (tmp_path / "runs" / "svhn" / "baseline").rename(tmp_path / "runs" / other / "baseline")
-    words = ("fold0/config.json", "was trained for competition 'svhn'", f"does not fit '{other}'")
+    words = ("baseline/run.json", "is of competition 'svhn'", f"not '{other}'")
     refused(trained("predict", "--competition", other), *words)
     assert not (tmp_path / "submissions").exists()
 
@@ -392,8 +396,9 @@ def test_a_missing_run_is_refused_with_the_existing_ones(trained: Podium) -> Non
     refused(trained("predict", "--run-name", "baselin"), "baselin: no such run; there are: baseline")
     refused(
         trained("predict", "--folds", 2),
-        "fold2/config.json: not there; run",
-        "--competition svhn --fold 2 first",
+        "fold2/fold.json: not there; run",
+        "--competition svhn --fold 2 ",
+        " first",
     )
 
 
@@ -401,9 +406,10 @@ def test_changed_settings_of_a_run_are_refused_and_named(trained: Podium) -> Non
     refused(trained("train", *TINY, "--lr", 0.5), "was started with other settings", "lr: 0.002 then, 0.5 now")
 
 
-def test_changed_folds_of_a_run_are_refused(trained: Podium) -> None:
+def test_folds_that_a_run_does_not_have_are_refused(trained: Podium) -> None:
     assert trained("prepare", "--num-folds", 4)[0] == 0
-    refused(trained("train", *TINY, "--fold", 1), "started with other folds")
+    refused(trained("train", *TINY, "--fold", 3), "--fold 3: folds.csv has 0, 1, 2")
+    refused(trained("predict", "--folds", 3), "--folds 3: this run has folds 0, 1, 2")
 
 
 @pytest.mark.parametrize("count", [0, -1])
@@ -411,12 +417,16 @@ def test_predict_refuses_an_invalid_batch_size(trained: Podium, count: int) -> N
     refused(trained("predict", "--batch-size", count), f"--batch-size {count}")
 
 
-@pytest.mark.parametrize("name", ["competition.json", "labels.csv", "folds.csv"])
+@pytest.mark.parametrize("name", ["current.json", "snapshot.json", "labels.csv", "folds.csv"])
 @pytest.mark.parametrize("kept", [0.0, 0.5])
 def test_a_truncated_prepared_file_is_refused(prepared: Podium, tmp_path: Path, name: str, kept: float) -> None:
-    path = tmp_path / "runs" / "svhn" / "prepared" / name
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    root = tmp_path / "runs" / "svhn"
+    path = root / "prepared" / name if name == "current.json" else snapshot_at(root) / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept)])
     refused(prepared("train", *TINY), name, "python -m src.prepare")
+    assert prepared("prepare", "--num-folds", 3)[0] == 0
+    assert path.read_bytes() == whole
 
 
 def test_damaged_weights_of_a_run_are_refused(trained: Podium, tmp_path: Path) -> None:
@@ -424,17 +434,25 @@ def test_damaged_weights_of_a_run_are_refused(trained: Podium, tmp_path: Path) -
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    refused(trained("predict"), "last.safetensors: is damaged", "train this fold again")
+    refused(trained("predict"), "last.safetensors: is damaged", "run python -m src.train --competition svhn --fold 0")
+    assert trained("train", *TINY)[0] == 0
+    assert trained("predict")[0] == 0
 
 
 def test_weights_of_another_network_are_refused(trained: Podium, tmp_path: Path) -> None:
-    path = tmp_path / "runs" / "svhn" / "baseline" / "fold0" / "config.json"
-    edit_json(path, lambda config: config["model"].update(backbone="string_cnn"))
-    refused(trained("predict"), "last.safetensors", "not of the network in config.json")
+    run = run_at(tmp_path / "runs" / "svhn" / "baseline")
+    fold = run.open_fold(0)
+    edit_json(run.file, lambda record: record["model"].update(backbone="string_cnn"))
+    edit_json(fold.paths.record, lambda record: record["run"]["model"].update(backbone="string_cnn"))
+    refused(trained("predict"), "run.json: was edited after it was written (its seal does not fit)")
+    other = replace(run.begun, model=replace(run.begun.model, backbone="string_cnn"))
+    write_record(run.file, other)
+    write_record(fold.paths.record, replace(fold.record, run=other))
+    refused(trained("predict"), "last.safetensors", "not of the network in run.json")
 
 
 def test_a_truncated_cache_is_refused(trained: Podium, tmp_path: Path) -> None:
-    path = tmp_path / "runs" / "svhn" / "cache" / "test_64x128.npy"
+    path = prepared_at(tmp_path / "runs" / "svhn").cache_file("test", (64, 128))
     path.write_bytes(path.read_bytes()[:-9])
     refused(
         trained("predict"),

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from src.competitions import food11 as food
-from src.core.writing import write_arrays
 from src.inference.blending import quality, select
 from src.inference.ensemble import weighted_mean
 from tests.fixtures import MakeFood11, Podium
+from tests.helpers import replace_oof, run_at, table_at
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)
 COMPETITION = ("--competition", "food11")
@@ -30,16 +30,15 @@ def probabilities_of(truth: np.ndarray, right: np.ndarray) -> np.ndarray:
     return table
 
 
-def replace_oof(run_dir: Path, is_right: Callable[[int], bool]) -> None:
+def replace_answers(run_dir: Path, is_right: Callable[[int], bool]) -> None:
     """Replace a run's out-of-fold probabilities; `is_right(i)` decides for the i-th image, in the order of paths."""
-    labels = pd.read_csv(run_dir.parent / "prepared" / "labels.csv").sort_values("image_path", ignore_index=True)
+    labels = table_at(run_dir.parent, "labels").sort_values("image_path", ignore_index=True)
     right = np.array([is_right(number) for number in range(len(labels))])
     table = pd.DataFrame(probabilities_of(labels["category"].to_numpy(), right), index=labels["image_path"])
-    for path in run_dir.glob("fold*/oof.npz"):
-        with np.load(path) as kept:
-            image_paths = kept["image_path"]
+    for fold in run_at(run_dir).trained():
+        image_paths = fold.oof()["image_path"]
         made = table.loc[image_paths.tolist()].to_numpy()
-        write_arrays(path, image_path=image_paths, probabilities=made, probabilities_tta=made)
+        replace_oof(fold, {"image_path": image_paths, "probabilities": made, "probabilities_tta": made})
 
 
 @pytest.fixture
@@ -50,8 +49,8 @@ def runs(food11: MakeFood11, podium: Podium, tmp_path: Path) -> Path:
     assert podium("train", *COMPETITION, *TRAIN, "--fold", "all", "--run-name", "one").code == 0
     folder = tmp_path / "runs" / "food11"
     shutil.copytree(folder / "one", folder / "two")
-    replace_oof(folder / "one", lambda number: number % 2 == 0)
-    replace_oof(folder / "two", lambda number: number % 2 == 1)
+    replace_answers(folder / "one", lambda number: number % 2 == 0)
+    replace_answers(folder / "two", lambda number: number % 2 == 1)
     return folder
 
 
@@ -85,7 +84,7 @@ def test_blending_a_run_with_its_copy_gains_nothing(runs: Path, podium: Podium, 
 
 def test_a_blend_is_the_weighted_mean_of_the_test_predictions(runs: Path, podium: Podium, tmp_path: Path) -> None:
     assert podium("train", *COMPETITION, *TRAIN, "--fold", "all", "--run-name", "three", "--seed", 5).code == 0
-    replace_oof(runs / "three", lambda number: number % 2 == 1)
+    replace_answers(runs / "three", lambda number: number % 2 == 1)
     assert podium("blend", *COMPETITION, "--run-name", "one", "three").code == 0
     expected = 0
     for run in blend_note(tmp_path)["runs"]:

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from src.core.reading import parse_csv
+from src.core.csv_text import parse_csv
 from tests.fixtures import MakeLeaves, Podium
+from tests.helpers import table_at
 
 # Rewritten by every evaluate, predict and blend, with the same content.
 CHEAP = (".csv", ".html", ".json")
@@ -61,7 +61,7 @@ def test_all_commands_run_on_the_demo_and_a_second_run_has_nothing_to_do(podium:
 
     run = tmp_path / "runs" / "demo" / "baseline"
     assert json.loads((run / "evaluation" / "scores.json").read_text())["num_images"] == 150
-    labels = pd.read_csv(run.parent / "prepared" / "labels.csv").merge(pd.read_csv(run / "folds.csv"), on="image_path")
+    labels = table_at(run.parent, "labels").merge(table_at(run.parent, "folds"), on="image_path")
     assert (labels.groupby("group")["fold"].nunique() == 1).all()
     sample = parse_csv((tmp_path / "input/demo/mchar_sample_submit_A.csv").read_bytes(), "sample")
     for name in ("baseline", "baseline+second", "blend"):

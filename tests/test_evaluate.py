@@ -9,22 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.core.reading import parse_csv
-from src.core.writing import write_arrays
+from src.core.csv_text import parse_csv
 from src.report.page import render
 from src.report.scores import score_interval
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
+from tests.helpers import replace_oof, run_at, snapshot_at, table_at
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)
 Answer = tuple[list[int], float]  # class ids, and the probability of each
 
 
-def replace_oof(run_dir: Path, widths: list[int], answers: Mapping[str, Answer]) -> None:
+def replace_answers(run_dir: Path, widths: list[int], answers: Mapping[str, Answer]) -> None:
     """Replace a trained run's out-of-fold probabilities; those with test-time augmentation are all wrong."""
-    for path in run_dir.glob("fold*/oof.npz"):
-        with np.load(path) as kept:
-            image_paths = kept["image_path"]
-        rows = []
+    for fold in run_at(run_dir).trained():
+        image_paths, rows = fold.oof()["image_path"], []
         for image_path in image_paths.tolist():
             ids, probability = answers[image_path]
             parts = [np.full(width, (1 - probability) / (width - 1)) for width in widths]
@@ -32,7 +30,8 @@ def replace_oof(run_dir: Path, widths: list[int], answers: Mapping[str, Answer])
                 part[class_id] = probability
             rows.append(np.concatenate(parts))
         plain = np.array(rows, np.float32)
-        write_arrays(path, image_path=image_paths, probabilities=plain, probabilities_tta=np.roll(plain, 1, axis=1))
+        wrong = np.roll(plain, 1, axis=1)
+        replace_oof(fold, {"image_path": image_paths, "probabilities": plain, "probabilities_tta": wrong})
 
 
 def trained(podium: Podium, competition: str, tmp_path: Path) -> tuple[Path, pd.DataFrame]:
@@ -40,7 +39,7 @@ def trained(podium: Podium, competition: str, tmp_path: Path) -> tuple[Path, pd.
     assert podium("prepare", "--competition", competition, "--num-folds", 2).code == 0
     assert podium("train", *TRAIN, "--competition", competition, "--fold", "all").code == 0
     folder = tmp_path / "runs" / competition
-    return folder / "baseline", pd.read_csv(folder / "prepared" / "labels.csv")
+    return folder / "baseline", pd.read_csv(snapshot_at(folder) / "labels.csv")
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -58,7 +57,7 @@ def test_the_parts_of_a_string_score_are_correct(svhn: MakeSvhn, podium: Podium,
         answers[path] = ([(truth[path][0] + 1) % 10, *truth[path][1:]], probability)
     longer = "mchar_train/000000.png"  # one digit, read as two
     answers[longer] = ([truth[longer][0], 3, *truth[longer][2:]], 0.6)
-    replace_oof(run_dir, [11] * 6, answers)
+    replace_answers(run_dir, [11] * 6, answers)
 
     code, out, _ = podium("evaluate", "--no-tta")
     assert code == 0
@@ -71,7 +70,7 @@ def test_the_parts_of_a_string_score_are_correct(svhn: MakeSvhn, podium: Podium,
     assert scores["heads"]["digit1"] == pytest.approx(21 / 24)
     assert scores["heads"]["digit2"] == pytest.approx(23 / 24)
     assert scores["heads"]["digit6"] == 1
-    fold = labels.merge(pd.read_csv(run_dir / "folds.csv"), on="image_path").set_index("image_path")["fold"]
+    fold = labels.merge(table_at(run_dir.parent, "folds"), on="image_path").set_index("image_path")["fold"]
     right = pd.Series({path: path not in {*wrong, longer} for path in truth})
     for number in (0, 1):
         assert scores["folds"][str(number)] == pytest.approx(right[fold == number].mean())
@@ -110,7 +109,7 @@ def test_the_parts_of_a_class_score_are_correct(food11: MakeFood11, podium: Podi
     # Two of class 0 are predicted as 2, one of class 3 as 10.
     answers["training/0_0.jpg"] = answers["validation/0_0.jpg"] = ([2], 0.6)
     answers["training/3_3.jpg"] = ([10], 0.8)
-    replace_oof(run_dir, [11], answers)
+    replace_answers(run_dir, [11], answers)
 
     code, out, _ = podium("evaluate", "--competition", "food11", "--no-tta", "--folds", 0, 1)
     assert code == 0

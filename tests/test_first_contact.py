@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.core.reading import parse_csv
+from src.core.csv_text import parse_csv
 from tests.conftest import draw, write_image
 from tests.fixtures import Finished, MakeLeaves, MakeSvhn, Podium
-from tests.helpers import run_at
+from tests.helpers import prepared_at, run_at, snapshot_at
 
 NET = ("--backbone", "svhn_cnn", "--no-pretrained", "--batch-size", 4, "--epochs", 1, "--image-size", 24, 32)
 LEAVES = ("--competition", "leaves.py")
@@ -74,16 +74,16 @@ def test_the_layout_of_heads_reaches_the_network_by_itself(captchas: Path, podiu
     flags = ("--competition", captchas)
     done(podium("prepare", *flags, "--num-folds", 2))
     done(podium("train", *flags, "--backbone", "string_cnn", "--no-pretrained", "--batch-size", 4, "--epochs", 1))
-    fold = run_at(tmp_path / "runs" / "captchas" / "baseline", str(captchas)).open_fold(0)
-    assert fold.record.model.layout.widths == (36,) * 4
-    assert getattr(fold.network().backbone, "head_widths", None) == (36,) * 4
+    run = run_at(tmp_path / "runs" / "captchas" / "baseline", str(captchas))
+    assert run.begun.model.layout.widths == (36,) * 4
+    assert getattr(run.load_network(run.open_fold(0)).backbone, "head_widths", None) == (36,) * 4
 
 
 def test_images_of_a_folder_that_no_reader_lists_are_found(captchas: Path, podium: Podium, tmp_path: Path) -> None:
     out = done(podium("prepare", "--competition", captchas, "--num-folds", 2))
     assert "missing" not in out
-    cached = np.load(tmp_path / "runs" / "captchas" / "cache" / "test_24x48.npy")
-    assert cached.any(axis=(1, 2, 3)).all()
+    cache = prepared_at(tmp_path / "runs" / "captchas", str(captchas)).cache("test")
+    assert cache.images[:].any(axis=(1, 2, 3)).all()
 
 
 def test_an_image_that_two_folders_hold_is_refused(captchas: Path, podium: Podium, tmp_path: Path) -> None:
@@ -136,12 +136,12 @@ def test_runs_of_different_sizes_are_predicted_and_blended_together(
     done(podium("predict", *LEAVES, "--run-name", "small", "large"))
     done(podium("blend", *LEAVES, "--run-name", "small", "large", "--outer-folds", 2))
     runs = tmp_path / "runs" / "leaves"
-    sizes = [run_at(runs / name, "leaves.py").open_fold(0).record.data.cache_size for name in ("small", "large")]
+    sizes = [run_at(runs / name, "leaves.py").begun.cache_size for name in ("small", "large")]
     assert sizes == [(24, 32), (40, 48)]
     table = parse_csv((tmp_path / "submissions" / "leaves" / "small+large.csv").read_bytes(), "answers")
     assert len(table) == 5
     # Without its cache, the message's command makes it again and changes nothing else.
-    (runs / "cache" / "test_24x32.npy").unlink()
+    prepared_at(runs, "leaves.py").cache_file("test", (24, 32)).unlink()
     (runs / "small" / "fold0" / "test.npz").unlink()
     line = error_of(podium("predict", *LEAVES, "--run-name", "small"))
     command = "python -m src.prepare --competition leaves.py --num-folds 2 --image-size 24 32"
@@ -155,8 +155,9 @@ def test_folds_do_not_change_with_the_image_size(svhn: MakeSvhn, podium: Podium,
     folds = []
     for size in ((64, 128), (16, 16), (64, 128)):
         done(podium("prepare", "--num-folds", 2, "--image-size", *size))
-        folds.append((tmp_path / "runs" / "svhn" / "prepared" / "folds.csv").read_bytes())
+        folds.append((snapshot_at(tmp_path / "runs" / "svhn") / "folds.csv").read_bytes())
     assert folds[0] == folds[1] == folds[2]
+    assert len([path for path in (tmp_path / "runs" / "svhn" / "prepared").iterdir() if path.is_dir()]) == 1
 
 
 def test_a_cache_of_other_files_is_not_used(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_a_cache_of_other_files_is_not_used(leaves: MakeLeaves, podium: Podium, 
     write_image(tmp_path / "input" / "leaves" / "test" / "0002.png", draw(77))
     done(podium("prepare", *LEAVES, "--num-folds", 2, "--image-size", 40, 48))
     line = error_of(podium("predict", *LEAVES))
-    assert "test_24x32.json: was made from other test images" in line
+    assert "1 test images have changed in input/ since prepare read them, such as test/0002.png" in line
     assert "--num-folds 2 --image-size 24 32" in line
 
 
@@ -242,9 +243,10 @@ def test_a_restarted_fold_reads_the_cache_of_its_runs_other_folds(
     done(podium("prepare", *LEAVES, "--num-folds", 2, "--image-size", 40, 48))
     done(podium("train", *net, "--fold", 1, "--restart"))
     run = run_at(tmp_path / "runs" / "leaves" / "baseline", "leaves.py")
-    assert [run.open_fold(fold).record.data.cache_size for fold in (0, 1)] == [(24, 32), (24, 32)]
+    assert (run.begun.cache_size, len(run.trained())) == ((24, 32), 2)
     done(podium("train", *net, "--restart"))
-    assert [run.open_fold(fold).record.data.cache_size for fold in (0, 1)] == [(40, 48), (40, 48)]
+    run = run_at(tmp_path / "runs" / "leaves" / "baseline", "leaves.py")
+    assert (run.begun.cache_size, len(run.trained())) == ((40, 48), 2)
 
 
 def test_a_restarted_run_may_have_fewer_folds(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
@@ -288,11 +290,15 @@ def test_a_table_without_a_column_is_one_line(
     leaves()
     done(podium("prepare", *LEAVES, "--num-folds", 2))
     done(podium("train", *LEAVES, *NET))
-    path = tmp_path / "runs" / "leaves" / "prepared" / name
+    path = snapshot_at(tmp_path / "runs" / "leaves") / name
     path.write_text(path.read_text().replace(cut, "other", 1))
     command = "predict" if name == "test.csv" else "train"
     flags = () if command == "predict" else (*NET, "--run-name", "new")
-    assert f"no column '{cut}'" in error_of(podium(command, *LEAVES, *flags))
+    line = error_of(podium(command, *LEAVES, *flags))
+    assert f"{name}: was changed after prepare wrote it" in line
+    assert "run python -m src.prepare --competition leaves.py --num-folds 2 again" in line
+    done(podium("prepare", *LEAVES, "--num-folds", 2))
+    done(podium(command, *LEAVES, *flags))
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_no_file_imports_from_a_room_above_its_own_or_a_command(path: Path) -> N
     ("room", "allowed"),
     [
         ("core", ("src.core",)),
-        ("config", ("src.core.errors",)),
+        ("config", ("src.config", "src.core.errors")),
         ("competitions", ("src.competitions", "src.config", "src.core")),
         ("models", ("src.models", "src.competitions.spec", "src.core")),
     ],

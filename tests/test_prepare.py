@@ -10,19 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.core.writing import locked
-from src.data import cache as caching
-from src.data import problems
+from src.core.locking import locked
+from src.core.records import write_record
+from src.data import decoding, problems
 from tests.fixtures import MakeLeaves, MakeMnist, MakeSvhn, Podium
-from tests.helpers import read_image, table_at
+from tests.helpers import prepared_at, read_image, snapshot_at, table_at
 
-CACHES = ("train_64x128.npy", "test_64x128.npy")
-PREPARED = ("labels.csv", "test.csv", "folds.csv", "problems.csv", "competition.json")
+SNAPSHOT = {"labels.csv", "test.csv", "folds.csv", "problems.csv", "snapshot.json"}
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> Path:
-    return tmp_path / "runs" / "svhn" / "prepared"
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "svhn"
 
 
 def relabel(folder: Path, numbers: dict[str, list[int]]) -> None:
@@ -33,24 +32,26 @@ def relabel(folder: Path, numbers: dict[str, list[int]]) -> None:
     path.write_text(json.dumps(entries))
 
 
-def test_prepare_writes_what_training_needs(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
+def test_prepare_writes_what_training_needs(svhn: MakeSvhn, podium: Podium, root: Path) -> None:
     svhn()
     code, out, _ = podium("prepare", "--num-folds", 3)
     assert code == 0
-    assert out.splitlines()[-1] == "prepared: runs/svhn/prepared"
-    labels, folds, test = (table_at(prepared, name) for name in ("labels", "folds", "test"))
+    assert out.splitlines()[-1] == f"prepared: runs/svhn/prepared/{snapshot_at(root).name}"
+    assert {path.name for path in snapshot_at(root).iterdir()} == SNAPSHOT
+    labels, folds, test = (table_at(root, name) for name in ("labels", "folds", "test"))
     assert len(labels) == 18
     assert list(folds["image_path"]) == sorted(labels["image_path"])
     assert set(folds["fold"]) == {0, 1, 2}
     assert test["id"].tolist() == [f"{i:06d}.png" for i in range(5)]
-    cache = prepared.with_name("cache")
-    assert np.load(cache / "train_64x128.npy").shape == (18, 64, 128, 3)
-    assert np.load(cache / "test_64x128.npy").shape == (5, 64, 128, 3)
-    assert (prepared / "problems.csv").read_text() == "split,image_path,problem,action,detail\n"
+    made = prepared_at(root)
+    assert np.load(made.cache_file("train", (64, 128))).shape == (18, 64, 128, 3)
+    assert np.load(made.cache_file("test", (64, 128))).shape == (5, 64, 128, 3)
+    for folder in (root / "prepared", snapshot_at(root)):
+        assert (folder / "problems.csv").read_text() == "split,image_path,problem,action,detail\n"
 
 
 def test_every_problem_is_reported_with_its_image(
-    svhn: MakeSvhn, podium: Podium, prepared: Path, png_header: Callable[[int, int], bytes]
+    svhn: MakeSvhn, podium: Podium, root: Path, png_header: Callable[[int, int], bytes]
 ) -> None:
     folder = svhn(num_train=24)
     train = folder / "mchar_train"
@@ -71,7 +72,7 @@ def test_every_problem_is_reported_with_its_image(
 
     code, out, _ = podium("prepare", "--num-folds", 3, "--max-unreadable", 0.2)
     assert code == 0
-    problems = pd.read_csv(prepared / "problems.csv")
+    problems = pd.read_csv(root / "prepared" / "problems.csv")
     columns = (problems[name] for name in ("split", "image_path", "problem"))
     found = {(split, path.split("/")[1], problem) for split, path, problem in zip(*columns, strict=True)}
     assert found == {
@@ -89,6 +90,7 @@ def test_every_problem_is_reported_with_its_image(
         ("test", "more.png", "unlisted"),
     }
     assert len(problems) == len(found)
+    assert table_at(root, "problems").equals(problems)
     detail = problems.set_index("image_path")["detail"]
     assert detail["mchar_train/000011.png"] == "same pixels as mchar_train/000010.png"
     assert detail["mchar_train/000012.png"] == "same pixels as mchar_train/000013.png"
@@ -96,7 +98,7 @@ def test_every_problem_is_reported_with_its_image(
     assert detail["mchar_train/000015.png"] == "looks like mchar_train/000014.png"
     assert "see runs/svhn/prepared/problems.csv" in out
 
-    labels = table_at(prepared, "labels").set_index("image_path")
+    labels = table_at(root, "labels").set_index("image_path")
     unusable = {f"mchar_train/{i:06d}.png" for i in (0, 1, 2, 3, 4, 12, 13)}
     assert (
         set(labels.index)
@@ -110,45 +112,53 @@ def test_every_problem_is_reported_with_its_image(
     assert group["mchar_train/000010.png"] == group["mchar_train/000011.png"]
     assert group["mchar_train/000014.png"] == group["mchar_train/000015.png"]
     assert group.nunique() == len(labels) - 2
-    assert len(table_at(prepared, "test")) == 5  # every row of the submission is answered
+    assert len(table_at(root, "test")) == 5  # every row of the submission is answered
 
 
-def test_strict_stops_at_the_first_problem_with_exit_code_2(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
+def test_strict_stops_at_the_first_problem_with_exit_code_2(svhn: MakeSvhn, podium: Podium, root: Path) -> None:
     folder = svhn()
     (folder / "mchar_train" / "000004.png").write_bytes(b"")
     code, _, err = podium("prepare", "--num-folds", 3, "--strict")
     assert code == 2
     assert err.splitlines()[-1].startswith("error: mchar_train/000004.png (train): empty, 0 bytes; --strict")
-    assert not (prepared / "folds.csv").exists()
+    assert not (root / "prepared" / "current.json").exists()
+    assert "000004.png,empty" in (root / "prepared" / "problems.csv").read_text()
     assert podium("prepare", "--num-folds", 3)[0] == 0
 
 
 def test_preparing_again_gives_identical_files_and_decodes_nothing(
-    svhn: MakeSvhn, podium: Podium, prepared: Path, monkeypatch: pytest.MonkeyPatch
+    svhn: MakeSvhn, podium: Podium, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = svhn()
     (folder / "mchar_train" / "000004.png").write_bytes(b"")
     assert podium("prepare", "--num-folds", 3)[0] == 0
 
     def written() -> dict[str, bytes]:
-        files = [*prepared.iterdir(), *prepared.with_name("cache").iterdir()]
-        return {file.name: file.read_bytes() for file in files}
+        files = [path for name in ("prepared", "cache") for path in (root / name).rglob("*") if path.is_file()]
+        return {str(file.relative_to(root)): file.read_bytes() for file in files}
 
-    first = written()
-    assert set(first) == {*PREPARED, "duplicates.json", *CACHES, *(name.replace(".npy", ".json") for name in CACHES)}
-    monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("decoded again"))
+    first, made = written(), prepared_at(root)
+    duplicates = root / "cache" / f"duplicates_{made.snapshot.train.pixels[:8]}.json"
+    caches = [made.cache_file(split, (64, 128)) for split in ("train", "test")]
+    tables = [
+        root / "prepared" / name for name in ("current.json", "problems.csv", *(f"{made.id}/{n}" for n in SNAPSHOT))
+    ]
+    expected = [*tables, duplicates, *caches, *(path.with_suffix(".json") for path in caches)]
+    assert set(first) == {str(path.relative_to(root)) for path in expected}
+    monkeypatch.setattr(decoding, "decode_image", lambda *_: pytest.fail("decoded again"))
     monkeypatch.setattr(problems, "near_duplicates", lambda *_: pytest.fail("searched for duplicates again"))
     code, out, _ = podium("prepare", "--num-folds", 3)
     assert code == 0
     assert out.count("cache is up to date") == 2
     assert written() == first
+    assert out.splitlines()[-1].endswith(f"{made.id} (nothing has changed)")
     monkeypatch.undo()
-    (prepared / "duplicates.json").write_text('{"policy": 1, "files": "of other images", "pairs": [[0, 1]]}')
+    write_record(duplicates, problems.Duplicates(policy=problems.POLICY, pixels="of other images", pairs=[(0, 1)]))
     assert podium("prepare", "--num-folds", 3)[0] == 0
     assert written() == first
 
 
-def test_folds_do_not_depend_on_packing_or_label_order(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
+def test_folds_do_not_depend_on_packing_or_label_order(svhn: MakeSvhn, podium: Podium, root: Path) -> None:
     folder = svhn()
     written = []
     for case in ("plain", "shuffled", "zip"):
@@ -159,13 +169,12 @@ def test_folds_do_not_depend_on_packing_or_label_order(svhn: MakeSvhn, podium: P
             folder.rename(folder.with_name("was"))
             svhn(packing="zip")
         assert podium("prepare", "--num-folds", 3)[0] == 0
-        caches = [prepared.with_name("cache") / name for name in CACHES]
-        tables = [prepared / name for name in PREPARED if name != "competition.json"]  # which contains file dates
-        written.append([file.read_bytes() for file in (*tables, *caches)])
+        caches = [prepared_at(root).cache_file(split, (64, 128)) for split in ("train", "test")]
+        written.append({file.name: file.read_bytes() for file in (*snapshot_at(root).iterdir(), *caches)})
     assert written[0] == written[1] == written[2]
 
 
-def test_duplicates_are_never_split_across_folds(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
+def test_duplicates_are_never_split_across_folds(svhn: MakeSvhn, podium: Podium, root: Path) -> None:
     folder = svhn(num_train=30)
     relabel(folder, {f"{i:06d}.png": [7] for i in range(30)})
     for i in range(0, 30, 3):
@@ -173,17 +182,17 @@ def test_duplicates_are_never_split_across_folds(svhn: MakeSvhn, podium: Podium,
             target = folder / "mchar_train" / f"{copy:06d}.png"
             target.write_bytes((folder / "mchar_train" / f"{i:06d}.png").read_bytes())
     assert podium("prepare")[0] == 0
-    joined = table_at(prepared, "folds").merge(table_at(prepared, "labels"), on="image_path")
+    joined = table_at(root, "folds").merge(table_at(root, "labels"), on="image_path")
     assert joined["group"].nunique() == 10 + 6
     assert joined.groupby("group")["fold"].nunique().max() == 1
 
 
-def test_the_official_split_holds_out_the_validation_set(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
+def test_the_official_split_holds_out_the_validation_set(svhn: MakeSvhn, podium: Podium, root: Path) -> None:
     svhn()
     code, out, _ = podium("prepare", "--split", "official")
     assert code == 0
     assert "held out by fold: 0: 6" in out
-    folds = table_at(prepared, "folds")
+    folds = table_at(root, "folds")
     assert (folds["fold"].notna() == folds["image_path"].str.startswith("mchar_val/")).all()
 
 
@@ -195,8 +204,8 @@ def test_a_holdout_is_one_fold_and_the_rest_is_always_trained_on(
     code, out, _ = podium("prepare", *flags, "--num-val", 10)
     assert code == 0
     assert "40 usable labelled images; held out by fold: 0: 10" in out
-    prepared = tmp_path / "runs" / "mnist" / "prepared"
-    folds = table_at(prepared, "folds").merge(table_at(prepared, "labels"), on="image_path")
+    root = tmp_path / "runs" / "mnist"
+    folds = table_at(root, "folds").merge(table_at(root, "labels"), on="image_path")
     assert sorted(folds["digit"][folds["fold"] == 0]) == list(range(10))
     assert folds["fold"].isna().sum() == 30
     monkeypatch.setattr("src.data.prepared.build_cache", lambda *_, **__: pytest.fail("decoded before the check"))
@@ -208,29 +217,29 @@ def test_a_holdout_is_one_fold_and_the_rest_is_always_trained_on(
 
 
 def test_a_users_folds_are_used_with_a_warning_about_leaks(
-    svhn: MakeSvhn, podium: Podium, prepared: Path, tmp_path: Path
+    svhn: MakeSvhn, podium: Podium, root: Path, tmp_path: Path
 ) -> None:
     folder = svhn()
     relabel(folder, {"000000.png": [7], "000001.png": [7]})
     (folder / "mchar_train" / "000001.png").write_bytes((folder / "mchar_train" / "000000.png").read_bytes())
     assert podium("prepare")[0] == 0
-    paths = table_at(prepared, "labels")["image_path"]
+    paths = table_at(root, "labels")["image_path"]
     rows = [f"{path},{i % 2}" for i, path in enumerate(paths)]
     (tmp_path / "mine.csv").write_text("\n".join(["image_path,fold", *rows]))
     code, out, _ = podium("prepare", "--folds", "mine.csv")
     assert code == 0
     assert "warning: 1 groups of duplicates lie on both sides of a fold" in out
-    assert table_at(prepared, "folds")["fold"].tolist() == [i % 2 for i in range(18)]
+    assert table_at(root, "folds")["fold"].tolist() == [i % 2 for i in range(18)]
 
 
 def test_the_text_of_classes_and_ids_is_preserved(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
     leaves()
     assert podium("prepare", "--competition", "leaves.py")[0] == 0
-    folder = tmp_path / "runs" / "leaves" / "prepared"
-    heads = json.loads((folder / "competition.json").read_text())["heads"]
+    root = tmp_path / "runs" / "leaves"
+    heads = json.loads((snapshot_at(root) / "snapshot.json").read_text())["heads"]
     assert heads == [{"name": "label", "classes": ["007", "NA", "null", "oak, red"]}]
-    assert table_at(folder, "labels")["label"].tolist() == [1, 0, 3, 2] * 4
-    assert table_at(folder, "test")["id"].tolist() == [f"{i:04d}.png" for i in reversed(range(5))]
+    assert table_at(root, "labels")["label"].tolist() == [1, 0, 3, 2] * 4
+    assert table_at(root, "test")["id"].tolist() == [f"{i:04d}.png" for i in reversed(range(5))]
 
 
 def test_nothing_is_written_below_input(svhn: MakeSvhn, podium: Podium) -> None:
@@ -240,9 +249,9 @@ def test_nothing_is_written_below_input(svhn: MakeSvhn, podium: Podium) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_two_commands_cannot_prepare_the_same_competition(svhn: MakeSvhn, podium: Podium, prepared: Path) -> None:
+def test_two_commands_cannot_prepare_the_same_competition(svhn: MakeSvhn, podium: Podium, root: Path) -> None:
     svhn()
-    with locked(prepared, "is preparing this competition"):
+    with locked(root / "prepared", "is preparing this competition"):
         code, _, err = podium("prepare")
         assert code == 2
         assert f"process {os.getpid()} is preparing this competition; wait for it" in err

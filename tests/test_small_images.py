@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from src.core.reading import parse_csv
+from src.core.csv_text import parse_csv
 from src.models.network import Normalise
 from tests.fixtures import Finished, MakeCifar10, MakeMnist, Podium
 from tests.helpers import table_at
@@ -52,10 +52,11 @@ def test_all_commands_run_on_tiny_images(
 
     cifar = name == "cifar10"
     run = tmp_path / "runs" / name / "baseline"
-    facts = json.loads((run / "fold0" / "config.json").read_text())
-    assert (facts["data"]["num_train"], facts["data"]["num_val"]) == (20, 10)
-    assert facts["model"]["image_size"] == ([32, 32] if cifar else [28, 28])
-    assert len(facts["model"]["mean"]) == (3 if cifar else 1)
+    facts = json.loads((run / "fold0" / "fold.json").read_text())
+    assert (facts["num_train"], facts["num_val"]) == (20, 10)
+    model = json.loads((run / "run.json").read_text())["model"]
+    assert model["image_size"] == ([32, 32] if cifar else [28, 28])
+    assert len(model["mean"]) == (3 if cifar else 1)
     first = next(value for value in weights_of(run / "fold0").values() if value.ndim == 4)
     assert first.shape[1] == (3 if cifar else 1)
     assert json.loads((run / "evaluation" / "scores.json").read_text())["num_images"] == 10
@@ -113,9 +114,9 @@ def test_an_image_size_above_the_caches_is_allowed_with_a_note(
         f"python -m src.prepare --competition {name} --split holdout --num-val 5 --image-size {size[0]} {size[1]}"
         in notes[0]
     )
-    run = tmp_path / "runs" / name / "baseline" / "fold0"
-    assert json.loads((run / "config.json").read_text())["model"]["image_size"] == list(size)
-    assert weights_of(run)["backbone.head.weight"].shape[1] > 32  # 32 at the cache's size: a single position
+    run = tmp_path / "runs" / name / "baseline"
+    assert json.loads((run / "run.json").read_text())["model"]["image_size"] == list(size)
+    assert weights_of(run / "fold0")["backbone.head.weight"].shape[1] > 32  # 32 at the cache's size: a single position
     done(podium("predict", *competition))
     with np.load(tmp_path / "submissions" / name / "baseline.npz") as kept:
         assert kept["probabilities"].shape == (6, 10)
@@ -126,7 +127,7 @@ def test_a_holdout_is_scored_and_the_rest_is_trained_on(cifar10: MakeCifar10, po
     cifar10()
     done(podium("prepare", "--competition", "cifar10", "--split", "holdout", "--num-val", 4))
     done(podium("train", "--competition", "cifar10", *NET, "--backbone", "svhn_cnn", "--fold", "all"))
-    folds = table_at(tmp_path / "runs" / "cifar10" / "prepared", "folds")
+    folds = table_at(tmp_path / "runs" / "cifar10", "folds")
     with np.load(tmp_path / "runs" / "cifar10" / "baseline" / "fold0" / "oof.npz") as oof:
         assert sorted(oof["image_path"]) == sorted(folds["image_path"][folds["fold"] == 0])
         assert len(oof["image_path"]) == 4

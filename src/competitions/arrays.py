@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from src.core.errors import InputError
-from src.core.reading import MAX_FILE_BYTES, InputFiles, Location, read_location
+from src.core.reading import InputFiles
+from src.core.zips import MAX_FILE_BYTES, Location, read_location
 
 
 def find_first(files: InputFiles, *names: str) -> tuple[str, Location]:

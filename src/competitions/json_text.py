@@ -4,8 +4,8 @@ import json
 import re
 from typing import Any
 
+from src.core.csv_text import decoded
 from src.core.errors import InputError
-from src.core.reading import decoded
 
 TOKEN = re.compile(r'"(?:\\.|[^"\\])*"\s*:?|[\[\]{}]|-?\d+|-?Infinity|NaN', re.DOTALL)
 MAX_DEPTH, MAX_DIGITS = 200, 4300  # deeper than any label file; the most digits of an integer that Python converts

@@ -9,7 +9,8 @@ import pandas as pd
 from src.competitions.arrays import find_first, parse_pixels, read_idx
 from src.competitions.spec import Competition, Head, check_sample
 from src.core.errors import InputError
-from src.core.reading import InputFiles, read_location
+from src.core.reading import InputFiles
+from src.core.zips import read_location
 
 DIGIT = Head(name="digit", classes=tuple("0123456789"))
 COLUMNS = ("ImageId", "Label")

@@ -65,8 +65,8 @@ class Competition:
 
     read_train returns a label table: image_path ("folder/name", as `InputFiles.images` lists them), one integer column
     per head, and optionally group (never split over folds), boxes (JSON text: [[left, top, width, height], ...] in
-    pixels) and split ("train" or "val", the organiser's own). read_test returns image_path and id, in the submission's
-    order. Both raise InputError for bad labels.
+    pixels), split ("train" or "val", the organiser's own) and where ("train.csv, line 3", for messages). read_test
+    returns image_path and id, in the submission's order. Both raise InputError for bad labels.
     """
 
     name: str

@@ -13,7 +13,8 @@ import pandas as pd
 from src.competitions.json_text import line_of, parse_json
 from src.competitions.spec import Competition, Head, check_sample
 from src.core.errors import InputError
-from src.core.reading import InputFiles, checked_name, read_location
+from src.core.reading import InputFiles
+from src.core.zips import checked_name, read_location
 
 MAX_DIGITS = 6
 PAD_CLASS = 10  # pads numbers with fewer than six digits on the right

@@ -14,14 +14,15 @@ import pandas as pd
 
 from src.competitions.spec import Competition, Head, check_sample
 from src.core.errors import InputError
-from src.core.reading import InputFiles, checked_name
+from src.core.reading import InputFiles, nfc
+from src.core.zips import checked_name
 
 
 def _paths_by_name(files: InputFiles, folder: str) -> dict[str, str]:
     """Map each image's name below the folder, with and without its extension, to its image_path."""
     paths: dict[str, str] = {}
     for path in files.images(folder):
-        name = path.removeprefix(f"{PurePosixPath(folder)}/")
+        name = nfc(path.removeprefix(f"{PurePosixPath(folder)}/"))
         paths[name] = path
         short = splitext(name)[0]
         # "7" could be 7.jpg or 7.png: such an id must be written out.
@@ -30,9 +31,10 @@ def _paths_by_name(files: InputFiles, folder: str) -> dict[str, str]:
 
 
 def _to_path(paths: dict[str, str], folder: str, name: str, where: str) -> str:
-    if paths.get(checked_name(name, where)) == "":
+    found = paths.get(nfc(checked_name(name, where)))
+    if found == "":
         raise InputError(f"{where}: {folder}/ has several images called {name!r}; add the extension")
-    return paths.get(name, f"{folder}/{name}")
+    return found or f"{folder}/{name}"
 
 
 def _read_labels(files: InputFiles, train_csv: str, label_column: str, columns: list[str]) -> pd.DataFrame:
@@ -43,6 +45,11 @@ def _read_labels(files: InputFiles, train_csv: str, label_column: str, columns: 
             raise InputError(f"{train_csv}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
     if len(table) == 0:
         raise InputError(f"{train_csv}: has no rows")
+    for column in (columns[0], label_column):
+        broken = table.index[table[column].str.contains(r"[\x00-\x1f\x7f]", regex=True)]
+        if len(broken):
+            text = table[column][broken[0]]
+            raise InputError(f"{train_csv}, line {broken[0]}: {column} {text!r} holds a control character; correct it")
     blank = table.index[table[label_column].str.strip() == ""]
     if len(blank):
         raise InputError(f"{train_csv}, line {blank[0]}: no value in column {label_column!r}; fill or remove the row")
@@ -83,6 +90,7 @@ def csv_competition(
             _to_path(paths, train_folder, text, f"{train_csv}, line {line}") for line, text in table[id_column].items()
         ]
         columns = {"image_path": image_paths, "label": table[label_column].map(class_ids).to_numpy()}
+        columns["where"] = [f"{train_csv}, line {line}" for line in table.index]
         if group_column:
             # A row with no group is a group of its own.
             columns["group"] = [text or f"line {line}" for line, text in table[group_column].items()]

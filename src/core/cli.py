@@ -17,7 +17,7 @@ from src.core.signals import Stopped, stop
 
 REQUIRED = (
     "albumentations", "cv2", "numpy", "pandas", "PIL", "pydantic", "safetensors", "scipy", "sklearn", "timm", "torch",
-    "torchvision", "tqdm", "tyro",
+    "torchvision", "tqdm", "tyro", "xxhash",
 )  # fmt: skip
 Config = TypeVar("Config")
 

@@ -1,7 +1,7 @@
 """Checking flags, and writing them out again for the commands that messages suggest."""
 
 import shlex
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ def check_range(flag: str, value: float | None, low: float, high: float = 2**31)
 
 def check_name(flag: str, name: str) -> None:
     """Raise InputError if a run's or submission's name is not one plain file name."""
-    if not name or Path(name).name != name or "\\" in name or name.startswith(".") or name in RESERVED_NAMES:
+    plain = name.isprintable() and Path(name).name == name and "\\" not in name and not name.startswith(".")
+    if not name or not plain or name in RESERVED_NAMES:
         raise InputError(f"--{flag} {name!r}: must be a plain name, other than {' and '.join(RESERVED_NAMES)}")
 
 
@@ -30,14 +31,26 @@ def check_image_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def flags_of(config: Any, *names: str) -> str:
-    """Return these fields as flags if they differ from their defaults, each with a space before it.
+    """Return these fields as flags, or all, if they differ from their defaults, each with a space before it.
 
     So that a command quoted in a message does what the one that was given did.
     """
-    default, text = asdict(type(config)()), ""
-    for name in names:
-        value = getattr(config, name)
-        if value != default[name] and value is not None:
-            values = value if isinstance(value, tuple) else (value,)
-            text += f" --{name.replace('_', '-')} {' '.join(shlex.quote(str(item)) for item in values)}"
-    return text
+    default = type(config)()
+    return "".join(
+        _flag(name.replace("_", "-"), getattr(config, name), getattr(default, name))
+        for name in names or [item.name for item in fields(config)]
+    )
+
+
+def _flag(name: str, value: Any, default: Any) -> str:
+    if is_dataclass(value):
+        parts = (item.name for item in fields(value))
+        return "".join(
+            _flag(f"{name}.{part}".replace("_", "-"), getattr(value, part), getattr(default, part)) for part in parts
+        )
+    if value == default or value is None:
+        return ""
+    if isinstance(value, bool):
+        return f" --{'' if value else 'no-'}{name}"
+    values = value if isinstance(value, tuple) else (value,)
+    return f" --{name} {' '.join(shlex.quote(str(item)) for item in values)}"

@@ -4,93 +4,74 @@ Nothing is unpacked and nothing outside the competition's folder is read. A zip 
 unpacked into a folder of its own name, so image paths are the same for packed and unpacked downloads.
 """
 
-import csv
-import io
-import lzma
 import os
-import struct
-import zipfile
-import zlib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from src.core.csv_text import parse_csv
 from src.core.errors import InputError
+from src.core.zips import Location, member_name, read_location, zip_members
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
 JUNK_NAMES = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
-MAX_FILE_BYTES = 1 << 30  # one label file or image may not unpack to more than 1 GiB
 MAX_FOLDERS_NAMED = 5  # in a message
-
-
-class Location(NamedTuple):
-    """Where the bytes of a file lie: a plain file (member is ""), a member of a zip, or a row of a file of pixels."""
-
-    file: str
-    member: str
-    size: int  # bytes, unpacked
-    stamp: int  # mtime in ns of a plain file, CRC-32 of a zip member
-    offset: int = 0  # where a zip member's own header begins
-    packed: int = 0  # bytes of a zip member in the zip
-
-
-def checked_name(name: str, where: str) -> str:
-    """Return a relative file name found in a label file, or raise InputError if it could leave the folder."""
-    parts = name.replace("\\", "/").split("/")
-    writable = name.encode(errors="ignore").decode() == name  # half a surrogate pair is no character
-    if not name or not writable or "\0" in name or name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":":
-        raise InputError(f"{where}: file name {name!r} is not a plain relative name; correct it in that file")
-    return name
 
 
 def _is_junk(parts: tuple[str, ...]) -> bool:
     return any(part in JUNK_NAMES or part.startswith("._") for part in parts)
 
 
-def _walk(folder: Path, root: Path) -> Iterator[os.DirEntry[str]]:
+def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield every file below a folder, in the order of names."""
+    waiting = _entries(root)  # a stack: folders can be nested deeper than Python's calls
+    while waiting:
+        entry = waiting.pop()
+        if entry.is_symlink():
+            _check_link(Path(entry.path), root)
+        if entry.is_dir(follow_symlinks=False):
+            waiting += _entries(entry)
+        elif entry.is_file():
+            yield entry
+
+
+def _entries(folder: "Path | os.DirEntry[str]") -> "list[os.DirEntry[str]]":
+    """Return a folder's entries, the first name last."""
     with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.is_symlink():
-                target = Path(entry.path).resolve()
-                if not target.is_relative_to(root):
-                    raise InputError(
-                        f"{entry.path}: is a symbolic link to {target}, outside {root}; copy the file there, "
-                        f"or link the whole folder: ln -s {target.parent} {folder}"
-                    )
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), root)
-            elif entry.is_file():
-                yield entry
+        return sorted(entries, key=lambda entry: entry.name, reverse=True)
 
 
-def member_name(info: zipfile.ZipInfo) -> str:
-    """Return a zip member's name; one without the UTF-8 flag may be UTF-8 all the same, or Chinese Windows' GBK."""
-    if info.flag_bits & 0x800 or info.filename.isascii():
-        return info.filename
-    for encoding in ("utf-8", "gb2312"):  # the common part of GBK; the rest would make "MÅller" Chinese
-        try:
-            return info.filename.encode("cp437").decode(encoding)
-        except UnicodeError:
-            continue
-    return info.filename
-
-
-def _zip_members(path: Path) -> list[zipfile.ZipInfo]:
+def _check_link(link: Path, root: Path) -> None:
+    """Raise InputError for a symbolic link that leads out of the folder or to itself."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-        raise InputError(f"{path}: not a readable zip ({error}); download it again") from error
-    for info in members:
-        checked_name(member_name(info), str(path))
-        if info.flag_bits & 1:
-            raise InputError(f"{path}: member {info.filename!r} is encrypted; unpack it into the folder {path.parent}")
-    return members
+        target = link.resolve(strict=False)
+        link.stat()
+    except FileNotFoundError:
+        return  # the target is gone: the image counts as missing
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{link}: is a loop of symbolic links; remove it") from error
+    if not target.is_relative_to(root):
+        raise InputError(
+            f"{link}: is a symbolic link to {target}, outside {root}; copy the file there, or link the whole folder: "
+            f"ln -s {target.parent} {link.parent}"
+        )
+
+
+def nfc(name: str) -> str:
+    """Return a name in the Unicode form NFC; macOS writes file names in another one than most label files."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _check_encoding(location: Location, name: str) -> None:
+    """Raise InputError if an image's name is not UTF-8, as no table could name it."""
+    if name.encode(errors="ignore").decode() != name:
+        shown = location.member or location.file
+        raise InputError(f"{os.fsencode(shown)!r}: this file's name is not UTF-8; rename it")
 
 
 @dataclass
@@ -105,26 +86,40 @@ class InputFiles:
     located: dict[str, Location] = field(default_factory=dict)  # image_path -> where it lies
     pixels: dict[str, np.ndarray] = field(default_factory=dict, repr=False)  # image_path -> (H, W, 3) uint8, if raw
     index: dict[PurePosixPath, Location] = field(default_factory=dict, repr=False)
+    notes: list[str] = field(default_factory=list)  # what the user should know about the files
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
             raise InputError(f"{self.root}: no such folder. {self.source}".strip())
         root = self.root.resolve()
-        for entry in _walk(root, root):
+        for entry in _walk(root):
             relative = PurePosixPath(Path(entry.path).relative_to(root).as_posix())
             if _is_junk(relative.parts):
                 continue
             info = entry.stat()
             self.index[relative] = Location(entry.path, "", info.st_size, info.st_mtime_ns)
             if relative.suffix.lower() == ".zip":
-                for member in _zip_members(Path(entry.path)):
-                    inside = relative.with_suffix("") / PurePosixPath(member_name(member).replace("\\", "/"))
-                    if not _is_junk(inside.parts):
-                        # A file that was also unpacked is taken from the folder.
-                        facts = member.file_size, member.CRC, member.header_offset, member.compress_size
-                        self.index.setdefault(inside, Location(entry.path, member.filename, *facts))
+                self._add_zip(Path(entry.path), relative)
         if not self.index:
             raise InputError(f"{self.root}: the folder is empty. {self.source}".strip())
+
+    def _add_zip(self, path: Path, relative: PurePosixPath) -> None:
+        """Add a zip's members as if it were unpacked; of those that are there twice the last, as unzip would."""
+        members: dict[PurePosixPath, Location] = {}
+        repeated = []
+        for member in zip_members(path):
+            inside = relative.with_suffix("") / PurePosixPath(member_name(member).replace("\\", "/"))
+            if not _is_junk(inside.parts):
+                facts = member.file_size, member.CRC, member.header_offset, member.compress_size
+                repeated += [member.filename] if inside in members else []
+                members[inside] = Location(str(path), member.filename, *facts)
+        if repeated:
+            self.notes.append(
+                f"note: {path} holds {len(repeated)} files more than once, such as {repeated[0]}; the last of each is "
+                "read, as unzip would leave it"
+            )
+        for inside, location in members.items():
+            self.index.setdefault(inside, location)  # a file that was also unpacked is taken from the folder
 
     def images(self, folder: str) -> list[str]:
         """List the images under every folder (or zip) called `folder`, which may be "a/b", as "folder/name", sorted.
@@ -139,6 +134,7 @@ class InputFiles:
             if path.suffix.lower() not in IMAGE_SUFFIXES or not starts:
                 continue
             name = "/".join(parts[starts[-1] :])
+            _check_encoding(location, name)
             known = found.get(name)
             if known and not known.member and not location.member:
                 raise InputError(f"{location.file}: the same image lies at {known.file}; remove one of the two folders")
@@ -165,13 +161,14 @@ class InputFiles:
 
         A path is that of a file below `root`, or its end. Raises InputError if two plain files fit.
         """
-        wanted = {path for path in image_paths if path not in self.located}
+        wanted = {nfc(path): path for path in image_paths if path not in self.located}
         if not wanted:
             return
         for path, location in self.index.items():
-            for start in range(len(path.parts)):
-                name = "/".join(path.parts[start:])
-                if name not in wanted:
+            parts = nfc(str(path)).split("/")
+            for start in range(len(parts)):
+                name = wanted.get("/".join(parts[start:]))
+                if name is None:
                     continue
                 known = self.located.get(name)
                 if known and not known.member and not location.member:
@@ -208,81 +205,3 @@ class InputFiles:
     def table(self, name: str) -> pd.DataFrame:
         """Read a CSV as text, see `parse_csv`."""
         return parse_csv(read_location(self.find(name)), name)
-
-
-def read_location(location: Location) -> bytes:
-    """Return a file's bytes. Raises InputError or OSError."""
-    if location.size > MAX_FILE_BYTES:
-        raise InputError(f"{location.file}: {location.member} unpacks to {location.size:,} bytes; remove it")
-    if not location.member:
-        return Path(location.file).read_bytes()
-    try:
-        return _unpacked(location)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError) as error:
-        raise InputError(f"{location.file}: {location.member} is damaged ({error}); download it again") from error
-
-
-def _unpacked(location: Location) -> bytes:
-    """Return a zip member's bytes without reading the zip's directory, which may list a million others."""
-    if location.offset < 0:
-        raise zipfile.BadZipFile("the zip's beginning is cut off")
-    with open(location.file, "rb") as stream:
-        stream.seek(location.offset)
-        header = stream.read(30)  # its compression is at 8, the lengths of the name and extras that follow at 26
-        if not header.startswith(b"PK\3\4") or len(header) < 30:
-            raise zipfile.BadZipFile("its header is not where the directory says")
-        compression, name, extra = struct.unpack_from("<8xH16xHH", header)
-        stream.seek(name + extra, os.SEEK_CUR)
-        data = stream.read(location.packed)
-    if compression == zipfile.ZIP_DEFLATED:
-        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, location.size + 1)
-    elif compression != zipfile.ZIP_STORED:  # rare, so the directory may be read
-        with zipfile.ZipFile(location.file) as archive, archive.open(location.member) as member:
-            return member.read(location.size + 1)
-    if len(data) != location.size or zlib.crc32(data) != location.stamp:
-        raise zipfile.BadZipFile("its checksum is wrong")
-    return data
-
-
-def decoded(data: bytes, name: str) -> str:
-    """Return the text of a file in UTF-8, with or without BOM. Raises InputError with the line if it is not."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{name}, line {line}: byte {data[error.start]:#04x} is not UTF-8; save it as UTF-8"
-        ) from error
-
-
-def parse_csv(data: bytes, name: str) -> pd.DataFrame:
-    """Parse CSV bytes as text, without any conversion: "000123", "NA" and "1e5" stay as they are.
-
-    Returns a frame of str whose index is the line number in the file. Raises InputError with the line for a row with
-    too many or too few cells, an open quote, a NUL, a repeated column, or no header.
-    """
-    text = decoded(data, name)
-    if "\0" in text:
-        raise InputError(f"{name}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: NUL byte; download it again")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows, lines = [], []
-    try:
-        header = next(reader, [])
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise InputError(
-                    f"{name}, line {reader.line_num}: {len(row)} cells where the header has {len(header)}; "
-                    "is the file cut off, or a comma not quoted?"
-                )
-            rows.append(row)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise InputError(f"{name}, line {reader.line_num}: {error}; is the file cut off?") from error
-    if not header or not any(header):
-        raise InputError(f"{name}: empty, a header line is expected")
-    repeated = {column for column in header if header.count(column) > 1}
-    if repeated:
-        raise InputError(f"{name}, line 1: column {sorted(repeated)[0]!r} is there twice")
-    return pd.DataFrame(rows, columns=header, index=lines, dtype=str)

@@ -1,5 +1,7 @@
-"""JSON files of one dataclass each, written in one way and checked field by field when read."""
+"""JSON files of one dataclass each, sealed: a file that was edited by hand is told from what was written."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,21 +13,35 @@ from src.core.writing import write_text
 Record = TypeVar("Record")
 
 
+def seal_of(record: Any) -> str:
+    """Return the SHA-256 of a dataclass's values: its name wherever another file must say what it belongs to."""
+    return hashlib.sha256(TypeAdapter(type(record)).dump_json(record)).hexdigest()
+
+
 def write_record(path: Path, record: Any) -> None:
-    """Write a dataclass as indented JSON, atomically."""
-    write_text(path, TypeAdapter(type(record)).dump_json(record, indent=2).decode() + "\n")
+    """Write a dataclass as indented JSON with its seal, atomically."""
+    values = TypeAdapter(type(record)).dump_python(record, mode="json")
+    text = json.dumps({"seal": seal_of(record), **values}, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
 
 
 def read_record(path: Path, kind: type[Record], missing: str, repair: str) -> Record:
-    """Read a dataclass of this kind. Raises InputError if the file is missing or a field is not as it was written.
+    """Read a dataclass of this kind. Raises InputError if the file is missing or not as it was written.
 
     `missing` and `repair` say what to do in either case.
     """
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
+        data = path.read_bytes()
+        record = TypeAdapter(kind).validate_json(data)
+        seal = json.loads(data)["seal"]
     except FileNotFoundError as error:
         raise InputError(f"{path}: not there; {missing}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise InputError(f"{path}: is damaged ({where + ': ' if where else ''}{first['msg']}); {repair}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: is damaged (it has no seal); {repair}") from error
+    if seal != seal_of(record):
+        raise InputError(f"{path}: was edited after it was written (its seal does not fit); {repair}")
+    return record

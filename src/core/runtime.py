@@ -19,6 +19,11 @@ CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Compute:
     """A device and the precision of its matrix products."""
@@ -30,6 +35,12 @@ class Compute:
     def num_loader_threads(self) -> int:
         """How many threads prepare batches: none if the cores are busy with the steps themselves."""
         return 0 if self.device.type == "cpu" else min(4, os.cpu_count() or 1)
+
+    @property
+    def has_idle_cores(self) -> bool:
+        """Whether training leaves cores without work."""
+        busy = torch.get_num_threads() if self.device.type == "cpu" else 1
+        return num_cores() > busy + self.num_loader_threads
 
     def describe(self) -> str:
         """Return the device's name and the precision, for people."""

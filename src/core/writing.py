@@ -1,7 +1,5 @@
-"""Atomic writes, checksums and a folder lock: a file is complete under its name, or not there."""
+"""Atomic writes and checksums: a file is complete under its name, or not there."""
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -13,63 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.core.errors import InputError
-
-
-def _delete_stale(folder: Path) -> None:
-    """Delete temporary files of dead processes."""
-    for path in folder.glob(".*.tmp"):
-        pid = path.name.split(".")[-2]
-        alive = pid != str(os.getpid())  # in containers every command can have the same pid
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            alive = False
-        except (ValueError, PermissionError):
-            continue
-        if not alive:
-            path.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold a lock file next to a folder and delete the temporary files of killed processes in the folder.
-
-    The system releases the lock however the process ends. `what` says what this process does, as in "is training
-    fold0". Raises InputError if another process holds the lock.
-    """
-    path = folder.with_name(f".{folder.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        stream = open(path, "a+")  # noqa: SIM115
-    except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EACCES):
-            raise
-        yield  # read-only: no command can write here
-        return
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            raise InputError(f"{path.parent}: process {stream.read().strip() or '?'} {what}; wait for it") from error
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
-                raise
-            print(f"note: {path.parent} is on a file system without locks: do not run two commands on the same run")
-        else:
-            _delete_stale(folder)
-        stream.truncate(0)
-        stream.write(f"{os.getpid()}\n")
-        stream.flush()
-        yield
+from src.core.locking import temporary_of
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`; on success fsync it and rename it to `path`, otherwise delete it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(path)
     try:
         yield temporary
         with open(temporary, "rb+") as stream:
@@ -94,10 +43,26 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame as UTF-8 CSV, without the index."""
+def write_csv(path: Path, frame: pd.DataFrame, for_people: bool = False) -> None:
+    """Write a frame as UTF-8 CSV, without the index.
+
+    `for_people` opens it in a spreadsheet without harm: a text that would be a formula there gets an apostrophe.
+    """
+    if for_people:
+        frame = frame.rename(columns=_no_formula).map(_no_formula)
     with replacing(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _no_formula(value: Any) -> Any:
+    """Return a text that a spreadsheet does not run; numbers stay as they are."""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:

@@ -1,9 +1,9 @@
 """Every random change of an image, one entry each: its name, its draws, and what it does to a batch.
 
-To add one: a strength in `Augment` (src/config.py) and an entry of the same name at the end of AUGMENTATIONS. The CPU
-path (augment.py) and the GPU path (device.py) both read the table. An entry takes its uniform draws by name and either
-changes the batch's geometry and colours, at no extra cost (one affine warp and one colour matrix serve them all), or
-returns numbers for its own change of the pixels.
+To add one: a strength in `Augment` (src/config/augment.py) and an entry of the same name at the end of AUGMENTATIONS.
+The CPU path (augment.py) and the GPU path (device.py) both read the table. An entry takes its uniform draws by name and
+either changes the batch's geometry and colours, at no extra cost (one affine warp and one colour matrix serve them
+all), or returns numbers for its own change of the pixels.
 """
 
 from collections.abc import Callable

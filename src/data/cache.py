@@ -1,38 +1,34 @@
 """The decoded image cache: uint8 (N, H, W, 3) RGB, one memory map for train and one for test, of each size.
 
-Files: train_64x128.npy, and train_64x128.json with the ordered image paths, what was found out about each image, and a
-stamp of everything that the pixels depend on. The cache is rebuilt when the stamp changes and only then.
+Files: train_64x128_<pixels>.npy and .json, named after the pixels of the originals, so that several sizes and several
+data sets lie side by side. The JSON (CacheRecord) says which image each row holds, from which file, and what was found
+out about it. It is rebuilt if the files have other sizes or times; if their pixels are the same, so is its name.
 """
 
 import hashlib
-import json
 import os
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from functools import lru_cache
-from multiprocessing import get_context
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Thread
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from src.core.errors import InputError
-from src.core.progress import Progress
-from src.core.reading import InputFiles, Location, read_location
-from src.core.writing import replacing, sha256_of, write_json
-from src.data.images import MAX_PIXELS, ImageProblem, decode_image, resize
+from src.core.locking import temporary_of
+from src.core.reading import InputFiles
+from src.core.records import read_record, write_record
+from src.core.writing import replacing
+from src.core.zips import Location
+from src.data.decoding import decode_all, keep_all
+from src.data.images import MAX_PIXELS
+from src.data.pixels import Pixels, hash_blocks
 
 POLICY = 2  # raise when images.py reads or resizes images differently
-CHUNK = 64  # images handed to a process at a time
-MAX_BYTES = 128 << 20  # of an image file: a zip member of zeros is tiny until it is unpacked
-SOLO_SECONDS = 2.0  # of decoding before other processes are started: they take as long to start
+PREPARE = "python -m src.prepare"
 
-Job = tuple[str, int, list[Location | None], int]  # _read_chunk's arguments
+Source = tuple[int, int] | None  # size, and mtime in ns or a zip member's CRC; None for a missing file
 
 
 class Reading(NamedTuple):
@@ -43,20 +39,38 @@ class Reading(NamedTuple):
     pixels: str  # hash of the full-size decoded pixels
 
 
-@dataclass(frozen=True)
-class ImageCache:
-    """An open cache: images (N, H, W, 3) uint8 memory map, image_paths and readings in the same order."""
+@dataclass(frozen=True, kw_only=True)
+class CacheRecord:
+    """What a cache's JSON holds."""
 
-    images: np.ndarray
+    made_with: str  # all else that the pixels depend on: this policy, OpenCV's version, --max-pixels
+    image_size: tuple[int, int]
+    pixels: str  # hash of the originals' pixels and paths, the same for caches of any size
     image_paths: list[str]
+    sources: list[Source]
     readings: list[Reading]
-    sha256: str
-    files: str  # hash of the files that were read, the same for caches of any size
-    repair: str = "python -m src.prepare"  # the command that makes it again
+    blocks: list[str]  # hash of each block of the .npy
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageCache:
+    """An open cache: `images` is checked as it is read; image_paths, sources and readings have the same order."""
+
+    images: Pixels
+    record: CacheRecord
+    repair: str = PREPARE  # the command that makes it again
+
+    @property
+    def image_paths(self) -> list[str]:
+        return self.record.image_paths
+
+    @property
+    def readings(self) -> list[Reading]:
+        return self.record.readings
 
     @property
     def image_size(self) -> tuple[int, int]:
-        return self.images.shape[1], self.images.shape[2]
+        return self.record.image_size
 
     def rows_of(self, image_paths: Sequence[str]) -> np.ndarray:
         """Return the cache's row of each image path. Raises InputError if one is not in the cache."""
@@ -67,130 +81,55 @@ class ImageCache:
         return np.array([rows[path] for path in image_paths], dtype=np.int64)
 
 
-def cache_name(split: str, size: tuple[int, int]) -> str:
-    """Return the file name, without suffix, of the cache of train or test images of this size."""
-    return f"{split}_{size[0]}x{size[1]}"
+def cache_name(split: str, size: tuple[int, int], pixels: str) -> str:
+    """Return the file name, without suffix, of a cache."""
+    return f"{split}_{size[0]}x{size[1]}_{pixels[:8]}"
 
 
-def _files_hash(paths: Sequence[str], located: dict[str, Location], max_pixels: int) -> str:
-    digest = hashlib.sha256(f"{POLICY} {cv2.__version__} {max_pixels}".encode())
-    for path in paths:
-        location = located.get(path)
-        facts = (location.member, location.size, location.stamp) if location else None
-        digest.update(f"\n{path}\t{facts}".encode())
+def sources_of(image_paths: Sequence[str], located: dict[str, Location]) -> list[Source]:
+    """Return size and time of each image's file as it lies there now."""
+    found = [located.get(path) for path in image_paths]
+    return [(location.size, location.stamp) if location else None for location in found]
+
+
+def _made_with(max_pixels: int) -> str:
+    return f"{POLICY} {cv2.__version__} {max_pixels}"
+
+
+def pixels_hash(image_paths: Sequence[str], readings: Sequence[Reading]) -> str:
+    """Return the hash that names the caches of these images."""
+    digest = hashlib.sha256()
+    for path, reading in zip(image_paths, readings, strict=True):
+        digest.update(f"{path}\t{reading.problem}\t{reading.pixels}\n".encode())
     return digest.hexdigest()
 
 
-def _digest_of(file: Path) -> str:
-    """Return a file's SHA-256, computed once in a process for the file as it stands."""
-    facts = file.stat()
-    return _digest(file, (facts.st_ino, facts.st_size, facts.st_mtime_ns))
-
-
-@lru_cache
-def _digest(file: Path, facts: tuple[int, ...]) -> str:
-    return sha256_of(file)
-
-
-def open_cache(folder: Path, name: str, repair: str = "python -m src.prepare") -> ImageCache:
-    """Open <name>.npy for reading. Raises InputError, naming the command `repair`, if it is missing or a byte differs
-    from what was written."""
-    path = folder / name
+def open_cache(folder: Path, name: str, repair: str = PREPARE) -> ImageCache:
+    """Open <name>.npy for reading. Raises InputError, naming the command `repair`, if it is missing or damaged."""
+    file = folder / f"{name}.npy"
+    record = read_record(folder / f"{name}.json", CacheRecord, f"run {repair} first", f"run {repair} again")
+    count = len(record.image_paths)
     try:
-        facts = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        readings = [Reading(*reading) for reading in facts["readings"]]
-        sound = _digest_of(folder / f"{name}.npy") == facts["sha256"]
-        images = np.empty((0, *facts["image_size"], 3), np.uint8)
-        if sound and facts["image_paths"]:
-            images = np.load(folder / f"{name}.npy", mmap_mode="r")
-        files = str(facts["files"])
+        images = Pixels(file, (count, *record.image_size, 3), record.blocks, repair)
     except FileNotFoundError as error:
-        raise InputError(f"{error.filename}: not there; run {repair} first") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}.npy or .json is damaged ({error}); run {repair} again") from error
-    if not sound:
-        raise InputError(f"{path}.npy is damaged (its SHA-256 differs from what was written); run {repair} again")
-    return ImageCache(images, facts["image_paths"], readings, facts["sha256"], files, repair)
+        raise InputError(f"{file}: not there; run {repair} again") from error
+    return ImageCache(images=images, record=record, repair=repair)
 
 
-def _is_current(folder: Path, name: str, files: str, size: tuple[int, int]) -> bool:
-    try:
-        cache = open_cache(folder, name)
-        return (cache.files, cache.image_size) == (files, tuple(size)) and len(cache.images) == len(cache.image_paths)
-    except (InputError, OSError):
-        return False
-
-
-def _read_one(location: Location | None, out: np.ndarray, limit: int) -> Reading:
-    if location is None:
-        return Reading("missing", "no such file", "")
-    if location.size > MAX_BYTES:
-        return Reading("over-large", f"{location.size:,} bytes, at most {MAX_BYTES:,} are read", "")
-    try:
-        image = decode_image(read_location(location), limit)
-    except ImageProblem as problem:
-        return Reading(problem.kind, problem.detail, "")
-    except (InputError, OSError) as error:
-        return Reading("unreadable", str(error), "")
-    return _keep(image, out)
-
-
-def _keep(image: np.ndarray, out: np.ndarray) -> Reading:
-    out[:] = resize(image, out.shape[:2])
-    data = np.ascontiguousarray(image).data  # no copy: it may have 143 MiB
-    pixels = hashlib.blake2b(data, digest_size=12, key=str(image.shape).encode()).hexdigest()
-    return Reading("", "", pixels)
-
-
-def _end_with_parent(parent: int) -> None:
-    """Make a decoding process end within seconds of its parent: after a SIGKILL it would wait for work for ever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-
-
-def _read_chunk(file: str, start: int, locations: list[Location | None], limit: int) -> list[Reading]:
-    cv2.setNumThreads(1)
-    images = np.load(file, mmap_mode="r+")
-    return [_read_one(location, images[start + i], limit) for i, location in enumerate(locations)]
-
-
-def _keep_all(file: Path, images: list[np.ndarray]) -> list[Reading]:
-    """Write images that need no decoding: in this process, since that is quick."""
-    cached = np.load(file, mmap_mode="r+")
-    return [_keep(np.ascontiguousarray(image), out) for image, out in zip(images, cached, strict=True)]
-
-
-def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Reading]]:
-    """Yield the result of each job in order: first from this process, then from as many as asked for."""
-    started, done = time.perf_counter(), 0
-    while done < len(jobs) and (num_processes <= 1 or time.perf_counter() - started < SOLO_SECONDS):
-        yield _read_chunk(*jobs[done])
-        done += 1
-    if done == len(jobs):
-        return
-    try:
-        # "spawn": a fork would inherit the locks of torch's and opencv's threads.
-        with ProcessPoolExecutor(
-            min(num_processes, len(jobs) - done),
-            mp_context=get_context("spawn"),
-            initializer=_end_with_parent,
-            initargs=(os.getpid(),),
-        ) as pool:
-            for readings in pool.map(_read_chunk, *zip(*jobs[done:], strict=True)):
-                yield readings
-                done += 1
-        return
-    except BrokenProcessPool:
-        why = "a process was killed; out of memory?"
-    except OSError as error:
-        why = f"{error}; is /dev/shm too small? docker run --shm-size=1g"
-    print(f"decoding continues in one process, as no others can be started: {why}")
-    yield from (_read_chunk(*job) for job in jobs[done:])
+def _find_current(
+    folder: Path, split: str, size: tuple[int, int], image_paths: Sequence[str], sources: list[Source], made_with: str
+) -> ImageCache | None:
+    """Return an undamaged cache that was made from these very files, or None."""
+    for path in sorted(folder.glob(f"{split}_{size[0]}x{size[1]}_*.json")):
+        try:
+            cache = open_cache(folder, path.stem)
+            record = cache.record
+            if (record.made_with, record.image_paths, record.sources) == (made_with, list(image_paths), sources):
+                cache.images.check_all()
+                return cache
+        except (InputError, OSError):
+            continue
+    return None
 
 
 def _reserve(file: Path) -> None:
@@ -202,37 +141,56 @@ def _reserve(file: Path) -> None:
 
 def build_cache(
     folder: Path,
-    name: str,
+    split: str,
     image_paths: Sequence[str],
     files: InputFiles,
     image_size: tuple[int, int],
     *,
     num_processes: int,
     max_pixels: int = MAX_PIXELS,
-) -> bool:
-    """Decode all images into <name>.npy, in parallel; return False if the cache was up to date already.
+) -> tuple[ImageCache, bool]:
+    """Decode all images, in parallel, unless a cache of these files is there; return it and whether it was decoded.
 
     An image that cannot be read is left black, and its reading says why.
     """
-    files_hash = _files_hash(image_paths, files.located, max_pixels)
-    if _is_current(folder, name, files_hash, image_size):
-        return False
-    locations = [files.located.get(path) for path in image_paths]
-    readings: list[Reading] = []
-    with replacing(folder / f"{name}.npy") as temporary:
+    sources, made_with = sources_of(image_paths, files.located), _made_with(max_pixels)
+    current = _find_current(folder, split, image_size, image_paths, sources, made_with)
+    if current:
+        return current, False
+    folder.mkdir(parents=True, exist_ok=True)
+    pending = temporary_of(folder / f"{split}.npy")
+    try:
         shape = (len(image_paths), *image_size, 3)
-        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
-        _reserve(temporary)
+        np.lib.format.open_memmap(pending, mode="w+", dtype=np.uint8, shape=shape).flush()
+        _reserve(pending)
         if all(path in files.pixels for path in image_paths):
-            readings, locations = _keep_all(temporary, [files.pixels[path] for path in image_paths]), []
-        starts = range(0, len(locations), CHUNK)
-        jobs = [(str(temporary), start, locations[start : start + CHUNK], max_pixels) for start in starts]
-        with Progress(f"decoding {name}", len(locations), "images") as progress:
-            for result in _run_jobs(jobs, num_processes):
-                readings += result
-                progress.update(len(result))
-        (folder / f"{name}.json").unlink(missing_ok=True)  # the old facts must not describe the new pixels
-        digest = sha256_of(temporary)
-    facts = {"image_size": image_size, "files": files_hash, "sha256": digest, "image_paths": list(image_paths)}
-    write_json(folder / f"{name}.json", {**facts, "readings": readings})
-    return True
+            found = keep_all(pending, [files.pixels[path] for path in image_paths])
+        else:
+            locations = [files.located.get(path) for path in image_paths]
+            found = decode_all(pending, split, locations, num_processes, max_pixels)
+        record = CacheRecord(
+            made_with=made_with,
+            image_size=image_size,
+            pixels="",
+            image_paths=list(image_paths),
+            sources=sources,
+            readings=[Reading(*reading) for reading in found],
+            blocks=hash_blocks(np.load(pending, mmap_mode="r")) if len(image_paths) else [],
+        )
+        return _keep(folder, split, pending, record), True
+    finally:
+        pending.unlink(missing_ok=True)
+
+
+def _keep(folder: Path, split: str, pending: Path, record: CacheRecord) -> ImageCache:
+    """Move a decoded cache to the name that its pixels give it.
+
+    The new JSON fits either the new .npy or, if the pixels did not change, the old one too: a command that opens the
+    cache in between reads what it expects, or is told of the damage.
+    """
+    record = replace(record, pixels=pixels_hash(record.image_paths, record.readings))
+    name = cache_name(split, record.image_size, record.pixels)
+    with replacing(folder / f"{name}.npy") as temporary:
+        os.replace(pending, temporary)
+    write_record(folder / f"{name}.json", record)
+    return open_cache(folder, name)

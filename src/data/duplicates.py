@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from src.data.alignment import align
 from src.data.cache import Reading
+from src.data.pixels import Images
 
 POLICY = 2  # increase when the pairs found may change: it invalidates the pairs that prepare has saved
 SMALL = 32  # side in pixels of the images whose frequencies are taken
@@ -84,7 +85,7 @@ class _Described(NamedTuple):
     small: np.ndarray  # (n, COARSE, COARSE) uint16: red + green + blue
 
 
-def _describe(images: np.ndarray, rows: np.ndarray) -> _Described:
+def _describe(images: Images, rows: np.ndarray) -> _Described:
     cosines, weights, signs = _frequencies()
     kept, vectors, coarse = [], [], []
     for start in range(0, len(rows), CHUNK):
@@ -191,7 +192,7 @@ def _coarse_difference(described: _Described, pairs: np.ndarray) -> tuple[np.nda
     return 1 - found.correlation, found.warp
 
 
-def _fine_difference(images: np.ndarray, pairs: np.ndarray, warp: np.ndarray) -> np.ndarray:
+def _fine_difference(images: Images, pairs: np.ndarray, warp: np.ndarray) -> np.ndarray:
     """Return the differences (P,) of pairs (P, 3) of rows, finely aligned; infinite if a check rules a pair out."""
     one, other = (
         np.stack([_shrunk(images[row], FINE) for row in rows]).sum(axis=3, dtype=np.uint16) for rows in pairs.T[:2]
@@ -218,7 +219,7 @@ def _max_difference(coarse: np.ndarray) -> float:
     return max(LOWEST_MAX_DIFFERENCE, MAX_DIFFERENCE * min(1.0, share) ** 1.5)
 
 
-def near_duplicates(readings: Sequence[Reading], images: np.ndarray) -> list[tuple[int, int]]:
+def near_duplicates(readings: Sequence[Reading], images: Images) -> list[tuple[int, int]]:
     """Return pairs of rows that show the same image resized, re-encoded, flipped, cropped or slightly changed.
 
     `images` is the cache, (N, H, W, 3) uint8. Of exact duplicates only the first is compared.

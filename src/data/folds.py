@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from src.competitions.spec import Competition
+from src.core.csv_text import parse_csv
 from src.core.errors import InputError
-from src.core.reading import parse_csv
 
 
 def strata(labels: pd.DataFrame, competition: Competition) -> pd.Series:

@@ -15,6 +15,9 @@ from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 50_000_000  # checked in the header, before decoding: a 23 KiB PNG can unpack to 561 MiB
 
+ZEROS = 32  # zero bytes in a row that no compressed image ends in
+MIN_ZERO_SHARE = 0.1  # of an uncompressed image's bytes, from which a zero end is told
+
 
 class ImageProblem(Exception):
     """An unusable image; `kind` is one of: empty, not an image, over-large, truncated."""
@@ -50,16 +53,67 @@ def _check_png_chunks(data: bytes) -> None:
         position += 12 + length
 
 
+def _check_webp(data: bytes) -> None:
+    """Raise ImageProblem if the file is shorter than it claims, or its compressed pixels end in zeros."""
+    claimed = 8 + int.from_bytes(data[4:8], "little")
+    if claimed > len(data):
+        raise ImageProblem("truncated", f"claims {claimed:,} bytes, the file has {len(data):,}")
+    position = 12
+    while position + 8 <= claimed:
+        kind, length = struct.unpack_from("<4sI", data, position)
+        content = data[position + 8 : position + 8 + length]
+        if kind in (b"VP8 ", b"VP8L", b"ANMF") and len(content) >= 2 * ZEROS and content.endswith(bytes(ZEROS)):
+            raise ImageProblem("truncated", "its compressed pixels end in zeros: an interrupted copy")
+        position += 8 + length + length % 2
+
+
+def _check_jpeg(data: bytes) -> None:
+    """Raise ImageProblem if the file ends in zeros where the marker of its end should be."""
+    if data.endswith(bytes(ZEROS)) and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # start of the pixels
+        raise ImageProblem("truncated", "it ends in zeros, without the marker of its end: an interrupted copy")
+
+
+def _check_jpeg2000(data: bytes) -> None:
+    """Raise ImageProblem without the marker that ends the pixels; compressed pixels cannot hold its bytes."""
+    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\x93"):  # start of the last tile's data
+        raise ImageProblem("truncated", "the marker of its end is missing: an interrupted copy")
+
+
+CHECKS = {
+    b"\x89PNG": _check_png_chunks,
+    b"\xff\xd8": _check_jpeg,
+    b"RIFF": _check_webp,
+    b"\xff\x4f\xff\x51": _check_jpeg2000,
+    b"\0\0\0\x0cjP  ": _check_jpeg2000,
+}
+
+
+def zero_tail(data: bytes) -> str:
+    """Return a note if the file of a format without checksums ends in many zero bytes, or nothing.
+
+    Uncompressed pixels (BMP, PNM, TIFF) may end in a black area, or in the zeros of an interrupted copy: the bytes do
+    not tell which, so it is for people to look.
+    """
+    if not data.startswith((b"BM", b"II*\0", b"MM\0*", b"P4", b"P5", b"P6")):
+        return ""
+    zeros = len(data) - len(data.rstrip(b"\0"))
+    share = zeros / len(data)
+    return f"the last {share:.0%} of its bytes are zero" if zeros >= ZEROS and share >= MIN_ZERO_SHARE else ""
+
+
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode an image file to (H, W, 3) uint8 RGB. Raises ImageProblem."""
+    """Decode an image file to (H, W, 3) uint8 RGB. Raises ImageProblem, and MemoryError if there is too little."""
     if not data:
         raise ImageProblem("empty", "0 bytes")
     _check_header(data, max_pixels)
-    if data.startswith(b"\x89PNG"):
-        _check_png_chunks(data)
+    for beginning, check in CHECKS.items():
+        if data.startswith(beginning):
+            check(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
         raise ImageProblem("truncated", "the decoder failed") from error
     if image is None:
         raise ImageProblem("truncated", "the header is valid but the image cannot be decoded")

@@ -1,5 +1,6 @@
 """The label table: image_path, one integer target column per head, and what else the competition provides."""
 
+import unicodedata
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,9 +16,14 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
     for column in ("image_path", *competition.targets):
         if column not in labels.columns:
             raise InputError(f"{competition.name}: read_train gives no column {column!r}")
-    repeated = labels["image_path"][labels["image_path"].duplicated()]
+    repeated = labels[labels["image_path"].duplicated()]
     if len(repeated):
-        raise InputError(f"{competition.name}: image {repeated.iloc[0]!r} is labelled twice; remove one of the rows")
+        same = labels[labels["image_path"] == repeated["image_path"].iloc[0]]
+        where = f": {' and '.join(same['where'])}" if "where" in labels.columns else ""
+        raise InputError(
+            f"{competition.name}: image {repeated['image_path'].iloc[0]!r} is labelled twice{where}; remove one of the "
+            "rows"
+        )
     for head in competition.heads:
         values = labels[head.name]
         if not pd.api.types.is_integer_dtype(values):
@@ -32,11 +38,29 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
     return labels[[column for column in known if column in labels.columns]]
 
 
+def _control_character(text: str) -> bool:
+    """Return whether a text holds a line break or the like, which submissions cannot carry."""
+    return not text.isprintable() and any(unicodedata.category(character) == "Cc" for character in text)
+
+
+def check_classes(competition: Competition) -> None:
+    """Raise InputError if a class's text cannot be handed in."""
+    for head in competition.heads:
+        for text in head.classes:
+            if _control_character(text):
+                raise InputError(
+                    f"{competition.name}: class {text!r} of {head.name} holds a control character; correct the labels"
+                )
+
+
 def check_test(test: pd.DataFrame, competition: Competition) -> pd.DataFrame:
-    """Return image_path and id. Raises InputError if one of them is missing."""
+    """Return image_path and id. Raises InputError if one of them is missing, or an id cannot be handed in."""
     for column in ("image_path", "id"):
         if column not in test.columns:
             raise InputError(f"{competition.name}: read_test gives no column {column!r}")
+    for text in test["id"]:
+        if _control_character(text):
+            raise InputError(f"{competition.name}: test id {text!r} holds a control character; correct it")
     return test[["image_path", "id"]]
 
 
@@ -66,6 +90,7 @@ def read_tables(config: Paths) -> Tables:
     competition = load_competition(config.competition)
     files = InputFiles(config.input_dir / competition.name, competition.source)
     competition = competition.with_heads_of(files)
+    check_classes(competition)
     # Sorted: neither the cache nor a group's name may depend on the order in which the organiser lists images.
     labels = check_labels(competition.read_train(files), competition).sort_values("image_path", ignore_index=True)
     files.locate(labels["image_path"])

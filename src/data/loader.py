@@ -1,13 +1,9 @@
 """Batches from the cache: gathered, resized and augmented in this process, uint8 out."""
 
-import os
-import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
-from mmap import mmap
 from threading import Lock
 from typing import Protocol, TypedDict
 
@@ -20,9 +16,9 @@ from src.data.augmentations import draw_params
 from src.data.concat import concat_batch, concat_widths
 from src.data.images import resize
 from src.data.keyed import keyed_uniforms
+from src.data.pixels import Images, Pixels, rows_per_block
 
 INFERENCE_BATCH_SIZE = 256  # images a batch when nothing is learned; on a CPU no other size is faster
-BLOCK = 4 << 20  # bytes read together if the cache is larger than the memory
 WINDOW = 32  # blocks that an epoch mixes, and keeps, at a time
 
 
@@ -45,7 +41,7 @@ class Batches(Protocol):
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
 
 
-def gather(images: "np.ndarray | Blocks", rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def gather(images: "Images | Blocks", rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return (B, H, W, 3) uint8 copies of the cache's rows at `size`: for training, validation and test alike."""
     picked = images[rows]
     if picked.shape[1:3] == tuple(size):
@@ -56,13 +52,9 @@ def gather(images: "np.ndarray | Blocks", rows: np.ndarray, size: tuple[int, int
 class Blocks:
     """Reads each block of a cache once in an epoch and keeps it until its last row has been taken."""
 
-    def __init__(self, images: np.ndarray, rows: np.ndarray, height: int, file: int | None) -> None:
-        """Serve each of `rows` once, in about this order; a block has `height` rows.
-
-        `file` is a descriptor of the file that `images` maps: through the map, the system would read megabytes around
-        each row.
-        """
-        self.images, self.height, self.file = images, height, file
+    def __init__(self, images: Images, rows: np.ndarray, height: int) -> None:
+        """Serve each of `rows` once, in about this order; a block has `height` rows."""
+        self.images, self.height = images, height
         self.left = np.bincount(rows // height)
         self.kept: dict[int, np.ndarray] = {}
         self.lock = Lock()
@@ -74,7 +66,7 @@ class Blocks:
         with self.lock:
             for block in np.unique(blocks):
                 if block not in self.kept:
-                    self.kept[block] = self._read(block * self.height)
+                    self.kept[block] = self._read(int(block))
                 here = blocks == block
                 out[here] = self.kept[block][rows[here] - block * self.height]
                 self.left[block] -= here.sum()
@@ -82,12 +74,10 @@ class Blocks:
                     del self.kept[block]
         return out
 
-    def _read(self, start: int) -> np.ndarray:
-        block = self.images[start : start + self.height]
-        if self.file is None:
-            return np.array(block)
-        offset = self.images.offset + start * self.images[0].nbytes  # type: ignore[attr-defined]
-        return np.frombuffer(os.pread(self.file, block.nbytes, offset), np.uint8).reshape(block.shape)
+    def _read(self, block: int) -> np.ndarray:
+        if isinstance(self.images, Pixels):
+            return self.images.read_block(block)
+        return np.array(self.images[block * self.height : (block + 1) * self.height])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +88,7 @@ class Loader:
     are no worker processes, so nothing passes through /dev/shm.
     """
 
-    images: np.ndarray  # (N, H, W, 3) uint8, usually a memory map
+    images: Images  # (N, H, W, 3) uint8
     rows: np.ndarray  # (M,) int64, the rows to serve
     targets: np.ndarray  # (M, num_heads) int64, in the order of rows
     image_size: tuple[int, int]
@@ -133,19 +123,7 @@ class Loader:
     @property
     def block_height(self) -> int:
         """How many rows of the cache are read together if it is read in blocks."""
-        return max(1, BLOCK // max(1, self.images[0].nbytes))
-
-    @cached_property
-    def file(self) -> int | None:
-        """Descriptor of the cache file, to read blocks from; opened once, as prepare may replace the file."""
-        images = self.images
-        if not isinstance(images, np.memmap) or not isinstance(images.base, mmap) or images.filename is None:
-            return None
-        file = os.open(images.filename, os.O_RDONLY)
-        weakref.finalize(self, os.close, file)
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # read no more than is asked for
-        return file
+        return rows_per_block(self.images.shape[1:3])
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the positions in `rows` in the order of this epoch, a function of (seed, epoch) alone."""
@@ -175,7 +153,7 @@ class Loader:
         chosen, width = draws[:, 1] < self.policy.concat, self.size_at(epoch)[1]
         return partners, *concat_widths(self.targets[positions], self.targets[partners], chosen, self.pad_class, width)
 
-    def _batch(self, positions: np.ndarray, epoch: int, cache: np.ndarray | Blocks) -> Batch:
+    def _batch(self, positions: np.ndarray, epoch: int, cache: Images | Blocks) -> Batch:
         rows, size = self.rows[positions], self.size_at(epoch)
         images, target = gather(cache, rows, size), self.targets[positions]
         if self.concatenates:
@@ -198,9 +176,9 @@ class Loader:
         """Yield the epoch's batches, all or those from number `start`."""
         order = self.order(epoch)
         parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, len(self))]
-        cache: np.ndarray | Blocks = self.images
+        cache: Images | Blocks = self.images
         if self.in_blocks and parts:
-            cache = Blocks(self.images, self.rows[np.concatenate(parts)], self.block_height, self.file)
+            cache = Blocks(self.images, self.rows[np.concatenate(parts)], self.block_height)
         if not self.num_threads:
             yield from (self._batch(part, epoch, cache) for part in parts)
             return

@@ -1,4 +1,4 @@
-"""What prepare wrote for a competition, opened: its classes, its tables, its image caches."""
+"""A snapshot of a competition, opened: its classes, its tables, its image caches."""
 
 import os
 import shlex
@@ -8,21 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.competitions.spec import Competition, Head, load_competition
+from src.competitions.spec import Competition, load_competition
 from src.config import Paths, PrepareConfig
 from src.core.errors import InputError
 from src.core.flags import flags_of
-from src.core.reading import parse_csv
 from src.core.records import read_record
 from src.data.cache import ImageCache, build_cache, cache_name, open_cache
 from src.data.labels import Tables
+from src.data.snapshot import Current, Snapshot, read_snapshot, read_table
 
 # Flags of prepare that decide what it writes, so a command that is to do the same again needs them.
-TABLE_COLUMNS = {
-    "labels.csv": ("image_path", "group"),
-    "folds.csv": ("image_path", "fold"),
-    "test.csv": ("image_path", "id"),
-}
 PREPARE_FLAGS = ("split", "num_folds", "num_val", "folds", "seed", "max_unreadable", "max_pixels")
 
 
@@ -32,88 +27,69 @@ def command(config: Paths, name: str, flags: str = "") -> str:
     return f"python -m src.{name} --competition {shlex.quote(config.competition)}{folders}{flags}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SplitFacts:
-    """What prepare found out about the images of train or test."""
-
-    files: str  # hash of what was read: a cache of any size must be made from the same
-    num_images: int
-    num_unreadable: int  # missing or unreadable, so skipped (train) or answered from a black image (test)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreparedFacts:
-    """competition.json: what the tables do not hold."""
-
-    heads: tuple[Head, ...]
-    image_size: tuple[int, int]  # of the cache made last
-    flags: str  # of prepare, as on a command line
-    train: SplitFacts
-    test: SplitFacts
+def prepared_folder(config: Paths, competition: Competition) -> Path:
+    """Return runs/<competition>/prepared, which holds the snapshots."""
+    return config.runs_dir / competition.name / "prepared"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """One competition as prepare left it in runs/<competition>/prepared/ and cache/."""
+    """One snapshot: runs/<competition>/prepared/<id>/, with the caches of its images in runs/<competition>/cache/."""
 
     config: Paths  # the current command's --competition and folders
     competition: Competition  # with the classes that prepare found
-    facts: PreparedFacts
+    snapshot: Snapshot
+    image_size: tuple[int, int]  # of the cache to read unless another size is asked for
 
     @property
     def root(self) -> Path:
         """runs/<competition>: holds prepared/, cache/ and the runs."""
         return self.config.runs_dir / self.competition.name
 
+    @cached_property
+    def id(self) -> str:
+        return self.snapshot.id
+
     @property
     def folder(self) -> Path:
-        return self.root / "prepared"
+        return self.root / "prepared" / self.id
 
-    @property
-    def labels_file(self) -> Path:
-        return self.folder / "labels.csv"
-
-    @property
-    def folds_file(self) -> Path:
-        return self.folder / "folds.csv"
-
-    @property
-    def test_file(self) -> Path:
-        return self.folder / "test.csv"
+    def _table(self, name: str) -> pd.DataFrame:
+        return read_table(self.folder, name, self.snapshot, self.command())
 
     @cached_property
     def labels(self) -> pd.DataFrame:
-        return read_table(self.labels_file, self.command())
+        return self._table("labels.csv")
 
     @cached_property
     def folds(self) -> pd.DataFrame:
-        return read_table(self.folds_file, self.command())
+        return self._table("folds.csv")
 
     @cached_property
     def test(self) -> pd.DataFrame:
-        return read_table(self.test_file, self.command())
+        """The sample submission as prepare found it; see src.inference.testset for what predict answers."""
+        return self._table("test.csv")
 
     def command(self, name: str = "prepare", size: tuple[int, int] | None = None) -> str:
         """Return a command line for this competition; prepare's carries the flags it was run with."""
-        flags = self.facts.flags if name == "prepare" else ""
+        flags = self.snapshot.flags if name == "prepare" else ""
         return command(self.config, name, flags + (f" --image-size {size[0]} {size[1]}" if size else ""))
 
-    def cache_facts(self, split: str, size: tuple[int, int]) -> Path:
-        """The JSON of a cache; it holds the hash of the pixels, so its bytes identify them."""
-        return self.root / "cache" / f"{cache_name(split, size)}.json"
+    def cache_file(self, split: str, size: tuple[int, int]) -> Path:
+        """The .npy of the cache of train or test images of this size."""
+        name = cache_name(split, size, getattr(self.snapshot, split).pixels)
+        return self.root / "cache" / f"{name}.npy"
 
     def cache(self, split: str, size: tuple[int, int] | None = None) -> ImageCache:
         """Open the cache of train or test images, of the size made last unless another is given.
 
-        Raises InputError, with the command that makes it, if it is missing, damaged, or made from other files.
+        Raises InputError, with the command that makes it, if it is missing or damaged.
         """
-        size = size or self.facts.image_size
-        cache = open_cache(self.root / "cache", cache_name(split, size), self.command(size=size))
-        if cache.files != getattr(self.facts, split).files:
-            raise InputError(
-                f"{self.cache_facts(split, size)}: was made from other {split} images than labels and test table; "
-                f"run {self.command(size=size)}"
-            )
+        size = size or self.image_size
+        file = self.cache_file(split, size)
+        cache = open_cache(file.parent, file.stem, self.command(size=size))
+        if (cache.record.pixels, cache.image_size) != (getattr(self.snapshot, split).pixels, size):
+            raise InputError(f"{file.with_suffix('.json')}: is of another cache; run {cache.repair} again")
         return cache
 
     def fold_numbers(self, text: str) -> list[int]:
@@ -127,21 +103,31 @@ class Prepared:
 
     def unreadable_note(self) -> str:
         """Return a line about test images that could not be read, or nothing."""
-        if not self.facts.test.num_unreadable:
+        if not self.snapshot.test.num_unreadable:
             return ""
         return (
-            f"note: {self.facts.test.num_unreadable:,} of {self.facts.test.num_images:,} test images are missing or "
-            f"unreadable and answered from a black image; see {self.folder / 'problems.csv'}"
+            f"note: {self.snapshot.test.num_unreadable:,} of {self.snapshot.test.num_images:,} test images are missing "
+            f"or unreadable and answered from a black image; see {self.folder / 'problems.csv'}"
         )
 
 
 def open_prepared(config: Paths) -> Prepared:
-    """Open what prepare wrote for --competition. Raises InputError, with the command to run, if it has not yet."""
+    """Open the newest snapshot of --competition. Raises InputError, with the command to run, if there is none yet."""
+    competition, prepare = load_competition(config.competition), command(config, "prepare")
+    path = prepared_folder(config, competition) / "current.json"
+    current = read_record(path, Current, f"run {prepare} first", f"run {prepare} again")
+    return open_snapshot(config, current.snapshot, current.image_size)
+
+
+def open_snapshot(config: Paths, snapshot_id: str, image_size: tuple[int, int]) -> Prepared:
+    """Open a snapshot of --competition. Raises InputError."""
     competition = load_competition(config.competition)
-    path = config.runs_dir / competition.name / "prepared" / "competition.json"
-    run = f"run {command(config, 'prepare')}"
-    facts = read_record(path, PreparedFacts, f"{run} first", f"{run} again")
-    return Prepared(config=config, competition=replace(competition, heads=facts.heads), facts=facts)
+    folder = prepared_folder(config, competition) / snapshot_id
+    snapshot = read_snapshot(folder, command(config, "prepare"))
+    if snapshot.competition != competition.name:
+        raise InputError(f"{folder}: is of competition {snapshot.competition!r}, not {competition.name!r}; remove it")
+    competition = replace(competition, heads=snapshot.heads)
+    return Prepared(config=config, competition=competition, snapshot=snapshot, image_size=image_size)
 
 
 def known_competition(config: Paths, or_else: str | None) -> Competition:
@@ -152,7 +138,7 @@ def known_competition(config: Paths, or_else: str | None) -> Competition:
     competition = load_competition(config.competition)
     if competition.heads:
         return competition
-    if (config.runs_dir / competition.name / "prepared" / "competition.json").exists() or or_else is None:
+    if (prepared_folder(config, competition) / "current.json").exists() or or_else is None:
         return open_prepared(config).competition if or_else is not None else competition
     raise InputError(
         f"{config.competition}: its classes are only known from its data; run {command(config, 'prepare')} first, or "
@@ -166,37 +152,11 @@ def build_caches(
     """Decode the train and test images at (height, width) unless that is done already; return both caches."""
     caches = []
     for split, table in (("train", tables.labels), ("test", tables.test)):
-        paths, name = table["image_path"].tolist(), cache_name(split, size)
-        processes = config.num_processes or os.cpu_count() or 1
-        built = build_cache(
-            folder, name, paths, tables.files, size, num_processes=processes, max_pixels=config.max_pixels
+        paths, processes = table["image_path"].tolist(), config.num_processes or os.cpu_count() or 1
+        cache, decoded = build_cache(
+            folder, split, paths, tables.files, size, num_processes=processes, max_pixels=config.max_pixels
         )
-        caches.append(open_cache(folder, name))
-        done = "decoded" if built else "cache is up to date"
+        caches.append(cache)
+        done = "decoded" if decoded else "cache is up to date"
         print(f"{split}: {len(paths):,} images at {size[0]}x{size[1]}, {done}", flush=True)
     return caches[0], caches[1]
-
-
-def facts_of(cache: ImageCache) -> SplitFacts:
-    """Return what a cache's readings say about its images."""
-    bad = sum(bool(reading.problem) for reading in cache.readings)
-    return SplitFacts(files=cache.files, num_images=len(cache.readings), num_unreadable=bad)
-
-
-def read_table(path: Path, prepare: str) -> pd.DataFrame:
-    """Read labels.csv, test.csv or folds.csv as prepare wrote it: text stays text, targets are integers.
-
-    Raises InputError, naming the command `prepare`, if it is missing or damaged.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: not there; run {prepare} first")
-    try:
-        frame = parse_csv(path.read_bytes(), str(path)).reset_index(drop=True)
-        for column in TABLE_COLUMNS[path.name]:
-            if column not in frame.columns:
-                raise ValueError(f"no column {column!r}")
-        for column in frame.columns.difference(["image_path", "id", "boxes", "split"]):
-            frame[column] = frame[column].replace("", pd.NA).astype("Int64" if column == "fold" else "int64")
-        return frame
-    except ValueError as error:  # an InputError too
-        raise InputError(f"{path}: is damaged ({error}); run {prepare} again") from error

@@ -1,7 +1,8 @@
 """What is wrong with images and labels: problems.csv, groups of duplicates, labels that do not look like classes."""
 
-import json
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,12 +10,16 @@ import numpy as np
 import pandas as pd
 
 from src.competitions.spec import Competition
-from src.core.writing import write_json
+from src.core.errors import InputError
+from src.core.records import read_record, write_record
 from src.data.cache import ImageCache
 from src.data.duplicates import POLICY, exact_duplicates, group_duplicates, near_duplicates
 
 MANY_CLASSES = 0.5  # classes an image: beyond it, labels are hardly classes
 MIN_IMAGES = 20  # fewer say nothing about that
+ZERO_END = "zero end"
+MAX_ZERO_ENDS = 0.05  # share of images that end in zeros, beyond which black areas are usual
+MAX_TWINS_NAMED = 5  # in a warning
 OTHER_SHAPES = (
     "Podium answers with one class or a string of classes (docs/faq.md, Which answers?); several labels per image, "
     "numbers and free text are not served"
@@ -31,13 +36,28 @@ class Problem(NamedTuple):
     detail: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Duplicates:
+    """duplicates_<pixels>.json: pairs of rows that look alike, found in minutes and kept."""
+
+    policy: int  # of src.data.duplicates
+    pixels: str  # of the cache
+    pairs: list[tuple[int, int]]
+
+
 def reading_problems(split: str, cache: ImageCache, action: str) -> list[Problem]:
-    """Return the images of a cache that could not be read, and what is done about them."""
-    return [
-        Problem(split, path, reading.problem, action, reading.detail)
-        for path, reading in zip(cache.image_paths, cache.readings, strict=True)
-        if reading.problem
-    ]
+    """Return the images of a cache that could not be read, and what is done about them.
+
+    Images that end in zero bytes are listed too, unless there are many: then black areas are usual.
+    """
+    problems, notes = [], []
+    for path, reading in zip(cache.image_paths, cache.readings, strict=True):
+        if reading.problem:
+            problems.append(Problem(split, path, reading.problem, action, reading.detail))
+        elif reading.detail:
+            detail = f"{reading.detail}: a black area, or an interrupted copy"
+            notes.append(Problem(split, path, ZERO_END, "kept", detail))
+    return problems + notes * (len(notes) <= MAX_ZERO_ENDS * len(cache.readings))
 
 
 def _conflicts(labels: pd.DataFrame, targets: list[str], duplicates: list[list[int]]) -> tuple[set[int], list[Problem]]:
@@ -57,19 +77,19 @@ def _conflicts(labels: pd.DataFrame, targets: list[str], duplicates: list[list[i
 
 
 def _near_duplicates(cache: ImageCache, folder: Path) -> list[tuple[int, int]]:
-    """Return pairs of rows, from duplicates.json if it is of the same images.
+    """Return pairs of rows, from duplicates_<pixels>.json if it is of the same images.
 
     Of the same images, not of the same cache: groups, and so folds, must not change with --image-size.
     """
-    path = folder / "duplicates.json"
+    path = folder / f"duplicates_{cache.record.pixels[:8]}.json"
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if (kept["policy"], kept["files"]) == (POLICY, cache.files):
-            return [(one, other) for one, other in kept["pairs"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+        kept = read_record(path, Duplicates, "", "")
+        if (kept.policy, kept.pixels) == (POLICY, cache.record.pixels):
+            return kept.pairs
+    except (InputError, OSError):
+        pass  # a missing or damaged one is made again
     pairs = near_duplicates(cache.readings, cache.images)
-    write_json(path, {"policy": POLICY, "files": cache.files, "pairs": pairs})
+    write_record(path, Duplicates(policy=POLICY, pixels=cache.record.pixels, pairs=pairs))
     return pairs
 
 
@@ -103,7 +123,33 @@ def summary(problems: list[Problem]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
 
 
+def _plain(text: str) -> str:
+    """Return a class name without what people overlook: spaces around it, case, and the Unicode form."""
+    return unicodedata.normalize("NFKC", text).casefold().strip()
+
+
+def _twins(competition: Competition) -> list[str]:
+    """Return a warning if classes of a head differ in nothing that people see; letters alone may differ in case."""
+    for head in competition.heads:
+        alike = defaultdict(list)
+        for text in head.classes:
+            alike[_plain(text) if len(text) > 1 else text].append(text)
+        pairs = [texts for texts in alike.values() if len(texts) > 1]
+        if pairs:
+            shown = "; ".join(" and ".join(map(repr, texts)) for texts in pairs[:MAX_TWINS_NAMED])
+            return [
+                f"warning: {len(pairs)} classes of {head.name} are there in several spellings, which differ only in "
+                f"spaces, case or Unicode form: {shown}; if they mean the same, correct the labels"
+            ]
+    return []
+
+
 def label_warnings(labels: pd.DataFrame, competition: Competition) -> list[str]:
+    """Return warnings about class names that look alike, and about labels that are plainly not classes."""
+    return _twins(competition) + _not_classes(labels, competition)
+
+
+def _not_classes(labels: pd.DataFrame, competition: Competition) -> list[str]:
     """Return a warning if the labels of a one-head competition are plainly not classes.
 
     Two signs: nearly as many classes as images (numbers, free text), and texts that are lists of few distinct tags.

@@ -29,6 +29,17 @@ class Blend:
         return {name: getattr(self, name) for name in names}
 
 
+def check_same_images(names: list[str], oofs: list[OutOfFold]) -> None:
+    """Raise InputError unless all runs were scored on the same images with the same labels."""
+    for name, oof in zip(names[1:], oofs[1:], strict=True):
+        if oof.labels["image_path"].tolist() != oofs[0].labels["image_path"].tolist():
+            raise InputError(f"--run-name: {name} and {names[0]} were scored on different images; train the same folds")
+        if not np.array_equal(oof.target, oofs[0].target):
+            raise InputError(
+                f"--run-name: {name} and {names[0]} were scored with different labels; train both on one snapshot"
+            )
+
+
 def quality(probabilities: np.ndarray, target: np.ndarray, competition: Competition) -> tuple[float, float]:
     """Return (score, mean log-probability of the true answer): the second decides between equal scores."""
     true = competition.layout.pick(probabilities, target)

@@ -1,6 +1,5 @@
 """Out-of-fold and test predictions of runs, joined by image path."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,13 +8,15 @@ import pandas as pd
 
 from src.competitions.spec import Competition
 from src.core.errors import InputError
-from src.core.runtime import to_device
-from src.core.writing import sha256_of, write_arrays
+from src.core.runtime import Compute, to_device
+from src.data.cache import ImageCache
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader
-from src.data.prepared import Prepared
+from src.inference.kept import KeptPredictions
 from src.inference.predictor import Predictor
+from src.inference.testset import TestSet
 from src.metrics import exact_matches
-from src.runs.run import Run, TrainedFold
+from src.runs.fold import TrainedFold
+from src.runs.run import Run
 from src.runs.versions import code_version
 
 
@@ -35,11 +36,11 @@ class OutOfFold:
 def out_of_fold(run: Run, folds: tuple[int, ...] | None = None, tta: bool = True) -> OutOfFold:
     """Join the folds' out-of-fold predictions with the labels.
 
-    Raises InputError if a fold is missing (unless `folds` leaves it out), does not hold exactly the images that
-    folds.csv gives it, or shares an image with another.
+    Raises InputError if a fold is missing (unless `folds` leaves it out), or its predictions are not those that it
+    ended with.
     """
     trained, competition = run.trained(folds), run.competition
-    expected = sorted(int(number) for number in run.folds["fold"].dropna().unique())
+    expected = run.prepared.fold_numbers("all")
     present = sorted(fold.number for fold in trained)
     if folds is None and present != expected:
         missing = [number for number in expected if number not in present]
@@ -50,23 +51,17 @@ def out_of_fold(run: Run, folds: tuple[int, ...] | None = None, tta: bool = True
         )
     oofs = [fold.oof() for fold in trained]
     for fold, oof in zip(trained, oofs, strict=True):
-        val = run.folds["image_path"][run.folds["fold"] == fold.number]
+        val = run.prepared.folds["image_path"][run.prepared.folds["fold"] == fold.number]
         if sorted(oof["image_path"]) != sorted(val):
             raise InputError(
                 f"{fold.paths.oof}: does not hold the images of fold {fold.number}; run {fold.train_command} --restart"
             )
     joined = pd.DataFrame({"image_path": np.concatenate([oof["image_path"] for oof in oofs])})
     joined["row"] = range(len(joined))
-    repeated = joined["image_path"][joined["image_path"].duplicated()]
-    if len(repeated):
-        raise InputError(f"{run.folder}: {repeated.iloc[0]} is in two folds; train them with --restart")
     probabilities = np.concatenate([oof["probabilities_tta" if tta else "probabilities"] for oof in oofs])
-    table = run.prepared.labels.merge(run.folds, on="image_path", validate="one_to_one")
+    table = run.prepared.labels.merge(run.prepared.folds, on="image_path", validate="one_to_one")
     table = table.merge(joined, on="image_path", validate="one_to_one")
-    if len(table) != len(joined):
-        raise InputError(
-            f"{run.folder}: labels.csv has lost images that this run was scored on; prepare as before, or train again"
-        )
+    assert len(table) == len(joined)  # labels and folds are of one sealed snapshot
     ordered = probabilities[table["row"].to_numpy()]
     target = table[competition.targets].to_numpy(np.int64)
     return OutOfFold(
@@ -76,53 +71,44 @@ def out_of_fold(run: Run, folds: tuple[int, ...] | None = None, tta: bool = True
         target=target,
         right=exact_matches(ordered, target, competition),
         complete=present == expected,
-        optimistic=any(
-            fold.record.train.keep == "best" or fold.record.train.early_stopping is not None for fold in trained
-        ),
+        optimistic=any(train.keep == "best" or train.early_stopping is not None for train in [run.begun.train]),
     )
 
 
-def test_loader(prepared: Prepared, fold: TrainedFold, predictor: Predictor) -> Loader:
-    """Serve the test images in the submission's order, from the cache of the size that the fold was trained on."""
-    cache, compute = prepared.cache("test", fold.record.data.cache_size), predictor.compute
-    if len(prepared.test) == 0:
-        raise InputError(f"{prepared.test_file}: has no test images")
+def test_loader(cache: ImageCache, test: TestSet, run: Run, compute: Compute) -> Loader:
+    """Serve the test images in the submission's order, at the size that the run's networks see."""
     return Loader(
         images=cache.images,
-        rows=cache.rows_of(prepared.test["image_path"].tolist()),
-        targets=np.zeros((len(prepared.test), 0), np.int64),
-        image_size=fold.image_size,
+        rows=cache.rows_of(test.image_paths),
+        targets=np.zeros((len(test.table), 0), np.int64),
+        image_size=run.begun.model.image_size,
         batch_size=INFERENCE_BATCH_SIZE,
-        hflip_ok=prepared.competition.hflip_ok,
+        hflip_ok=run.competition.hflip_ok,
         num_threads=compute.num_loader_threads,
         pin=compute.device.type == "cuda",
     )
 
 
-def predict_test(prepared: Prepared, fold: TrainedFold, predictor: Predictor, name: str = "") -> np.ndarray:
+def predict_test(run: Run, fold: TrainedFold, cache: ImageCache, test: TestSet, predictor: Predictor) -> np.ndarray:
     """Return (N, num_outputs) float32 for the test images.
 
     They are kept in the fold's test.npz and used again as long as the weights, the test images, the views, the flags
-    and the code are the same.
+    and the code are the same. Raises InputError if they are not finite.
     """
-    test_images = prepared.cache_facts("test", fold.record.data.cache_size)
-    files = (fold.weights_file, prepared.test_file, test_images)
-    views = repr([*predictor.views(fold.image_size), prepared.competition.hflip_ok])
-    how = [str(predictor.compute.dtype), str(predictor.batch_size), predictor.compile, views, code_version()]
-    key = " ".join([*(sha256_of(file) for file in files if file.exists()), *how])
-    path, array = fold.paths.test, "probabilities_tta" if predictor.tta else "probabilities"
-    if path.exists():
-        try:
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
-                shape = (len(prepared.test), prepared.competition.layout.num_outputs)
-                if str(kept["key"]) == key and array in kept and kept[array].shape == shape:
-                    return kept[array]
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
-            pass  # a damaged copy is made again
-    loader = test_loader(prepared, fold, predictor)
-    predictions = predictor.predict(to_device(fold.network(), predictor.compute), loader, name)
-    arrays = {"probabilities": predictions.plain, **({"probabilities_tta": predictions.mean} if predictor.tta else {})}
-    write_arrays(path, key=np.array(key), **arrays)
+    views = [*predictor.views(fold.image_size), run.competition.hflip_ok]
+    how = [str(predictor.compute.dtype), predictor.batch_size, predictor.compile, views, code_version()]
+    key = repr([fold.result.weights_sha256, cache.record.pixels, cache.image_size, test.image_paths, *how])
+    kept = KeptPredictions(fold.paths.test, key)
+    name = "probabilities_tta" if predictor.tta else "probabilities"
+    found = kept.read(name, (len(test.table), run.competition.layout.num_outputs))
+    if found is not None:
+        return found
+    loader = test_loader(cache, test, run, predictor.compute)
+    network = to_device(run.load_network(fold), predictor.compute)
+    predictions = predictor.predict(network, loader, f"{run.name}, fold {fold.number}")
+    if not np.isfinite(predictions.mean).all():
+        raise InputError(f"{fold.weights_file}: predicts values that are not finite; {fold.repair}")
+    kept.write(probabilities=predictions.plain, **({"probabilities_tta": predictions.mean} if predictor.tta else {}))
     return predictions.mean
 
 

@@ -2,8 +2,8 @@
 
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,22 @@ from pydantic import TypeAdapter
 
 from src.competitions.spec import Competition
 from src.config import InferenceFlags
+from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.core.flags import check_range
-from src.core.reading import parse_csv
+from src.core.locking import delete_stale, locked, temporary_of
 from src.core.runtime import choose_compute
 from src.core.writing import sha256_of, write_arrays, write_csv, write_json
-from src.data.prepared import Prepared
 from src.inference.autotune import check_compile
 from src.inference.ensemble import predict_test, weighted_mean
 from src.inference.predictor import Predictor
+from src.inference.testset import TestSet
 from src.models.heads import most_probable
-from src.runs.record import FoldRecord
-from src.runs.run import Run, TrainedFold
+from src.runs.record import RunRecord
+from src.runs.run import Run
 from src.runs.versions import versions
+
+Facts = Mapping[str, Any]
 
 
 def validate(path: Path, ids: pd.Series, competition: Competition) -> None:
@@ -83,68 +86,89 @@ class Answer:
     """A run's mean probabilities for the test images, and what the submission's JSON says of it."""
 
     probabilities: np.ndarray  # (N, num_outputs)
+    num_unreadable: int  # images answered from a black one
     facts: dict[str, Any]
 
 
-def answer(run: Run, folds: tuple[int, ...] | None, predictor: Predictor, weight: float) -> Answer:
+def answer(run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Predictor, weight: float) -> Answer:
     """Predict the test images with every trained fold of a run, or the chosen ones."""
     trained = run.trained(folds)
+    absent = sorted(set(run.prepared.fold_numbers("all")) - {fold.number for fold in trained})
+    if absent and not folds:
+        print(f"note: {run.name}: fold {', '.join(map(str, absent))} is not trained to its end and does not answer")
+    cache = test.cache(run.prepared, run.begun.cache_size)
     parts = []
     for fold in trained:
-        parts.append(predict_test(run.prepared, fold, predictor, f"{run.name}, fold {fold.number}"))
+        parts.append(predict_test(run, fold, cache, test, predictor))
         print(f"{run.name}, fold {fold.number}: {len(parts[-1]):,} test images")
-    facts = {"run": run.name, "weight": weight, "views": list(predictor.views(trained[0].image_size))}
+    facts = {
+        "run": run.name,
+        "run_id": run.id,
+        "snapshot": run.prepared.id,
+        "weight": weight,
+        "views": list(predictor.views(run.begun.model.image_size)),
+        **TypeAdapter(RunRecord).dump_python(run.begun, mode="json", include={"model", "train", "weights"}),
+        "folds": [{"fold": fold.number, **asdict(fold.result)} for fold in trained],
+        "folds_absent": absent,
+    }
     return Answer(
         probabilities=weighted_mean(parts, [1.0] * len(parts)),
-        facts={**facts, "folds": [describe(fold) for fold in trained]},
+        num_unreadable=test.num_unreadable(cache),
+        facts=facts,
     )
 
 
-def describe(fold: TrainedFold) -> dict[str, Any]:
-    """Return what the JSON says of a fold: its score, weights and settings."""
-    record = TypeAdapter(FoldRecord).dump_python(fold.record, mode="json")
-    return {
-        "fold": fold.number,
-        **record["result"],
-        "weights_sha256": sha256_of(fold.weights_file),
-        **{name: record[name] for name in ("model", "train", "weights", "data")},
-    }
+def same_classes(runs: Sequence[Run]) -> Competition:
+    """Return the competition of runs that are answered together. Raises InputError if their classes differ."""
+    for run in runs[1:]:
+        if run.competition.heads != runs[0].competition.heads:
+            raise InputError(
+                f"--run-name: {run.name} was trained on other classes (snapshot {run.prepared.id}) than {runs[0].name} "
+                f"(snapshot {runs[0].prepared.id}); train them on the same snapshot"
+            )
+    return runs[0].competition
 
 
 def write_submission(
-    folder: Path, name: str, probabilities: np.ndarray, prepared: Prepared, facts: Mapping[str, Any]
+    folder: Path, name: str, answers: Sequence[Answer], test: TestSet, competition: Competition, facts: Facts
 ) -> Path:
-    """Decode, write <name>.csv, validate it, and write <name>.npz (probabilities) and <name>.json (facts).
+    """Average the answers with their weights, decode, validate, and write <name>.csv, .npz (probabilities) and .json.
 
     Prints what is suspicious: test images that could not be read, answers that are all the same.
     """
-    test, competition = prepared.test, prepared.competition
-    answers = [competition.decode(ids) for ids in most_probable(probabilities, competition).tolist()]
+    probabilities = weighted_mean([one.probabilities for one in answers], [one.facts["weight"] for one in answers])
+    texts = [competition.decode(ids) for ids in most_probable(probabilities, competition).tolist()]
     id_column, answer_column = competition.columns
-    path = folder / f"{name}.csv"
-    pending = folder / f".{name}.unchecked.csv"
-    try:
-        write_csv(pending, pd.DataFrame({id_column: test["id"], answer_column: answers}))
-        validate(pending, test["id"], competition)
-        paths = test["image_path"].to_numpy(dtype=str)
-        write_arrays(folder / f"{name}.npz", image_path=paths, probabilities=probabilities)
-        files = (prepared.labels_file, prepared.folds_file, prepared.test_file)
-        note = {
-            "submission": path.name,
-            "sha256": sha256_of(pending),
-            "num_answers": len(test),
-            "num_unreadable": prepared.facts.test.num_unreadable,
-            "competition": competition.name,
-            "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            **facts,
-            "prepared": {file.name: sha256_of(file) for file in files},
-            "versions": versions(),
-        }
-        write_json(folder / f"{name}.json", note)
-        pending.replace(path)
-    finally:
-        pending.unlink(missing_ok=True)
-    for line in (prepared.unreadable_note(), _same_answers(answers)):
+    path, ids = folder / f"{name}.csv", test.table["id"]
+    num_unreadable = max(one.num_unreadable for one in answers)
+    with locked(folder / name, "is writing this submission", wait=True):
+        delete_stale(folder)
+        pending = temporary_of(path)
+        try:
+            write_csv(pending, pd.DataFrame({id_column: ids, answer_column: texts}))
+            validate(pending, ids, competition)
+            paths = test.table["image_path"].to_numpy(dtype=str)
+            write_arrays(folder / f"{name}.npz", image_path=paths, probabilities=probabilities)
+            note = {
+                "submission": path.name,
+                "sha256": sha256_of(pending),
+                "probabilities_sha256": sha256_of(folder / f"{name}.npz"),
+                "num_answers": len(ids),
+                "num_unreadable": num_unreadable,
+                "sample_submission": test.sample,
+                "competition": competition.name,
+                "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                **facts,
+                "runs": [one.facts for one in answers],
+                "versions": versions(),
+            }
+            write_json(folder / f"{name}.json", note)
+            pending.replace(path)
+        finally:
+            pending.unlink(missing_ok=True)
+    unreadable = f"note: {num_unreadable:,} of {len(ids):,} test images are missing or unreadable and answered from a "
+    unreadable += "black image"
+    for line in (test.note, unreadable * bool(num_unreadable), _same_answers(texts)):
         if line:
             print(line)
     print(f"validated against the sample submission: {path}")

@@ -16,7 +16,7 @@ from src.config import DoctorConfig, PrepareConfig
 from src.core.errors import InputError
 from src.core.runtime import memory_limit
 from src.data.labels import Tables, read_tables
-from src.data.prepared import open_prepared
+from src.data.prepared import open_prepared, prepared_folder
 from src.data.problems import label_warnings
 from src.models.build import build_model
 from src.models.contract import find_backbone
@@ -155,7 +155,7 @@ def check_room(config: DoctorConfig, tables: Tables) -> Iterator[Finding]:
 
 def check_prepared(config: DoctorConfig) -> Iterator[Finding]:
     """Repeat what prepare could not read, if it has run."""
-    if (config.runs_dir / load_competition(config.competition).name / "prepared" / "competition.json").exists():
+    if (prepared_folder(config, load_competition(config.competition)) / "current.json").exists():
         note = open_prepared(config).unreadable_note()
         if note:
             yield Finding("note", note.removeprefix("note: "))

@@ -1,4 +1,4 @@
-"""config.json of a fold: what it was trained on, with which settings, and how it ended."""
+"""What a run and its folds say of themselves: run.json, written when the run begins, and fold.json of each fold."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,47 +24,43 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataRecord:
-    """The images and labels that a fold reads; a resumed training must find the same."""
+class RunRecord:
+    """run.json: the one snapshot and the one set of settings that all folds of a run share. Its seal names the run."""
 
+    competition: str
+    snapshot: str  # id, see src.data.snapshot
+    heads: tuple[Head, ...]
     cache_size: tuple[int, int]
-    labels_sha256: str
-    num_train: int
-    num_val: int
-    in_blocks: bool  # whether images are shuffled in blocks, as the cache did not fit into memory
+    model: ModelRecord
+    train: TrainSettings  # without the path of --weights, which may change ...
+    weights: str | None  # ... but not its name and contents
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldResult:
-    """How a fold's training ended."""
+    """How a fold's training ended, and the hashes of what it left."""
 
     score: float  # of the plain images
     score_tta: float  # of the mean over views
     epochs: int
     seconds: float  # of training and scoring, over all interruptions
     images_per_second: float  # median over epochs
-    weights_sha256: str
+    weights_sha256: str  # of the kept weights: last.safetensors, or with --keep best best.safetensors
+    oof_sha256: str  # of oof.npz
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldRecord:
-    """config.json: written when a fold starts, and again with its result."""
+    """fold.json: written when a fold begins, and again with its result. Holds run.json too: one is checked against the
+    other, and run.json can be lost."""
 
-    competition: str
-    run: str
+    run: RunRecord
     fold: int
-    heads: tuple[Head, ...]
-    model: ModelRecord
-    data: DataRecord
-    train: TrainSettings  # without the path of --weights, which may change ...
-    weights: str | None  # ... but not its name and contents
+    num_train: int
+    num_val: int
+    in_blocks: bool  # whether images are shuffled in blocks, as the cache did not fit into memory
     versions: dict[str, str]
     result: FoldResult | None = None
-
-    @property
-    def trained_with(self) -> tuple[object, ...]:
-        """What must be the same in all folds of a run."""
-        return self.train, self.weights, self.model, self.data.cache_size
 
 
 def training_summary(results: list[FoldResult], seconds: float, folder: Path) -> str:

@@ -1,130 +1,44 @@
-"""A run: one set of settings trained on a competition's folds. Every path below its folder is named here."""
+"""A run: one snapshot and one set of settings, trained on its folds. Every path below its folder is named here."""
 
 import shlex
-import zipfile
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from torch import nn
 
-from src.competitions.spec import Competition
+from src.competitions.spec import Competition, load_competition
+from src.config import Paths
 from src.core.errors import InputError
-from src.core.records import read_record, write_record
-from src.data.prepared import Prepared, read_table
+from src.core.flags import check_name, flags_of
+from src.core.locking import locked
+from src.core.records import read_record, seal_of, write_record
+from src.core.writing import sha256_of
+from src.data.prepared import Prepared, command, open_snapshot
 from src.models.build import build_model
 from src.models.network import Network, Normalise
-from src.runs.checkpoint import has_state, load_model
-from src.runs.record import FoldRecord, FoldResult, ModelRecord
+from src.runs.fold import FoldPaths, TrainedFold
+from src.runs.record import FoldRecord, ModelRecord, RunRecord
 
-RESTART = "--restart with the run's own flags"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoldPaths:
-    """The files of one fold."""
-
-    folder: Path
-
-    @property
-    def number(self) -> int:
-        return int(self.folder.name.removeprefix("fold"))
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "config.json"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "log.csv"
-
-    @property
-    def state(self) -> Path:
-        """What training resumes from."""
-        return self.folder / "last.pt"
-
-    @property
-    def last(self) -> Path:
-        return self.folder / "last.safetensors"
-
-    @property
-    def best(self) -> Path:
-        return self.folder / "best.safetensors"
-
-    @property
-    def oof(self) -> Path:
-        """Predictions for the held-out images; written last."""
-        return self.folder / "oof.npz"
-
-    @property
-    def test(self) -> Path:
-        """Predictions for the test images, kept to be used again."""
-        return self.folder / "test.npz"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedFold:
-    """One fold that was started: its files and its config.json."""
-
-    paths: FoldPaths
-    record: FoldRecord
-    train_command: str  # that repairs it
-
-    @property
-    def number(self) -> int:
-        return self.record.fold
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        return self.record.model.image_size
-
-    @property
-    def weights_file(self) -> Path:
-        return self.paths.best if self.record.train.keep == "best" else self.paths.last
-
-    @property
-    def result(self) -> FoldResult:
-        """How its training ended. Raises InputError if it has not."""
-        if self.record.result is None:
-            raise InputError(f"{self.paths.folder}: is not trained to its end; run the same training command again")
-        return self.record.result
-
-    def network(self) -> nn.Module:
-        """Build the network and load its weights, from this folder alone. Raises InputError."""
-        return load_model(self.weights_file, build_network(self.record.model, self.paths.folder)).eval()
-
-    def oof(self) -> dict[str, np.ndarray]:
-        """Return image_path (N,), probabilities and probabilities_tta (N, num_outputs). Raises InputError."""
-        path = self.paths.oof
-        try:
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                oof = {name: arrays[name] for name in ("image_path", "probabilities", "probabilities_tta")}
-            shape = (len(oof["image_path"]), self.record.model.layout.num_outputs)
-            if any(oof[name].shape != shape for name in ("probabilities", "probabilities_tta")):
-                raise ValueError(f"not {shape[0]} rows of {shape[1]} probabilities")
-            return oof
-        except FileNotFoundError as error:
-            raise InputError(
-                f"{path}: not there, the fold is not trained to its end; run the same training command again"
-            ) from error
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"{path}: is damaged ({error}); run {self.train_command} --restart with the run's own flags"
-            ) from error
-
-    def finish(self, result: FoldResult) -> None:
-        """Write the result into config.json."""
-        write_record(self.paths.config, replace(self.record, result=result))
+RESTART = "--fold all --restart with the run's own flags"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of a prepared competition."""
+    """One run of a competition, bound to a snapshot; `record` is None until its first fold begins."""
 
     prepared: Prepared
     name: str
+    record: RunRecord | None = None
+    staged: bool = False  # whether this is the new one of --restart, beside the run that it will replace
+
+    @property
+    def begun(self) -> RunRecord:
+        assert self.record
+        return self.record
+
+    @property
+    def id(self) -> str:
+        return seal_of(self.begun)
 
     @property
     def competition(self) -> Competition:
@@ -132,27 +46,23 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        return self.prepared.root / self.name
+        main = self.prepared.root / self.name
+        return main / "restart" if self.staged else main
 
     @property
-    def folds_file(self) -> Path:
-        """The folds that this run was started with."""
-        return self.folder / "folds.csv"
+    def file(self) -> Path:
+        return self.folder / "run.json"
 
     @property
     def evaluation(self) -> Path:
         return self.folder / "evaluation"
 
-    @cached_property
-    def folds(self) -> pd.DataFrame:
-        return read_table(self.folds_file, f"{self.command('train')} {RESTART}")
-
     def fold_paths(self, number: int) -> FoldPaths:
         return FoldPaths(folder=self.folder / f"fold{number}")
 
     def started_folds(self) -> list[FoldPaths]:
-        """Return the folds that have a config.json, in order."""
-        found = [FoldPaths(folder=path.parent) for path in self.folder.glob("fold*/config.json")]
+        """Return the folds that have a fold.json, in order."""
+        found = [FoldPaths(folder=path.parent) for path in self.folder.glob("fold*/fold.json")]
         return sorted((paths for paths in found if paths.folder.name[4:].isdecimal()), key=lambda paths: paths.number)
 
     def command(self, name: str) -> str:
@@ -161,59 +71,164 @@ class Run:
         return self.prepared.command(name) + run
 
     def train_command(self, number: int) -> str:
-        """Return the command that trains a fold, without the flags of its settings."""
-        return f"{self.command('train')} --fold {number}"
+        """Return the command that trains a fold, with the run's own flags once it has begun."""
+        flags = ""
+        if self.record:
+            train, weights = self.record.train, self.record.weights
+            flags = flags_of(replace(train, backbone=train.backbone.split(" ")[0]))
+            flags += f" --weights {shlex.quote(weights.rsplit(' ', 1)[0])}" if weights else ""
+        return f"{self.command('train')} --fold {number}{flags}"
+
+    def begin(self, record: RunRecord) -> "Run":
+        """Write run.json if this is the run's first fold; return the run that has begun.
+
+        Raises InputError if it began with another snapshot or other settings.
+        """
+        with locked(self.folder, "is beginning this run", wait=True):
+            known = readable_run(self.folder)
+            if known not in (None, record):
+                raise InputError(
+                    f"{self.file}: this run began with another snapshot, network or other settings; use --run-name "
+                    "NAME, or --restart with --fold all"
+                )
+            if _in_file(self.folder) != record:  # new, lost or damaged
+                write_record(self.file, record)
+            if not self.prepared.folder.exists():
+                raise InputError(f"{self.prepared.folder}: was deleted meanwhile; run {self.prepared.command()} again")
+        return replace(self, record=record)
 
     def open_fold(self, number: int) -> TrainedFold:
-        """Open a fold that was started. Raises InputError if it is missing, unreadable or of another competition."""
-        paths, competition = self.fold_paths(number), self.competition
+        """Open a fold that was started. Raises InputError if it is missing, damaged, or of another run or fold."""
+        paths = self.fold_paths(number)
         train = self.train_command(number)
-        record = read_record(paths.config, FoldRecord, f"run {train} first", f"run {train} {RESTART}")
-        heads = record.heads
-        if record.competition != competition.name or heads != competition.heads:
+        record = read_record(paths.record, FoldRecord, f"run {train} first", f"run {train} --restart")
+        if record.run != self.begun:
             raise InputError(
-                f"{paths.config}: was trained for competition {record.competition!r} with {len(heads)} heads of "
-                f"{', '.join(str(head.num_classes) for head in heads)} classes, which does not fit "
-                f"{competition.name!r}"
+                f"{paths.record}: belongs to another run, or --restart is replacing this one; put the run's own folder "
+                f"back, or run {train} --restart"
             )
+        if record.fold != number:
+            raise InputError(f"{paths.record}: is of fold {record.fold}, not {number}; delete {paths.folder}")
         return TrainedFold(paths=paths, record=record, train_command=train)
 
-    def trained(self, numbers: tuple[int, ...] | None = None) -> list[TrainedFold]:
-        """Open the finished folds, or the chosen ones.
+    def owns(self, number: int) -> bool:
+        """Return whether a fold's folder was begun by this run."""
+        try:
+            return bool(self.open_fold(number))
+        except InputError:
+            return False
 
-        Raises InputError if there are none, one is missing, or they were not trained with the same settings.
-        """
-        if not self.folder.is_dir():
-            known = ", ".join(self.known_names()) or "none, train one first"
-            raise InputError(f"{self.folder}: no such run; there are: {known}")
-        chosen = sorted(set(numbers or [paths.number for paths in self.started_folds() if paths.oof.exists()]))
-        if not chosen:
+    def trained(self, numbers: tuple[int, ...] | None = None) -> list[TrainedFold]:
+        """Open the finished folds, or the chosen ones. Raises InputError if there are none or one is missing."""
+        existing = self.prepared.fold_numbers("all")
+        for number in numbers or ():
+            if number not in existing:
+                raise InputError(f"--folds {number}: this run has folds {', '.join(map(str, existing))}")
+        for paths in self.started_folds():
+            if paths.number not in existing:
+                raise InputError(f"{paths.folder}: its snapshot has no such fold; delete this folder")
+        started = [self.open_fold(paths.number) for paths in self.started_folds()]
+        if numbers:
+            folds = [self.open_fold(number) for number in sorted(set(numbers))]
+        else:
+            folds = [fold for fold in started if fold.record.result]
+        if not folds and (self.folder / "restart" / "complete").exists():
+            raise InputError(f"{self.folder}: --restart was stopped while it moved its folds; run that command again")
+        if not folds:
             raise InputError(
                 f"{self.folder}: no fold of this run is trained to its end; run {self.command('train')} first"
             )
-        existing = sorted({int(number) for number in self.folds["fold"].dropna()})
-        for number in chosen:
-            if number not in existing:
-                raise InputError(f"--folds {number}: this run has folds {', '.join(map(str, existing))}")
-        folds = [self.open_fold(number) for number in chosen]
-        first = folds[0]
         for fold in folds:
             assert fold.result  # or InputError
-            if fold.record.trained_with != first.record.trained_with:
-                raise InputError(
-                    f"{fold.paths.config}: was trained with other settings than fold {first.number}; train one of them "
-                    "again with the other's flags and --restart"
-                )
         return folds
 
-    def known_names(self) -> list[str]:
-        """Return the names of this competition's runs."""
-        return sorted(
-            path.parent.name for path in self.prepared.root.glob("*/folds.csv") if path.parent.name != "prepared"
-        )
+    def has_network_file(self) -> bool:
+        """Return whether the run's copy of its own network file is the one that it began with."""
+        copy = self.folder / self.begun.model.backbone
+        return copy.is_file() and self.begun.train.backbone.endswith(f" {sha256_of(copy)[:12]}")
 
-    def can_resume(self, number: int) -> bool:
-        return has_state(self.fold_paths(number).state)
+    def network_file(self) -> Path:
+        """Return the run's copy of its own network file. Raises InputError if it is not the one it began with."""
+        copy = self.folder / self.begun.model.backbone
+        if not self.has_network_file():
+            raise InputError(f"{copy}: is not the network file that this run began with; put that one there")
+        return copy
+
+    def load_network(self, fold: TrainedFold) -> nn.Module:
+        """Build the network and load the weights of a fold. Raises InputError."""
+        model = self.begun.model
+        folder = self.network_file().parent if model.backbone.endswith(".py") else None
+        return fold.load(build_network(model, folder))
+
+
+def _in_file(folder: Path) -> RunRecord | None:
+    """Return what run.json holds, or None if it is lost or damaged."""
+    try:
+        return read_record(folder / "run.json", RunRecord, "", "")
+    except InputError:
+        return None
+
+
+def readable_run(folder: Path) -> RunRecord | None:
+    """Return a run's record if it has begun: from run.json, or if that is lost or damaged from its folds."""
+    record = _in_file(folder)
+    if record:
+        return record
+    records = []
+    for path in folder.glob("fold*/fold.json"):
+        try:
+            records.append(read_record(path, FoldRecord, "", "").run)
+        except InputError:
+            continue
+    return records[0] if records and all(record == records[0] for record in records) else None
+
+
+def run_folder(config: Paths, name: str) -> Path:
+    """Return runs/<competition>/<name>."""
+    return config.runs_dir / load_competition(config.competition).name / name
+
+
+def known_runs(config: Paths) -> list[str]:
+    """Return the names of this competition's runs."""
+    root = run_folder(config, "x").parent
+    found = [*root.glob("*/run.json"), *root.glob("*/fold*/fold.json")]
+    return sorted({path.parts[-2 - path.parts[-1].startswith("fold")] for path in found})
+
+
+def open_run(config: Paths, name: str, staged: bool = False) -> Run:
+    """Open a run that has begun, with the snapshot that it is bound to. Raises InputError."""
+    check_name("run-name", name)
+    folder = run_folder(config, name)
+    run_name = f" --run-name {shlex.quote(name)}" if name != "baseline" else ""
+    train = command(config, "train", run_name)
+    if not folder.is_dir():
+        if not (folder.parent / "prepared" / "current.json").exists():
+            raise InputError(f"{folder}: no such run; run {command(config, 'prepare')} first, then {train}")
+        known = ", ".join(known_runs(config)) or "none, train one first"
+        raise InputError(f"{folder}: no such run; there are: {known}")
+    file = folder / "restart" / "run.json" if staged else folder / "run.json"
+    record = readable_run(file.parent)
+    if record is None:
+        record = read_record(file, RunRecord, f"run {train} first", f"run {train} {RESTART}")
+    competition = load_competition(config.competition)
+    if record.competition != competition.name:
+        raise InputError(
+            f"{file}: is of competition {record.competition!r}, not {competition.name!r}; move {folder} back"
+        )
+    if competition.heads and competition.heads != record.heads:
+        raise InputError(
+            f"{file}: was trained for {len(record.heads)} heads of "
+            f"{', '.join(str(head.num_classes) for head in record.heads)} classes, which does not fit "
+            f"{competition.name!r} as it is now"
+        )
+    snapshot = folder.parent / "prepared" / record.snapshot
+    if not snapshot.is_dir():
+        raise InputError(
+            f"{snapshot}: not there, but run {name} was trained on this snapshot; prepare with its images and flags "
+            f"makes it again, {train} {RESTART} trains on the newest"
+        )
+    prepared = open_snapshot(config, record.snapshot, record.cache_size)
+    return Run(prepared=prepared, name=name, record=record, staged=staged)
 
 
 def build_network(model: ModelRecord, folder: Path | None = None, **options: object) -> Network:

@@ -1,5 +1,6 @@
 """One fold's training: assemble the parts, start or resume, then predict the held-out images."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -11,12 +12,13 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from src.config import TrainConfig, TrainSettings
+from src.config import TrainConfig
 from src.core.errors import InputError
 from src.core.flags import check_image_size
+from src.core.locking import locked
 from src.core.records import write_record
 from src.core.runtime import Compute, to_device
-from src.core.writing import locked, sha256_of, write_arrays, write_csv
+from src.core.writing import sha256_of, write_arrays, write_text
 from src.data.cache import ImageCache
 from src.data.loader import Batches, Loader
 from src.inference.predictor import Predictor
@@ -24,11 +26,13 @@ from src.metrics import score_of
 from src.models.build import read_options
 from src.models.contract import check_takes, normalisation
 from src.models.network import Network
-from src.runs.record import DataRecord, FoldRecord, FoldResult, ModelRecord
-from src.runs.run import FoldPaths, Run
+from src.runs.fold import FoldPaths, TrainedFold, origin_of
+from src.runs.record import FoldRecord, FoldResult, ModelRecord, RunRecord
+from src.runs.run import Run
 from src.runs.versions import versions
+from src.training.changes import settings_of
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
-from src.training.resume import check_unchanged, saved_record, settings_of
+from src.training.resume import saved_fold
 from src.training.setup import choose_device_cache, make_loader, make_network, make_state
 from src.training.trainer import Trainer
 
@@ -41,65 +45,55 @@ class FoldData:
     val: Loader
     val_paths: pd.Series
     cache_size: tuple[int, int]
-    labels_sha256: str
 
 
-def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Compute) -> FoldResult:
-    """Train, or resume, the first of the folds that this command has still to do.
+def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Compute) -> tuple[Run, FoldResult]:
+    """Train, resume or repair the first of the folds that this command has still to do; return the run, now begun.
 
     Raises InputError if another process is training it.
     """
     number = remaining[0]
     paths = run.fold_paths(number)
     with locked(paths.folder, f"is training {paths.folder.name}"):
-        saved = saved_record(config, run, number)
-        settings, weights = settings_of(config, saved)
-        if saved:
-            check_unchanged(saved, settings, weights, run)
-        if saved and saved.result and paths.oof.exists():
+        saved = saved_fold(config, run, number)
+        if saved and saved.record.result and saved.weights_fit() and saved.oof_fits():
             print(
                 f"fold {number}: already trained, score {saved.result.score:.4f} ({paths.folder}); "
                 "--restart trains it again"
             )
-            return saved.result
-        data = _open_data(config, run, remaining, compute, saved)
-        network = make_network(
-            _with_own_network(config, paths, saved), run.competition, data.train.image_size, saved is not None
-        )
+            return run, saved.result
+        data = _open_data(config, run, number, compute, saved)
+        own = _with_own_network(config, run) if saved else config
+        network = make_network(own, run.competition, data.train.image_size, saved is not None)
         if config.progressive_resize < 1:
             shape = (run.competition.channels, *data.train.size_at(0))
             check_takes(network.backbone, config.backbone, shape, run.competition.layout)
         to_device(network, compute)
         if not saved:  # all checks have passed: an old folder may be deleted
-            _begin(paths, run, Path(config.backbone), _record(settings, weights, number, run, data, network))
+            run = run.begin(_run_record(config, run, data, network))
+            _begin(run, number, Path(config.backbone), data)
         predictor = Predictor(competition=run.competition, compute=compute)
-        trainer = _make_trainer(config, paths, data, network, run, predictor, len(remaining) - 1)
+        trainer = _make_trainer(config, run, paths, data, network, predictor, len(remaining) - 1)
+        if saved and saved.record.result and saved.weights_fit():
+            print(f"fold {number}: {paths.oof} is missing or damaged, and is made again")
+            return run, _finish(run, number, saved.result, data, predictor)
         if saved:
             trainer.resume()
             print(f"fold {number}: resumes after epoch {len(trainer.history)}, step {trainer.progress.step}")
         trainer.run()
-        return _finish(run, number, trainer, data, predictor)
+        return run, _finish(run, number, _result(trainer), data, predictor)
 
 
-def _open_data(
-    config: TrainConfig, run: Run, remaining: list[int], compute: Compute, saved: FoldRecord | None
-) -> FoldData:
+def _open_data(config: TrainConfig, run: Run, number: int, compute: Compute, saved: TrainedFold | None) -> FoldData:
     """Return the loaders of a fold's training and held-out images. Raises InputError if labels and folds do not fit."""
     prepared, competition = run.prepared, run.competition
     labels = prepared.labels.merge(prepared.folds, on="image_path", validate="one_to_one")
-    if len(labels) != len(prepared.labels):
-        raise InputError(
-            f"{prepared.folds_file}: has no row for some images of labels.csv; run {prepared.command()} again"
-        )
-    labels_sha256 = sha256_of(prepared.labels_file)
-    if saved and saved.data.labels_sha256 != labels_sha256:
-        raise InputError(
-            f"{prepared.labels_file}: other labels than this fold was started with; prepare as before, or --restart"
-        )
-    cache = prepared.cache("train", saved.data.cache_size if saved else _cache_size(config, run, remaining))
+    cache = prepared.cache("train", run.record.cache_size if run.record else _cache_size(config, run))
+    if compute.has_idle_cores:
+        cache.images.check_in_background()
     size = _network_size(config, run, cache)
-    is_val = (labels["fold"] == remaining[0]).fillna(False).astype(bool)
-    blocks = saved.data.in_blocks if saved else None
+    is_val = (labels["fold"] == number).fillna(False).astype(bool)
+    blocks = saved.record.in_blocks if saved else None
 
     def loader(table: pd.DataFrame, train: bool) -> Loader:
         rows = cache.rows_of(table["image_path"].tolist())
@@ -114,19 +108,14 @@ def _open_data(
         val=loader(labels[is_val], False),
         val_paths=labels[is_val]["image_path"],
         cache_size=cache.image_size,
-        labels_sha256=labels_sha256,
     )
 
 
-def _cache_size(config: TrainConfig, run: Run, remaining: list[int]) -> tuple[int, int]:
-    """Return which cache a new fold reads: that of the run's other folds, that of --image-size, or the newest."""
-    started = [paths.number for paths in run.started_folds()]
-    others = [number for number in started if not (config.restart and number in remaining)]
-    if others:
-        return run.open_fold(others[0]).record.data.cache_size
-    if config.image_size and run.prepared.cache_facts("train", config.image_size).exists():
+def _cache_size(config: TrainConfig, run: Run) -> tuple[int, int]:
+    """Return which cache a new run reads: that of --image-size if there is one, or the newest."""
+    if config.image_size and run.prepared.cache_file("train", config.image_size).exists():
         return config.image_size
-    return run.prepared.facts.image_size
+    return run.prepared.image_size
 
 
 def _network_size(config: TrainConfig, run: Run, cache: ImageCache) -> tuple[int, int]:
@@ -140,15 +129,14 @@ def _network_size(config: TrainConfig, run: Run, cache: ImageCache) -> tuple[int
     return size
 
 
-def _record(
-    settings: TrainSettings, weights: str | None, number: int, run: Run, data: FoldData, network: Network
-) -> FoldRecord:
+def _run_record(config: TrainConfig, run: Run, data: FoldData, network: Network) -> RunRecord:
+    settings, weights = settings_of(config, run.record)
     mean, std = normalisation(network.backbone, run.competition.channels)
-    return FoldRecord(
+    return RunRecord(
         competition=run.competition.name,
-        run=run.name,
-        fold=number,
+        snapshot=run.prepared.id,
         heads=run.competition.heads,
+        cache_size=data.cache_size,
         model=ModelRecord(
             backbone=settings.backbone.split(" ")[0],  # of a network file its name; _begin copies it
             options=read_options(settings.backbone_options),
@@ -157,45 +145,41 @@ def _record(
             mean=mean,
             std=std,
         ),
-        data=DataRecord(
-            cache_size=data.cache_size,
-            labels_sha256=data.labels_sha256,
-            num_train=len(data.train.rows),
-            num_val=len(data.val.rows),
-            in_blocks=data.train.in_blocks,
-        ),
         train=settings,
         weights=weights,
-        versions=versions(),
     )
 
 
-def _with_own_network(config: TrainConfig, paths: FoldPaths, saved: FoldRecord | None) -> TrainConfig:
-    """Return the config with the fold's own copy of a network file, if it resumes."""
-    if not saved or not config.backbone.endswith(".py"):
+def _with_own_network(config: TrainConfig, run: Run) -> TrainConfig:
+    """Return the config with the run's own copy of a network file."""
+    if not config.backbone.endswith(".py"):
         return config
-    return replace(config, backbone=str(paths.folder / Path(config.backbone).name))
+    return replace(config, backbone=str(run.network_file()))
 
 
-def _begin(paths: FoldPaths, run: Run, backbone: Path, record: FoldRecord) -> None:
-    """Empty the fold's folder and write its config.json, the run's folds.csv, and a copy of a network file."""
-    source = backbone.read_bytes() if backbone.suffix == ".py" else None  # first: it may be this folder's own copy
-    for name in ("last.pt", "previous_last.pt"):  # first: a folder without them is started again
-        (paths.folder / name).unlink(missing_ok=True)
+def _begin(run: Run, number: int, backbone: Path, data: FoldData) -> None:
+    """Empty the fold's folder and write its fold.json; copy a network file into the run."""
+    paths = run.fold_paths(number)
     shutil.rmtree(paths.folder, ignore_errors=True)
-    write_csv(run.folds_file, run.prepared.folds)
-    if source is not None:
-        paths.folder.mkdir(parents=True, exist_ok=True)
-        (paths.folder / backbone.name).write_bytes(source)
-    write_record(paths.config, record)
+    if backbone.suffix == ".py" and not run.has_network_file():
+        write_text(run.folder / backbone.name, backbone.read_text(encoding="utf-8"))
+    record = FoldRecord(
+        run=run.begun,
+        fold=number,
+        num_train=len(data.train.rows),
+        num_val=len(data.val.rows),
+        in_blocks=data.train.in_blocks,
+        versions=versions(),
+    )
+    write_record(paths.record, record)
 
 
 def _make_trainer(
     config: TrainConfig,
+    run: Run,
     paths: FoldPaths,
     data: FoldData,
     network: Network,
-    run: Run,
     predictor: Predictor,
     folds_after: int,
 ) -> Trainer:
@@ -211,6 +195,7 @@ def _make_trainer(
         served = choose_device_cache(config, data.train, compute)
     return Trainer(
         paths=paths,
+        origin=origin_of(run.begun, paths.number),
         settings=config.settings,
         state=make_state(config, trained, compute),
         loader=served,
@@ -226,24 +211,46 @@ def _make_trainer(
     )
 
 
-def _finish(run: Run, number: int, trainer: Trainer, data: FoldData, predictor: Predictor) -> FoldResult:
-    """Predict the held-out images with the kept weights; write oof.npz and the result into config.json."""
-    fold = run.open_fold(number)
-    network = to_device(fold.network(), predictor.compute)
-    plain, mean = predictor.predict(network, data.val, f"fold {number}, held-out images")
-    scores = [score_of(values, data.val.targets, run.competition) for values in (plain, mean)]
+def _result(trainer: Trainer) -> FoldResult:
+    """Return how a training ended; scores and hashes are not known yet."""
     history = trainer.history
-    result = FoldResult(
-        score=scores[0],
-        score_tta=scores[1],
+    return FoldResult(
+        score=math.nan,
+        score_tta=math.nan,
         epochs=len(history),
         seconds=sum(row["seconds"] for row in history) + trainer.seconds_before,
         images_per_second=float(np.median([row["images_per_second"] for row in history])),
-        weights_sha256=sha256_of(fold.weights_file),
+        weights_sha256="",
+        oof_sha256="",
+    )
+
+
+def _finish(run: Run, number: int, result: FoldResult, data: FoldData, predictor: Predictor) -> FoldResult:
+    """Predict the held-out images with the kept weights; write oof.npz, then the result into fold.json."""
+    fold = run.open_fold(number)
+    weights_sha256 = sha256_of(fold.weights_file)
+    network = to_device(run.load_network(fold), predictor.compute)
+    plain, mean = predictor.predict(network, data.val, f"fold {number}, held-out images")
+    if not np.isfinite(mean).all():
+        raise InputError(f"{fold.weights_file}: predicts values that are not finite; train with a smaller --lr")
+    scores = [score_of(values, data.val.targets, run.competition) for values in (plain, mean)]
+    views = list(predictor.views(data.val.image_size))
+    belongs = {**fold.origin, "snapshot": run.prepared.id, "views": views, "precision": str(predictor.compute.dtype)}
+    write_arrays(
+        fold.paths.oof,
+        image_path=data.val_paths.to_numpy(dtype=str),
+        probabilities=plain,
+        probabilities_tta=mean,
+        **{name: np.array(value) for name, value in belongs.items()},
+    )
+    result = replace(
+        result,
+        score=scores[0],
+        score_tta=scores[1],
+        weights_sha256=weights_sha256,
+        oof_sha256=sha256_of(fold.paths.oof),
     )
     fold.finish(result)
-    text_paths = data.val_paths.to_numpy(dtype=str)
-    write_arrays(fold.paths.oof, image_path=text_paths, probabilities=plain, probabilities_tta=mean)
     print(f"fold {number}: score {scores[0]:.4f}, with test-time views {scores[1]:.4f}; {fold.paths.folder}")
     print(f"fold {number}: SHA-256 of the weights {result.weights_sha256[:16]}")
     return result

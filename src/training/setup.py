@@ -17,6 +17,7 @@ from src.core.runtime import Compute, memory_limit
 from src.data.augmentations import cpu_only
 from src.data.device import fits, on_device
 from src.data.loader import INFERENCE_BATCH_SIZE, Batches, Loader
+from src.data.pixels import Images
 from src.inference.autotune import check_compile
 from src.models.build import build_model, read_options
 from src.models.contract import normalisation
@@ -134,7 +135,7 @@ def make_loader(
     config: TrainConfig,
     competition: Competition,
     compute: Compute,
-    images: np.ndarray,
+    images: Images,
     rows: np.ndarray,
     targets: np.ndarray,
     size: tuple[int, int],

@@ -21,7 +21,7 @@ from src.core.signals import Stopped, stop
 from src.core.writing import write_text
 from src.data.loader import Batch, Batches
 from src.runs.checkpoint import load_state, save_model, save_state
-from src.runs.run import FoldPaths
+from src.runs.fold import FoldPaths
 from src.training.nonfinite import MAX_IN_A_ROW
 from src.training.profiler import Profiler
 from src.training.resources import ResourceMonitor
@@ -54,6 +54,7 @@ class Trainer:
     """A training: its parts, and its state (`history`: a row of log.csv per epoch; `progress`: the current epoch)."""
 
     paths: FoldPaths
+    origin: dict[str, str | int]  # which run and fold its checkpoints belong to
     settings: TrainSettings
     state: TrainState
     loader: Batches
@@ -199,6 +200,7 @@ class Trainer:
         """Save everything that resuming needs, then log.csv."""
         state = self.state
         kept: dict[str, Any] = {
+            **self.origin,
             "network": state.network.state_dict(),
             "optimizer": state.optimizer.state_dict(),
             "scaler": state.scaler.state_dict(),
@@ -219,7 +221,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Resume from last.pt, or if it is damaged from the one before. Raises InputError if both are."""
-        kept = load_state(self.paths.state)
+        kept = load_state(self.paths.state, self.origin)
         self.state.network.load_state_dict(kept["network"])
         self.state.optimizer.load_state_dict(kept["optimizer"])
         if kept["scaler"] and self.state.scaler.is_enabled():  # it may have begun on a device of another precision

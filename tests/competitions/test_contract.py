@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from src.competitions.spec import Competition, competition_names, load_competition
+from src.core.csv_text import parse_csv
 from src.core.errors import InputError
-from src.core.reading import InputFiles, parse_csv
+from src.core.reading import InputFiles
 from src.data.labels import check_labels
 from src.make_demo import MakeDemoConfig
 from src.make_demo import main as make_demo

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src.core.csv_text import parse_csv
 from src.core.errors import InputError
-from src.core.reading import InputFiles, checked_name, member_name, parse_csv, read_location
+from src.core.reading import InputFiles
+from src.core.zips import checked_name, member_name, read_location
 from tests.fixtures import MakeSvhn
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)

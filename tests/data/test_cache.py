@@ -18,6 +18,7 @@ import pytest
 from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.data import cache as caching
+from src.data import decoding
 from src.data.cache import ImageCache, build_cache, open_cache
 from src.data.images import resize
 from tests.fixtures import DrawImage
@@ -27,11 +28,16 @@ SIZE = (24, 32)
 
 
 def build(root: Path, folder: Path, **options: Any) -> tuple[bool, ImageCache]:
-    """Build the cache of the images in root/train; return whether it was built, and the cache."""
+    """Build the cache of the images in root/train; return whether it was built, and the opened cache."""
     files = InputFiles(root)
     settings: dict[str, Any] = {"num_processes": 1, "image_size": SIZE, **options}
-    built = build_cache(folder, "train", files.images("train"), files, **settings)
-    return built, open_cache(folder, "train")
+    cache, built = build_cache(folder, "train", files.images("train"), files, **settings)
+    return built, open_cache(folder, cache.images.file.stem)
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """Return the files in a folder by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ def test_the_cache_holds_rgb_images_in_the_order_of_their_paths(
     built, cache = build(root, tmp_path / "prepared")
     assert built
     assert cache.image_paths == [f"train/{i:02d}.png" for i in range(10)]
-    assert cache.images.dtype == np.uint8
+    assert cache.images[:].dtype == np.uint8
     assert cache.image_size == SIZE
     for i in range(10):
         assert (cache.images[i] == resize(draw_image(i), SIZE)).all()
@@ -60,7 +66,7 @@ def test_the_cache_holds_rgb_images_in_the_order_of_their_paths(
 
 def test_a_second_build_decodes_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(root, tmp_path / "prepared")
-    monkeypatch.setattr(caching, "decode_image", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding, "decode_image", lambda *_: pytest.fail("decoded again"))
     assert not build(root, tmp_path / "prepared")[0]
 
 
@@ -117,13 +123,14 @@ def test_an_interrupted_build_leaves_the_old_cache_or_none(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(caching, "decode_image", interrupted)
+        patch.setattr(decoding, "decode_image", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build(root, tmp_path / "prepared")
-    assert (open_cache(tmp_path / "prepared", "train").images == pixels).all()
-    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["train.json", "train.npy"]
+    name = before.images.file.stem
+    assert (open_cache(tmp_path / "prepared", name).images[:] == pixels).all()
+    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == [f"{name}.json", f"{name}.npy"]
     with monkeypatch.context() as patch:  # between writing the pixels and the JSON file
-        patch.setattr(caching, "write_json", interrupted)
+        patch.setattr(caching, "write_record", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build(root, tmp_path / "prepared")
     assert build(root, tmp_path / "prepared")[0]
@@ -132,11 +139,11 @@ def test_an_interrupted_build_leaves_the_old_cache_or_none(
 def test_two_processes_write_the_same_bytes_as_one(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "train" / "03.png").write_bytes(b"")
     assert build(root, tmp_path / "by1", num_processes=1)[0]
-    monkeypatch.setattr(caching, "CHUNK", 3)
-    monkeypatch.setattr(caching, "SOLO_SECONDS", 0)
+    monkeypatch.setattr(decoding, "CHUNK", 3)
+    monkeypatch.setattr(decoding, "SOLO_SECONDS", 0)
     assert build(root, tmp_path / "by2", num_processes=2)[0]
-    for name in ("train.npy", "train.json"):
-        assert (tmp_path / "by1" / name).read_bytes() == (tmp_path / "by2" / name).read_bytes()
+    assert len(written(tmp_path / "by1")) == 2
+    assert written(tmp_path / "by1") == written(tmp_path / "by2")
 
 
 @pytest.mark.parametrize("done", [0, 2])
@@ -165,12 +172,12 @@ def test_decoding_continues_in_one_process_if_the_pool_fails(
             raise error
 
     assert build(root, tmp_path / "by1", num_processes=1)[0]
-    monkeypatch.setattr(caching, "CHUNK", 3)
-    monkeypatch.setattr(caching, "SOLO_SECONDS", 0)
-    monkeypatch.setattr(caching, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(decoding, "CHUNK", 3)
+    monkeypatch.setattr(decoding, "SOLO_SECONDS", 0)
+    monkeypatch.setattr(decoding, "ProcessPoolExecutor", Pool)
     assert build(root, tmp_path / "by2", num_processes=2)[0]
-    for name in ("train.npy", "train.json"):
-        assert (tmp_path / "by1" / name).read_bytes() == (tmp_path / "by2" / name).read_bytes()
+    assert len(written(tmp_path / "by1")) == 2
+    assert written(tmp_path / "by1") == written(tmp_path / "by2")
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("decoding continues in one process")
 
@@ -178,8 +185,8 @@ def test_decoding_continues_in_one_process_if_the_pool_fails(
 def test_a_zip_member_larger_than_any_image_is_not_unpacked(tmp_path: Path) -> None:
     (tmp_path / "input").mkdir()
     with zipfile.ZipFile(tmp_path / "input" / "train.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("1.png", bytes(caching.MAX_BYTES))
-        archive.writestr("2.png", bytes(caching.MAX_BYTES + 1))
+        archive.writestr("1.png", bytes(decoding.MAX_BYTES))
+        archive.writestr("2.png", bytes(decoding.MAX_BYTES + 1))
     assert (tmp_path / "input" / "train.zip").stat().st_size < 1 << 20
     readings = build(tmp_path / "input", tmp_path / "prepared")[1].readings
     assert [reading.problem for reading in readings] == ["not an image", "over-large"]
@@ -194,8 +201,7 @@ def test_an_unreadable_image_is_black_and_its_reading_has_the_reason(
         (root / "train" / f"{name}.png").write_bytes(data)
     files = InputFiles(root)
     paths = [*files.images("train"), "train/absent.png"]
-    build_cache(tmp_path / "prepared", "train", paths, files, SIZE, num_processes=1)
-    cache = open_cache(tmp_path / "prepared", "train")
+    cache, _ = build_cache(tmp_path / "prepared", "train", paths, files, SIZE, num_processes=1)
     problems = {path: reading.problem for path, reading in zip(paths, cache.readings, strict=True) if reading.problem}
     assert problems == {
         "train/01.png": "empty",
@@ -229,31 +235,40 @@ def test_images_of_one_colour_but_different_shapes_differ(root: Path, tmp_path: 
 def test_a_missing_or_damaged_cache_is_refused_with_the_command_to_run(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"train.json: not there; run python -m src.prepare first"):
         open_cache(tmp_path / "prepared", "train")
-    build(root, tmp_path / "prepared")
-    path = tmp_path / "prepared" / "train.npy"
+    path = build(root, tmp_path / "prepared")[1].images.file
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"damaged .*; run python -m src.prepare again"):
-        open_cache(tmp_path / "prepared", "train")
+        open_cache(tmp_path / "prepared", path.stem)
+    path.unlink()
+    with pytest.raises(InputError, match=r"\.npy: not there; run python -m src.prepare again"):
+        open_cache(tmp_path / "prepared", path.stem)
 
 
 def test_a_deleted_or_truncated_cache_is_rebuilt(root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "prepared"
+    built, cache = build(root, folder, num_processes=1)
+    assert built
+    file = cache.images.file
+    pixels = file.read_bytes()
+    file.unlink()
     assert build(root, folder, num_processes=1)[0]
-    pixels = (folder / "train.npy").read_bytes()
-    (folder / "train.npy").unlink()
+    file.write_bytes(pixels[: len(pixels) // 2])
     assert build(root, folder, num_processes=1)[0]
-    (folder / "train.npy").write_bytes(pixels[: len(pixels) // 2])
+    file.write_bytes(pixels[:-1] + bytes([pixels[-1] ^ 1]))
     assert build(root, folder, num_processes=1)[0]
-    assert (folder / "train.npy").read_bytes() == pixels
+    assert file.read_bytes() == pixels
     assert not build(root, folder, num_processes=1)[0]
 
 
-def build_pixels(root: Path, folder: Path, images: np.ndarray, image_size: tuple[int, int] = (28, 28)) -> bool:
-    """Build the cache of raw pixels, as if from root/pixels, last image first; return whether it was built."""
+def build_pixels(
+    root: Path, folder: Path, images: np.ndarray, image_size: tuple[int, int] = (28, 28)
+) -> tuple[bool, ImageCache]:
+    """Build the cache of raw pixels, as if from root/pixels, last image first; return whether it was built, and it."""
     (root / "pixels").open("a").close()
     files = InputFiles(root)
     paths = files.add_pixels("raw", images, files.find("pixels"))
-    return build_cache(folder, "train", paths[::-1], files, image_size, num_processes=1)
+    cache, built = build_cache(folder, "train", paths[::-1], files, image_size, num_processes=1)
+    return built, open_cache(folder, cache.images.file.stem)
 
 
 @pytest.mark.parametrize("grey", [False, True])
@@ -262,8 +277,8 @@ def test_raw_pixels_are_cached_unchanged_and_duplicates_recognised(
 ) -> None:
     images = np.stack([draw_image(i, (28, 28)) for i in (0, 1, 2, 1)])
     images = images[..., 0] if grey else images
-    assert build_pixels(root, tmp_path / "prepared", images)
-    cache = open_cache(tmp_path / "prepared", "train")
+    built, cache = build_pixels(root, tmp_path / "prepared", images)
+    assert built
     assert cache.image_paths == ["raw/00003", "raw/00002", "raw/00001", "raw/00000"]
     assert cache.images.shape == (4, 28, 28, 3)
     assert (cache.images[::-1] == (images[..., None] if grey else images)).all()
@@ -276,8 +291,7 @@ def test_raw_pixels_are_cached_unchanged_and_duplicates_recognised(
 def test_raw_pixels_are_resized_like_decoded_images(root: Path, tmp_path: Path) -> None:
     image = read_image(root / "train" / "04.png")[..., ::-1]
     _, decoded = build(root, tmp_path / "decoded", image_size=(20, 24))
-    build_pixels(root, tmp_path / "raw", image[None], (20, 24))
-    raw = open_cache(tmp_path / "raw", "train")
+    _, raw = build_pixels(root, tmp_path / "raw", image[None], (20, 24))
     assert (raw.images[0] == decoded.images[4]).all()
     assert raw.readings[0] == decoded.readings[4]
 
@@ -286,18 +300,18 @@ def test_raw_pixels_are_rewritten_only_if_their_file_or_the_size_changed(
     root: Path, tmp_path: Path, draw_image: DrawImage
 ) -> None:
     images = np.stack([draw_image(i, (28, 28)) for i in range(3)])
-    assert build_pixels(root, tmp_path / "prepared", images)
-    assert not build_pixels(root, tmp_path / "prepared", images)
+    assert build_pixels(root, tmp_path / "prepared", images)[0]
+    assert not build_pixels(root, tmp_path / "prepared", images)[0]
     touch(root / "pixels")
-    assert build_pixels(root, tmp_path / "prepared", images)
-    assert build_pixels(root, tmp_path / "prepared", images[:2])
-    assert build_pixels(root, tmp_path / "prepared", images[:2], (14, 14))
-    assert not build_pixels(root, tmp_path / "prepared", images[:2], (14, 14))
+    assert build_pixels(root, tmp_path / "prepared", images)[0]
+    assert build_pixels(root, tmp_path / "prepared", images[:2])[0]
+    assert build_pixels(root, tmp_path / "prepared", images[:2], (14, 14))[0]
+    assert not build_pixels(root, tmp_path / "prepared", images[:2], (14, 14))[0]
 
 
 CHILD = """
 import os, time
-from src.data.cache import _end_with_parent
+from src.data.decoding import _end_with_parent
 _end_with_parent(os.getppid())
 print(os.getpid(), flush=True)
 time.sleep(60)

@@ -13,6 +13,7 @@ import torch
 from src.config import NO_AUGMENT, Augment
 from src.data.images import resize
 from src.data.loader import WINDOW, Blocks, Loader, gather
+from src.data.pixels import Images, Pixels, hash_blocks
 from tests.fixtures import DrawImage
 
 SIZE = (24, 32)
@@ -150,7 +151,7 @@ HEIGHT = 256  # rows of a block in these tests
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make blocks of HEIGHT images of one pixel."""
-    monkeypatch.setattr("src.data.loader.BLOCK", 3 * HEIGHT)
+    monkeypatch.setattr("src.data.pixels.BLOCK", 3 * HEIGHT)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -185,30 +186,31 @@ def test_in_blocks_each_block_is_read_once_and_kept_no_longer_than_needed(
     images = np.arange(count, dtype=np.int64)[:, None].view(np.uint8).reshape(count, 1, 8)[..., :3, None]
     images = np.ascontiguousarray(images.transpose(0, 1, 3, 2))  # (N, 1, 1, 3): each row encodes its number
     np.save(tmp_path / "train.npy", images)
+    cached: Images = images
     if mapped:
-        images = np.load(tmp_path / "train.npy", mmap_mode="r")
+        cached = Pixels(tmp_path / "train.npy", (count, 1, 1, 3), hash_blocks(images), "prepare")
     rows = np.arange(count)[::2]
     blocks = Loader(
-        images=images, rows=rows, targets=rows[:, None], image_size=(1, 1), batch_size=50, policy=NO_AUGMENT,
+        images=cached, rows=rows, targets=rows[:, None], image_size=(1, 1), batch_size=50, policy=NO_AUGMENT,
         in_blocks=True, num_threads=num_threads,
     )  # fmt: skip
     read, most, original = [], 0, Blocks._read
 
-    def counted(self: Blocks, start: int) -> np.ndarray:
+    def counted(self: Blocks, block: int) -> np.ndarray:
         nonlocal most
-        read.append(start)
+        read.append(block)
         most = max(most, len(self.kept))
-        return original(self, start)
+        return original(self, block)
 
     monkeypatch.setattr(Blocks, "_read", counted)
-    if mapped:
-        assert blocks.file is not None  # opened now
+    if isinstance(cached, Pixels):
+        assert np.array_equal(cached.read_block(0), images[:HEIGHT])  # opened now
         np.save(tmp_path / "other.npy", images + 1)
         (tmp_path / "other.npy").replace(tmp_path / "train.npy")  # as prepare does
     for batch in blocks.epoch(1):
         decoded = batch["image"].numpy()[:, 0, 0].astype(np.int64) @ [1, 256, 65536]
         assert (decoded == batch["index"].numpy()).all()
-    assert sorted(read) == [HEIGHT * block for block in range(81)]
+    assert sorted(read) == list(range(81))
     assert most <= WINDOW + 2
 
 
@@ -221,7 +223,7 @@ def test_in_blocks_strings_are_concatenated_within_a_batch(images: np.ndarray) -
 
 
 def test_in_blocks_concatenated_images_and_targets_match(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.data.loader.BLOCK", 5 * 8 * 12 * 3)
+    monkeypatch.setattr("src.data.pixels.BLOCK", 5 * 8 * 12 * 3)
     count, pad_class = 40, 10
     images = np.empty((count, 8, 12, 3), np.uint8)
     images[:] = (np.arange(count) * 6)[:, None, None, None]  # each has its own grey level ...

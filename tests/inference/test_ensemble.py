@@ -3,16 +3,17 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from src.core.errors import InputError
-from src.core.writing import write_arrays
+from src.core.records import write_record
 from src.inference.ensemble import OutOfFold, out_of_fold, weighted_mean
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
-from tests.helpers import run_at
+from tests.helpers import replace_oof, run_at
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 1)
 
@@ -30,10 +31,10 @@ def read_oof(run_dir: Path, folds: tuple[int, ...] | None = None, tta: bool = Fa
     return out_of_fold(run_at(run_dir), folds, tta)
 
 
-def change_oof(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    with np.load(path) as kept:
-        arrays = {name: change(kept[name]) for name in kept.files}
-    write_arrays(path, **arrays)
+def change_oof(run_dir: Path, number: int, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change a fold's predictions, as if it had ended with these."""
+    fold = run_at(run_dir).open_fold(number)
+    replace_oof(fold, {name: change(array) for name, array in fold.oof().items()})
 
 
 def test_every_labelled_image_has_the_prediction_of_its_own_fold(run_dir: Path) -> None:
@@ -50,8 +51,8 @@ def test_every_labelled_image_has_the_prediction_of_its_own_fold(run_dir: Path) 
 
 def test_the_order_of_rows_in_a_file_does_not_matter(run_dir: Path) -> None:
     before = read_oof(run_dir)
-    change_oof(run_dir / "fold0" / "oof.npz", lambda array: array[::-1])
-    change_oof(run_dir / "fold1" / "oof.npz", lambda array: np.roll(array, 2, axis=0))
+    change_oof(run_dir, 0, lambda array: array[::-1])
+    change_oof(run_dir, 1, lambda array: np.roll(array, 2, axis=0))
     after = read_oof(run_dir)
     assert after.labels.equals(before.labels)
     assert np.array_equal(after.probabilities, before.probabilities)
@@ -59,25 +60,41 @@ def test_the_order_of_rows_in_a_file_does_not_matter(run_dir: Path) -> None:
 
 
 def test_a_run_with_a_missing_fold_is_refused_unless_folds_are_given(run_dir: Path) -> None:
-    (run_dir / "fold1" / "oof.npz").unlink()
+    fold = run_at(run_dir).open_fold(1)
+    write_record(fold.paths.record, replace(fold.record, result=None))  # as while it is trained
     with pytest.raises(InputError, match=r"fold 1 is not trained to its end.*--folds 0"):
         read_oof(run_dir)
     oof = read_oof(run_dir, folds=(0,))
     assert not oof.complete
     assert set(oof.labels["fold"]) == {0}
-    with pytest.raises(InputError, match=r"fold1.oof.npz: not there"):
+    with pytest.raises(InputError, match=r"fold1: is not trained to its end; run python -m src.train .*--fold 1"):
+        read_oof(run_dir, folds=(0, 1))
+    shutil.rmtree(run_dir / "fold1")
+    with pytest.raises(InputError, match=r"fold1.fold.json: not there; run python -m src.train .*--fold 1"):
         read_oof(run_dir, folds=(0, 1))
 
 
+def test_a_fold_whose_predictions_are_lost_is_refused_and_training_it_makes_them_again(
+    run_dir: Path, podium: Podium
+) -> None:
+    path, before = run_dir / "fold1" / "oof.npz", read_oof(run_dir)
+    kept = path.read_bytes()
+    path.unlink()
+    with pytest.raises(InputError, match=r"fold1.oof.npz: not there; run python -m src.train .*--fold 1"):
+        read_oof(run_dir)
+    assert podium("train", *TRAIN, "--fold", 1).code == 0
+    assert path.read_bytes() == kept
+    assert np.array_equal(read_oof(run_dir).probabilities, before.probabilities)
+
+
 def test_a_fold_with_a_missing_or_foreign_image_is_refused(run_dir: Path) -> None:
-    path, kept = run_dir / "fold0" / "oof.npz", (run_dir / "fold0" / "oof.npz").read_bytes()
-    change_oof(path, lambda array: array[1:])
+    change_oof(run_dir, 0, lambda array: array[1:])
     with pytest.raises(InputError, match="does not hold the images of fold 0"):
         read_oof(run_dir)
-    path.write_bytes(kept)
-    with np.load(run_dir / "fold1" / "oof.npz") as other:
-        foreign = other["image_path"][0]
-    change_oof(path, lambda array: np.array([foreign, *array[1:]]) if array.ndim == 1 else array)
+    foreign = run_at(run_dir).open_fold(1).oof()["image_path"][0]
+    change_oof(
+        run_dir, 0, lambda array: np.array([foreign, *array]) if array.ndim == 1 else array[[0, *range(len(array))]]
+    )
     with pytest.raises(InputError, match="does not hold the images of fold 0"):
         read_oof(run_dir)
 
@@ -85,7 +102,11 @@ def test_a_fold_with_a_missing_or_foreign_image_is_refused(run_dir: Path) -> Non
 def test_folds_that_share_images_are_refused(run_dir: Path) -> None:
     shutil.rmtree(run_dir / "fold1")
     shutil.copytree(run_dir / "fold0", run_dir / "fold1")
-    with pytest.raises(InputError, match="is in two folds"):
+    with pytest.raises(InputError, match=r"fold1.fold.json: is of fold 0, not 1"):
+        read_oof(run_dir, folds=(0, 1))
+    fold = run_at(run_dir).open_fold(0)
+    write_record(run_dir / "fold1" / "fold.json", replace(fold.record, fold=1))
+    with pytest.raises(InputError, match=r"fold1.oof.npz: does not hold the images of fold 1"):
         read_oof(run_dir, folds=(0, 1))
 
 
@@ -115,7 +136,7 @@ def test_a_run_of_another_competition_is_refused(run_dir: Path, food11: MakeFood
     run_dir.rename(run_dir.parents[1] / "food11" / "baseline")
     code, _, err = podium("evaluate", "--competition", "food11")
     assert code == 2
-    assert "was trained for competition 'svhn'" in err
+    assert "baseline/run.json: is of competition 'svhn', not 'food11'" in err
 
 
 def test_test_predictions_are_cached_until_the_weights_change(run_dir: Path, podium: Podium) -> None:
@@ -127,12 +148,16 @@ def test_test_predictions_are_cached_until_the_weights_change(run_dir: Path, pod
     assert podium("train", *TRAIN, "--restart", "--seed", 1).code == 0
     assert not path.exists()
     assert podium("predict").code == 0
-    other = run_dir / "fold1"
-    for name in ("last.safetensors", "last.safetensors.sha256"):
-        (other / name).write_bytes((run_dir / "fold0" / name).read_bytes())
+    one, other = (run_at(run_dir).open_fold(number) for number in (0, 1))
+    shutil.copyfile(one.weights_file, other.weights_file)
+    other.paths.test.unlink()
+    code, _, err = podium("predict")
+    assert code == 2
+    assert "fold1/last.safetensors: is damaged, or of another training" in err
+    other.finish(replace(other.result, weights_sha256=one.result.weights_sha256))
     assert podium("predict").code == 0
-    with np.load(path) as one, np.load(other / "test.npz") as two:
-        assert np.array_equal(one["probabilities"], two["probabilities"])
+    with np.load(path) as kept, np.load(other.paths.test) as again:
+        assert np.array_equal(kept["probabilities"], again["probabilities"])
 
 
 def test_weighted_mean_normalises_the_weights() -> None:
@@ -143,10 +168,22 @@ def test_weighted_mean_normalises_the_weights() -> None:
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 def test_folds_with_different_settings_are_not_averaged(run_dir: Path, podium: Podium, command: str) -> None:
-    path = run_dir / "fold1" / "config.json"
+    fold = run_at(run_dir).open_fold(1)
+    run = fold.record.run
+    other = replace(run, train=replace(run.train, augment=replace(run.train.augment, rotate=3.0)))
+    write_record(fold.paths.record, replace(fold.record, run=other))
+    code, _, err = podium(command)
+    assert code == 2
+    assert "fold1/fold.json: belongs to another run" in err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_record_edited_by_hand_is_refused(run_dir: Path, podium: Podium, command: str) -> None:
+    path = run_dir / "fold1" / "fold.json"
     record = json.loads(path.read_text())
-    record["train"]["augment"]["rotate"] = 3.0
+    record["result"]["score"] = 1.0
     path.write_text(json.dumps(record))
     code, _, err = podium(command)
     assert code == 2
-    assert "fold1/config.json: was trained with other settings than fold 0" in err
+    assert "fold1/fold.json: was edited after it was written" in err
+    assert "--fold 1" in err

@@ -64,7 +64,7 @@ def test_grey_images_are_normalised_with_one_channel() -> None:
     np.testing.assert_allclose(result[:, 0].numpy(), (images[..., 0] / 255 - 0.3) / 0.2, atol=1e-5)
 
 
-def test_a_grey_network_with_options_is_rebuilt_from_config_json() -> None:
+def test_a_grey_network_with_options_is_rebuilt_from_run_json() -> None:
     model = ModelRecord(
         backbone="resnet_mnist", layout=HeadLayout((10,)), image_size=(28, 28), mean=(0.5,), std=(0.25,)
     )
@@ -87,7 +87,7 @@ def test_the_mean_over_views_matches_one_computed_by_hand(competition: Competiti
     plain, mean = predict_probabilities(net, served, competition.layout, CPU, list(views.values())[1:])
     by_hand = []
     for matrix in views.values():
-        images = torch.from_numpy(warp_batch(served.images, matrix, hflip_ok))
+        images = torch.from_numpy(warp_batch(served.images[:], matrix, hflip_ok))
         with torch.no_grad():
             parts = net.eval()(images).split([head.num_classes for head in heads], dim=1)
         by_hand.append(torch.cat([part.softmax(1) for part in parts], dim=1).numpy())

@@ -1,5 +1,6 @@
 """Submissions: every file written is one that the organiser accepts."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from src.competitions import food11
 from src.competitions import svhn as street
 from src.competitions.spec import Head
 from src.core.errors import InputError
-from src.inference.submission import validate, write_submission
-from tests.fixtures import MakeSvhn, Podium
-from tests.helpers import prepared_at
+from src.core.writing import sha256_of
+from src.inference import testset
+from src.inference.submission import Answer, validate, write_submission
 
 IDS = pd.Series(["000000.png", "000001.png", "000002.png"])
 GOOD = ["file_name,file_code", "000000.png,007", "000001.png,123456", "000002.png,0"]
@@ -69,36 +70,50 @@ def test_without_a_pad_class_an_answer_has_a_class_of_every_head(tmp_path: Path)
         validate(tmp_path / "answers.csv", pd.Series(["a.png"]), digits)
 
 
-def spelled(codes: list[str]) -> np.ndarray:
-    """Return probabilities (N, 66) that spell the codes."""
+def spelled(codes: list[str], weight: float = 1.0, num_unreadable: int = 0) -> Answer:
+    """Return a run's answer, probabilities (N, 66) that spell the codes."""
     ids = [[*map(int, code), *[street.PAD_CLASS] * (6 - len(code))] for code in codes]
-    return (np.eye(11)[ids] * 0.9 + 0.1 / 11).astype(np.float32).reshape(len(codes), 66)
+    probabilities = (np.eye(11)[ids] * 0.9 + 0.1 / 11).astype(np.float32).reshape(len(codes), 66)
+    return Answer(probabilities=probabilities, num_unreadable=num_unreadable, facts={"weight": weight})
 
 
-def test_leading_zeros_are_kept_and_probabilities_and_a_note_are_saved(
-    svhn: MakeSvhn, podium: Podium, tmp_path: Path
-) -> None:
-    svhn(num_test=3)
-    assert podium("prepare").code == 0
-    folder, prepared = tmp_path / "submissions", prepared_at(tmp_path / "runs" / "svhn")
-    probabilities = spelled(["007", "000000", "12"])
-    path = write_submission(folder, "mine", probabilities, prepared, {"views": ["original"]})
+@pytest.fixture
+def three() -> testset.TestSet:
+    """Return the test set of three images."""
+    table = pd.DataFrame({"image_path": [f"mchar_test_a/{name}" for name in IDS], "id": IDS})
+    return testset.TestSet(table=table, sources={}, note="", sample="input")
+
+
+def test_leading_zeros_are_kept_and_probabilities_and_a_note_are_saved(tmp_path: Path, three: testset.TestSet) -> None:
+    folder, one = tmp_path / "submissions", spelled(["007", "000000", "12"])
+    path = write_submission(folder, "mine", [one], three, street.COMPETITION, {"predicted": {"tta": False}})
     assert path.read_bytes() == b"file_name,file_code\n000000.png,007\n000001.png,000000\n000002.png,12\n"
     with np.load(folder / "mine.npz") as kept:
-        assert np.array_equal(kept["probabilities"], probabilities)
+        assert np.array_equal(kept["probabilities"], one.probabilities)
         assert kept["image_path"].tolist() == [f"mchar_test_a/{name}" for name in IDS]
-    assert '"num_answers": 3' in (folder / "mine.json").read_text()
+    note = json.loads((folder / "mine.json").read_text())
+    assert (note["num_answers"], note["predicted"]) == (3, {"tta": False})
+    assert note["sha256"] == sha256_of(path)
+    assert note["probabilities_sha256"] == sha256_of(folder / "mine.npz")
 
 
-def test_a_refused_submission_keeps_the_previous_one(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
-    svhn(num_test=3)
-    assert podium("prepare").code == 0
-    folder, prepared = tmp_path / "submissions", prepared_at(tmp_path / "runs" / "svhn")
-    path = write_submission(folder, "mine", spelled(["1", "2", "3"]), prepared, {})
-    before = {file: file.read_bytes() for file in folder.iterdir()}
+def test_answers_are_averaged_with_their_weights(tmp_path: Path, three: testset.TestSet) -> None:
+    answers = [spelled(["1", "2", "3"], 0.75), spelled(["4", "5", "6"], 0.25, num_unreadable=1)]
+    path = write_submission(tmp_path, "both", answers, three, street.COMPETITION, {})
+    assert path.read_text().splitlines()[1:] == ["000000.png,1", "000001.png,2", "000002.png,3"]
+    with np.load(tmp_path / "both.npz") as kept:
+        expected = 0.75 * answers[0].probabilities + 0.25 * answers[1].probabilities
+        np.testing.assert_allclose(kept["probabilities"], expected, atol=1e-6)
+    assert json.loads((tmp_path / "both.json").read_text())["num_unreadable"] == 1
+
+
+def test_a_refused_submission_keeps_the_previous_one(tmp_path: Path, three: testset.TestSet) -> None:
+    path = write_submission(tmp_path, "mine", [spelled(["1", "2", "3"])], three, street.COMPETITION, {})
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     mute = tuple(Head(name=head.name, classes=("",) * 11) for head in street.DIGITS)
-    silent = replace(prepared, competition=replace(street.COMPETITION, heads=mute))
     with pytest.raises(InputError, match="the answer is empty"):
-        write_submission(folder, "mine", spelled(["4", "5", "6"]), silent, {})
+        write_submission(
+            tmp_path, "mine", [spelled(["4", "5", "6"])], three, replace(street.COMPETITION, heads=mute), {}
+        )
     assert path in before
-    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from src.core.errors import InputError
-from src.core.writing import write_with_checksum
+from src.core.writing import sha256_of, write_with_checksum
 from src.runs.checkpoint import load_model, load_state, save_model, save_state
 
 STATE: dict[str, Any] = {"network": {"weight": torch.arange(6.0)}, "step": 3, "history": [{"epoch": 1, "loss": 0.5}]}
@@ -51,8 +51,8 @@ def test_a_flipped_bit_is_refused(tmp_path: Path, share: float) -> None:
     flip_bit(tmp_path / "best.safetensors", share)
     with pytest.raises(InputError, match=r"last.pt: is damaged"):
         load_state(tmp_path / "last.pt")
-    with pytest.raises(InputError, match=r"best.safetensors: is damaged"):
-        load_model(tmp_path / "best.safetensors", model)
+    with pytest.raises(InputError, match=r"best.safetensors: is damaged .*; train again"):
+        load_model(tmp_path / "best.safetensors", model, "train again")
 
 
 def test_a_file_without_its_checksum_is_refused(tmp_path: Path) -> None:
@@ -60,6 +60,15 @@ def test_a_file_without_its_checksum_is_refused(tmp_path: Path) -> None:
     (tmp_path / "last.pt.sha256").unlink()
     with pytest.raises(InputError, match="is damaged"):
         load_state(tmp_path / "last.pt")
+
+
+def test_a_state_of_another_training_is_refused(tmp_path: Path) -> None:
+    origin = {"run": "0123", "fold": 0}
+    save_state(tmp_path / "last.pt", {**STATE, **origin})
+    assert load_state(tmp_path / "last.pt", origin)["step"] == 3
+    for other in ({"run": "4567", "fold": 0}, {"run": "0123", "fold": 1}):
+        with pytest.raises(InputError, match=r"last.pt: is damaged or of another training.*--restart"):
+            load_state(tmp_path / "last.pt", other)
 
 
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
@@ -116,10 +125,14 @@ def test_a_kill_between_checksum_and_file_keeps_the_previous_state(
 def test_weights_are_loaded_as_saved_and_refused_for_another_net(tmp_path: Path) -> None:
     model, other = nn.Linear(3, 2), nn.Linear(3, 2)
     save_model(tmp_path / "last.safetensors", model)
-    loaded = load_model(tmp_path / "last.safetensors", other)
+    digest = sha256_of(tmp_path / "last.safetensors")
+    loaded = load_model(tmp_path / "last.safetensors", other, "train again", digest)
     assert isinstance(loaded, nn.Linear)
     assert torch.equal(loaded.weight, model.weight)
-    with pytest.raises(InputError, match=r"is not of the network in config.json"):
-        load_model(tmp_path / "last.safetensors", nn.Linear(4, 2))
-    with pytest.raises(InputError, match="train this fold first"):
-        load_model(tmp_path / "best.safetensors", model)
+    with pytest.raises(InputError, match=r"is not of the network in run.json"):
+        load_model(tmp_path / "last.safetensors", nn.Linear(4, 2), "train again")
+    with pytest.raises(InputError, match=r"best.safetensors: not there; train again"):
+        load_model(tmp_path / "best.safetensors", model, "train again")
+    save_model(tmp_path / "last.safetensors", nn.Linear(3, 2))  # undamaged, but of another training
+    with pytest.raises(InputError, match=r"last.safetensors: is damaged, or of another training .*; train again"):
+        load_model(tmp_path / "last.safetensors", other, "train again", digest)

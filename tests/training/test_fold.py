@@ -24,7 +24,7 @@ from src.training import fold as folding
 from src.training import trainer as loop
 from src.training.step import TrainState
 from tests.fixtures import Finished, Podium, Train
-from tests.helpers import run_at, train_cache
+from tests.helpers import run_at, snapshot_at, train_cache
 
 STEPS_PER_EPOCH = 2  # 9 images in batches of 4; the last one comes in another epoch
 MEASURED = {"seconds", "train_seconds", "images_per_second", "waiting_share", "memory_mib", "gpu_utilisation"}
@@ -285,7 +285,7 @@ def test_early_stopping_ends_training_after_that_many_epochs_without_improvement
     scripted_scores(monkeypatch, [0.2, 0.4, 0.3, 0.4, 0.9])
     folder, _ = train("run", "--epochs", 8, "--early-stopping", 2)
     assert [row["score"] for row in log_rows(folder)] == ["0.2", "0.4", "0.3", "0.4"]
-    assert json.loads((folder / "config.json").read_text())["result"]["epochs"] == 4
+    assert run_at(folder.parent).open_fold(0).result.epochs == 4
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
@@ -303,10 +303,10 @@ def test_the_kept_weights_make_the_out_of_fold_predictions(
         image_size=(32, 48),
         batch_size=5,
     )
-    model = run_at(folder.parent).open_fold(0).record.model
+    model = run_at(folder.parent).begun.model
     made = {}
     for name in ("best", "last"):
-        network = load_model(folder / f"{name}.safetensors", build_network(model))
+        network = load_model(folder / f"{name}.safetensors", build_network(model), "train again")
         made[name], _ = predict_probabilities(network, loader, street.COMPETITION.layout, choose_compute("cpu", "fp32"))
     other = {"best": "last", "last": "best"}[keep]
     np.testing.assert_allclose(made[keep], oof["probabilities"], atol=1e-5)
@@ -327,9 +327,9 @@ def test_the_best_weights_are_those_of_the_first_best_epoch(train: Train, monkey
     monkeypatch.setattr(loop.Trainer, "save", remember)
     scripted_scores(monkeypatch, [0.1, 0.5, 0.5])
     folder, _ = train("run")
-    network = build_network(run_at(folder.parent).open_fold(0).record.model)
+    network = build_network(run_at(folder.parent).begun.model)
     for name, epoch in (("best", 2), ("last", 3)):
-        for key, value in load_model(folder / f"{name}.safetensors", network).state_dict().items():
+        for key, value in load_model(folder / f"{name}.safetensors", network, "").state_dict().items():
             assert torch.equal(value, kept[epoch - 1][key])
         # Rebuilt from the run directory alone, the network gives the same logits as during training.
         assert torch.allclose(network.eval()(images), logits[epoch - 1], atol=1e-5)
@@ -342,12 +342,23 @@ def test_a_non_finite_loss_is_an_error_and_nothing_is_saved(train: Train) -> Non
     assert not (folder / "oof.npz").exists()
 
 
-def test_a_run_is_refused_if_the_folds_have_changed(train: Train, podium: Podium) -> None:
-    train("run")
+def test_a_run_goes_on_with_its_own_folds_if_prepare_has_made_others(train: Train, podium: Podium) -> None:
+    both, ended = train("both", "--fold", "all")
+    assert ended.code == 0
+    folder, _ = train("run")
+    snapshot = run_at(folder.parent).begun.snapshot
     assert podium("prepare", "--num-folds", 3).code == 0
-    _, ended = train("run", "--fold", 1)
+    for flags in (("--fold", 1), ("--fold", "all")):
+        assert train("run", *flags)[1].code == 0
+    run = run_at(folder.parent)
+    assert (run.prepared.id, [fold.number for fold in run.trained()]) == (snapshot, [0, 1])
+    for fold in ("fold0", "fold1"):
+        assert_same_training(both.with_name(fold), folder.with_name(fold))
+    _, ended = train("run", "--fold", 2)
     assert ended.code == 2
-    assert "started with other folds" in ended.err
+    assert "--fold 2: folds.csv has 0, 1" in ended.err
+    new, _ = train("new", "--fold", 2)
+    assert run_at(new.parent).prepared.fold_numbers("all") == [0, 1, 2]
 
 
 def test_a_resumed_fold_and_its_run_keep_their_cache(train: Train, podium: Podium) -> None:
@@ -358,11 +369,10 @@ def test_a_resumed_fold_and_its_run_keep_their_cache(train: Train, podium: Podiu
     assert podium("prepare", "--num-folds", 2, "--image-size", 40, 56).code == 0
     assert train("run")[1].code == 0
     assert (folder / "last.safetensors").read_bytes() == before
-    assert run_at(folder.parent).open_fold(0).record.data.cache_size == (64, 128)
     assert train("run", "--fold", 1)[1].code == 0  # the run's other folds use the same cache
-    assert run_at(folder.parent).open_fold(1).record.data.cache_size == (64, 128)
+    assert run_at(folder.parent).begun.cache_size == (64, 128)
     other, _ = train("new")
-    assert run_at(other.parent).open_fold(0).record.data.cache_size == (40, 56)
+    assert run_at(other.parent).begun.cache_size == (40, 56)
 
 
 def test_resuming_needs_no_weights_file(train: Train, tmp_path: Path) -> None:
@@ -379,21 +389,35 @@ def test_resuming_needs_no_weights_file(train: Train, tmp_path: Path) -> None:
     assert (folder / "oof.npz").exists()
 
 
-def test_folds_of_a_run_with_different_labels_are_refused(train: Train, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_its_own_labels_and_refuses_edited_ones(
+    train: Train, podium: Podium, tmp_path: Path
+) -> None:
     assert train("run")[1].code == 0
-    labels = tmp_path / "runs" / "svhn" / "prepared" / "labels.csv"
-    labels.write_text(labels.read_text().replace(",10,10,10,10,", ",1,10,10,10,", 1))
+    root, source = tmp_path / "runs" / "svhn", tmp_path / "input" / "svhn" / "mchar_train.json"
+    old = snapshot_at(root)
+    entries = json.loads(source.read_text())
+    entries["000000.png"]["label"][0] = (entries["000000.png"]["label"][0] + 1) % 10
+    source.write_text(json.dumps(entries))
+    assert podium("prepare", "--num-folds", 2).code == 0
+    assert snapshot_at(root) != old
+    labels = old / "labels.csv"
+    kept = labels.read_text()
+    labels.write_text(kept.replace(",10,10,10,10,", ",1,10,10,10,", 1))
     _, ended = train("run", "--fold", 1)
     assert ended.code == 2
-    assert "other labels" in ended.err
+    assert f"{old.name}/labels.csv: was changed after prepare wrote it" in ended.err
+    labels.write_text(kept)
+    assert train("run", "--fold", 1)[1].code == 0
+    assert run_at(root / "run").prepared.id == old.name
     assert train("run", "--fold", "all", "--restart")[1].code == 0
+    assert run_at(root / "run").prepared.id == snapshot_at(root).name
 
 
 def test_backbone_options_are_saved_and_fixed_for_the_run(train: Train) -> None:
     flags = ("--backbone", "resnet_cifar", "--backbone-options", "batch_norm=false")
     folder, ended = train("run", *flags)
     assert ended.code == 0
-    assert json.loads((folder / "config.json").read_text())["model"]["options"] == {"batch_norm": False}
+    assert run_at(folder.parent).begun.model.options == {"batch_norm": False}
     assert not any("running_mean" in key for key in load_file(folder / "last.safetensors"))
     _, again = train("run", "--backbone", "resnet_cifar")
     assert again.code == 2

@@ -81,9 +81,9 @@ def test_a_moved_file_is_the_same_network_and_a_lost_one_is_not_needed_to_resume
     (fold / "oof.npz").unlink()
     assert podium("train", *FLAGS, "--fold", 0).code == 0
     assert (fold / "oof.npz").exists()
-    copy = ("--backbone", fold / "mine.py", *FLAGS[2:])
+    copy = ("--backbone", fold.with_name("mine.py"), *FLAGS[2:])
     assert podium("train", *copy, "--fold", 0, "--restart").code == 0
-    assert (fold / "mine.py").read_text() == NETWORK.replace("ACTIVATION", "relu")
+    assert fold.with_name("mine.py").read_text() == NETWORK.replace("ACTIVATION", "relu")
 
 
 @pytest.mark.parametrize(
@@ -110,5 +110,5 @@ def test_a_network_without_pretrained_cfg_or_with_odd_attributes_is_taken(prepar
     odd = "super().__init__(); self.pretrained_cfg = None; self.head_widths = 3"
     path.write_text(path.read_text().replace("super().__init__()", odd))
     assert podium("train", *FLAGS).code == 0
-    record = json.loads((prepared / "runs" / "svhn" / "baseline" / "fold0" / "config.json").read_text())
+    record = json.loads((prepared / "runs" / "svhn" / "baseline" / "run.json").read_text())
     assert record["model"]["mean"] == [0.5, 0.5, 0.5]

@@ -1,8 +1,8 @@
 """What a training says while it runs: units, time left, time in all."""
 
-import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -11,6 +11,7 @@ from src.competitions.spec import HeadLayout
 from src.models.build import build_model
 from tests.conftest import TRAIN
 from tests.fixtures import Podium
+from tests.helpers import run_at
 
 
 def test_the_time_of_a_run_counts_what_came_before_an_interruption(
@@ -19,10 +20,8 @@ def test_the_time_of_a_run_counts_what_came_before_an_interruption(
     svhn()
     assert podium("prepare", "--num-folds", 2).code == 0
     assert podium("train", *TRAIN).code == 0
-    path = tmp_path / "runs" / "svhn" / "baseline" / "fold0" / "config.json"
-    record = json.loads(path.read_text())
-    record["result"]["seconds"] = 3600.0
-    path.write_text(json.dumps(record))
+    fold = run_at(tmp_path / "runs" / "svhn" / "baseline").open_fold(0)
+    fold.finish(replace(fold.result, seconds=3600.0))
     assert re.search(r"trained for 60 min in all, this command took \d s:", podium("train", *TRAIN).out)
 
 

@@ -102,7 +102,7 @@ def test_deterministic_runs_of_any_name_print_the_same_sha256(train: Train, rest
         assert ended.code == 0
         printed[name] = [line for line in ended.out.splitlines() if "SHA-256 of the weights" in line]
         digest = hashlib.sha256((folder / "last.safetensors").read_bytes()).hexdigest()
-        assert json.loads((folder / "config.json").read_text())["result"]["weights_sha256"] == digest
+        assert json.loads((folder / "fold.json").read_text())["result"]["weights_sha256"] == digest
         assert printed[name] == [f"fold 0: SHA-256 of the weights {digest[:16]}"]
     assert printed["one"] == printed["same"] != printed["other"]
     assert torch.are_deterministic_algorithms_enabled()

@@ -24,8 +24,7 @@ def figure() -> Callable[[str], None]:
     return FIGURES.append
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator["subprocess.Popen[str]"]:
+def serving() -> Iterator["subprocess.Popen[str]"]:
     """Yield a running tests/trust/server.py."""
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     started = subprocess.Popen(
@@ -40,11 +39,33 @@ def server() -> Iterator["subprocess.Popen[str]"]:
     started.communicate(timeout=20)
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator["subprocess.Popen[str]"]:
+    """Yield a running tests/trust/server.py."""
+    yield from serving()
+
+
+@pytest.fixture(scope="session")
+def second_server() -> Iterator["subprocess.Popen[str]"]:
+    """Yield another one, for two commands at once."""
+    yield from serving()
+
+
 class Commands:
     """Starts `python -m src.<command>` in a folder, one at a time."""
 
-    def __init__(self, cwd: Path, server: "subprocess.Popen[str]") -> None:
-        self.cwd, self.server = cwd, server
+    def __init__(self, cwd: Path, server: "subprocess.Popen[str]", tag: str = "") -> None:
+        self.cwd, self.server, self.tag = cwd, server, tag
+
+    @property
+    def out(self) -> str:
+        """What the last command printed."""
+        return (self.cwd / f"out{self.tag}").read_text()
+
+    @property
+    def err(self) -> str:
+        """What the last command printed to stderr."""
+        return (self.cwd / f"err{self.tag}").read_text()
 
     @property
     def _stdout(self) -> IO[str]:
@@ -57,7 +78,8 @@ class Commands:
     def start(self, *argv: object) -> int:
         """Start a command; return the process id."""
         assert self.server.stdin is not None
-        self.server.stdin.write(json.dumps({"argv": [str(part) for part in argv], "cwd": str(self.cwd)}) + "\n")
+        job = {"argv": [str(part) for part in argv], "cwd": str(self.cwd), "tag": self.tag}
+        self.server.stdin.write(json.dumps(job) + "\n")
         self.server.stdin.flush()
         return self._line()
 

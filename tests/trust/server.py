@@ -1,7 +1,8 @@
 """Run commands in forked processes, which tests can kill, without importing torch for each.
 
-Reads one JSON line per command ({"argv", "cwd"}); prints the process id, then, when the process has ended, its exit
-code (negative: the signal that killed it). Each training step appends a byte to the file `steps`.
+Reads one JSON line per command ({"argv", "cwd", "tag"}) and writes its output to cwd/out<tag> and err<tag>. Prints the
+process id, then, when the process has ended, its exit code (negative: the signal that killed it). Each training step
+appends a byte to the file `steps`.
 """
 
 import importlib
@@ -17,7 +18,7 @@ import torch
 from src.core import cli
 from src.training import trainer as loop
 
-COMMANDS = ("prepare", "train", "predict")
+COMMANDS = ("prepare", "train", "predict", "evaluate", "blend", "doctor")
 
 
 def _count_steps() -> None:
@@ -32,10 +33,10 @@ def _count_steps() -> None:
     loop.train_step = counted
 
 
-def _run(argv: list[str], cwd: str) -> None:
+def _run(argv: list[str], cwd: str, tag: str) -> None:
     os.setsid()
     os.chdir(cwd)
-    for number, name in ((1, "out"), (2, "err")):
+    for number, name in ((1, f"out{tag}"), (2, f"err{tag}")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     _count_steps()
     module = importlib.import_module(f"src.{argv[0]}")
@@ -56,7 +57,7 @@ def main() -> None:
         if process == 0:
             code = 1
             try:
-                _run(job["argv"], job["cwd"])
+                _run(job["argv"], job["cwd"], job["tag"])
                 code = 0
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else int(end.code is not None)

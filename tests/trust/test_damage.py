@@ -14,6 +14,7 @@ from src.core.errors import InputError
 from src.data.cache import open_cache
 from src.runs.checkpoint import load_model, load_state, previous_of, save_model, save_state
 from tests.fixtures import MakeSvhn, Podium
+from tests.helpers import prepared_at
 from tests.trust.conftest import Commands
 from tests.trust.test_kills import FLAGS, assert_same, temporaries, trained
 
@@ -42,7 +43,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_detected_and_the_previous_one_is_used(
     assert load_state(path)["step"] == 2
     flip(path, rng)
     flip(previous_of(path), rng)
-    with pytest.raises(InputError, match="is damaged, and so is the one saved before it"):
+    with pytest.raises(InputError, match="is damaged .*, and so is the one saved before it"):
         load_state(path)
     figure(f"one bit flipped in a checkpoint: {FLIPS} of {FLIPS} detected, and the previous checkpoint used")
 
@@ -54,9 +55,9 @@ def test_a_flipped_bit_in_weights_is_detected(tmp_path: Path, figure: Callable[[
     for _ in range(FLIPS):
         flip(path, rng)
         with pytest.raises(InputError, match=r"last\.safetensors: is damaged"):
-            load_model(path, network)
+            load_model(path, network, "train again")
         path.write_bytes(intact)
-    load_model(path, network)
+    load_model(path, network, "train again")
     figure(f"one bit flipped in weights: {FLIPS} of {FLIPS} detected")
 
 
@@ -65,20 +66,19 @@ def test_a_flipped_bit_in_the_cache_is_detected_and_prepare_rebuilds_it(
 ) -> None:
     svhn()
     assert podium("prepare", "--num-folds", 2).code == 0
-    rng, folder = random.Random(2), tmp_path / "runs" / "svhn" / "cache"
-    path = folder / "train_64x128.npy"
+    rng, path = random.Random(2), prepared_at(tmp_path / "runs" / "svhn").cache_file("train", (64, 128))
     intact = path.read_bytes()
     for _ in range(FLIPS):
         flip(path, rng)
-        with pytest.raises(InputError, match=r"train_64x128\.npy.* is damaged .*run python -m src\.prepare again"):
-            open_cache(folder, "train_64x128")
+        with pytest.raises(InputError, match=rf"{path.name}.* is damaged .*run python -m src\.prepare again"):
+            open_cache(path.parent, path.stem).images.check_all()
         path.write_bytes(intact)
-    open_cache(folder, "train_64x128")
+    open_cache(path.parent, path.stem).images.check_all()
     data = bytearray(intact)
     data[8] ^= 1 << 6  # numpy's header parser fails on it
     path.write_bytes(data)
     ended = podium("train", *FLAGS[:-2])
-    assert (ended.code, "train_64x128.npy is damaged" in ended.err) == (2, True)
+    assert (ended.code, f"{path.name}: is damaged" in ended.err) == (2, True)
     assert podium("prepare", "--num-folds", 2).code == 0
     assert path.read_bytes() == intact
     figure(f"one bit flipped in the cache: {FLIPS} of {FLIPS} detected; prepare rebuilds it")

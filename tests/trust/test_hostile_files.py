@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from src.competitions.spec import load_competition
+from src.core.csv_text import parse_csv
 from src.core.errors import InputError
-from src.core.reading import InputFiles, parse_csv, read_location
+from src.core.reading import InputFiles
+from src.core.zips import read_location
 from tests.conftest import draw, write_image
 from tests.fixtures import MakeLeaves, MakeSvhn
 

@@ -1,0 +1,27 @@
+"""Every command's flags: a field is a flag, its docstring the help text. Standard library only: --help is quick."""
+
+from src.config.answer import BlendConfig, EvaluateConfig, InferenceFlags, PredictConfig
+from src.config.augment import NO_AUGMENT, Augment
+from src.config.paths import Device, Paths, Precision
+from src.config.prepare import PrepareConfig
+from src.config.tools import DoctorConfig, MakeDemoConfig, SummaryConfig
+from src.config.train import BenchConfig, TrainConfig, TrainSettings
+
+__all__ = [
+    "NO_AUGMENT",
+    "Augment",
+    "BenchConfig",
+    "BlendConfig",
+    "Device",
+    "DoctorConfig",
+    "EvaluateConfig",
+    "InferenceFlags",
+    "MakeDemoConfig",
+    "Paths",
+    "Precision",
+    "PredictConfig",
+    "PrepareConfig",
+    "SummaryConfig",
+    "TrainConfig",
+    "TrainSettings",
+]

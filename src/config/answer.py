@@ -1,0 +1,64 @@
+"""Flags of evaluate, predict and blend."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from src.config.paths import Device, Paths, Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Paths):
+    """The out-of-fold score of a run."""
+
+    run_name: str = "baseline"
+    """Name of the run."""
+    folds: tuple[int, ...] | None = None
+    """Score these folds only and say so; default: all, and none may be missing."""
+    tta: bool = True
+    """Score the mean over the same views that predict uses, or the plain image."""
+    num_worst: int = 200
+    """Mistakes listed in worst.csv, the most confident first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceFlags:
+    """How test images are answered; the same bits on another day need the same values."""
+
+    batch_size: int | None = None
+    """Default: 256; with a GPU, the fastest of a few if predicting takes longer than 20 seconds."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto: if a fold takes more than ten minutes and a trial shows it faster."""
+    device: Device = "auto"
+    """auto: cuda, mps or cpu, the first that this machine has."""
+    precision: Precision = "auto"
+    """auto: bf16 if the GPU has it, else fp16; fp32 on a CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(InferenceFlags, Paths):
+    """A validated submission."""
+
+    run_name: tuple[str, ...] = ("baseline",)
+    """One or more runs; their probabilities are averaged with equal weights (see blend for fitted ones)."""
+    folds: tuple[int, ...] | None = None
+    """Folds to use; default: all that are trained."""
+    tta: bool = True
+    """Average over label-safe views, or the plain image only."""
+    name: str | None = None
+    """Name of the submission; default: the runs' names joined by +."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlendConfig(InferenceFlags, Paths):
+    """Several runs combined with weights fitted on their out-of-fold predictions."""
+
+    run_name: tuple[str, ...] = ()
+    """Two or more runs with out-of-fold predictions for the same images."""
+    name: str = "blend"
+    """Name of the blended submission."""
+    rounds: int = 30
+    """Rounds of greedy selection with replacement."""
+    outer_folds: int = 5
+    """Folds of the outer cross-validation that measures the gain."""
+    seed: int = 0
+    """Of the outer folds."""

@@ -1,0 +1,48 @@
+"""Flags of augmentation."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Strengths of the random changes; 0 is off. Each has its entry in src/data/augmentations.py."""
+
+    rotate: float = 10.0
+    """Degrees, either way."""
+    zoom: float = 0.15
+    """Share of the size, in or out."""
+    stretch: float = 0.0
+    """Share by which the aspect ratio changes, either way."""
+    shear: float = 0.0
+    """Degrees, either way."""
+    shift: float = 0.06
+    """Share of height and width, either way."""
+    hflip: float | None = None
+    """Probability of a horizontal flip; default: 0.5 if the competition allows it, else 0. With 0.5 an image is flipped
+    in every second epoch, half of the images in the even ones."""
+    saturation: float = 0.3
+    """Share, either way."""
+    contrast: float = 0.2
+    """Share, either way."""
+    brightness: float = 0.15
+    """Share of 255 that is added, either way."""
+    tint: float = 0.05
+    """Share of 255 that is added to each channel independently, either way."""
+    invert: float = 0.0
+    """Probability of the negative."""
+    erase: float = 0.0
+    """Probability that a rectangle of 2-20% of the image is painted over."""
+    effects: float = 0.0
+    """Probability of blur, noise or JPEG artefacts (albumentations, CPU only)."""
+    concat: float | None = None
+    """Probability that another string is placed to the right of this one, if both fit; default: 0.4 for strings, else
+    0."""
+
+    def changes_pixels(self) -> bool:
+        """Return whether anything but concatenation is on."""
+        return any(value for name, value in vars(self).items() if name != "concat")
+
+
+NO_AUGMENT = Augment(
+    rotate=0, zoom=0, shift=0, brightness=0, contrast=0, saturation=0, tint=0, hflip=0.0, concat=0.0
+)  # fmt: skip

@@ -1,0 +1,22 @@
+"""Flags that all commands share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths:
+    """Which competition, and where its files are read and written."""
+
+    competition: str = "svhn"
+    """A name under src/competitions/, or the path of a .py file of your own."""
+    input_dir: Path = Path("input")
+    """Holds one folder per competition with the organiser's files; never written to."""
+    runs_dir: Path = Path("runs")
+    """Holds <competition>/prepared/ and one folder per run."""
+    submissions_dir: Path = Path("submissions")
+    """Holds <competition>/<run>.csv."""

@@ -1,0 +1,38 @@
+"""Flags of prepare."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from src.config.paths import Paths
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig(Paths):
+    """Labels, checks, folds and the decoded image cache."""
+
+    split: Literal["kfold", "official", "holdout"] = "kfold"
+    """kfold: over all labelled images; official: the organiser's validation set is the one held-out fold; holdout: one
+    fold of about --num-val images, all others are always trained on."""
+    num_folds: int = 5
+    """Folds of --split kfold."""
+    num_val: int | None = None
+    """Images of --split holdout; default: a fifth of them, at most 1000."""
+    folds: Path | None = None
+    """A folds.csv of your own (image_path,fold), instead of --split."""
+    image_size: tuple[int, int] | None = None
+    """Height and width of the cache in pixels; default: the competition's. Caches of other sizes are kept."""
+    seed: int = 0
+    """Of the folds."""
+    list: bool = False
+    """Only list the snapshots, and which runs use them."""
+    prune: bool = False
+    """Only delete snapshots that are neither the newest nor used by a run, and their image caches."""
+    strict: bool = False
+    """Stop at any problem with an image (exit code 2) instead of skipping it."""
+    max_unreadable: float = 0.01
+    """Largest share of the test images that may be missing or unreadable: their answers come from a black image."""
+    max_pixels: int = 50_000_000
+    """Images with more pixels are refused from their header."""
+    num_processes: int | None = None
+    """Decoding processes, started after 2 s; default: one per core."""

@@ -1,0 +1,115 @@
+"""Flags of train and bench."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal
+
+from src.config.augment import Augment
+from src.config.paths import Device, Paths, Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """The flags that decide what is trained. Saved in run.json; a run resumes only with the same ones."""
+
+    backbone: str = "tf_efficientnet_lite0"
+    """Any timm model, one under src/models/, or the path of a .py file of your own."""
+    backbone_options: tuple[str, ...] = ()
+    """The network's own options, such as batch_norm=False or num_points=1 for nin."""
+    pretrained: bool = True
+    """Start from timm's pretrained weights (downloaded from the hub once)."""
+    weights: Path | None = None
+    """Start from this file (.safetensors or .pth in timm's naming); nothing is downloaded."""
+    image_size: tuple[int, int] | None = None
+    """Height and width that the network sees; default: the cache's."""
+    progressive_resize: float = 1.0
+    """Share of the image size that training begins with; it grows evenly to 1 in the first 70% of epochs."""
+    freeze_backbone: bool = False
+    """Linear probe: train the last layer alone, on features computed once (no augmentation but flips)."""
+    epochs: int = 24
+    """Passes over the training images."""
+    batch_size: int = 64
+    """Images per optimizer step."""
+    accumulate: int = 1
+    """Micro-batches per optimizer step, each of batch_size / accumulate images; doubled automatically when memory runs
+    out."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    optimizer: str = "adamw"
+    """Any name that timm's create_optimizer_v2 knows."""
+    weight_decay: float = 0.02
+    """Of the optimizer; not of biases and normalisation."""
+    momentum: float = 0.9
+    """Of SGD and its variants."""
+    layer_decay: float | None = None
+    """Factor on lr per layer below the head, such as 0.75."""
+    schedule: Literal["onecycle", "cosine", "step", "constant"] = "onecycle"
+    """How lr falls after the warm-up: by a cosine, in two steps, or not at all."""
+    warmup: float = 0.2
+    """Share of all steps in which lr rises from near 0."""
+    loss: str = "cross_entropy"
+    """A name in LOSSES of src/training/losses.py."""
+    label_smoothing: float = 0.05
+    """Share of the target spread over all classes."""
+    dropout: float = 0.2
+    """Before the last layer, if the backbone has it."""
+    drop_path: float | None = None
+    """Stochastic depth, if the backbone has it."""
+    mixup: float = 0.0
+    """Alpha of mixup; 0 is off."""
+    cutmix: float = 0.0
+    """Alpha of CutMix; 0 is off; only for competitions with one head."""
+    ema: float = 0.998
+    """Decay per step of the weights' moving average, which is what is scored and kept; 0 is off."""
+    clip_grad: float | None = 5.0
+    """Largest norm of the gradient."""
+    augment: Augment = field(default_factory=Augment)
+    early_stopping: int | None = None
+    """Stop after this many epochs without a better score. The score is then optimistic: it chose the epoch."""
+    keep: Literal["last", "best"] = "last"
+    """Whose weights make the out-of-fold predictions and the submission. best is optimistic for the same reason."""
+    precision: Precision = "auto"
+    """auto: bf16 if the GPU has it, else fp16; fp32 on a CPU."""
+    compile: bool = False
+    """torch.compile; pays back in long trainings."""
+    deterministic: bool = False
+    """Only algorithms that give the same bits each time (a GPU's fastest do not; a CPU's always do)."""
+    seed: int = 0
+    """Of new layers, batches, augmentation and dropout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TrainSettings, Paths):
+    """One network per fold."""
+
+    fold: str = "all"
+    """A fold's number, or all."""
+    run_name: str = "baseline"
+    """Name of the run."""
+    device: Device = "auto"
+    """auto: cuda, mps or cpu, the first that this machine has."""
+    cache_on_device: Literal["auto", "on", "off"] = "auto"
+    """Keep all images in the GPU's memory and augment whole batches there; auto: if there is a GPU with room."""
+    num_threads: int | None = None
+    """Threads that prepare batches; default: 0 on a CPU (the step needs the cores), 4 with a GPU."""
+    profile: bool = False
+    """Time some steps: fold<k>/profile.csv (data, forward, backward, optimizer) and trace.json."""
+    save_every: float = 10.0
+    """Minutes between saves within an epoch; its end is saved too, and the current step on Ctrl-C or SIGTERM."""
+    resume: bool = False
+    """Fail unless there is a checkpoint to resume from (without this flag, training resumes if there is one)."""
+    restart: bool = False
+    """Train anew; the old folds stay in use until the new ones are finished. Other settings need --fold all."""
+
+    @property
+    def settings(self) -> TrainSettings:
+        """The part that decides what is trained."""
+        return TrainSettings(**{item.name: getattr(self, item.name) for item in fields(TrainSettings)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig(TrainConfig):
+    """The flags of train, on synthetic images."""
+
+    steps: int = 20
+    """Steps that are timed, of each kind."""

@@ -1,0 +1,141 @@
+"""Decoding images into an array file, in several processes with bounded memory."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Thread
+
+import cv2
+import numpy as np
+
+from src.core.errors import InputError
+from src.core.progress import Progress
+from src.core.zips import Location, read_location
+from src.data.images import ImageProblem, decode_image, resize, zero_tail
+
+CHUNK = 64  # images handed to a process at a time
+MAX_BYTES = 128 << 20  # of an image file: a zip member of zeros is tiny until it is unpacked
+MAX_MEMORY = 2 << 30  # bytes that decoding may add to a process; the largest accepted images take 0.6 GiB
+SOLO_SECONDS = 2.0  # of decoding before other processes are started: they take as long to start
+
+Found = tuple[str, str, str]  # the fields of src.data.cache.Reading
+Job = tuple[str, int, list[Location | None], int]  # _read_chunk's arguments
+
+
+@contextmanager
+def bounded_memory() -> Iterator[None]:
+    """Make allocations fail that add more than MAX_MEMORY to this process: a damaged file can ask for any size."""
+    try:
+        import resource
+
+        with open("/proc/self/statm") as stream:
+            now = int(stream.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")  # data and stack
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    except (ImportError, OSError):  # not Linux
+        yield
+        return
+    limit = now + MAX_MEMORY
+    if soft != resource.RLIM_INFINITY:
+        limit = min(limit, soft)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _read_one(location: Location | None, out: np.ndarray, limit: int) -> Found:
+    if location is None:
+        return "missing", "no such file", ""
+    if location.size > MAX_BYTES:
+        return "over-large", f"{location.size:,} bytes, at most {MAX_BYTES:,} are read", ""
+    try:
+        data = read_location(location)
+        return _keep(decode_image(data, limit), out, zero_tail(data))
+    except ImageProblem as problem:
+        return problem.kind, problem.detail, ""
+    except MemoryError:
+        return "over-large", f"decoding it takes more than {MAX_MEMORY >> 30} GiB", ""
+    except (InputError, OSError) as error:
+        return "unreadable", str(error), ""
+
+
+def _keep(image: np.ndarray, out: np.ndarray, note: str = "") -> Found:
+    out[:] = resize(image, out.shape[:2])
+    data = np.ascontiguousarray(image).data  # no copy: it may have 143 MiB
+    pixels = hashlib.blake2b(data, digest_size=12, key=str(image.shape).encode()).hexdigest()
+    return "", note, pixels
+
+
+def _end_with_parent(parent: int) -> None:
+    """Make a decoding process end within seconds of its parent: after a SIGKILL it would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _read_chunk(file: str, start: int, locations: list[Location | None], limit: int) -> list[Found]:
+    cv2.setNumThreads(1)
+    images = np.load(file, mmap_mode="r+")
+    with bounded_memory():
+        return [_read_one(location, images[start + i], limit) for i, location in enumerate(locations)]
+
+
+def keep_all(file: Path, images: list[np.ndarray]) -> list[Found]:
+    """Write images that need no decoding: in this process, since that is quick."""
+    if not images:
+        return []
+    cached = np.load(file, mmap_mode="r+")
+    return [_keep(np.ascontiguousarray(image), out) for image, out in zip(images, cached, strict=True)]
+
+
+def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Found]]:
+    """Yield the result of each job in order: first from this process, then from as many as asked for."""
+    started, done = time.perf_counter(), 0
+    while done < len(jobs) and (num_processes <= 1 or time.perf_counter() - started < SOLO_SECONDS):
+        yield _read_chunk(*jobs[done])
+        done += 1
+    if done == len(jobs):
+        return
+    try:
+        # "spawn": a fork would inherit the locks of torch's and opencv's threads.
+        with ProcessPoolExecutor(
+            min(num_processes, len(jobs) - done),
+            mp_context=get_context("spawn"),
+            initializer=_end_with_parent,
+            initargs=(os.getpid(),),
+        ) as pool:
+            for found in pool.map(_read_chunk, *zip(*jobs[done:], strict=True)):
+                yield found
+                done += 1
+        return
+    except BrokenProcessPool:
+        why = "a process was killed; out of memory?"
+    except OSError as error:
+        why = f"{error}; is /dev/shm too small? docker run --shm-size=1g"
+    print(f"decoding continues in one process, as no others can be started: {why}")
+    yield from (_read_chunk(*job) for job in jobs[done:])
+
+
+def decode_all(
+    file: Path, name: str, locations: list[Location | None], num_processes: int, max_pixels: int
+) -> list[Found]:
+    """Decode images into the rows of an array file; return what was found out about each."""
+    starts = range(0, len(locations), CHUNK)
+    jobs = [(str(file), start, locations[start : start + CHUNK], max_pixels) for start in starts]
+    found: list[Found] = []
+    with Progress(f"decoding {name}", len(locations), "images") as progress:
+        for result in _run_jobs(jobs, num_processes):
+            found += result
+            progress.update(len(result))
+    return found

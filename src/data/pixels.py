@@ -1,0 +1,131 @@
+"""The pixels of an image cache: a memory map whose blocks are checked when they are first read.
+
+Hashing 150 GB before the first step would take minutes; a block of 4 MiB takes 0.3 ms when its first image is needed.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Thread
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+from xxhash import xxh3_64_hexdigest
+
+from src.core.errors import InputError
+
+BLOCK = 4 << 20  # bytes hashed together, and read together if the cache is larger than the memory
+
+
+def rows_per_block(image_size: Sequence[int]) -> int:
+    """Return how many images a block holds."""
+    return max(1, BLOCK // (image_size[0] * image_size[1] * 3))
+
+
+def hash_block(block: np.ndarray) -> str:
+    """Return the hash of some images, (N, H, W, 3) uint8."""
+    return xxh3_64_hexdigest(np.ascontiguousarray(block).data)
+
+
+def hash_blocks(images: np.ndarray) -> list[str]:
+    """Return the hash of each block of (N, H, W, 3) uint8."""
+    height = rows_per_block(images.shape[1:3])
+    return [hash_block(images[start : start + height]) for start in range(0, len(images), height)]
+
+
+class Pixels:
+    """(N, H, W, 3) uint8 of a cache file, indexed like an array; an image is returned only if its block is sound.
+
+    Raises InputError, naming the command `repair`, when a block is read that differs from what was written.
+    """
+
+    def __init__(self, file: Path, shape: tuple[int, int, int, int], blocks: Sequence[str], repair: str) -> None:
+        self.file, self.blocks, self.repair = file, blocks, repair
+        self.images: np.ndarray = np.empty(shape, np.uint8)
+        if shape[0]:
+            try:
+                self.images = np.load(file, mmap_mode="r")
+            except (ValueError, EOFError, SyntaxError, TokenError) as error:  # what numpy's header parser raises
+                raise self.damage(str(error)) from error
+            if self.images.shape != shape or self.images.dtype != np.uint8:
+                raise self.damage(f"it holds {self.images.shape} of {self.images.dtype}, not {shape} of uint8")
+        self.height = rows_per_block(shape[1:3])
+        self.checked = np.zeros(len(blocks), bool)
+        self.all_checked = not blocks
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def nbytes(self) -> int:
+        return self.images.nbytes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.images.shape
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Return images, for any index of rows that numpy takes; rows picked one by one are copies."""
+        if not self.all_checked:
+            rows = np.arange(len(self.images))[index] if not isinstance(index, np.ndarray) else index
+            for block in np.unique(np.atleast_1d(rows) // self.height):
+                if not self.checked[block]:
+                    self.check(int(block), self.images[block * self.height : (block + 1) * self.height])
+        picked: np.ndarray = self.images[index]
+        return picked
+
+    def check(self, block: int, images: np.ndarray) -> None:
+        """Raise InputError if these images of a block differ from what was written. Threads may check at once."""
+        if hash_block(images) != self.blocks[block]:
+            first = block * self.height
+            raise self.damage(f"images {first:,} to {first + len(images) - 1:,} differ from what was written")
+        self.checked[block] = True
+        self.all_checked = bool(self.checked.all())
+
+    def check_all(self) -> None:
+        """Check every block that was not read yet."""
+        for block in np.flatnonzero(~self.checked):
+            self.check(int(block), self.images[block * self.height : (block + 1) * self.height])
+
+    def check_in_background(self) -> None:
+        """Check the blocks in a thread of their own, ahead of the first epoch. Damage is told when it is read."""
+
+        def run() -> None:
+            try:
+                self.check_all()
+            except (InputError, OSError):
+                return
+
+        Thread(target=run, daemon=True).start()
+
+    def damage(self, why: str) -> InputError:
+        """Return the error that says how to make the file again."""
+        return InputError(f"{self.file}: is damaged ({why}); run {self.repair} again")
+
+    @cached_property
+    def _descriptor(self) -> int:
+        """The file, to read blocks from: through the map, the system would read megabytes around each row."""
+        file = os.open(self.file, os.O_RDONLY)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # read no more than is asked for
+        return file
+
+    def __del__(self) -> None:
+        if "_descriptor" in vars(self):
+            os.close(self._descriptor)
+
+    def read_block(self, block: int) -> np.ndarray:
+        """Return the images of a block, read from the file and checked each time."""
+        images = self.images[block * self.height : (block + 1) * self.height]
+        offset = self.images.offset + block * self.height * self.images[:1].nbytes  # type: ignore[attr-defined]
+        data = os.pread(self._descriptor, images.nbytes, offset)
+        if len(data) != images.nbytes:
+            raise self.damage("it was cut short")
+        read = np.frombuffer(data, np.uint8).reshape(images.shape)
+        self.check(block, read)
+        return read
+
+
+Images = np.ndarray | Pixels  # (N, H, W, 3) uint8, indexed by rows

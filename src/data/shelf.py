@@ -1,0 +1,90 @@
+"""All snapshots and caches of a competition: listed, and pruned of what nothing uses."""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.core.errors import InputError
+from src.core.records import read_record
+from src.data.snapshot import Current, Snapshot, read_snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A snapshot, and the runs that are bound to it."""
+
+    folder: Path
+    snapshot: Snapshot | None  # None if it is damaged
+    is_current: bool
+    runs: list[str]
+
+    @property
+    def in_use(self) -> bool:
+        return self.is_current or bool(self.runs)
+
+    def describe(self) -> str:
+        """Return a line for people."""
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.folder.stat().st_mtime))
+        if self.snapshot is None:
+            what = "damaged"
+        else:
+            train, test = self.snapshot.train, self.snapshot.test
+            what = f"{train.num_images:,} labelled and {test.num_images:,} test images{self.snapshot.flags}"
+        uses = ["newest"] * self.is_current + [f"run {name}" for name in self.runs]
+        return f"{self.folder.name}  {when}  {what}  ({', '.join(uses) or 'unused'})"
+
+
+def _uses(root: Path) -> dict[str, list[str]]:
+    """Return the names of the runs that are bound to each snapshot, also those that --restart has not finished.
+
+    Raises InputError for a run.json that does not say: its snapshot could not be kept.
+    """
+    found: dict[str, list[str]] = {}
+    for path in sorted([*root.glob("*/run.json"), *root.glob("*/restart/run.json"), *root.glob("*/fold*/fold.json")]):
+        try:
+            record = json.loads(path.read_bytes())
+            snapshot = (record["run"] if path.name == "fold.json" else record)["snapshot"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: is damaged, so nobody knows which snapshot its run uses") from error
+        name = path.relative_to(root).parts[0]
+        if name not in found.setdefault(snapshot, []):
+            found[snapshot].append(name)
+    return found
+
+
+def shelf(root: Path) -> list[Entry]:
+    """Return the snapshots in runs/<competition>, oldest first. Raises InputError."""
+    uses = _uses(root)
+    current = ""
+    if (root / "prepared" / "current.json").exists():
+        current = read_record(root / "prepared" / "current.json", Current, "", "run python -m src.prepare").snapshot
+    entries = []
+    for path in sorted((root / "prepared").glob("*/"), key=lambda path: path.stat().st_mtime):
+        if path.name.startswith("."):
+            continue
+        try:
+            snapshot = read_snapshot(path, "python -m src.prepare")
+        except InputError:
+            snapshot = None
+        entries.append(
+            Entry(folder=path, snapshot=snapshot, is_current=path.name == current, runs=uses.get(path.name, []))
+        )
+    return entries
+
+
+def prune(root: Path) -> list[Path]:
+    """Delete snapshots that are neither the newest nor used by a run, and caches of none; return what was deleted."""
+    entries = shelf(root)
+    gone = [entry.folder for entry in entries if not entry.in_use]
+    kept = [entry.snapshot for entry in entries if entry.in_use]
+    if None not in kept:  # a damaged snapshot does not say which caches it needs
+        pixels = {facts.pixels[:8] for snapshot in kept if snapshot for facts in (snapshot.train, snapshot.test)}
+        gone += [path for path in sorted((root / "cache").glob("*_*.*")) if path.stem.split("_")[-1] not in pixels]
+    for path in gone:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return gone

@@ -1,0 +1,165 @@
+"""Snapshots: what prepare writes, complete, sealed and never changed afterwards.
+
+runs/<competition>/prepared/<id>/ holds labels.csv, folds.csv, test.csv, problems.csv and snapshot.json; the id is the
+beginning of the seal of snapshot.json, which holds the hash of each table. The same images, labels and flags give the
+same id. prepared/current.json names the newest. A run reads the snapshot that it began with, whatever prepare does.
+"""
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from src.competitions.spec import Head
+from src.core.csv_text import parse_csv
+from src.core.errors import InputError
+from src.core.locking import temporary_of
+from src.core.records import read_record, seal_of, write_record
+from src.core.writing import sha256_of, write_csv
+from src.data.cache import ImageCache
+
+# Each table's columns, without the targets of labels.csv.
+TABLES = {
+    "labels.csv": ("image_path", "group"),
+    "folds.csv": ("image_path", "fold"),
+    "test.csv": ("image_path", "id"),
+    "problems.csv": ("split", "image_path", "problem", "action", "detail"),
+}
+TEXT_COLUMNS = ("image_path", "id", "boxes", "split", "problem", "action", "detail")
+ID_LENGTH = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFacts:
+    """What prepare found out about the images of train or test."""
+
+    pixels: str  # hash of their pixels and paths: names their caches
+    num_images: int
+    num_unreadable: int  # missing or unreadable, so skipped (train) or answered from a black image (test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """snapshot.json: what the tables do not hold, and their hashes."""
+
+    competition: str
+    heads: tuple[Head, ...]
+    flags: str  # of prepare, as on a command line
+    tables: dict[str, str]  # file name: SHA-256
+    train: SplitFacts
+    test: SplitFacts
+
+    @property
+    def id(self) -> str:
+        return seal_of(self)[:ID_LENGTH]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Current:
+    """current.json: what the next run begins with."""
+
+    snapshot: str
+    image_size: tuple[int, int]  # of the cache made last
+
+
+def facts_of(cache: ImageCache) -> SplitFacts:
+    """Return what a cache says about its images."""
+    bad = sum(bool(reading.problem) for reading in cache.readings)
+    return SplitFacts(pixels=cache.record.pixels, num_images=len(cache.readings), num_unreadable=bad)
+
+
+def read_snapshot(folder: Path, repair: str) -> Snapshot:
+    """Read and check snapshot.json. Raises InputError, naming the command `repair`."""
+    path = folder / "snapshot.json"
+    snapshot = read_record(path, Snapshot, f"run {repair} first", f"run {repair} again")
+    if snapshot.id != folder.name:
+        raise InputError(f"{path}: is of snapshot {snapshot.id}, not of {folder.name}; run {repair} again")
+    return snapshot
+
+
+def read_table(folder: Path, name: str, snapshot: Snapshot, repair: str) -> pd.DataFrame:
+    """Read a table of a snapshot as prepare wrote it: text stays text, targets are integers.
+
+    Raises InputError, naming the command `repair`, if it is missing or not what was written.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise InputError(f"{path}: not there; run {repair} again")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != snapshot.tables.get(name):
+        raise InputError(f"{path}: was changed after prepare wrote it (its SHA-256 differs); run {repair} again")
+    frame = parse_csv(data, str(path)).reset_index(drop=True)
+    for column in frame.columns.difference(list(TEXT_COLUMNS)):
+        frame[column] = frame[column].replace("", pd.NA).astype("Int64" if column == "fold" else "int64")
+    return frame
+
+
+def is_intact(folder: Path) -> bool:
+    """Return whether a snapshot is complete and as it was written."""
+    try:
+        snapshot = read_snapshot(folder, "")
+        return all(sha256_of(folder / name) == digest for name, digest in snapshot.tables.items())
+    except (InputError, OSError):
+        return False
+
+
+def publish(
+    prepared: Path,
+    tables: dict[str, pd.DataFrame],
+    *,
+    competition: str,
+    heads: tuple[Head, ...],
+    flags: str,
+    train: SplitFacts,
+    test: SplitFacts,
+) -> tuple[Snapshot, bool]:
+    """Write a snapshot beside its place and move it there; return it and whether it is new.
+
+    An undamaged one of the same id is kept as it is.
+    """
+    pending = temporary_of(prepared / "snapshot")
+    try:
+        for name, frame in tables.items():
+            write_csv(pending / name, frame)
+        hashes = {name: sha256_of(pending / name) for name in tables}
+        snapshot = Snapshot(
+            competition=competition, heads=heads, flags=flags, tables=hashes, train=train, test=test
+        )  # fmt: skip
+        write_record(pending / "snapshot.json", snapshot)
+        folder = prepared / snapshot.id
+        if is_intact(folder):
+            return snapshot, False
+        replace_folder(pending, folder)
+        return snapshot, True
+    finally:
+        shutil.rmtree(pending, ignore_errors=True)
+
+
+def replace_folder(pending: Path, folder: Path) -> None:
+    """Move a complete folder to its place; one that is there already is deleted afterwards."""
+    _sync(pending)
+    old = temporary_of(folder)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(pending, folder)
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # not every file system can
+    finally:
+        os.close(descriptor)
+
+
+def set_current(prepared: Path, snapshot: str, image_size: tuple[int, int]) -> None:
+    """Make a snapshot the one that new runs begin with."""
+    write_record(prepared / "current.json", Current(snapshot=snapshot, image_size=image_size))

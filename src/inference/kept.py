@@ -1,0 +1,44 @@
+"""test.npz of a fold: predictions kept to be used again, under a key of all that they depend on."""
+
+import errno
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from src.core.writing import write_arrays
+
+
+@dataclass(frozen=True)
+class KeptPredictions:
+    """A file of arrays, their key and a hash of both, so that an edited file is not used."""
+
+    path: Path
+    key: str
+
+    def read(self, name: str, shape: tuple[int, int]) -> np.ndarray | None:
+        """Return an array of this shape, or None if the file is of another key, damaged or not there."""
+        try:
+            with open(self.path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
+                if name not in kept or kept[name].shape != shape:
+                    return None
+                array: np.ndarray = kept[name]
+                return array if str(kept[f"{name}_hash"]) == self._hash(name, array) else None
+        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
+            return None  # made again
+
+    def write(self, **arrays: np.ndarray) -> None:
+        """Keep arrays; where runs/ is read-only, only says so."""
+        hashes = {f"{name}_hash": np.array(self._hash(name, array)) for name, array in arrays.items()}
+        try:
+            write_arrays(self.path, **arrays, **hashes)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            print(f"note: {self.path.parent} is read-only, so these predictions are not kept for the next time")
+
+    def _hash(self, name: str, array: np.ndarray) -> str:
+        data = np.ascontiguousarray(array)
+        return hashlib.sha256(f"{name} {data.dtype} {self.key}".encode() + data.tobytes()).hexdigest()

@@ -1,0 +1,110 @@
+"""What is answered: the organiser's sample submission as it lies in input/ now, and the pixels of its images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.core.errors import InputError
+from src.core.reading import InputFiles
+from src.data.cache import ImageCache, Source, open_cache, sources_of
+from src.data.labels import check_test
+from src.data.prepared import Prepared
+
+CHANGED = "test images have changed in input/ since prepare read them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSet:
+    """Ids and image paths in the submission's order, read once for a command."""
+
+    __test__ = False  # not a test of pytest's
+
+    table: pd.DataFrame  # image_path, id
+    sources: dict[str, Source]  # size and time of each image's file now; empty if input/ is not on this machine
+    note: str  # what the user should know about where the table comes from, or nothing
+    sample: str  # where the ids were read: "input", or "snapshot"
+
+    @property
+    def image_paths(self) -> list[str]:
+        paths: list[str] = self.table["image_path"].tolist()
+        return paths
+
+    def cache(self, prepared: Prepared, size: tuple[int, int]) -> ImageCache:
+        """Return a cache of this size that holds these very images: the snapshot's, or that of a later prepare.
+
+        Raises InputError, with the command to run, if there is none.
+        """
+        try:
+            own = prepared.cache("test", size)
+            problem = self._differs(own, prepared, size)
+            if not problem:
+                return own
+        except InputError as error:
+            problem = str(error)
+        for path in sorted((prepared.root / "cache").glob(f"test_{size[0]}x{size[1]}_*.json")):
+            other = _open(path)
+            if other is None:
+                continue
+            differs = self._differs(other, prepared, size)
+            if not differs:
+                return other
+            problem = differs if CHANGED in differs else problem  # nearer than a cache that lacks images
+        raise InputError(problem)
+
+    def _differs(self, cache: ImageCache, prepared: Prepared, size: tuple[int, int]) -> str:
+        """Return what is wrong with a cache for these images, or nothing."""
+        then = dict(zip(cache.image_paths, cache.record.sources, strict=True))
+        new = [path for path in self.image_paths if path not in then]
+        if new:
+            return (
+                f"{len(new):,} test images of the sample submission are not those that prepare read, such as {new[0]}; "
+                f"run {prepared.command(size=size)}"
+            )
+        changed = [path for path in self.image_paths if self.sources.get(path) not in (None, then[path])]
+        if changed:
+            return f"{len(changed):,} {CHANGED}, such as {changed[0]}; run {prepared.command(size=size)}"
+        return ""
+
+    def num_unreadable(self, cache: ImageCache) -> int:
+        """Return how many of these images are answered from a black image."""
+        readings = dict(zip(cache.image_paths, cache.readings, strict=True))
+        return sum(bool(readings[path].problem) for path in self.image_paths)
+
+
+def _open(path: Path) -> ImageCache | None:
+    try:
+        return open_cache(path.parent, path.stem)
+    except InputError:
+        return None
+
+
+def open_test_set(prepared: Prepared) -> TestSet:
+    """Read the sample submission from input/, or if that is not on this machine from the snapshot.
+
+    Raises InputError if it cannot be read or holds no ids.
+    """
+    competition, root = prepared.competition, prepared.config.input_dir / prepared.competition.name
+    if not root.is_dir():
+        note = f"note: {root} is not on this machine; prepare's copy of the sample submission is answered"
+        test = TestSet(table=prepared.test, sources={}, note=note, sample="snapshot")
+    else:
+        files = InputFiles(root, competition.source)
+        table = check_test(competition.read_test(files), competition).reset_index(drop=True)
+        paths = table["image_path"].tolist()
+        files.locate(paths)
+        sources = dict(zip(paths, sources_of(paths, files.located), strict=True))
+        test = TestSet(table=table, sources=sources, note=_changes(table, prepared.test), sample="input")
+    if len(test.table) == 0:
+        raise InputError(f"{root}: the sample submission has no rows")
+    return test
+
+
+def _changes(now: pd.DataFrame, then: pd.DataFrame) -> str:
+    """Return a note if the sample submission is not the one that prepare read."""
+    if now["id"].tolist() == then["id"].tolist():
+        return ""
+    same = np.isin(now["id"], then["id"]).all() and len(now) == len(then)
+    what = "its order" if same else f"{len(now):,} ids instead of {len(then):,}" if len(now) != len(then) else "its ids"
+    return f"note: the sample submission has changed since prepare read it ({what}); it is answered as it is now"

@@ -1,0 +1,60 @@
+"""Whether a command's settings are those that a run began with."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from src.config import TrainConfig, TrainSettings
+from src.core.errors import InputError
+from src.core.writing import sha256_of
+from src.runs.record import RunRecord
+from src.runs.run import Run
+
+
+def settings_of(config: TrainConfig, saved: RunRecord | None) -> tuple[TrainSettings, str | None]:
+    """Return what is trained, for run.json: the settings without paths, and the name and hash of --weights.
+
+    If a file is gone, a resumed training keeps what was `saved`: it does not need the file any more.
+    """
+    settings = replace(config.settings, weights=None, backbone=_backbone_of(config, saved))
+    if config.weights is None:
+        return settings, None
+    if config.weights.is_file():
+        return settings, f"{config.weights.name} {sha256_of(config.weights)[:12]}"
+    if saved and saved.weights and saved.weights.startswith(f"{config.weights.name} "):
+        return settings, saved.weights
+    raise InputError(f"--weights {config.weights}: no such file")
+
+
+def _backbone_of(config: TrainConfig, saved: RunRecord | None) -> str:
+    """Return --backbone; of a .py file its name and hash, so that an edited one is told from what was trained."""
+    path = Path(config.backbone)
+    if path.suffix != ".py":
+        return config.backbone
+    if path.is_file():
+        return f"{path.name} {sha256_of(path)[:12]}"
+    if saved and saved.train.backbone.startswith(f"{path.name} "):
+        return saved.train.backbone
+    raise InputError(f"--backbone {path}: no such network file")
+
+
+def _flat(settings: TrainSettings) -> dict[str, Any]:
+    values = asdict(settings)
+    return values | {f"augment.{name}": value for name, value in values.pop("augment").items()}
+
+
+def changes(saved: RunRecord, settings: TrainSettings, weights: str | None) -> str:
+    """Return what differs from the settings that a run began with, or nothing."""
+    then = _flat(saved.train) | {"weights": saved.weights}
+    now = _flat(settings) | {"weights": weights}
+    return "; ".join(f"{name}: {then[name]} then, {value} now" for name, value in now.items() if then[name] != value)
+
+
+def check_unchanged(config: TrainConfig, run: Run, why: str = "") -> None:
+    """Raise InputError naming each setting that differs from those the run began with."""
+    changed = changes(run.begun, *settings_of(config, run.record))
+    if changed:
+        raise InputError(
+            f"{run.folder}: {why}this run was started with other settings ({changed}); use --run-name NAME, or "
+            "--restart --fold all"
+        )

@@ -1,0 +1,151 @@
+"""Snapshots: one id for the same input, never changed, never half there, kept while a run uses them."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from src.data import snapshot as snapshots
+from src.data.shelf import shelf
+from tests.helpers import prepared_at, run_at, snapshot_at
+from tests.world import FLAGS, PREPARE, done, link, run_command
+
+
+@pytest.fixture
+def world(finished_world: Path, tmp_path: Path) -> Path:
+    """Return a folder with two finished runs."""
+    return link(finished_world, tmp_path / "world")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_the_same_input_and_flags_give_the_same_snapshot_and_nothing_is_written(world: Path) -> None:
+    root = world / "runs" / "svhn"
+    before, times = snapshot_at(root), {path: path.stat().st_mtime_ns for path in (root / "cache").iterdir()}
+    ended = done(world, "prepare", *PREPARE)
+    assert f"prepared: {before.relative_to(world)} (nothing has changed)" in ended.out
+    assert snapshot_at(root) == before
+    assert {path: path.stat().st_mtime_ns for path in (root / "cache").iterdir()} == times
+
+
+def test_copied_input_gives_the_same_snapshot_and_caches_though_its_times_differ(world: Path) -> None:
+    root = world / "runs" / "svhn"
+    before, caches = snapshot_at(root), sorted(path.name for path in (root / "cache").iterdir())
+    shutil.copytree(world / "input", world / "copied")
+    shutil.rmtree(world / "input")  # before: a hard link would share its times with other tests
+    (world / "copied").rename(world / "input")
+    for path in (world / "input").rglob("*"):
+        os.utime(path, (time.time(), time.time() - 1000))
+    ended = done(world, "prepare", *PREPARE)
+    assert "decoded" in ended.out
+    assert snapshot_at(root) == before
+    assert sorted(path.name for path in (root / "cache").iterdir()) == caches
+    done(world, "predict")
+
+
+def test_another_machine_gives_the_same_snapshot(world: Path, tmp_path: Path) -> None:
+    other = link(world / "input", tmp_path / "other" / "input").parent
+    done(other, "prepare", *PREPARE[:-1], 2)
+    assert files(snapshot_at(other / "runs" / "svhn")) == files(snapshot_at(world / "runs" / "svhn"))
+
+
+def test_every_image_size_is_of_the_same_snapshot(world: Path) -> None:
+    root = world / "runs" / "svhn"
+    before = snapshot_at(root)
+    done(world, "prepare", *PREPARE, "--image-size", 24, 40)
+    assert snapshot_at(root) == before
+    assert prepared_at(root).cache("train").image_size == (24, 40)
+    assert prepared_at(root).cache("train", (64, 128)).image_size == (64, 128)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "snapshot.json"])
+def test_prepare_makes_a_damaged_snapshot_again(world: Path, name: str) -> None:
+    folder = snapshot_at(world / "runs" / "svhn")
+    intact = files(folder)
+    (folder / name).unlink()
+    (folder / name).write_bytes(intact[name][:-5])
+    done(world, "prepare", *PREPARE)
+    assert files(folder) == intact
+    assert not list(folder.parent.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("step", ["write_record", "replace_folder", "set_current"])
+def test_a_prepare_that_is_killed_before_the_end_leaves_the_old_snapshot_current(
+    world: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    root = world / "runs" / "svhn"
+    before = snapshot_at(root)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_command(world, "prepare", *PREPARE[:2], "--num-folds", 3, "--num-processes", 1)
+    assert snapshot_at(root) == before
+    done(world, "evaluate")
+    done(world, "prepare", *PREPARE[:2], "--num-folds", 3, "--num-processes", 1)
+    assert snapshot_at(root) != before
+    assert len(prepared_at(root).fold_numbers("all")) == 3
+
+
+def test_prune_keeps_what_is_newest_or_used_and_the_caches_of_both(world: Path) -> None:
+    root = world / "runs" / "svhn"
+    used = snapshot_at(root)
+    for count in (3, 4):
+        done(world, "prepare", *PREPARE[:2], "--num-folds", count, "--num-processes", 1)
+    newest = snapshot_at(root)
+    listed = done(world, "prepare", "--list").out.splitlines()
+    assert len(listed) == 3
+    assert listed[0].startswith(used.name)
+    assert listed[0].endswith("(run baseline, run other)")
+    assert listed[1].endswith("--num-folds 3  (unused)")
+    assert listed[2].endswith("(newest)")
+    done(world, "prepare", "--prune")
+    assert {entry.folder.name for entry in shelf(root)} == {used.name, newest.name}
+    done(world, "evaluate")
+    assert prepared_at(root).cache("train")
+    assert run_at(root / "baseline").prepared.cache("test")
+
+
+def test_prune_deletes_caches_that_nothing_uses(world: Path) -> None:
+    root, image = world / "runs" / "svhn", world / "input/svhn/mchar_train/000003.png"
+    copied = (world / "input/svhn/mchar_train/000004.png").read_bytes()
+    image.unlink()
+    image.write_bytes(copied[:100])  # unreadable: other pixels
+    done(world, "prepare", *PREPARE)
+    changed = prepared_at(root).cache_file("train", (64, 128))
+    image.unlink()
+    (world / "input/svhn/mchar_train/000003.png").write_bytes(copied)
+    done(world, "prepare", *PREPARE)
+    assert changed.exists()
+    done(world, "prepare", "--prune")
+    assert not changed.exists()
+    done(world, "evaluate")
+
+
+def test_a_run_whose_snapshot_is_gone_says_what_makes_it_again(world: Path) -> None:
+    folder = snapshot_at(world / "runs" / "svhn")
+    folder.rename(world / "gone")
+    for command in (("evaluate",), ("predict",), ("train", *FLAGS)):
+        ended = run_command(world, *command)
+        assert ended.code == 2
+        assert f"{folder.relative_to(world)}: not there, but run baseline was trained on this snapshot" in ended.err
+    done(world, "prepare", *PREPARE)
+    done(world, "evaluate")
+
+
+def test_current_names_only_what_is_there(world: Path) -> None:
+    path = world / "runs/svhn/prepared/current.json"
+    record = json.loads(path.read_text())
+    path.unlink()
+    path.write_text(json.dumps(record | {"snapshot": "0" * 12}))
+    ended = run_command(world, "train", *FLAGS, "--run-name", "new")
+    assert ended.code == 2
+    assert "current.json: was edited after it was written" in ended.err
