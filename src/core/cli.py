@@ -34,6 +34,13 @@ def check_environment() -> None:
         )
 
 
+def check_arguments(arguments: list[str]) -> None:
+    """Raise InputError for an argument that is not UTF-8: no file that is written could hold it."""
+    for argument in arguments:
+        if argument.encode(errors="ignore").decode() != argument:
+            raise InputError(f"argument {os.fsencode(argument)!r} is not UTF-8; give another name")
+
+
 def run(main: Callable[[Config], object], config_class: type[Config], doc: str | None) -> None:
     """Parse flags into `config_class` and call `main`.
 
@@ -45,6 +52,7 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         check_environment()
+        check_arguments(sys.argv[1:])
         import tyro
 
         with stop.handled():
