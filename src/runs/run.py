@@ -16,6 +16,7 @@ from src.core.writing import sha256_of
 from src.data.prepared import Prepared, command, open_snapshot
 from src.models.build import build_model
 from src.models.network import Network, Normalise
+from src.runs.checkpoint import has_state
 from src.runs.fold import FoldPaths, TrainedFold
 from src.runs.record import FoldRecord, ModelRecord, RunRecord
 
@@ -101,7 +102,8 @@ class Run:
         """Open a fold that was started. Raises InputError if it is missing, damaged, or of another run or fold."""
         paths = self.fold_paths(number)
         train = self.train_command(number)
-        record = read_record(paths.record, FoldRecord, f"run {train} first", f"run {train} --restart")
+        repair = f"{train} --restart" if not has_state(paths.state) else f"{train}, which makes it from the checkpoint"
+        record = read_record(paths.record, FoldRecord, f"run {train} first", f"run {repair}")
         if record.run != self.begun:
             raise InputError(
                 f"{paths.record}: belongs to another run, or --restart is replacing this one; put the run's own folder "
@@ -124,6 +126,10 @@ class Run:
         for number in numbers or ():
             if number not in existing:
                 raise InputError(f"--folds {number}: this run has folds {', '.join(map(str, existing))}")
+        for path in sorted(self.folder.glob("fold*/oof.npz")):
+            if not path.with_name("fold.json").exists():
+                train = self.command("train")
+                raise InputError(f"{path.with_name('fold.json')}: is lost; run {train} with the run's own flags")
         for paths in self.started_folds():
             if paths.number not in existing:
                 raise InputError(f"{paths.folder}: its snapshot has no such fold; delete this folder")
@@ -175,7 +181,7 @@ def readable_run(folder: Path) -> RunRecord | None:
     if record:
         return record
     records = []
-    for path in folder.glob("fold*/fold.json"):
+    for path in sorted(folder.glob("fold*/fold.json")):
         try:
             records.append(read_record(path, FoldRecord, "", "").run)
         except InputError:

@@ -32,7 +32,7 @@ from src.runs.run import Run
 from src.runs.versions import versions
 from src.training.changes import settings_of
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
-from src.training.resume import saved_fold
+from src.training.resume import lost_record, saved_fold
 from src.training.setup import choose_device_cache, make_loader, make_network, make_state
 from src.training.trainer import Trainer
 
@@ -55,7 +55,8 @@ def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Com
     number = remaining[0]
     paths = run.fold_paths(number)
     with locked(paths.folder, f"is training {paths.folder.name}"):
-        saved = saved_fold(config, run, number)
+        lost = lost_record(run, number)
+        saved = None if lost else saved_fold(config, run, number)
         if saved and saved.record.result and saved.weights_fit() and saved.oof_fits():
             print(
                 f"fold {number}: already trained, score {saved.result.score:.4f} ({paths.folder}); "
@@ -63,6 +64,10 @@ def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Com
             )
             return run, saved.result
         data = _open_data(config, run, number, compute, saved)
+        if lost:  # written again: the checkpoint says that it is of this run and fold
+            print(f"{paths.record}: is {lost}, and is made again from the checkpoint")
+            write_record(paths.record, _fold_record(run, number, data))
+            saved = run.open_fold(number)
         own = _with_own_network(config, run) if saved else config
         network = make_network(own, run.competition, data.train.image_size, saved is not None)
         if config.progressive_resize < 1:
@@ -163,7 +168,11 @@ def _begin(run: Run, number: int, backbone: Path, data: FoldData) -> None:
     shutil.rmtree(paths.folder, ignore_errors=True)
     if backbone.suffix == ".py" and not run.has_network_file():
         write_text(run.folder / backbone.name, backbone.read_text(encoding="utf-8"))
-    record = FoldRecord(
+    write_record(paths.record, _fold_record(run, number, data))
+
+
+def _fold_record(run: Run, number: int, data: FoldData) -> FoldRecord:
+    return FoldRecord(
         run=run.begun,
         fold=number,
         num_train=len(data.train.rows),
@@ -171,7 +180,6 @@ def _begin(run: Run, number: int, backbone: Path, data: FoldData) -> None:
         in_blocks=data.train.in_blocks,
         versions=versions(),
     )
-    write_record(paths.record, record)
 
 
 def _make_trainer(

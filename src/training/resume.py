@@ -4,8 +4,8 @@ from src.config import TrainConfig
 from src.core.errors import InputError
 from src.core.flags import check_name
 from src.data.prepared import open_prepared
-from src.runs.checkpoint import has_state
-from src.runs.fold import TrainedFold
+from src.runs.checkpoint import has_state, load_state
+from src.runs.fold import TrainedFold, origin_of
 from src.runs.run import Run, open_run, readable_run, run_folder
 from src.training.changes import changes, check_unchanged, settings_of
 from src.training.restart import is_complete, publish, staged_run
@@ -26,12 +26,33 @@ def run_to_train(config: TrainConfig) -> Run:
     if config.restart:
         return staged_run(config)
     if known is None:
-        if any(folder.glob("fold*/fold.json")):
+        if list(folder.glob("fold*/fold.json")):
             raise InputError(f"{folder / 'run.json'}: is damaged, and so are its folds; use --restart --fold all")
         return Run(prepared=open_prepared(config), name=config.run_name)
     run = open_run(config, config.run_name)
     check_unchanged(config, run)
     return run.begin(run.begun)
+
+
+def lost_record(run: Run, number: int) -> str:
+    """Return "lost" or "damaged" if so is fold.json, but the checkpoint beside it is of this run and fold."""
+    paths = run.fold_paths(number)
+    if run.record is None or not has_state(paths.state):
+        return ""
+    try:
+        run.open_fold(number)
+        return ""
+    except InputError as error:
+        try:
+            load_state(paths.state, origin_of(run.begun, number))
+        except InputError:
+            if not paths.record.exists():
+                return ""
+            why = str(error).split("; run ")[0]
+            raise InputError(
+                f"{why}, and its checkpoint cannot be used either; run {run.train_command(number)} --restart"
+            ) from error
+        return "damaged" if paths.record.exists() else "lost"
 
 
 def saved_fold(config: TrainConfig, run: Run, number: int) -> TrainedFold | None:

@@ -189,6 +189,28 @@ def test_a_record_sealed_anew_is_refused_too(world: Path) -> None:
     refused(run_command(world, "evaluate"), "fold0/fold.json", "belongs to another run")
 
 
+@pytest.mark.parametrize("damage", ["lost", "damaged"])
+def test_a_lost_or_damaged_fold_record_is_made_again_from_the_checkpoint(world: Path, damage: str) -> None:
+    path = fold_of(world) / "fold.json"
+    intact = read_record(path, FoldRecord, "", "")
+    path.unlink()
+    if damage == "damaged":
+        path.write_text("{")
+    for command in ("evaluate", "predict"):
+        refused(run_command(world, command), "fold0/fold.json", damage, "run python -m src.train")
+    (world / "steps").touch()
+    ended = done(world, "train", *FLAGS)
+    assert f"fold0/fold.json: is {damage}, and is made again from the checkpoint" in ended.out
+    assert "resumes after epoch 2" in ended.out
+    again = read_record(path, FoldRecord, "", "")
+    assert again.result
+    assert intact.result
+    assert (again.result.weights_sha256, again.result.oof_sha256) == (
+        intact.result.weights_sha256,
+        intact.result.oof_sha256,
+    )
+
+
 def test_a_copied_fold_is_not_counted_twice(world: Path) -> None:
     shutil.copytree(fold_of(world), fold_of(world, 7))
     for command in ("evaluate", "predict"):

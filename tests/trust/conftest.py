@@ -56,6 +56,7 @@ class Commands:
 
     def __init__(self, cwd: Path, server: "subprocess.Popen[str]", tag: str = "") -> None:
         self.cwd, self.server, self.tag = cwd, server, tag
+        self.slow = False  # whether renames and deletions take longer
 
     @property
     def out(self) -> str:
@@ -78,7 +79,7 @@ class Commands:
     def start(self, *argv: object) -> int:
         """Start a command; return the process id."""
         assert self.server.stdin is not None
-        job = {"argv": [str(part) for part in argv], "cwd": str(self.cwd), "tag": self.tag}
+        job = {"argv": [str(part) for part in argv], "cwd": str(self.cwd), "tag": self.tag, "slow": self.slow}
         self.server.stdin.write(json.dumps(job) + "\n")
         self.server.stdin.flush()
         return self._line()

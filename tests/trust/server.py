@@ -1,14 +1,16 @@
 """Run commands in forked processes, which tests can kill, without importing torch for each.
 
-Reads one JSON line per command ({"argv", "cwd", "tag"}) and writes its output to cwd/out<tag> and err<tag>. Prints the
-process id, then, when the process has ended, its exit code (negative: the signal that killed it). Each training step
-appends a byte to the file `steps`.
+Reads one JSON line per command ({"argv", "cwd", "tag", "slow"}) and writes its output to cwd/out<tag> and err<tag>.
+Prints the process id, then, when the process has ended, its exit code (negative: the signal that killed it). Each
+training step appends a byte to the file `steps`.
 """
 
 import importlib
 import json
 import os
+import shutil
 import sys
+import time
 import traceback
 import typing
 from typing import Any
@@ -33,12 +35,26 @@ def _count_steps() -> None:
     loop.train_step = counted
 
 
-def _run(argv: list[str], cwd: str, tag: str) -> None:
+def _slow_down() -> None:
+    """Make every rename and deletion take longer, so that kills hit the moments between them."""
+    for module, name in ((os, "rename"), (os, "replace"), (shutil, "rmtree")):
+        real = getattr(module, name)
+
+        def slow(*given: Any, real: Any = real, **options: Any) -> Any:
+            time.sleep(0.02)
+            return real(*given, **options)
+
+        setattr(module, name, slow)
+
+
+def _run(argv: list[str], cwd: str, tag: str, slow: bool) -> None:
     os.setsid()
     os.chdir(cwd)
     for number, name in ((1, f"out{tag}"), (2, f"err{tag}")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     _count_steps()
+    if slow:
+        _slow_down()
     module = importlib.import_module(f"src.{argv[0]}")
     sys.argv = argv
     try:
@@ -57,7 +73,7 @@ def main() -> None:
         if process == 0:
             code = 1
             try:
-                _run(job["argv"], job["cwd"], job["tag"])
+                _run(job["argv"], job["cwd"], job["tag"], job["slow"])
                 code = 0
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else int(end.code is not None)

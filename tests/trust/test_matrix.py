@@ -122,7 +122,7 @@ def older_of(older: Path, world: Path, path: Path) -> Path:
     if path.parts[2] == "prepared":
         return snapshot_at(older / "runs/svhn") / path.name
     prefix = path.name.rsplit("_", 1)[0]
-    return next((older / path.parent).glob(f"{prefix}_*{path.suffix}"), Path("none"))
+    return [*(older / path.parent).glob(f"{prefix}_*{path.suffix}"), Path("none")][0]
 
 
 def verdict(world: Path, intact: Path, path: Path, command: str) -> str:
