@@ -90,3 +90,26 @@ def test_a_decompression_bomb_does_not_use_much_memory(figure: Callable[[str], N
     ended = subprocess.run([sys.executable, "-c", call], cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (0, "over-large, over-large\n"), ended.stderr
     figure(f"a PNG of {len(bomb()) / 1024:.0f} KiB that unpacks to 561 MiB: an error within 200 MiB")
+
+
+def claims(kind: str, step: int) -> list[bytes]:
+    """Return an image with four bytes replaced by a large number, at every `step`-th place near its two ends."""
+    stream = io.BytesIO()
+    noise = np.random.default_rng(0).normal(128, 40, (60, 80, 3))
+    Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8)).save(stream, kind)
+    data = stream.getvalue()
+    places = [*range(0, min(len(data) - 4, 400), step), *range(max(0, len(data) - 300), len(data) - 4, step)]
+    numbers = (b"\xff\xff\xff\x00", b"\x00\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f")
+    return [data[:place] + number + data[place + 4 :] for place in places for number in numbers]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory with Linux's RLIMIT_AS")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM"])
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
+def test_no_number_in_a_file_makes_the_decoder_take_much_memory(
+    figure: Callable[[str], None], kind: str, step: int
+) -> None:
+    call = f"from tests.trust.test_hostile_images import *; decode_within(200, *claims({kind!r}, {step}))"
+    ended = subprocess.run([sys.executable, "-c", call], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-500:]
+    figure(f"{len(claims(kind, step))} large numbers written into a {kind}: all decoded or refused within 200 MiB")
