@@ -87,9 +87,7 @@ def main(config: OpeningConfig) -> None:
         print(
             f"{len(images):,} images, {config.gib:g} GiB, {config.rounds} rounds, {processor()}, numpy {np.__version__}"
         )
-        print(
-            "| checked | seconds to the first batch | seconds of the first epoch | of a later epoch |\n|---|---|---|---|"
-        )
+        print("| checked | seconds to the first batch | of the first epoch | of a later epoch |\n|---|---|---|---|")
         for way, rows in found.items():
             cells = [
                 f"{np.median(column):.2f} ({min(column):.2f}-{max(column):.2f})" for column in zip(*rows, strict=True)
