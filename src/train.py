@@ -15,20 +15,24 @@ from src.core import cli
 def main(config: TrainConfig) -> None:
     """Train the folds that are asked for. Raises InputError for flags and files that do not fit."""
     import time
+    from dataclasses import replace
 
-    from src.core.runtime import choose_compute, explained, set_up_process
+    from src.core.runtime import choose_compute, explained, in_world, set_up_process
     from src.runs.record import training_summary
     from src.training.fold import train_fold
+    from src.training.ranks import check_run, join_ranks
     from src.training.restart import publish
     from src.training.resume import run_to_train
     from src.training.setup import check_flags
 
     started = time.perf_counter()
     set_up_process(config.deterministic)
-    run = run_to_train(config)
-    check_flags(config, run.competition)
+    world = join_ranks(config)
+    run = world.main_first(lambda: run_to_train(config))
+    world.together(lambda: check_flags(config, run.competition))
+    check_run(config, run, world)
     numbers = run.prepared.fold_numbers(config.fold)
-    compute = choose_compute(config.device, config.precision)
+    compute = world.together(lambda: in_world(choose_compute(config.device, config.precision), world))
     print(f"training on {compute.describe()}", flush=True)
     results = []
     with explained(config.deterministic):
@@ -36,7 +40,8 @@ def main(config: TrainConfig) -> None:
             run, result = train_fold(config, run, numbers[done:], compute)
             results.append(result)
     if run.staged:
-        run = publish(run)
+        world.on_main(lambda: publish(run) and None)
+        run = replace(run, staged=False)
     print(training_summary(results, time.perf_counter() - started, run.folder))
 
 

@@ -35,10 +35,13 @@ def minutes(seconds: float) -> str:
 class Progress:
     """Counts up to `total`. On a terminal a bar, which is gone when done; else lines, `SECONDS_BETWEEN_LINES` apart.
 
-    Without a name nothing is shown.
+    Without a name nothing is shown, nor in a process that is `silent`.
     """
 
+    silent = False
+
     def __init__(self, name: str, total: int, unit: str, initial: int = 0) -> None:
+        name = "" if self.silent else name
         self.name, self.total, self.unit, self.done = name, total, unit, initial
         self.initial, self.started = initial, time.monotonic()
         self.last_line, self.text = self.started, ""

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from src.core.errors import InputError
+from src.core.world import World
 
 CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -30,6 +31,7 @@ class Compute:
 
     device: torch.device
     dtype: torch.dtype
+    world: World = World()
 
     @property
     def num_loader_threads(self) -> int:
@@ -66,6 +68,18 @@ def choose_compute(device: str, precision: str) -> Compute:
         )
         precision = gpu_precision if chosen == "cuda" else "fp32"
     return Compute(torch.device(chosen), DTYPES[precision])
+
+
+def in_world(compute: Compute, world: World) -> Compute:
+    """Return what this rank computes on: of several GPUs the one of its number. Raises InputError if there is none."""
+    device = compute.device
+    if device.type == "cuda" and world.size > 1:
+        if world.local_rank >= torch.cuda.device_count():
+            count = torch.cuda.device_count()
+            raise InputError(f"torchrun started more processes than the {count} GPUs here; use --nproc-per-node gpu")
+        device = torch.device("cuda", world.local_rank)
+        torch.cuda.set_device(device)
+    return replace(compute, device=device, world=world)
 
 
 def to_device(network: nn.Module, compute: Compute) -> nn.Module:

@@ -115,8 +115,8 @@ class DeviceLoader:
         resized = functional.interpolate(picked.permute(0, 3, 1, 2).float(), size=size, **how)
         return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
-    def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
-        loader = self.loader
+    def _batch(self, whole: np.ndarray, epoch: int) -> Batch:
+        loader, positions = self.loader, self.loader.own(whole)
         size, rows, target = loader.size_at(epoch), loader.rows[positions], loader.targets[positions]
         images = self._gather(positions, size)
         if loader.concatenates:
@@ -127,7 +127,12 @@ class DeviceLoader:
             matrices, colours = self._put(params.matrices), self._put(params.colours)
             pixels = {name: self._put(numbers) for name, numbers in params.pixels.items()}
             images = self.change(images, matrices, colours, pixels, loader.hflip_ok)
-        return {"index": torch.from_numpy(rows), "image": images, "target": self._put(target, torch.int64)}
+        return {
+            "index": torch.from_numpy(rows),
+            "image": images,
+            "target": self._put(target, torch.int64),
+            "count": len(whole),
+        }
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the epoch's batches, all or those from number `start`."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from src.config import Augment
+from src.core.world import World
 from src.data.augment import augment_batch
 from src.data.augmentations import draw_params
 from src.data.concat import concat_batch, concat_widths
@@ -23,11 +24,13 @@ WINDOW = 32  # blocks that an epoch mixes, and keeps, at a time
 
 
 class Batch(TypedDict):
-    """index (B,) int64: rows of the cache; image (B, H, W, 3) uint8; target (B, num_heads) int64."""
+    """index (B,) int64: rows of the cache; image (B, H, W, 3) uint8; target (B, num_heads) int64; count: images of the
+    whole batch, of which this rank has B."""
 
     index: torch.Tensor
     image: torch.Tensor
     target: torch.Tensor
+    count: int
 
 
 class Batches(Protocol):
@@ -101,6 +104,7 @@ class Loader:
     progressive_resize: float = 1.0  # share of the image size in epoch 0 ...
     resize_epochs: int = 0  # ... which grows evenly to 1 in this epoch
     in_blocks: bool = False  # whether to read neighbouring rows together, for a cache larger than the memory
+    world: World = World()  # ranks share each batch of a training, and take turns with whole batches otherwise
     pin: bool = False  # page-locked batches, which a GPU copies while it computes
 
     def __len__(self) -> int:
@@ -153,7 +157,12 @@ class Loader:
         chosen, width = draws[:, 1] < self.policy.concat, self.size_at(epoch)[1]
         return partners, *concat_widths(self.targets[positions], self.targets[partners], chosen, self.pad_class, width)
 
-    def _batch(self, positions: np.ndarray, epoch: int, cache: Images | Blocks) -> Batch:
+    def own(self, positions: np.ndarray) -> np.ndarray:
+        """Return this rank's part of a batch to train on."""
+        return self.world.share(positions) if self.policy else positions
+
+    def _batch(self, whole: np.ndarray, epoch: int, cache: Images | Blocks) -> Batch:
+        positions = self.own(whole)
         rows, size = self.rows[positions], self.size_at(epoch)
         images, target = gather(cache, rows, size), self.targets[positions]
         if self.concatenates:
@@ -167,6 +176,7 @@ class Loader:
             "index": torch.from_numpy(rows),
             "image": torch.from_numpy(images),
             "target": torch.from_numpy(target),
+            "count": len(whole),
         }
         if self.pin:
             batch["image"], batch["target"] = batch["image"].pin_memory(), batch["target"].pin_memory()
@@ -176,9 +186,12 @@ class Loader:
         """Yield the epoch's batches, all or those from number `start`."""
         order = self.order(epoch)
         parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, len(self))]
+        if not self.policy:
+            parts = parts[self.world.rank :: self.world.size]
         cache: Images | Blocks = self.images
         if self.in_blocks and parts:
-            cache = Blocks(self.images, self.rows[np.concatenate(parts)], self.block_height)
+            rows = self.rows[np.concatenate([self.own(part) for part in parts])]
+            cache = Blocks(self.images, rows, self.block_height)
         if not self.num_threads:
             yield from (self._batch(part, epoch, cache) for part in parts)
             return

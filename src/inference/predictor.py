@@ -85,7 +85,7 @@ def predict_probabilities(
             plain.append(first.cpu().numpy())
             mean.append((total / (1 + len(views))).cpu().numpy())
             progress.update(len(images))
-    return Predictions(_joined(plain), _joined(mean))
+    return Predictions(_joined(loader.world.by_turns(plain)), _joined(loader.world.by_turns(mean)))
 
 
 def _forward(

@@ -4,6 +4,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,41 +53,53 @@ def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Com
 
     Raises InputError if another process is training it.
     """
-    number = remaining[0]
+    number, world = remaining[0], compute.world
     paths = run.fold_paths(number)
-    with locked(paths.folder, f"is training {paths.folder.name}"):
-        lost = lost_record(run, number)
-        saved = None if lost else saved_fold(config, run, number)
+    with ExitStack() as stack:
+        world.on_main(lambda: _lock(stack, paths))
+        lost = world.together(lambda: lost_record(run, number))
+        saved = None if lost else world.together(lambda: saved_fold(config, run, number))
         if saved and saved.record.result and saved.weights_fit() and saved.oof_fits():
             print(
                 f"fold {number}: already trained, score {saved.result.score:.4f} ({paths.folder}); "
                 "--restart trains it again"
             )
             return run, saved.result
-        data = _open_data(config, run, number, compute, saved)
+        data = world.together(lambda: _open_data(config, run, number, compute, saved))
         if lost:  # written again: the checkpoint says that it is of this run and fold
             print(f"{paths.record}: is {lost}, and is made again from the checkpoint")
-            write_record(paths.record, _fold_record(run, number, data))
+            world.on_main(lambda: write_record(paths.record, _fold_record(run, number, data)))
             saved = run.open_fold(number)
-        own = _with_own_network(config, run) if saved else config
-        network = make_network(own, run.competition, data.train.image_size, saved is not None)
-        if config.progressive_resize < 1:
-            shape = (run.competition.channels, *data.train.size_at(0))
-            check_takes(network.backbone, config.backbone, shape, run.competition.layout)
-        to_device(network, compute)
+        network = world.together(lambda: _open_network(config, run, data, saved, compute))
         if not saved:  # all checks have passed: an old folder may be deleted
-            run = run.begin(_run_record(config, run, data, network))
-            _begin(run, number, Path(config.backbone), data)
+            run = world.main_first(lambda: run.begin(_run_record(config, run, data, network)))
+            world.on_main(lambda: _begin(run, number, Path(config.backbone), data))
         predictor = Predictor(competition=run.competition, compute=compute)
         trainer = _make_trainer(config, run, paths, data, network, predictor, len(remaining) - 1)
         if saved and saved.record.result and saved.weights_fit():
             print(f"fold {number}: {paths.oof} is missing or damaged, and is made again")
             return run, _finish(run, number, saved.result, data, predictor)
         if saved:
-            trainer.resume()
+            world.together(trainer.resume)
             print(f"fold {number}: resumes after epoch {len(trainer.history)}, step {trainer.progress.step}")
         trainer.run()
         return run, _finish(run, number, _result(trainer), data, predictor)
+
+
+def _lock(stack: ExitStack, paths: FoldPaths) -> None:
+    stack.enter_context(locked(paths.folder, f"is training {paths.folder.name}"))
+
+
+def _open_network(
+    config: TrainConfig, run: Run, data: FoldData, saved: TrainedFold | None, compute: Compute
+) -> Network:
+    own = _with_own_network(config, run) if saved else config
+    network = make_network(own, run.competition, data.train.image_size, saved is not None)
+    if config.progressive_resize < 1:
+        shape = (run.competition.channels, *data.train.size_at(0))
+        check_takes(network.backbone, config.backbone, shape, run.competition.layout)
+    to_device(network, compute)
+    return network
 
 
 def _open_data(config: TrainConfig, run: Run, number: int, compute: Compute, saved: TrainedFold | None) -> FoldData:
@@ -235,13 +248,30 @@ def _result(trainer: Trainer) -> FoldResult:
 
 def _finish(run: Run, number: int, result: FoldResult, data: FoldData, predictor: Predictor) -> FoldResult:
     """Predict the held-out images with the kept weights; write oof.npz, then the result into fold.json."""
-    fold = run.open_fold(number)
-    weights_sha256 = sha256_of(fold.weights_file)
-    network = to_device(run.load_network(fold), predictor.compute)
+    world = predictor.compute.world
+    fold = world.together(lambda: run.open_fold(number))
+    network = to_device(world.together(lambda: run.load_network(fold)), predictor.compute)
     plain, mean = predictor.predict(network, data.val, f"fold {number}, held-out images")
     if not np.isfinite(mean).all():
         raise InputError(f"{fold.weights_file}: predicts values that are not finite; train with a smaller --lr")
     scores = [score_of(values, data.val.targets, run.competition) for values in (plain, mean)]
+    result = replace(result, score=scores[0], score_tta=scores[1])
+    result = world.on_main(lambda: _keep_predictions(run, fold, result, data, predictor, plain, mean))
+    print(f"fold {number}: score {scores[0]:.4f}, with test-time views {scores[1]:.4f}; {fold.paths.folder}")
+    print(f"fold {number}: SHA-256 of the weights {result.weights_sha256[:16]}")
+    return result
+
+
+def _keep_predictions(
+    run: Run,
+    fold: TrainedFold,
+    result: FoldResult,
+    data: FoldData,
+    predictor: Predictor,
+    plain: np.ndarray,
+    mean: np.ndarray,
+) -> FoldResult:
+    """Write oof.npz and fold.json; return the result with the hashes of weights and predictions."""
     views = list(predictor.views(data.val.image_size))
     belongs = {**fold.origin, "snapshot": run.prepared.id, "views": views, "precision": str(predictor.compute.dtype)}
     write_arrays(
@@ -251,14 +281,6 @@ def _finish(run: Run, number: int, result: FoldResult, data: FoldData, predictor
         probabilities_tta=mean,
         **{name: np.array(value) for name, value in belongs.items()},
     )
-    result = replace(
-        result,
-        score=scores[0],
-        score_tta=scores[1],
-        weights_sha256=weights_sha256,
-        oof_sha256=sha256_of(fold.paths.oof),
-    )
+    result = replace(result, weights_sha256=sha256_of(fold.weights_file), oof_sha256=sha256_of(fold.paths.oof))
     fold.finish(result)
-    print(f"fold {number}: score {scores[0]:.4f}, with test-time views {scores[1]:.4f}; {fold.paths.folder}")
-    print(f"fold {number}: SHA-256 of the weights {result.weights_sha256[:16]}")
     return result

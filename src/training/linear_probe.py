@@ -41,11 +41,13 @@ class Features:
         """Yield the epoch's batches, all or those from number `start`."""
         order = self.loader.order(epoch)
         for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            positions = order[first : first + self.batch_size]
+            whole = order[first : first + self.batch_size]
+            positions = self.loader.own(whole)
             yield {
                 "index": torch.from_numpy(self.loader.rows[positions]),
                 "image": self.views[epoch % len(self.views)][positions],
                 "target": torch.from_numpy(self.loader.targets[positions]),
+                "count": len(whole),
             }
 
 
@@ -79,7 +81,7 @@ def _features(network: Network, loader: Loader, compute: Compute, matrix: np.nda
             with compute.autocast():
                 parts.append(network.features(images.to(compute.device)).float().cpu())
             progress.update(len(images))
-    return torch.cat(parts)
+    return torch.cat(loader.world.by_turns(parts))
 
 
 def serve_features(

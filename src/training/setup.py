@@ -169,6 +169,7 @@ def make_loader(
         seed=config.seed,
         in_blocks=in_blocks,
         num_threads=compute.num_loader_threads if config.num_threads is None else config.num_threads,
+        world=compute.world,
         pin=compute.device.type == "cuda",
     )
 

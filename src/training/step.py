@@ -14,10 +14,13 @@ from tqdm import tqdm
 from src.competitions.spec import HeadLayout
 from src.config import TrainSettings
 from src.core.runtime import Compute, is_out_of_memory
+from src.core.world import World
 from src.data.loader import Batch
 from src.training.losses import loss_of
 from src.training.nonfinite import NonFiniteSteps
 from src.training.profiler import Profiler
+
+RANK_SEED = 1 << 40  # between the dropout seeds of ranks
 
 
 @dataclass(kw_only=True)
@@ -67,17 +70,19 @@ def _mix(
 def _gradients(
     state: TrainState,
     tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    count: int,
     share: float,
     layout: HeadLayout,
     compute: Compute,
     settings: TrainSettings,
     profiler: Profiler,
 ) -> torch.Tensor:
-    """Sum the gradients of all micro-batches of (images, target, partner's target); return the loss."""
-    torch.manual_seed(settings.seed * 1_000_003 + state.step)  # dropout's
-    count = len(tensors[0])
+    """Sum the gradients of all micro-batches of (images, target, partner's target), part of a batch of `count` images;
+    return their share of the loss."""
+    torch.manual_seed(settings.seed * 1_000_003 + state.step + compute.world.rank * RANK_SEED)  # dropout's
+    own = len(tensors[0])
     total = torch.zeros((), device=compute.device)
-    num_parts = max(1, min(state.accumulate, count // 2))
+    num_parts = max(1, min(state.accumulate, own // 2))
     for part, target, other in zip(*(tensor.tensor_split(num_parts) for tensor in tensors), strict=True):
         with profiler.phase("forward"):
             with compute.autocast():
@@ -92,19 +97,24 @@ def _gradients(
     return total
 
 
-def _fitting_gradients(state: TrainState, tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor], *rest: Any) -> Any:
-    """Return `_gradients`; if memory runs out, halve the micro-batch and start the step again.
+def _fitting_gradients(
+    state: TrainState, tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor], world: World, *rest: Any
+) -> Any:
+    """Return `_gradients`; if memory runs out, on any rank, halve the micro-batch and start the step again.
 
     The batch and its loss stay the same, except that batch norm sees smaller batches (and its running averages have
     seen those of the failed attempt).
     """
-    count = len(tensors[0])
+    count, loss = len(tensors[0]), None
     while True:
         try:
-            return _gradients(state, tensors, *rest)
+            loss = _gradients(state, tensors, *rest)
         except RuntimeError as error:
             if not is_out_of_memory(error) or state.accumulate >= count // 2:
                 raise
+            loss = None
+        if world.most(loss is None) == [0]:
+            return loss
         # Outside the handler: the error keeps the failed step's tensors alive.
         state.optimizer.zero_grad(set_to_none=True)
         state.accumulate = min(2 * state.accumulate, count // 2)
@@ -161,8 +171,13 @@ def train_step(
     if settings.mixup or settings.cutmix:
         images, share, partners = _mix(images, settings, rng)
     other = target if partners is None else target[partners]
-    total: torch.Tensor = _fitting_gradients(state, (images, target, other), share, layout, compute, settings, profiler)
+    tensors, world = (images, target, other), compute.world
+    total: torch.Tensor = _fitting_gradients(
+        state, tensors, world, batch["count"], share, layout, compute, settings, profiler
+    )
     with profiler.phase("optimizer"):
+        world.sum_gradients(list(state.network.parameters()))
+        world.sum(total)
         applied = _update(state, total, settings.clip_grad)
         state.nonfinite.note(applied)
         state.optimizer.zero_grad(set_to_none=True)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,15 @@ class Trainer:
             row = self._epoch(epoch)
             with stop.deferring():
                 if row["score"] > self.best_score:
-                    save_model(self.paths.best, self.full_model(self.state.scored))
+                    self._on_main(partial(save_model, self.paths.best, self.full_model(self.state.scored)))
                 self.history.append(row)
                 self.progress = EpochProgress(skipped_in_a_row=self.progress.skipped_in_a_row)
                 self.save()
-        save_model(self.paths.last, self.full_model(self.state.scored))
+        self._on_main(partial(save_model, self.paths.last, self.full_model(self.state.scored)))
+
+    def _on_main(self, write: Callable[[], None]) -> None:
+        """Let rank 0 write a file; the others wait for it."""
+        self.compute.world.on_main(write)
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         name = f"fold {self.paths.number} epoch {epoch + 1}/{self.settings.epochs}"
@@ -103,6 +108,8 @@ class Trainer:
             self._steps(epoch, bar, monitor)
             progress = self.progress
             try:
+                # Batch norm's averages are each rank's own; rank 0's are scored and saved.
+                self.compute.world.copy_from_main(list(self.state.scored.buffers()))
                 score = self.evaluate(self.state.scored)
             except Stopped:
                 self.save()
@@ -154,7 +161,8 @@ class Trainer:
                     now - started,
                 )
                 text = None
-                due = bool(stop.asked) or now - saved > 60 * self.save_every
+                (stop.asked, late) = self.compute.world.most(stop.asked, now - saved > 60 * self.save_every)
+                due = bool(stop.asked or late)
                 if progress.step % READ_LOSS_EVERY == 0 or progress.step == num_steps or due:
                     monitor.read()
                     progress.loss_sum = loss_sum.item()
@@ -206,10 +214,14 @@ class Trainer:
             "scaler": state.scaler.state_dict(),
             "ema": state.ema.module.state_dict() if state.ema else None,
             "step": state.step,
+            "num_ranks": self.compute.world.size,
             "accumulate": state.accumulate,
             "history": self.history,
             "progress": vars(self.progress),
         }
+        self._on_main(partial(self._write, kept))
+
+    def _write(self, kept: dict[str, Any]) -> None:
         save_state(self.paths.state, kept)
         if not self.history:
             return
@@ -229,6 +241,11 @@ class Trainer:
         if self.state.ema:
             self.state.ema.module.load_state_dict(kept["ema"])
         self.state.step = kept["step"]
+        if kept["num_ranks"] != self.compute.world.size:
+            print(
+                f"note: {kept['num_ranks']} ranks trained until here, {self.compute.world.size} from now on: sums of "
+                "gradients round differently, dropout and batch norm see other parts, so the result is another one"
+            )
         self.state.accumulate = kept["accumulate"]
         self.history = kept["history"]
         self.progress = EpochProgress(**kept["progress"])

@@ -1,0 +1,181 @@
+"""The processes of one training: one, or several that torchrun started, which share each batch.
+
+    torchrun --nproc-per-node 2 -m src.train --fold 0
+
+Only rank 0 writes files. What ranks must agree on (signals, memory, skipped steps) goes through a group of its own on
+the CPU, so that no step waits for a GPU.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from src.core.errors import InputError
+
+TIMEOUT = timedelta(minutes=10)  # after which a process that waits for another one ends with an error
+BUCKET = 32 << 20  # bytes of gradients that are summed together
+Value = TypeVar("Value")
+
+
+class Elsewhere(SystemExit):
+    """Ends a rank whose mistake rank 0 reports."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among `size` processes."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # on its machine: which GPU it takes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and reports."""
+        return self.rank == 0
+
+    def share(self, positions: np.ndarray) -> np.ndarray:
+        """Return this rank's part of a batch: of each pair (first, last), (second, last but one) … both or none.
+
+        So images that are mixed with their partner in the reversed batch find it in the same rank's part, and the parts
+        of all ranks make up the batch whatever their number.
+        """
+        if self.size == 1:
+            return positions
+        count = len(positions)
+        pairs = np.array_split(np.arange((count + 1) // 2), self.size)[self.rank]
+        mirrored = count - 1 - pairs[::-1]
+        return positions[np.concatenate([pairs, mirrored[~np.isin(mirrored, pairs)]])]
+
+    def by_turns(self, parts: list[Value]) -> list[Value]:
+        """Return all parts in order, of which this rank made every size-th, beginning with number `rank`."""
+        every = self.all(parts)
+        return [every[i % self.size][i // self.size] for i in range(sum(map(len, every)))]
+
+    def _agree(self, error: Exception | None) -> None:
+        """End all ranks if one met an error: rank 0 reports the first one, the others exit in silence."""
+        found = [(rank, text) for rank, text in enumerate(self.all(str(error) if error else None)) if text is not None]
+        if not found:
+            return
+        if not self.is_main:
+            raise Elsewhere
+        if error:
+            raise error
+        raise InputError(f"rank {found[0][0]}: {found[0][1]}")
+
+    def together(self, function: Callable[[], Value]) -> Value:
+        """Call a function on every rank and return its own result. An InputError on any of them ends all."""
+        value, error = None, None
+        try:
+            value = function()
+        except (InputError, OSError) as raised:
+            if self.size == 1:
+                raise
+            error = raised
+        if self.size > 1:
+            self._agree(error)
+        return value  # type: ignore[return-value]
+
+    def main_first(self, function: Callable[[], Value]) -> Value:
+        """Call a function on rank 0, which may write files, then on the others, which find them."""
+        value = self.together(function) if self.size == 1 else None
+        for turn in (True, False) if self.size > 1 else ():
+            if self.is_main == turn:
+                value = self.together(function)
+            else:
+                self._agree(None)
+        return value  # type: ignore[return-value]
+
+    def on_main(self, function: Callable[[], Value]) -> Value:
+        """Call a function on rank 0 only; every rank gets its result. Its InputError ends all."""
+        if self.size == 1:
+            return function()
+        sent: list[Any] = [self.together(function if self.is_main else lambda: None)]
+        dist.broadcast_object_list(sent, src=0)
+        value: Value = sent[0]
+        return value
+
+    def all(self, value: Value) -> list[Value]:
+        """Return every rank's value, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def most(self, *values: int) -> list[int]:
+        """Return the greatest of each value over all ranks."""
+        if self.size == 1:
+            return list(values)
+        together = torch.tensor(values)
+        dist.all_reduce(together, dist.ReduceOp.MAX)
+        return [int(value) for value in together.tolist()]
+
+    def sum_gradients(self, parameters: Sequence[torch.Tensor]) -> None:
+        """Replace each gradient by its sum over all ranks, in buckets of some MiB."""
+        if self.size == 1:
+            return
+        gradients = [weights.grad for weights in parameters if weights.grad is not None]
+        while gradients:
+            bucket, size = [], 0
+            while gradients and size < BUCKET:
+                bucket.append(gradients.pop())
+                size += bucket[-1].nbytes
+            flat = torch.cat([gradient.flatten() for gradient in bucket])
+            self.sum(flat)
+            parts = flat.split([gradient.numel() for gradient in bucket])
+            for gradient, part in zip(bucket, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Replace a tensor by its sum over all ranks, and return it."""
+        if self.size > 1:
+            dist.all_reduce(tensor, group=_device_group(tensor.device))
+        return tensor
+
+    def copy_from_main(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace tensors by those of rank 0."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0, group=_device_group(tensor.device))
+
+
+_groups: dict[str, Any] = {}
+
+
+def _device_group(device: torch.device) -> Any:
+    """Return the group that moves tensors of a device: NCCL for GPUs, otherwise the default one, gloo."""
+    if device.type != "cuda":
+        return None
+    if "cuda" not in _groups:
+        _groups["cuda"] = dist.new_group(backend="nccl", timeout=TIMEOUT)
+    return _groups["cuda"]
+
+
+def join_world() -> World:
+    """Return this process's place among those that torchrun started; alone without torchrun."""
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return World()
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", timeout=TIMEOUT)
+    return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def check_same(world: World, facts: dict[str, Any]) -> None:
+    """Raise InputError, naming the rank and the difference, if a rank's facts differ from rank 0's."""
+    first, *others = world.all(facts)
+    for rank, other in enumerate(others, start=1):
+        changed = [f"{name}: {first[name]} here, {other[name]} there" for name in facts if first[name] != other[name]]
+        if changed and not world.is_main:
+            raise Elsewhere
+        if changed:
+            raise InputError(f"rank {rank} was started differently than rank 0 ({'; '.join(changed)})")
