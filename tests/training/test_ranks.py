@@ -92,6 +92,7 @@ def test_two_and_three_ranks_come_to_the_weights_and_scores_of_one(prepared: Pat
         assert np.abs(oof["probabilities_tta"] - oofs[0]["probabilities_tta"]).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_predictions_of_given_weights_are_the_same_for_any_number_of_ranks(prepared: Path) -> None:
     train(prepared, 1, *FLAGS, "--run-name", "run")
     path = prepared / "runs" / "svhn" / "run" / "fold0" / "oof.npz"
@@ -102,6 +103,7 @@ def test_predictions_of_given_weights_are_the_same_for_any_number_of_ranks(prepa
         assert np.array_equal(np.load(path)["probabilities_tta"], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_signal_to_any_rank_saves_the_step_and_the_same_command_resumes_identically(
     prepared: Path, victim: int
@@ -121,6 +123,7 @@ def test_a_signal_to_any_rank_saves_the_step_and_the_same_command_resumes_identi
     assert all(torch.equal(straight[name], stopped[name]) for name in straight)
 
 
+@pytest.mark.slow
 def test_another_number_of_ranks_resumes_and_says_what_changes(prepared: Path) -> None:
     process = start(prepared, 1, *FLAGS, "--epochs", "60", "--run-name", "run")
     state = prepared / "runs" / "svhn" / "run" / "fold0" / "last.pt"
@@ -132,28 +135,26 @@ def test_another_number_of_ranks_resumes_and_says_what_changes(prepared: Path) -
     assert "note: 1 ranks trained until here, 2 from now on" in out
 
 
+@pytest.mark.slow
 def test_ranks_with_other_flags_are_refused_by_name(prepared: Path) -> None:
     script = prepared / "uneven.sh"
     script.write_text(f'exec {sys.executable} -m src.train {" ".join(FLAGS)} --seed "$RANK"\n')
-    command = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "--no-python",
-        "bash",
-        str(script),
-    ]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(
-        [sys.executable, *command], cwd=prepared, env=environment, capture_output=True, text=True, timeout=90
+        [sys.executable, *launch, "bash", str(script)],
+        cwd=prepared,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
     )
     assert ended.returncode != 0
     assert ended.stderr.count("error: rank 1 was started differently than rank 0 (seed: 0 here, 1 there)") == 1
     assert "Traceback (most recent call last):\n  File" not in ended.stderr.split("error: rank 1")[0]
 
 
+@pytest.mark.slow
 def test_a_batch_too_small_for_the_ranks_is_one_line(prepared: Path) -> None:
     process = start(prepared, 2, *FLAGS, "--batch-size", "3")
     _, err = process.communicate(timeout=90)

@@ -50,7 +50,7 @@ def make_batch(count: int = 10, seed: int = 0) -> Batch:
     rng = np.random.default_rng(seed)
     image = torch.from_numpy(rng.integers(0, 256, (count, 6, 8, 3), dtype=np.uint8))
     target = torch.from_numpy(np.stack([rng.integers(0, 3, count), rng.integers(0, 2, count)], axis=1))
-    return {"index": torch.arange(count), "image": image, "target": target}
+    return {"index": torch.arange(count), "image": image, "target": target, "count": count}
 
 
 def weights(state: TrainState) -> torch.Tensor:
@@ -155,7 +155,7 @@ def mixed_step(settings: TrainSettings, step: int) -> tuple[torch.Tensor, float,
     image = torch.zeros(8, 6, 8, 3, dtype=torch.uint8)
     image[4:] = 255
     target = torch.tensor([[0]] * 4 + [[1]] * 4)
-    batch: Batch = {"index": torch.arange(8), "image": image, "target": target}
+    batch: Batch = {"index": torch.arange(8), "image": image, "target": target, "count": 8}
     loss = train_step(state, batch, ONE_HEAD, 0.0, CPU, settings).item()
     return seen[0][0], loss, seen[0][1].detach()
 
