@@ -37,6 +37,9 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     kind, parts = counting.breakdown(oof)
     matrices = counting.confusions(oof)
     worst = counting.mistakes(oof, config.num_worst)
+    cache = run.prepared.cache("train")
+    shown = worst.head(NUM_WORST_IMAGES)
+    images = cache.images[cache.rows_of(shown["image_path"].tolist())] if len(shown) else cache.images[:0]
     with locked(run.evaluation, "is evaluating this run", wait=True):
         write_json(run.evaluation / "scores.json", scores)
         write_csv(run.evaluation / f"by_{kind}.csv", parts, for_people=True)
@@ -46,9 +49,6 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
             write_csv(run.evaluation / file, matrix, for_people=True)
         write_csv(run.evaluation / "worst.csv", worst, for_people=True)
         _show(scores, parts)
-        shown = worst.head(NUM_WORST_IMAGES)
-        cache = run.prepared.cache("train")
-        images = cache.images[cache.rows_of(shown["image_path"].tolist())] if len(shown) else cache.images[:0]
         write_text(run.evaluation / "report.html", render(scores, config.run_name, parts, matrices, shown, images))
     if run.prepared.unreadable_note():
         print(run.prepared.unreadable_note())

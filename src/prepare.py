@@ -31,7 +31,7 @@ def main(config: PrepareConfig) -> None:
     """
     from src.competitions.spec import load_competition
     from src.core.locking import delete_stale, locked
-    from src.data.prepared import prepared_folder
+    from src.data.prepared import command, prepared_folder
     from src.data.shelf import prune, shelf
 
     for name, low in (("seed", 0), ("num_val", 1), ("num_processes", 1)):
@@ -40,13 +40,13 @@ def main(config: PrepareConfig) -> None:
     check_range("max-unreadable", config.max_unreadable, 0, 1)
     folder = prepared_folder(config, load_competition(config.competition))
     if config.list:
-        for entry in shelf(folder.parent):
+        for entry in shelf(folder.parent, command(config, "prepare")):
             print(entry.describe())
         return
     with locked(folder, "is preparing this competition"):
         delete_stale(folder.parent / "cache")
         if config.prune:
-            for path in prune(folder.parent):
+            for path in prune(folder.parent, command(config, "prepare")):
                 print(f"deleted: {path}")
             return
         _prepare(config)

@@ -17,6 +17,7 @@ def main(config: TrainConfig) -> None:
     import time
     from dataclasses import replace
 
+    from src.competitions.spec import load_competition
     from src.core.runtime import choose_compute, explained, in_world, set_up_process
     from src.runs.record import training_summary
     from src.training.fold import train_fold
@@ -28,8 +29,8 @@ def main(config: TrainConfig) -> None:
     started = time.perf_counter()
     set_up_process(config.deterministic)
     world = join_ranks(config)
+    world.together(lambda: check_flags(config, load_competition(config.competition)))
     run = world.main_first(lambda: run_to_train(config))
-    world.together(lambda: check_flags(config, run.competition))
     check_run(config, run, world)
     numbers = run.prepared.fold_numbers(config.fold)
     compute = world.together(lambda: in_world(choose_compute(config.device, config.precision), world))

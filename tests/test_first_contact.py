@@ -259,20 +259,6 @@ def test_a_restarted_run_may_have_fewer_folds(leaves: MakeLeaves, podium: Podium
     done(podium("evaluate", *LEAVES))
 
 
-def test_other_views_are_predicted_again(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
-    path = leaves()
-    done(podium("prepare", *LEAVES, "--num-folds", 2))
-    done(podium("train", *LEAVES, *NET))
-    notes = []
-    for hflip_ok in ("True", "False"):
-        path.write_text(path.read_text().replace('name="leaves",', f'name="leaves", hflip_ok={hflip_ok},', 1))
-        done(podium("predict", *LEAVES))
-        with np.load(tmp_path / "submissions" / "leaves" / "baseline.npz") as kept:
-            notes.append(kept["probabilities"])
-        path.write_text(path.read_text().replace(f" hflip_ok={hflip_ok},", "", 1))
-    assert not np.array_equal(*notes)
-
-
 def test_commands_in_messages_can_be_pasted(leaves: MakeLeaves, podium: Podium) -> None:
     leaves()
     place = (*LEAVES, "--runs-dir", "my runs")

@@ -48,7 +48,7 @@ def _flag(name: str, value: Any, default: Any) -> str:
         return "".join(
             _flag(f"{name}.{part}".replace("_", "-"), getattr(value, part), getattr(default, part)) for part in parts
         )
-    if value == default or value is None:
+    if value == default:
         return ""
     if isinstance(value, bool):
         return f" --{'' if value else 'no-'}{name}"

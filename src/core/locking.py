@@ -46,6 +46,23 @@ def delete_stale(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def _open_lock(path: Path) -> tuple[int, str] | None:
+    """Return a descriptor of a lock file and its mode, or None if there is none and none can be made.
+
+    Not through a symbolic link: the process id would overwrite what it points to. One that another user made can often
+    only be read, which is enough to lock it.
+    """
+    for flags, mode in ((os.O_RDWR | os.O_CREAT, "r+"), (os.O_RDONLY, "r")):
+        try:
+            return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), mode
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise InputError(f"{path}: is a symbolic link; remove it") from error
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.ENOENT):
+                raise
+    return None
+
+
 @contextmanager
 def locked(folder: Path, what: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock file next to a folder and delete the temporary files of killed processes in the folder.
@@ -55,17 +72,11 @@ def locked(folder: Path, what: str, wait: bool = False) -> Iterator[None]:
     """
     path = folder.with_name(f".{folder.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        # Not through a symbolic link: the process id would overwrite what it points to.
-        stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+")
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise InputError(f"{path}: is a symbolic link; remove it") from error
-        if error.errno not in (errno.EROFS, errno.EACCES):
-            raise
+    file = _open_lock(path)
+    if file is None:
         yield  # read-only: no command can write here
         return
-    with stream:
+    with os.fdopen(*file) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
@@ -76,8 +87,9 @@ def locked(folder: Path, what: str, wait: bool = False) -> Iterator[None]:
             print(f"note: {path.parent} is on a file system without locks: do not run two commands on the same run")
         else:
             delete_stale(folder)
-        stream.seek(0)
-        stream.truncate()
-        stream.write(f"{os.getpid()}\n")
-        stream.flush()
+        if stream.writable():
+            stream.seek(0)
+            stream.truncate()
+            stream.write(f"{os.getpid()}\n")
+            stream.flush()
         yield

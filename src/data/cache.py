@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,9 +73,13 @@ class ImageCache:
     def image_size(self) -> tuple[int, int]:
         return self.record.image_size
 
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {path: row for row, path in enumerate(self.image_paths)}
+
     def rows_of(self, image_paths: Sequence[str]) -> np.ndarray:
         """Return the cache's row of each image path. Raises InputError if one is not in the cache."""
-        rows = {path: row for row, path in enumerate(self.image_paths)}
+        rows = self._rows
         missing = [path for path in image_paths if path not in rows]
         if missing:
             raise InputError(f"{missing[0]} is not in the image cache; run {self.repair} again")
@@ -96,9 +101,9 @@ def _made_with(max_pixels: int) -> str:
     return f"{POLICY} {cv2.__version__} {max_pixels}"
 
 
-def pixels_hash(image_paths: Sequence[str], readings: Sequence[Reading]) -> str:
-    """Return the hash that names the caches of these images."""
-    digest = hashlib.sha256()
+def pixels_hash(image_paths: Sequence[str], readings: Sequence[Reading], made_with: str) -> str:
+    """Return the hash that names the caches of these images, read and resized in this way."""
+    digest = hashlib.sha256(f"{made_with}\n".encode())
     for path, reading in zip(image_paths, readings, strict=True):
         digest.update(f"{path}\t{reading.problem}\t{reading.pixels}\n".encode())
     return digest.hexdigest()
@@ -188,7 +193,7 @@ def _keep(folder: Path, split: str, pending: Path, record: CacheRecord) -> Image
     The new JSON fits either the new .npy or, if the pixels did not change, the old one too: a command that opens the
     cache in between reads what it expects, or is told of the damage.
     """
-    record = replace(record, pixels=pixels_hash(record.image_paths, record.readings))
+    record = replace(record, pixels=pixels_hash(record.image_paths, record.readings, record.made_with))
     name = cache_name(split, record.image_size, record.pixels)
     with replacing(folder / f"{name}.npy") as temporary:
         os.replace(pending, temporary)

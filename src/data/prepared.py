@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Prepared:
     competition: Competition  # with the classes that prepare found
     snapshot: Snapshot
     image_size: tuple[int, int]  # of the cache to read unless another size is asked for
+    _opened: dict[tuple[str, tuple[int, int]], ImageCache] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def root(self) -> Path:
@@ -86,10 +87,13 @@ class Prepared:
         Raises InputError, with the command that makes it, if it is missing or damaged.
         """
         size = size or self.image_size
+        if (split, size) in self._opened:
+            return self._opened[split, size]
         file = self.cache_file(split, size)
         cache = open_cache(file.parent, file.stem, self.command(size=size))
         if (cache.record.pixels, cache.image_size) != (getattr(self.snapshot, split).pixels, size):
             raise InputError(f"{file.with_suffix('.json')}: is of another cache; run {cache.repair} again")
+        self._opened[split, size] = cache
         return cache
 
     def fold_numbers(self, text: str) -> list[int]:
@@ -138,8 +142,10 @@ def known_competition(config: Paths, or_else: str | None) -> Competition:
     competition = load_competition(config.competition)
     if competition.heads:
         return competition
-    if (prepared_folder(config, competition) / "current.json").exists() or or_else is None:
-        return open_prepared(config).competition if or_else is not None else competition
+    if or_else is None:
+        return competition
+    if (prepared_folder(config, competition) / "current.json").exists():
+        return open_prepared(config).competition
     raise InputError(
         f"{config.competition}: its classes are only known from its data; run {command(config, 'prepare')} first, or "
         f"{or_else}"

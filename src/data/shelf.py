@@ -1,12 +1,14 @@
 """All snapshots and caches of a competition: listed, and pruned of what nothing uses."""
 
 import json
+import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from src.core.errors import InputError
+from src.core.locking import temporary_of
 from src.core.records import read_record
 from src.data.snapshot import Current, Snapshot, read_snapshot
 
@@ -42,30 +44,37 @@ def _uses(root: Path) -> dict[str, list[str]]:
     Raises InputError for a run.json that does not say: its snapshot could not be kept.
     """
     found: dict[str, list[str]] = {}
-    for path in sorted([*root.glob("*/run.json"), *root.glob("*/restart/run.json"), *root.glob("*/fold*/fold.json")]):
-        try:
-            record = json.loads(path.read_bytes())
-            snapshot = (record["run"] if path.name == "fold.json" else record)["snapshot"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: is damaged, so nobody knows which snapshot its run uses") from error
-        name = path.relative_to(root).parts[0]
-        if name not in found.setdefault(snapshot, []):
-            found[snapshot].append(name)
+    for folder in sorted({path.parent for path in [*root.glob("*/run.json"), *root.glob("*/restart/run.json")]}):
+        name, snapshots = folder.relative_to(root).parts[0], set[str]()
+        for path in (folder / "run.json", *sorted(folder.glob("fold*/fold.json"))):
+            try:
+                record = json.loads(path.read_bytes())
+                snapshots.add((record["run"] if path.name == "fold.json" else record)["snapshot"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # the others say it too
+        if not snapshots:
+            raise InputError(
+                f"{folder / 'run.json'}: is damaged, and so are its folds: which snapshot they use is not known; train "
+                f"{name} with --restart, or delete {folder}"
+            )
+        for snapshot in snapshots:
+            if name not in found.setdefault(snapshot, []):
+                found[snapshot].append(name)
     return found
 
 
-def shelf(root: Path) -> list[Entry]:
-    """Return the snapshots in runs/<competition>, oldest first. Raises InputError."""
+def shelf(root: Path, prepare: str) -> list[Entry]:
+    """Return the snapshots in runs/<competition>, oldest first. Raises InputError, naming the command `prepare`."""
     uses = _uses(root)
     current = ""
     if (root / "prepared" / "current.json").exists():
-        current = read_record(root / "prepared" / "current.json", Current, "", "run python -m src.prepare").snapshot
+        current = read_record(root / "prepared" / "current.json", Current, "", f"run {prepare}").snapshot
     entries = []
     for path in sorted((root / "prepared").glob("*/"), key=lambda path: path.stat().st_mtime):
         if path.name.startswith("."):
             continue
         try:
-            snapshot = read_snapshot(path, "python -m src.prepare")
+            snapshot = read_snapshot(path, prepare)
         except InputError:
             snapshot = None
         entries.append(
@@ -74,17 +83,27 @@ def shelf(root: Path) -> list[Entry]:
     return entries
 
 
-def prune(root: Path) -> list[Path]:
+def _delete_unused(root: Path, folder: Path) -> bool:
+    """Delete a snapshot unless a run has begun with it meanwhile; return whether it was deleted."""
+    hidden = temporary_of(folder)
+    os.rename(folder, hidden)
+    if folder.name in _uses(root):
+        os.rename(hidden, folder)
+        return False
+    shutil.rmtree(hidden)
+    return True
+
+
+def prune(root: Path, prepare: str) -> list[Path]:
     """Delete snapshots that are neither the newest nor used by a run, and caches of none; return what was deleted."""
-    entries = shelf(root)
-    gone = [entry.folder for entry in entries if not entry.in_use]
+    gone = [entry.folder for entry in shelf(root, prepare) if not entry.in_use and _delete_unused(root, entry.folder)]
+    entries = shelf(root, prepare)
     kept = [entry.snapshot for entry in entries if entry.in_use]
     if None not in kept:  # a damaged snapshot does not say which caches it needs
         pixels = {facts.pixels[:8] for snapshot in kept if snapshot for facts in (snapshot.train, snapshot.test)}
         gone += [path for path in sorted((root / "cache").glob("*_*.*")) if path.stem.split("_")[-1] not in pixels]
     for path in gone:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        if not path.suffix:
+            continue  # a snapshot, deleted already
+        path.unlink()
     return gone

@@ -22,11 +22,10 @@ class KeptPredictions:
         """Return an array of this shape, or None if the file is of another key, damaged or not there."""
         try:
             with open(self.path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
-                if name not in kept or kept[name].shape != shape:
-                    return None
                 array: np.ndarray = kept[name]
-                return array if str(kept[f"{name}_hash"]) == self._hash(name, array) else None
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
+                sound = array.shape == shape and str(kept[f"{name}_hash"]) == self._hash(name, array)
+                return array if sound else None
+        except (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile):
             return None  # made again
 
     def write(self, **arrays: np.ndarray) -> None:

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 from src.competitions.spec import load_competition
@@ -11,10 +13,11 @@ from src.core.errors import InputError
 from src.core.writing import checksum_fits, sha256_of
 from src.data.cache import open_cache
 from src.data.prepared import command
-from src.data.shelf import shelf
+from src.data.shelf import Entry, shelf
 from src.data.snapshot import read_snapshot
 from src.report.checkup import Finding
-from src.runs.run import known_runs, open_run
+from src.runs.checkpoint import load_state
+from src.runs.run import Run, known_runs, open_run
 
 
 def _problem(check: Callable[[], object]) -> str:
@@ -26,8 +29,8 @@ def _problem(check: Callable[[], object]) -> str:
     return ""
 
 
-def _snapshots(root: Path, prepare: str) -> Iterator[str]:
-    for entry in shelf(root):
+def _snapshots(entries: list[Entry], prepare: str) -> Iterator[str]:
+    for entry in entries:
         if entry.snapshot is None:
             yield _problem(partial(read_snapshot, entry.folder, prepare))
             continue
@@ -37,13 +40,22 @@ def _snapshots(root: Path, prepare: str) -> Iterator[str]:
                 yield f"{path}: is missing or was changed after prepare wrote it; run {prepare}{entry.snapshot.flags}"
 
 
-def _check_cache(path: Path, prepare: str) -> None:
-    open_cache(path.parent, path.stem, prepare).images.check_all()
+def _check_cache(path: Path, repair: str) -> None:
+    open_cache(path.parent, path.stem, repair).images.check_all()
 
 
-def _caches(root: Path, prepare: str) -> Iterator[str]:
+def _caches(root: Path, entries: list[Entry], prepare: str) -> Iterator[str]:
+    """Read every cache; the command that makes one again has the flags of a snapshot that it belongs to."""
+    flags = {
+        facts.pixels[:8]: entry.snapshot.flags
+        for entry in entries
+        if entry.snapshot
+        for facts in (entry.snapshot.train, entry.snapshot.test)
+    }
     for path in sorted((root / "cache").glob("*_*x*_*.json")):
-        yield _problem(partial(_check_cache, path, prepare))
+        _, size, pixels = path.stem.split("_")
+        repair = f"{prepare}{flags.get(pixels, '')} --image-size {size.replace('x', ' ')}"
+        yield _problem(partial(_check_cache, path, repair))
 
 
 def _runs(config: DoctorConfig) -> Iterator[str]:
@@ -53,18 +65,35 @@ def _runs(config: DoctorConfig) -> Iterator[str]:
         except InputError as error:
             yield str(error)
             continue
-        for paths in run.started_folds():
-            try:
-                fold = run.open_fold(paths.number)
-            except InputError as error:
-                yield str(error)
-                continue
-            if paths.state.exists() and not checksum_fits(paths.state):
-                yield f"{paths.state}: is damaged; the one saved before it is used"
-            if fold.record.result:
-                if not fold.weights_fit():
-                    yield f"{fold.weights_file}: is missing, damaged or of another training; {fold.repair}"
-                yield _problem(fold.oof)
+        if (run.folder / "restart" / "complete").exists():
+            yield f"{run.folder}: --restart was stopped while it moved its folds; run that command again"
+        if run.begun.model.backbone.endswith(".py"):
+            yield _problem(run.network_file)
+        for split in ("train", "test"):
+            yield _problem(partial(run.prepared.cache, split))
+        for path in sorted(run.folder.glob("fold*/")):
+            if path.name.removeprefix("fold").isdecimal():
+                yield from _fold(run, int(path.name.removeprefix("fold")), path)
+
+
+def _fold(run: Run, number: int, folder: Path) -> Iterator[str]:
+    if number not in run.prepared.fold_numbers("all") or folder.name != f"fold{number}":
+        yield f"{folder}: its snapshot has no such fold; delete this folder"
+        return
+    try:
+        fold = run.open_fold(number)
+    except InputError as error:
+        yield str(error)
+        return
+    if fold.paths.state.exists():
+        with redirect_stdout(StringIO()):  # it says which of the two it uses
+            unfit = _problem(partial(load_state, fold.paths.state, fold.origin))
+        yield unfit or ("" if checksum_fits(fold.paths.state) else f"{fold.paths.state}: is damaged; resuming uses the "
+                        "one saved before it")  # fmt: skip
+    if fold.record.result:
+        if not fold.weights_fit():
+            yield f"{fold.weights_file}: is missing, damaged or of another training; {fold.repair}"
+        yield _problem(fold.oof)
 
 
 def _submissions(folder: Path) -> Iterator[str]:
@@ -84,15 +113,13 @@ def _submissions(folder: Path) -> Iterator[str]:
 def check_integrity(config: DoctorConfig) -> Iterator[Finding]:
     """Yield what is damaged, edited or mixed up among what was written for a competition."""
     name, prepare = load_competition(config.competition).name, command(config, "prepare")
-    root, count = config.runs_dir / name, 0
-    for text in (
-        *_snapshots(root, prepare),
-        *_caches(root, prepare),
-        *_runs(config),
-        *_submissions(config.submissions_dir / name),
-    ):
-        if text:
-            count += 1
-            yield Finding("bad", text)
-    if not count:
+    root, entries, found = config.runs_dir / name, [], []
+    try:
+        entries = shelf(root, prepare)
+    except InputError as error:
+        found.append(str(error))
+    found += [*_snapshots(entries, prepare), *_caches(root, entries, prepare), *_runs(config)]
+    found += _submissions(config.submissions_dir / name)
+    yield from (Finding("bad", text) for text in found if text)
+    if not any(found):
         yield Finding("ok", f"every snapshot, cache, run and submission of {name} is as it was written")

@@ -30,6 +30,8 @@ class RunRecord:
     competition: str
     snapshot: str  # id, see src.data.snapshot
     heads: tuple[Head, ...]
+    hflip_ok: bool  # of the competition, as is pad_class: defaults of augmentation and views depend on them
+    pad_class: int | None
     cache_size: tuple[int, int]
     model: ModelRecord
     train: TrainSettings  # without the path of --weights, which may change ...
@@ -59,6 +61,8 @@ class FoldRecord:
     num_train: int
     num_val: int
     in_blocks: bool  # whether images are shuffled in blocks, as the cache did not fit into memory
+    weights_file: str | None  # --weights and --backbone as they were given, for the commands in messages
+    backbone_file: str | None
     versions: dict[str, str]
     result: FoldResult | None = None
 

@@ -64,7 +64,9 @@ class Run:
     def started_folds(self) -> list[FoldPaths]:
         """Return the folds that have a fold.json, in order."""
         found = [FoldPaths(folder=path.parent) for path in self.folder.glob("fold*/fold.json")]
-        return sorted((paths for paths in found if paths.folder.name[4:].isdecimal()), key=lambda paths: paths.number)
+        named = [paths for paths in found if paths.folder.name[4:].isdecimal()]
+        right = [paths for paths in named if paths.folder.name == f"fold{paths.number}"]  # not fold00
+        return sorted(right, key=lambda paths: paths.number)
 
     def command(self, name: str) -> str:
         """Return a command line for this run."""
@@ -75,10 +77,21 @@ class Run:
         """Return the command that trains a fold, with the run's own flags once it has begun."""
         flags = ""
         if self.record:
-            train, weights = self.record.train, self.record.weights
-            flags = flags_of(replace(train, backbone=train.backbone.split(" ")[0]))
-            flags += f" --weights {shlex.quote(weights.rsplit(' ', 1)[0])}" if weights else ""
+            given = self._given()
+            flags = flags_of(replace(self.record.train, backbone=given[0], weights=given[1]))
         return f"{self.command('train')} --fold {number}{flags}"
+
+    def _given(self) -> tuple[str, Path | None]:
+        """Return --backbone and --weights as the run's folds were given them; without a fold, their names."""
+        for paths in self.started_folds():
+            try:
+                record = read_record(paths.record, FoldRecord, "", "")
+            except InputError:
+                continue
+            file = Path(record.weights_file) if record.weights_file else None
+            return record.backbone_file or self.begun.train.backbone, file
+        weights = Path(self.begun.weights.rsplit(" ", 1)[0]) if self.begun.weights else None
+        return self.begun.train.backbone.split(" ")[0], weights
 
     def begin(self, record: RunRecord) -> "Run":
         """Write run.json if this is the run's first fold; return the run that has begun.
@@ -87,7 +100,7 @@ class Run:
         """
         with locked(self.folder, "is beginning this run", wait=True):
             known = readable_run(self.folder)
-            if known not in (None, record):
+            if known not in (None, record) or self.record not in (None, record):
                 raise InputError(
                     f"{self.file}: this run began with another snapshot, network or other settings; use --run-name "
                     "NAME, or --restart with --fold all"
@@ -133,11 +146,11 @@ class Run:
         for paths in self.started_folds():
             if paths.number not in existing:
                 raise InputError(f"{paths.folder}: its snapshot has no such fold; delete this folder")
-        started = [self.open_fold(paths.number) for paths in self.started_folds()]
         if numbers:
             folds = [self.open_fold(number) for number in sorted(set(numbers))]
         else:
-            folds = [fold for fold in started if fold.record.result]
+            folds = [self.open_fold(paths.number) for paths in self.started_folds()]
+            folds = [fold for fold in folds if fold.record.result]
         if not folds and (self.folder / "restart" / "complete").exists():
             raise InputError(f"{self.folder}: --restart was stopped while it moved its folds; run that command again")
         if not folds:
@@ -198,7 +211,7 @@ def known_runs(config: Paths) -> list[str]:
     """Return the names of this competition's runs."""
     root = run_folder(config, "x").parent
     found = [*root.glob("*/run.json"), *root.glob("*/fold*/fold.json")]
-    return sorted({path.parts[-2 - path.parts[-1].startswith("fold")] for path in found})
+    return sorted({path.relative_to(root).parts[0] for path in found})
 
 
 def open_run(config: Paths, name: str, staged: bool = False) -> Run:
@@ -227,6 +240,13 @@ def open_run(config: Paths, name: str, staged: bool = False) -> Run:
             f"{', '.join(str(head.num_classes) for head in record.heads)} classes, which does not fit "
             f"{competition.name!r} as it is now"
         )
+    for trait in ("hflip_ok", "pad_class"):
+        then, now = getattr(record, trait), getattr(competition, trait)
+        if then != now:
+            raise InputError(
+                f"{file}: {trait} of {competition.name!r} was {then} when this run began and is {now} now; change it "
+                f"back, or run {train} {RESTART}"
+            )
     snapshot = folder.parent / "prepared" / record.snapshot
     if not snapshot.is_dir():
         raise InputError(

@@ -5,23 +5,20 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from torch import nn
 
 from src.config import TrainConfig
 from src.core.errors import InputError
-from src.core.flags import check_image_size
 from src.core.locking import locked
 from src.core.records import write_record
 from src.core.runtime import Compute, to_device
-from src.core.writing import sha256_of, write_arrays, write_text
-from src.data.cache import ImageCache
-from src.data.loader import Batches, Loader
+from src.core.writing import sha256_of, write_arrays, write_bytes
+from src.data.loader import Batches
 from src.inference.predictor import Predictor
 from src.metrics import score_of
 from src.models.build import read_options
@@ -29,23 +26,14 @@ from src.models.contract import check_takes, normalisation
 from src.models.network import Network
 from src.runs.fold import FoldPaths, TrainedFold, origin_of
 from src.runs.record import FoldRecord, FoldResult, ModelRecord, RunRecord
-from src.runs.run import Run
+from src.runs.run import Run, open_run, readable_run
 from src.runs.versions import versions
-from src.training.changes import settings_of
+from src.training.changes import check_unchanged, settings_of
+from src.training.fold_data import FoldData, open_data
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
 from src.training.resume import lost_record, saved_fold
-from src.training.setup import choose_device_cache, make_loader, make_network, make_state
+from src.training.setup import choose_device_cache, make_network, make_state
 from src.training.trainer import Trainer
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoldData:
-    """What a fold reads."""
-
-    train: Loader
-    val: Loader
-    val_paths: pd.Series
-    cache_size: tuple[int, int]
 
 
 def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Compute) -> tuple[Run, FoldResult]:
@@ -57,7 +45,8 @@ def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Com
     paths = run.fold_paths(number)
     with ExitStack() as stack:
         world.on_main(lambda: _lock(stack, paths))
-        lost = world.together(lambda: lost_record(run, number))
+        run = world.together(lambda: _begun_meanwhile(config, run))
+        lost = world.together(lambda: lost_record(config, run, number))
         saved = None if lost else world.together(lambda: saved_fold(config, run, number))
         if saved and saved.record.result and saved.weights_fit() and saved.oof_fits():
             print(
@@ -65,25 +54,36 @@ def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Com
                 "--restart trains it again"
             )
             return run, saved.result
-        data = world.together(lambda: _open_data(config, run, number, compute, saved))
+        data = world.together(lambda: open_data(config, run, number, compute, saved))
         if lost:  # written again: the checkpoint says that it is of this run and fold
             print(f"{paths.record}: is {lost}, and is made again from the checkpoint")
-            world.on_main(lambda: write_record(paths.record, _fold_record(run, number, data)))
+            world.on_main(lambda: write_record(paths.record, _fold_record(config, run, number, data)))
             saved = run.open_fold(number)
         network = world.together(lambda: _open_network(config, run, data, saved, compute))
         if not saved:  # all checks have passed: an old folder may be deleted
             run = world.main_first(lambda: run.begin(_run_record(config, run, data, network)))
-            world.on_main(lambda: _begin(run, number, Path(config.backbone), data))
+            world.on_main(lambda: _begin(config, run, number, data))
         predictor = Predictor(competition=run.competition, compute=compute)
-        trainer = _make_trainer(config, run, paths, data, network, predictor, len(remaining) - 1)
         if saved and saved.record.result and saved.weights_fit():
             print(f"fold {number}: {paths.oof} is missing or damaged, and is made again")
             return run, _finish(run, number, saved.result, data, predictor)
+        trainer = _make_trainer(config, run, paths, data, network, predictor, len(remaining) - 1)
         if saved:
             world.together(trainer.resume)
+            if saved.record.result:  # the weights to come need not be the same to the bit
+                world.on_main(lambda: write_record(paths.record, replace(saved.record, result=None)))
             print(f"fold {number}: resumes after epoch {len(trainer.history)}, step {trainer.progress.step}")
         trainer.run()
         return run, _finish(run, number, _result(trainer), data, predictor)
+
+
+def _begun_meanwhile(config: TrainConfig, run: Run) -> Run:
+    """Return the run as another process has begun it since this one started. Raises InputError for other settings."""
+    if run.record or readable_run(run.folder) is None:
+        return run
+    run = open_run(config, run.name, run.staged)
+    check_unchanged(config, run)
+    return run
 
 
 def _lock(stack: ExitStack, paths: FoldPaths) -> None:
@@ -93,58 +93,13 @@ def _lock(stack: ExitStack, paths: FoldPaths) -> None:
 def _open_network(
     config: TrainConfig, run: Run, data: FoldData, saved: TrainedFold | None, compute: Compute
 ) -> Network:
-    own = _with_own_network(config, run) if saved else config
+    own = _with_own_network(config, run) if run.record else config
     network = make_network(own, run.competition, data.train.image_size, saved is not None)
     if config.progressive_resize < 1:
         shape = (run.competition.channels, *data.train.size_at(0))
         check_takes(network.backbone, config.backbone, shape, run.competition.layout)
     to_device(network, compute)
     return network
-
-
-def _open_data(config: TrainConfig, run: Run, number: int, compute: Compute, saved: TrainedFold | None) -> FoldData:
-    """Return the loaders of a fold's training and held-out images. Raises InputError if labels and folds do not fit."""
-    prepared, competition = run.prepared, run.competition
-    labels = prepared.labels.merge(prepared.folds, on="image_path", validate="one_to_one")
-    cache = prepared.cache("train", run.record.cache_size if run.record else _cache_size(config, run))
-    if compute.has_idle_cores:
-        cache.images.check_in_background()
-    size = _network_size(config, run, cache)
-    is_val = (labels["fold"] == number).fillna(False).astype(bool)
-    blocks = saved.record.in_blocks if saved else None
-
-    def loader(table: pd.DataFrame, train: bool) -> Loader:
-        rows = cache.rows_of(table["image_path"].tolist())
-        targets = table[competition.targets].to_numpy(np.int64)
-        return make_loader(
-            config, competition, compute, cache.images, rows, targets, size, train=train,
-            in_blocks=blocks if train else False,
-        )  # fmt: skip
-
-    return FoldData(
-        train=loader(labels[~is_val], True),
-        val=loader(labels[is_val], False),
-        val_paths=labels[is_val]["image_path"],
-        cache_size=cache.image_size,
-    )
-
-
-def _cache_size(config: TrainConfig, run: Run) -> tuple[int, int]:
-    """Return which cache a new run reads: that of --image-size if there is one, or the newest."""
-    if config.image_size and run.prepared.cache_file("train", config.image_size).exists():
-        return config.image_size
-    return run.prepared.image_size
-
-
-def _network_size(config: TrainConfig, run: Run, cache: ImageCache) -> tuple[int, int]:
-    size = check_image_size(config.image_size or cache.image_size)
-    if size[0] > cache.image_size[0] or size[1] > cache.image_size[1]:
-        height, width = cache.image_size
-        print(
-            f"note: images are stretched from the cache's {height}x{width}; if the originals are larger, "
-            f"{run.prepared.command(size=size)} shows the network more"
-        )
-    return size
 
 
 def _run_record(config: TrainConfig, run: Run, data: FoldData, network: Network) -> RunRecord:
@@ -154,6 +109,8 @@ def _run_record(config: TrainConfig, run: Run, data: FoldData, network: Network)
         competition=run.competition.name,
         snapshot=run.prepared.id,
         heads=run.competition.heads,
+        hflip_ok=run.competition.hflip_ok,
+        pad_class=run.competition.pad_class,
         cache_size=data.cache_size,
         model=ModelRecord(
             backbone=settings.backbone.split(" ")[0],  # of a network file its name; _begin copies it
@@ -169,28 +126,41 @@ def _run_record(config: TrainConfig, run: Run, data: FoldData, network: Network)
 
 
 def _with_own_network(config: TrainConfig, run: Run) -> TrainConfig:
-    """Return the config with the run's own copy of a network file."""
-    if not config.backbone.endswith(".py"):
+    """Return the config with the run's own copy of a network file, if it has one."""
+    if not config.backbone.endswith(".py") or (Path(config.backbone).is_file() and not run.has_network_file()):
         return config
     return replace(config, backbone=str(run.network_file()))
 
 
-def _begin(run: Run, number: int, backbone: Path, data: FoldData) -> None:
-    """Empty the fold's folder and write its fold.json; copy a network file into the run."""
+def _begin(config: TrainConfig, run: Run, number: int, data: FoldData) -> None:
+    """Empty the fold's folder and write its fold.json; copy a network file into the run.
+
+    Raises InputError if the folder holds what was trained but no record of it.
+    """
     paths = run.fold_paths(number)
+    if not config.freeze_backbone:  # a linear probe is trained again in a minute
+        for path in (paths.state, paths.last, paths.best, paths.oof):
+            if path.exists():
+                raise InputError(
+                    f"{path}: was trained, but {paths.record.name} is lost and last.pt too, so it cannot be used; move "
+                    "it away, or use --restart"
+                )
+    backbone = Path(config.backbone)
     shutil.rmtree(paths.folder, ignore_errors=True)
     if backbone.suffix == ".py" and not run.has_network_file():
-        write_text(run.folder / backbone.name, backbone.read_text(encoding="utf-8"))
-    write_record(paths.record, _fold_record(run, number, data))
+        write_bytes(run.folder / backbone.name, backbone.read_bytes())
+    write_record(paths.record, _fold_record(config, run, number, data))
 
 
-def _fold_record(run: Run, number: int, data: FoldData) -> FoldRecord:
+def _fold_record(config: TrainConfig, run: Run, number: int, data: FoldData) -> FoldRecord:
     return FoldRecord(
         run=run.begun,
         fold=number,
         num_train=len(data.train.rows),
         num_val=len(data.val.rows),
         in_blocks=data.train.in_blocks,
+        weights_file=str(config.weights) if config.weights else None,
+        backbone_file=config.backbone if config.backbone.endswith(".py") else None,
         versions=versions(),
     )
 

@@ -10,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from src.config import TrainConfig
+from src.core.errors import InputError
 from src.core.locking import locked
 from src.core.records import write_record
-from src.core.writing import write_text
+from src.core.writing import write_bytes, write_text
 from src.data.prepared import open_prepared
 from src.data.snapshot import replace_folder
+from src.runs.fold import FoldPaths
+from src.runs.record import RunRecord
 from src.runs.run import Run, open_run, readable_run
 from src.training.changes import changes, check_unchanged, settings_of
 
@@ -31,17 +34,31 @@ def staged_run(config: TrainConfig) -> Run:
     if stay:
         bound = open_run(config, config.run_name)
         check_unchanged(config, bound, f"--restart of fold {config.fold} alone would leave fold {stay[0]} as it is; ")
+        # Begun already: the same caches and network as those of the folds that stay.
         main = bound
-    staged = Run(prepared=main.prepared, name=config.run_name, staged=True)
+    staged = Run(prepared=main.prepared, name=config.run_name, record=main.record, staged=True)
     record = readable_run(staged.folder)
-    if record and record.snapshot == staged.prepared.id and not changes(record, *settings_of(config, record)):
+    if record and _is_same(config, record, staged):
         print(f"resuming the --restart that was interrupted: {staged.folder}")
         return replace(staged, record=record)
+    finished = [paths.number for paths in staged.started_folds() if paths.oof.exists()]
+    if finished:
+        raise InputError(
+            f"{staged.folder}: an interrupted --restart with other settings has trained fold {finished[0]}; run it "
+            "again with its own flags, or delete this folder"
+        )
     with ExitStack() as locks:
         for paths in staged.started_folds():
             locks.enter_context(locked(paths.folder, f"is training {paths.folder}"))
         shutil.rmtree(staged.folder, ignore_errors=True)
     return staged
+
+
+def _is_same(config: TrainConfig, record: RunRecord, staged: Run) -> bool:
+    """Return whether an interrupted --restart is the one that is asked for now."""
+    if staged.record:  # some folds stay: it must be of their run
+        return record == staged.record
+    return record.snapshot == staged.prepared.id and not changes(record, *settings_of(config, record))
 
 
 def is_complete(folder: Path) -> bool:
@@ -63,6 +80,7 @@ def publish(run: Run) -> Run:
             locks.enter_context(locked(main.fold_paths(number).folder, f"is training fold{number}"))
         if not marker.exists():  # otherwise a killed process has begun to move
             old = main.started_folds() if readable_run(main.folder) != run.begun else []
+            _check_all_replaced(old, finished, main)
             write_text(marker, " ".join(str(paths.number) for paths in old))
         for number in map(int, marker.read_text().split()):
             if not main.owns(number):
@@ -71,10 +89,18 @@ def publish(run: Run) -> Run:
             write_record(main.file, run.begun)
         for paths in finished:
             replace_folder(paths.folder, main.fold_paths(paths.number).folder)
-        for copy in staged.folder.glob("*.py"):
-            shutil.copyfile(copy, main.folder / copy.name)
+        for copy in sorted(staged.folder.glob("*.py")):
+            write_bytes(main.folder / copy.name, copy.read_bytes())
         shutil.rmtree(main.evaluation, ignore_errors=True)  # of the old folds
         marker.unlink()
         if not staged.started_folds():
             shutil.rmtree(staged.folder)
     return main
+
+
+def _check_all_replaced(old: list[FoldPaths], finished: list[FoldPaths], main: Run) -> None:
+    """Raise InputError if a fold of the old run would be deleted without a new one in its place."""
+    new, known = {paths.number for paths in finished}, main.prepared.fold_numbers("all")
+    left = [paths.number for paths in old if paths.number in known and paths.number not in new]
+    if left:
+        raise InputError(f"{main.folder}: fold {left[0]} is not trained anew yet; use --restart --fold all")

@@ -19,6 +19,8 @@ def run_to_train(config: TrainConfig) -> Run:
     check_name("run-name", config.run_name)
     folder = run_folder(config, config.run_name)
     if is_complete(folder):  # a kill interrupted the move
+        if readable_run(folder / "restart") is None:
+            raise InputError(f"{folder / 'restart'}: has lost its run.json; delete this folder")
         run = publish(open_run(config, config.run_name, staged=True))
         if config.restart and not changes(run.begun, *settings_of(config, run.record)):
             return run
@@ -34,10 +36,10 @@ def run_to_train(config: TrainConfig) -> Run:
     return run.begin(run.begun)
 
 
-def lost_record(run: Run, number: int) -> str:
+def lost_record(config: TrainConfig, run: Run, number: int) -> str:
     """Return "lost" or "damaged" if so is fold.json, but the checkpoint beside it is of this run and fold."""
     paths = run.fold_paths(number)
-    if run.record is None or not has_state(paths.state):
+    if run.record is None or not has_state(paths.state) or config.freeze_backbone:
         return ""
     try:
         run.open_fold(number)
@@ -61,6 +63,8 @@ def saved_fold(config: TrainConfig, run: Run, number: int) -> TrainedFold | None
     fold = run.open_fold(number) if run.record and paths.record.exists() else None
     if fold and fold.record.result and fold.weights_fit():
         return fold  # nothing is left to train, even if its checkpoint was deleted
+    if fold and fold.record.result and fold.weights_file == paths.best:
+        raise InputError(f"{paths.best}: is missing or damaged; {fold.repair}")
     # A linear probe trains in a minute; its checkpoint does not hold the backbone that resuming would need.
     if fold and has_state(paths.state) and not config.freeze_backbone:
         return fold

@@ -108,7 +108,7 @@ def test_prune_keeps_what_is_newest_or_used_and_the_caches_of_both(world: Path) 
     assert listed[1].endswith("--num-folds 3  (unused)")
     assert listed[2].endswith("(newest)")
     done(world, "prepare", "--prune")
-    assert {entry.folder.name for entry in shelf(root)} == {used.name, newest.name}
+    assert {entry.folder.name for entry in shelf(root, "")} == {used.name, newest.name}
     done(world, "evaluate")
     assert prepared_at(root).cache("train")
     assert run_at(root / "baseline").prepared.cache("test")

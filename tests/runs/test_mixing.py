@@ -234,16 +234,6 @@ def test_a_damaged_record_is_one_line(world: Path, name: str, content: bytes) ->
     refused(ended)
 
 
-def test_stored_predictions_are_made_again_when_the_views_change(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from src.competitions import svhn
-
-    monkeypatch.setattr(svhn, "COMPETITION", replace(svhn.COMPETITION, hflip_ok=True))
-    done(world, "predict")
-    note = json.loads((world / "submissions/svhn/baseline.json").read_text())
-    assert len(note["runs"][0]["views"]) == 10
-    assert answers(world) is not None
-
-
 def test_edited_test_predictions_are_not_used(world: Path) -> None:
     path, expected = fold_of(world) / "test.npz", answers(world)
     with np.load(path) as arrays:

@@ -1,0 +1,70 @@
+"""What a fold reads: the loaders of its training and its held-out images."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from src.config import TrainConfig
+from src.core.flags import check_image_size
+from src.core.runtime import Compute
+from src.data.cache import ImageCache
+from src.data.loader import Loader
+from src.runs.fold import TrainedFold
+from src.runs.run import Run
+from src.training.setup import make_loader
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldData:
+    """What a fold reads."""
+
+    train: Loader
+    val: Loader
+    val_paths: pd.Series
+    cache_size: tuple[int, int]
+
+
+def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, saved: TrainedFold | None) -> FoldData:
+    """Return the loaders of a fold's training and held-out images. Raises InputError if labels and folds do not fit."""
+    prepared, competition = run.prepared, run.competition
+    labels = prepared.labels.merge(prepared.folds, on="image_path", validate="one_to_one")
+    cache = prepared.cache("train", run.record.cache_size if run.record else _cache_size(config, run))
+    if compute.has_idle_cores:
+        cache.images.check_in_background()
+    size = _network_size(config, run, cache)
+    is_val = (labels["fold"] == number).fillna(False).astype(bool)
+    blocks = saved.record.in_blocks if saved else None
+
+    def loader(table: pd.DataFrame, train: bool) -> Loader:
+        rows = cache.rows_of(table["image_path"].tolist())
+        targets = table[competition.targets].to_numpy(np.int64)
+        return make_loader(
+            config, competition, compute, cache.images, rows, targets, size, train=train,
+            in_blocks=blocks if train else False,
+        )  # fmt: skip
+
+    return FoldData(
+        train=loader(labels[~is_val], True),
+        val=loader(labels[is_val], False),
+        val_paths=labels[is_val]["image_path"],
+        cache_size=cache.image_size,
+    )
+
+
+def _cache_size(config: TrainConfig, run: Run) -> tuple[int, int]:
+    """Return which cache a new run reads: that of --image-size if there is one, or the newest."""
+    if config.image_size and run.prepared.cache_file("train", config.image_size).exists():
+        return config.image_size
+    return run.prepared.image_size
+
+
+def _network_size(config: TrainConfig, run: Run, cache: ImageCache) -> tuple[int, int]:
+    size = check_image_size(config.image_size or cache.image_size)
+    if size[0] > cache.image_size[0] or size[1] > cache.image_size[1]:
+        height, width = cache.image_size
+        print(
+            f"note: images are stretched from the cache's {height}x{width}; if the originals are larger, "
+            f"{run.prepared.command(size=size)} shows the network more"
+        )
+    return size
