@@ -23,6 +23,7 @@ COMMANDS: dict[str, type] = {
     "evaluate": config.EvaluateConfig,
     "predict": config.PredictConfig,
     "blend": config.BlendConfig,
+    "sweep": config.SweepConfig,
     "doctor": config.DoctorConfig,
     "summary": config.SummaryConfig,
     "bench": config.BenchConfig,

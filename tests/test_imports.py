@@ -10,9 +10,9 @@ FILES = sorted((ROOT / "src").rglob("*.py"))
 # From bottom to top: a room imports only from itself and from rooms before it.
 ROOMS = [
     "core", "config", "competitions", "models", "data", "metrics", "runs", "inference", "training", "report",
-    "commands",
+    "sweeping", "commands",
 ]  # fmt: skip
-COMMANDS = {"prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench", "doctor"}
+COMMANDS = {"prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench", "doctor", "sweep"}
 MAX_LINES = 300
 
 

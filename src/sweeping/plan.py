@@ -1,0 +1,98 @@
+"""From --set, --seed and --fold to runs and tasks."""
+
+import re
+from dataclasses import dataclass
+from itertools import product
+
+import tyro
+
+from src.config import SweepConfig, TrainConfig
+from src.core.errors import InputError
+from src.core.flags import check_name
+
+TAKEN = ("run_name", "seed", "fold", "competition", "input_dir", "runs_dir", "submissions_dir", "restart", "resume")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One run of a sweep."""
+
+    name: str
+    settings: dict[str, str]  # that differ between runs of the sweep
+    seed: int
+    flags: tuple[str, ...]  # of train, without --fold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One fold of one run: a command that can be started again until it succeeds."""
+
+    member: Member
+    fold: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.member.name} fold {self.fold}"
+
+    def command(self, restart: bool) -> list[str]:
+        """Return the command after `python`."""
+        flags = (*self.member.flags, "--fold", str(self.fold), *(("--restart",) if restart else ()))
+        return ["-m", "src.train", *flags]
+
+
+def _choices(text: str) -> tuple[str, list[str]]:
+    """Split "lr=1e-3,2e-3" into the flag and its values. Raises InputError."""
+    name, sign, values = text.partition("=")
+    name = name.strip().lstrip("-").replace("-", "_")
+    if not sign or not name or not values or "" in values.split(","):
+        raise InputError(f"--set {text}: give a flag of train and its values, as in lr=1e-3,2e-3")
+    if name in TAKEN:
+        raise InputError(f"--set {text}: {name} is a flag of sweep itself, or is set by it")
+    return name, values.split(",")
+
+
+def _flags(name: str, value: str) -> list[str]:
+    """Return a flag of train; True and False make a switch."""
+    flag = f"--{name.replace('_', '-')}"
+    if value in ("True", "False"):
+        return [flag if value == "True" else flag.replace("--", "--no-", 1)]
+    return [flag, *value.split()]
+
+
+def _short(value: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", value.rsplit("/", 1)[-1])
+
+
+def _check(flags: tuple[str, ...]) -> None:
+    """Raise InputError, with tyro's own words, for flags that train does not take."""
+    try:
+        tyro.cli(TrainConfig, args=list(flags), console_outputs=False)
+    except SystemExit as error:
+        raise InputError(f"train does not take {' '.join(flags)}; see python -m src.train --help") from error
+
+
+def members(config: SweepConfig) -> list[Member]:
+    """Return the runs of a sweep. Raises InputError for flags that train does not take, and for repeated ones."""
+    chosen = [_choices(text) for text in config.set]
+    names = [name for name, _ in chosen]
+    if len(set(names)) < len(names):
+        raise InputError(f"--set: {max(names, key=names.count)} is there twice")
+    for name, options in [*chosen, ("seed", [str(seed) for seed in config.seed])]:
+        if len(set(options)) < len(options):
+            raise InputError(f"--set {name}: a value is there twice")
+    common = ["--competition", config.competition]
+    for name in ("input_dir", "runs_dir"):
+        common += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
+    found = []
+    for values in product(*(values for _, values in chosen)):
+        settings = dict(zip(names, values, strict=True))
+        varied = {name: value for (name, several), value in zip(chosen, values, strict=True) if len(several) > 1}
+        for seed in config.seed:
+            parts = [f"{name.rsplit('.', 1)[-1]}{_short(value)}" for name, value in varied.items()]
+            run = "-".join([config.run_name, *parts, f"s{seed}"])
+            check_name("run-name", run)
+            own = [part for name, value in settings.items() for part in _flags(name, value)]
+            flags = (*common, "--run-name", run, "--seed", str(seed), *own)
+            _check(flags)
+            found.append(Member(name=run, settings=varied, seed=seed, flags=flags))
+    return found

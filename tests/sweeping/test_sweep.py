@@ -1,0 +1,143 @@
+"""A sweep trains every combination as it would be trained alone, tries again what fails, and compares."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.config import SweepConfig
+from src.core.errors import InputError
+from src.sweeping.plan import Task, members
+from src.sweeping.table import paired_difference
+from tests.fixtures import Finished, MakeSvhn, Podium
+from tests.helpers import run_at
+
+ROOT = Path(__file__).resolve().parents[2]
+SET = ("--set", "backbone=string_cnn", "pretrained=False", "epochs=2", "batch-size=4", "image_size=32 48")
+
+
+@pytest.fixture
+def prepared(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> Path:
+    svhn(num_train=12, num_val=6, num_test=3)
+    assert podium("prepare", "--num-folds", 2).code == 0
+    return tmp_path
+
+
+def weights(run: Path) -> list[str]:
+    return [fold.result.weights_sha256 for fold in run_at(run).trained()]
+
+
+def test_runs_are_named_by_what_differs_between_them() -> None:
+    found = members(SweepConfig(set=("lr=1e-3,2e-3", "augment.rotate=0,10", "epochs=3"), seed=(0, 7)))
+    assert len(found) == 8
+    assert found[0].name == "sweep-lr1e-3-rotate0-s0"
+    assert found[-1].name == "sweep-lr2e-3-rotate10-s7"
+    assert found[0].settings == {"lr": "1e-3", "augment.rotate": "0"}
+    command = Task(member=found[1], fold=3).command(restart=False)
+    assert command[:2] == ["-m", "src.train"]
+    assert " ".join(command).endswith("--seed 7 --lr 1e-3 --augment.rotate 0 --epochs 3 --fold 3")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("lr", "give a flag of train and its values"),
+        ("lr=", "give a flag of train and its values"),
+        ("lr=1,,2", "give a flag of train and its values"),
+        ("lr=1e-3,1e-3", "a value is there twice"),
+        ("seed=1,2", "seed is a flag of sweep itself"),
+        ("learning_rate=1", "train does not take"),
+        ("epochs=many", "train does not take"),
+    ],
+)
+def test_a_mistake_in_set_is_one_line_before_anything_is_trained(given: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        members(SweepConfig(set=(given,)))
+
+
+def test_the_paired_difference_is_that_of_a_hand_worked_case() -> None:
+    one, other = np.array([1, 1, 0, 0.0]), np.array([1, 1, 1, 0.0])
+    mean, half = paired_difference(one, other)
+    assert mean == pytest.approx(0.25)
+    assert half == pytest.approx(1.96 * 0.5 / 2)
+
+
+def test_every_combination_is_trained_as_it_would_be_alone(prepared: Path, podium: Podium) -> None:
+    ended = podium("sweep", *SET, "lr=1e-3,3e-3", "--tasks", 2, "--run-name", "s")
+    assert ended.code == 0, ended.err
+    assert "2 runs of 2 folds: 4 trainings, engine local" in ended.out
+    assert "4/4  s-lr" in ended.out
+    table = pd.read_csv(prepared / "runs" / "svhn" / "s.csv")
+    assert table["lr"].tolist() == [0.001, 0.003]
+    assert table["seeds"].tolist() == [1, 1]
+    assert table["difference"].notna().tolist() == [False, True]
+    flags = ("--backbone", "string_cnn", "--no-pretrained", "--epochs", 2, "--batch-size", 4, "--image-size", 32, 48)
+    assert podium("train", *flags, "--lr", 3e-3, "--run-name", "alone").code == 0
+    assert weights(prepared / "runs/svhn/alone") == weights(prepared / "runs/svhn/s-lr3e-3-s0")
+    again = podium("sweep", *SET, "lr=1e-3,3e-3", "--run-name", "s")
+    assert again.code == 0
+    assert pd.read_csv(prepared / "runs" / "svhn" / "s.csv").equals(table)
+
+
+def test_a_training_that_is_killed_is_resumed(prepared: Path) -> None:
+    flags = [str(part) for part in (*SET[:3], "epochs=400", *SET[4:])]
+    command = [sys.executable, "-m", "src.sweep", *flags, "--fold", "0", "--run-name", "s"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=prepared, env=environment, text=True, stdout=subprocess.PIPE) as sweep:
+        state = prepared / "runs" / "svhn" / "s-s0" / "fold0" / "last.pt"
+        deadline = time.monotonic() + 60
+        while not state.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        (child,) = subprocess.run(["pgrep", "-P", str(sweep.pid)], capture_output=True, text=True).stdout.split()
+        os.kill(int(child), signal.SIGKILL)
+        out, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0
+    assert "1/1  s-s0 fold 0, started 2 times: " in out
+
+
+def test_a_training_that_fails_for_good_is_told_and_the_others_go_on(prepared: Path, podium: Podium) -> None:
+    ended: Finished = podium("sweep", *SET, "lr=1e-3", "optimizer=adamw,nonsense", "--run-name", "s", "--fold", 0)
+    assert ended.code == 2
+    assert "1 of 2 trainings failed, such as s-optimizernonsense-s0 fold 0" in ended.err
+    assert "error: --optimizer nonsense: there are" in ended.out
+    table = pd.read_csv(prepared / "runs" / "svhn" / "s.csv")
+    assert table["seeds"].tolist() == [1, 0]
+
+
+def test_without_ray_the_line_says_what_to_install(
+    prepared: Path, podium: Podium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    ended = podium("sweep", *SET, "--engine", "ray")
+    assert (ended.code, ended.err) == (
+        2, "error: --engine ray: Ray is not installed; pip install -r requirements-ray.txt\n"
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_on_a_ray_cluster_a_lost_node_loses_nothing(prepared: Path, podium: Podium) -> None:
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    assert podium("sweep", *SET, "lr=1e-3,2e-3,3e-3", "--run-name", "alone").code == 0
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    flags = [str(part) for part in (*SET, "lr=1e-3,2e-3,3e-3", "--engine", "ray", "--address", cluster.address)]
+    command = [sys.executable, "-m", "src.sweep", *flags, "--run-name", "s"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=prepared, env=environment, text=True, stdout=subprocess.PIPE) as sweep:
+        while not list((prepared / "runs" / "svhn").glob("s-*/fold*/log.csv")):
+            assert sweep.poll() is None
+            time.sleep(0.05)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        sweep.communicate(timeout=300)
+    cluster.shutdown()
+    assert sweep.returncode == 0
+    for lr in ("1e-3", "2e-3", "3e-3"):
+        one, other = (weights(prepared / f"runs/svhn/{name}-lr{lr}-s0") for name in ("alone", "s"))
+        assert one == other
