@@ -80,11 +80,9 @@ def test_every_combination_is_trained_as_it_would_be_alone(prepared: Path, podiu
     flags = ("--backbone", "string_cnn", "--no-pretrained", "--epochs", 2, "--batch-size", 4, "--image-size", 32, 48)
     assert podium("train", *flags, "--lr", 3e-3, "--run-name", "alone").code == 0
     assert weights(prepared / "runs/svhn/alone") == weights(prepared / "runs/svhn/s-lr3e-3-s0")
-    again = podium("sweep", *SET, "lr=1e-3,3e-3", "--run-name", "s")
-    assert again.code == 0
-    assert pd.read_csv(prepared / "runs" / "svhn" / "s.csv").equals(table)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_is_resumed(prepared: Path) -> None:
     flags = [str(part) for part in (*SET[:3], "epochs=400", *SET[4:])]
     command = [sys.executable, "-m", "src.sweep", *flags, "--fold", "0", "--run-name", "s"]
@@ -102,6 +100,7 @@ def test_a_training_that_is_killed_is_resumed(prepared: Path) -> None:
     assert "1/1  s-s0 fold 0, started 2 times: " in out
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_for_good_is_told_and_the_others_go_on(prepared: Path, podium: Podium) -> None:
     ended: Finished = podium("sweep", *SET, "lr=1e-3", "optimizer=adamw,nonsense", "--run-name", "s", "--fold", 0)
     assert ended.code == 2
