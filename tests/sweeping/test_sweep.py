@@ -68,17 +68,19 @@ def test_the_paired_difference_is_that_of_a_hand_worked_case() -> None:
     assert half == pytest.approx(1.96 * 0.5 / 2)
 
 
-def test_every_combination_is_trained_as_it_would_be_alone(prepared: Path, podium: Podium) -> None:
-    ended = podium("sweep", *SET, "lr=1e-3,3e-3", "--tasks", 2, "--run-name", "s")
+@pytest.mark.parametrize("fold", [0, pytest.param("all", marks=pytest.mark.slow)])
+def test_every_combination_is_trained_as_it_would_be_alone(prepared: Path, podium: Podium, fold: int | str) -> None:
+    ended = podium("sweep", *SET, "lr=1e-3,3e-3", "--tasks", 2, "--run-name", "s", "--fold", fold)
     assert ended.code == 0, ended.err
-    assert "2 runs of 2 folds: 4 trainings, engine local" in ended.out
-    assert "4/4  s-lr" in ended.out
+    count = 4 if fold == "all" else 2
+    assert f"{count} trainings, engine local" in ended.out
+    assert f"{count}/{count}  s-lr" in ended.out
     table = pd.read_csv(prepared / "runs" / "svhn" / "s.csv")
     assert table["lr"].tolist() == [0.001, 0.003]
     assert table["seeds"].tolist() == [1, 1]
     assert table["difference"].notna().tolist() == [False, True]
     flags = ("--backbone", "string_cnn", "--no-pretrained", "--epochs", 2, "--batch-size", 4, "--image-size", 32, 48)
-    assert podium("train", *flags, "--lr", 3e-3, "--run-name", "alone").code == 0
+    assert podium("train", *flags, "--lr", 3e-3, "--run-name", "alone", "--fold", fold).code == 0
     assert weights(prepared / "runs/svhn/alone") == weights(prepared / "runs/svhn/s-lr3e-3-s0")
 
 
