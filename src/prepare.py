@@ -5,7 +5,7 @@
 
 Writes a snapshot, runs/<competition>/prepared/<id>/: labels.csv, test.csv, folds.csv, problems.csv, snapshot.json; and
 runs/<competition>/cache/: the decoded images. Neither is changed afterwards: a run reads what it began with. The same
-input and flags give the same snapshot; what is there already is kept, caches of other sizes too.
+input and flags give the same snapshot; existing snapshots and caches are kept.
 """
 
 from typing import TYPE_CHECKING

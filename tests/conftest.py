@@ -329,3 +329,11 @@ def finished_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done(folder, "prepare", *PREPARE)
     finish(folder)
     return folder
+
+
+@pytest.fixture
+def world(finished_world: Path, tmp_path: Path) -> Path:
+    """Return a folder of the test's own with two finished runs; see tests/world.py."""
+    from tests.world import link
+
+    return link(finished_world, tmp_path / "world")

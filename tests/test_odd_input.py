@@ -27,13 +27,7 @@ from src.data.decoding import bounded_memory, decode_all
 from src.data.images import ImageProblem, decode_image, resize, zero_tail
 from tests.fixtures import DrawImage, Finished, MakeLeaves, MakeSvhn, Podium
 from tests.helpers import table_at
-
-
-def refused(ended: Finished, *words: str) -> None:
-    assert ended.code == 2, ended.out
-    assert ended.err.count("\n") == 1, ended.err
-    for word in words:
-        assert word in ended.err, ended.err
+from tests.world import refused
 
 
 def prepare(podium: Podium, *flags: object) -> Finished:

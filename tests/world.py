@@ -58,3 +58,16 @@ def link(source: Path, target: Path) -> Path:
     """Hard-link a tree."""
     shutil.copytree(source, target, copy_function=os.link, dirs_exist_ok=True)
     return target
+
+
+def refused(ended: Finished, *words: str) -> None:
+    """Fail unless a command was refused with one line that holds these words."""
+    assert ended.code == 2, ended.out
+    assert ended.err.count("\n") == 1, ended.err
+    for word in words:
+        assert word in ended.err, ended.err
+
+
+def fold_of(world: Path, number: int = 0, run: str = "baseline") -> Path:
+    """Return the folder of a fold."""
+    return world / "runs" / "svhn" / run / f"fold{number}"

@@ -27,7 +27,7 @@ class Location(NamedTuple):
 def checked_name(name: str, where: str) -> str:
     """Return a relative file name found in a label file, or raise InputError if it could leave the folder."""
     parts = name.replace("\\", "/").split("/")
-    writable = name.encode(errors="ignore").decode() == name  # half a surrogate pair is no character
+    writable = name.encode(errors="ignore").decode() == name  # an unpaired surrogate cannot be written
     if not name or not writable or "\0" in name or name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":":
         raise InputError(f"{where}: file name {name!r} is not a plain relative name; correct it in that file")
     return name

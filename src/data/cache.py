@@ -92,7 +92,7 @@ def cache_name(split: str, size: tuple[int, int], pixels: str) -> str:
 
 
 def sources_of(image_paths: Sequence[str], located: dict[str, Location]) -> list[Source]:
-    """Return size and time of each image's file as it lies there now."""
+    """Return the current size and time of each image's file."""
     found = [located.get(path) for path in image_paths]
     return [(location.size, location.stamp) if location else None for location in found]
 

@@ -1,4 +1,4 @@
-"""What is answered: the organiser's sample submission as it lies in input/ now, and the pixels of its images."""
+"""What is answered: the current sample submission in input/, and the pixels of its images."""
 
 from dataclasses import dataclass
 from pathlib import Path

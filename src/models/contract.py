@@ -53,7 +53,7 @@ def find_backbone(name: str) -> Backbone:
     """Return the network of that name; a .py file is imported.
 
     Two files of one name may be in use in one process (a run keeps a copy), so a file's function is taken from its own
-    module, not from timm's registry. Raises InputError, with the nearest names, if there is no such network.
+    module, not from timm's registry. Raises InputError, with the nearest names, if the network does not exist.
     """
     if name.endswith(".py"):
         path = Path(name)

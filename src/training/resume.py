@@ -1,4 +1,4 @@
-"""Resume: which run and which fold a command goes on with."""
+"""Resume: find the run and the fold that a command continues."""
 
 from src.config import TrainConfig
 from src.core.errors import InputError
@@ -58,7 +58,7 @@ def lost_record(config: TrainConfig, run: Run, number: int) -> str:
 
 
 def saved_fold(config: TrainConfig, run: Run, number: int) -> TrainedFold | None:
-    """Return the fold to resume or to repair, or None if there is nothing to go on with. Raises InputError."""
+    """Return the fold to resume or to repair, or None if there is nothing to resume. Raises InputError."""
     paths = run.fold_paths(number)
     fold = run.open_fold(number) if run.record and paths.record.exists() else None
     if fold and fold.record.result and fold.weights_fit():
@@ -70,7 +70,7 @@ def saved_fold(config: TrainConfig, run: Run, number: int) -> TrainedFold | None
         return fold
     if fold and fold.record.result and not config.freeze_backbone:
         raise InputError(
-            f"{fold.weights_file}: is missing or damaged, and there is no checkpoint to make it from; run "
+            f"{fold.weights_file}: is missing or damaged, and no checkpoint is left to restore it from; run "
             f"{fold.train_command} --restart"
         )
     if config.resume:

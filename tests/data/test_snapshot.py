@@ -14,12 +14,6 @@ from tests.helpers import prepared_at, run_at, snapshot_at
 from tests.world import FLAGS, PREPARE, done, link, run_command
 
 
-@pytest.fixture
-def world(finished_world: Path, tmp_path: Path) -> Path:
-    """Return a folder with two finished runs."""
-    return link(finished_world, tmp_path / "world")
-
-
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 

@@ -22,9 +22,8 @@ from src.data import cache as caching
 from src.data import shelf
 from src.data.snapshot import Current
 from src.training import fold as folds
-from tests.fixtures import Finished
 from tests.helpers import prepared_at, run_at, snapshot_at
-from tests.world import FLAGS, PREPARE, done, link, run_command
+from tests.world import FLAGS, PREPARE, done, fold_of, link, refused, run_command
 
 NETWORK = """
 from timm.models import register_model
@@ -37,23 +36,6 @@ def mine(pretrained=False, **kwargs):
     network.add_module("head", nn.Linear(8, kwargs["num_classes"]))
     return network
 """
-
-
-@pytest.fixture
-def world(finished_world: Path, tmp_path: Path) -> Path:
-    """Return a folder with two finished runs."""
-    return link(finished_world, tmp_path / "world")
-
-
-def refused(ended: Finished, *words: str) -> None:
-    assert ended.code == 2, ended.out
-    assert ended.err.count("\n") == 1, ended.err
-    for word in words:
-        assert word in ended.err, ended.err
-
-
-def fold_of(world: Path, number: int = 0, run: str = "baseline") -> Path:
-    return world / "runs" / "svhn" / run / f"fold{number}"
 
 
 def named_command(message: str) -> list[str]:

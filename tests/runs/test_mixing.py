@@ -12,28 +12,8 @@ import pytest
 
 from src.core.records import read_record, write_record
 from src.runs.record import FoldRecord, RunRecord
-from tests.fixtures import Finished
 from tests.helpers import run_at, snapshot_at
-from tests.world import FLAGS, PREPARE, done, link, run_command
-
-World = Path
-
-
-@pytest.fixture
-def world(finished_world: Path, tmp_path: Path) -> Path:
-    """Return a folder with two finished runs."""
-    return link(finished_world, tmp_path / "world")
-
-
-def refused(ended: Finished, *words: str) -> None:
-    assert ended.code == 2, ended.out
-    assert ended.err.count("\n") == 1, ended.err
-    for word in words:
-        assert word in ended.err, ended.err
-
-
-def fold_of(world: Path, number: int = 0, run: str = "baseline") -> Path:
-    return world / "runs" / "svhn" / run / f"fold{number}"
+from tests.world import FLAGS, PREPARE, done, fold_of, refused, run_command
 
 
 def answers(world: Path, name: str = "baseline") -> bytes:

@@ -8,13 +8,7 @@ import pytest
 
 from src.training import restart
 from tests.helpers import run_at
-from tests.world import FLAGS, PREPARE, done, link, run_command
-
-
-@pytest.fixture
-def world(finished_world: Path, tmp_path: Path) -> Path:
-    """Return a folder with two finished runs."""
-    return link(finished_world, tmp_path / "world")
+from tests.world import FLAGS, PREPARE, done, run_command
 
 
 def run_folder(world: Path) -> Path:

@@ -101,7 +101,7 @@ def counterpart(path: Path, damage: str) -> Path:
 
 
 def damaged(world: Path, older: Path, path: Path, damage: str) -> bytes | None:
-    """Return what to put in a file's place (empty for nothing), or None if there is no such damage."""
+    """Return the damaged contents of a file (empty if it is deleted), or None if the damage does not apply."""
     data = (world / path).read_bytes()
     if damage == "truncated":
         return data[: len(data) // 2]

@@ -1,4 +1,4 @@
-"""Two commands at once on one competition: neither harms the other, and what is left fits together."""
+"""Two commands at once on one competition: neither harms the other, and the results are consistent."""
 
 import itertools
 import json
