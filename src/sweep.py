@@ -4,19 +4,15 @@
     python -m src.sweep --competition demo --set backbone=string_cnn pretrained=False epochs=1 lr=1e-3,3e-3 --fold 0
 
 Each combination is a run of its own, each fold a task: queued, started again if it fails, resumed from its checkpoint.
-Writes the runs and runs/<competition>/<run-name>.csv: score, spread over seeds, paired difference to the first
-combination. The best of several is optimistic by as much as was searched: report it on images that did not choose it.
+On a terminal a table shows epoch, score and time left of each. Elsewhere there is a line when a training starts, ends
+or is tried again, and a summary every five minutes. Writes the runs and runs/<competition>/<run-name>.csv: score,
+spread over seeds, paired difference to the first combination. The best of several is optimistic by as much as was
+searched: report it on images that did not choose it.
 """
-
-from typing import TYPE_CHECKING
 
 from src.config import SweepConfig
 from src.core import cli
 from src.core.flags import check_range
-
-if TYPE_CHECKING:
-    from src.sweeping.engines import Ended
-    from src.sweeping.plan import Task
 
 
 def main(config: SweepConfig) -> None:
@@ -24,32 +20,32 @@ def main(config: SweepConfig) -> None:
     from src.core.errors import InputError
     from src.core.writing import write_csv
     from src.data.prepared import open_prepared
+    from src.sweeping.board import Board
     from src.sweeping.engines import ENGINES
     from src.sweeping.plan import Task, members
     from src.sweeping.table import summarise
 
-    for name, low in (("tasks", 1), ("cores_per_task", 1), ("gpus_per_task", 0), ("retries", 0)):
-        check_range(name.replace("_", "-"), getattr(config, name), low)
+    limits = {"tasks": (1, 2**31), "cores_per_task": (1, 2**31), "gpus_per_task": (0, 1), "retries": (0, 2**31)}
+    for name, (low, high) in limits.items():
+        check_range(name.replace("_", "-"), getattr(config, name), low, high)
     prepared = open_prepared(config)
     chosen, folds = members(config), prepared.fold_numbers(config.fold)
     tasks = [Task(member=member, fold=fold) for member in chosen for fold in folds]
     print(f"{len(chosen)} runs of {len(folds)} folds: {len(tasks)} trainings, engine {config.engine}", flush=True)
-    codes: dict[str, int] = {}
-
-    def report(task: "Task", ended: "Ended") -> None:
-        codes[task.name] = ended.code
-        again = f", started {ended.attempts} times" if ended.attempts > 1 else ""
-        print(f"{len(codes)}/{len(tasks)}  {task.name}{again}: {ended.line}", flush=True)
-
-    ENGINES[config.engine](tasks, config, report)
+    board = Board(tasks, prepared.root, config.redo)
+    try:
+        failed = ENGINES[config.engine](tasks, config, board)
+    finally:
+        board.close()
     table = summarise(config, chosen)
     path = prepared.root / f"{config.run_name}.csv"
     write_csv(path, table)
     print(table.to_string(index=False, float_format="{:.4f}".format, na_rep=""))
     print(f"sweep: {path}")
-    failed = [name for name, code in codes.items() if code]
     if failed:
-        raise InputError(f"{len(failed)} of {len(tasks)} trainings failed, such as {failed[0]}; see its line above")
+        raise InputError(
+            f"{len(failed)} of {len(tasks)} trainings failed, such as {failed[0].name}; see its line above"
+        )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class SweepConfig(Paths):
     cores_per_task: int = 1
     """Cores of a training."""
     gpus_per_task: float = 0.0
-    """GPUs of a training, for Ray; fractions share one."""
+    """GPU of a training: 1, or a fraction to let several share one; 0: not assigned."""
     retries: int = 3
     """How often a training that failed is resumed."""
     redo: bool = False

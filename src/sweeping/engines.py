@@ -4,32 +4,29 @@ A task is a command. It is started again when it fails, perhaps on another node,
 """
 
 import os
+import queue
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from src.config import SweepConfig
 from src.core.errors import InputError
 from src.core.runtime import num_cores
 from src.core.signals import Stopped
+from src.sweeping.board import Board
 from src.sweeping.plan import Task
 
 ROOT = Path(__file__).resolve().parents[2]
+TICK = 1.0  # seconds
+SECONDS_TO_ANSWER = 15.0  # of a Ray cluster
 MISTAKE = 2  # exit code for bad input: trying again would not help
-
-
-class Ended(NamedTuple):
-    """How a task ended: its exit code, how often it was started, and its last line."""
-
-    code: int
-    attempts: int
-    line: str
 
 
 @dataclass(frozen=True)
@@ -44,12 +41,13 @@ class Shell:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         return {**dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads)), "PYTHONPATH": path}
 
-    def start(self, command: Sequence[str]) -> "subprocess.Popen[str]":
-        """Start a command of this Python."""
+    def start(self, command: Sequence[str], gpu: str | None) -> "subprocess.Popen[str]":
+        """Start a command of this Python, which sees one GPU if it is named."""
+        seen = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
         return subprocess.Popen(
             [sys.executable, *command],
             cwd=self.cwd,
-            env={**os.environ, **self.variables()},
+            env={**os.environ, **self.variables(), **seen},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -61,35 +59,72 @@ def _last_line(output: str) -> str:
     return lines[-1] if lines else ""
 
 
-Report = Callable[[Task, Ended], None]
+def visible_gpus() -> list[str]:
+    """Return the GPUs of this machine that CUDA_VISIBLE_DEVICES leaves to this process, by the names it uses."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        import torch
+
+        return [str(index) for index in range(torch.cuda.device_count())]
+    return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
 
 
-def run_locally(tasks: list[Task], config: SweepConfig, report: Report) -> None:
-    """Run tasks in as many processes as have their cores; report each as it ends."""
+def gpu_slots(share: float, gpus: list[str]) -> list[str]:
+    """Return a GPU for each training that can run at once, if each takes this share of one; GPUs take turns.
+
+    Raises InputError without a GPU.
+    """
+    if not gpus:
+        raise InputError(f"--gpus-per-task {share:g}: this machine has no GPU, or CUDA_VISIBLE_DEVICES hides it")
+    return gpus * int(1 / share + 1e-9)
+
+
+def run_locally(tasks: list[Task], config: SweepConfig, board: Board) -> list[Task]:
+    """Run tasks in as many processes as have their cores and GPUs; return those that failed. Raises InputError."""
     shell = Shell(os.getcwd(), config.cores_per_task)
     at_once = config.tasks or max(1, num_cores() // config.cores_per_task)
+    slots: list[str | None] = [None] * at_once
+    if config.gpus_per_task:
+        slots = list(gpu_slots(config.gpus_per_task, visible_gpus())[:at_once])
+    free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    for slot in slots:
+        free.put(slot)
     running: set[subprocess.Popen[str]] = set()
     lock, stopped = threading.Lock(), threading.Event()
 
-    def run(task: Task) -> Ended:
-        attempts = 0
-        while True:
-            attempts += 1
+    def run(task: Task) -> int:
+        gpu = free.get()
+        try:
+            return attempts(task, gpu)
+        finally:
+            free.put(gpu)
+
+    def attempts(task: Task, gpu: str | None) -> int:
+        for retries_left in range(config.retries, -1, -1):
             with lock:
                 if stopped.is_set():
-                    return Ended(1, attempts, "stopped")
-                process = shell.start(task.command(config.redo))
+                    return 1
+                process = shell.start(task.command(config.redo), gpu)
                 running.add(process)
+            board.started(task)
             output, _ = process.communicate()
             running.discard(process)
-            if process.returncode in (0, MISTAKE) or attempts > config.retries:
-                return Ended(process.returncode, attempts, _last_line(output))
+            code = process.returncode
+            line = _last_line(output) if code >= 0 else f"killed by signal {-code}"
+            if code in (0, MISTAKE) or not retries_left:
+                break
+            if not stopped.is_set():
+                board.retried(task, line)
+        board.ended(task, code, line)
+        return code
 
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(len(slots)) as pool:
         futures = {pool.submit(run, task): task for task in tasks}
         try:
-            for future in as_completed(futures):
-                report(futures[future], future.result())
+            open_: set[Future[int]] = set(futures)
+            while open_:
+                _, open_ = wait(open_, TICK, FIRST_COMPLETED)
+                board.tick()
         except (Stopped, KeyboardInterrupt):
             stopped.set()
             with lock:
@@ -97,30 +132,49 @@ def run_locally(tasks: list[Task], config: SweepConfig, report: Report) -> None:
                     process.terminate()  # each saves its step
             pool.shutdown(cancel_futures=True)
             raise
+    return [task for future, task in futures.items() if future.result()]
 
 
-def run_on_ray(tasks: list[Task], config: SweepConfig, report: Report) -> None:
-    """Run tasks on a Ray cluster whose nodes share this folder; report each as it ends. Raises InputError."""
+def check_cluster(address: str) -> None:
+    """Raise InputError unless a Ray cluster answers at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address in ("auto", "local"):
+        return
+    if not host or not port.isdecimal():
+        raise InputError(f"--address {address}: must be HOST:PORT, ray://HOST:PORT or auto")
+    health = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()
+        if not address.startswith("ray://"):
+            subprocess.run(health, check=True, capture_output=True, timeout=SECONDS_TO_ANSWER)
+    except (OSError, OverflowError, subprocess.SubprocessError) as error:
+        raise InputError(f"--address {address}: no Ray cluster answers there") from error
+
+
+def connect(config: SweepConfig) -> Any:
+    """Return the module ray, connected. Raises InputError if it is not installed or its cluster does not answer."""
     try:
         ray: Any = import_module("ray")
     except ImportError as error:
         raise InputError("--engine ray: Ray is not installed; pip install -r requirements-ray.txt") from error
     if not ray.is_initialized():
+        if config.address:
+            check_cluster(config.address)
         try:
             ray.init(address=config.address, log_to_driver=False, include_dashboard=False)
         except ConnectionError as error:
             raise InputError(f"--address {config.address}: no Ray cluster answers there") from error
+    return ray
+
+
+def run_on_ray(tasks: list[Task], config: SweepConfig, board: Board) -> list[Task]:
+    """Run tasks on a Ray cluster whose nodes share this folder; return those that failed. Raises InputError."""
+    ray = connect(config)
     shell = Shell(os.getcwd(), config.cores_per_task)
     variables = shell.variables()
 
-    # A lost node or a killed process is tried again by Ray; a mistake, exit code 2, is not. The function uses nothing
-    # of this module, which a node's Python could not import before PYTHONPATH is set.
-    @ray.remote(
-        num_cpus=config.cores_per_task,
-        num_gpus=config.gpus_per_task,
-        max_retries=config.retries,
-        retry_exceptions=[ChildProcessError],
-    )
+    # The function uses nothing of this module, which a node's Python could not import before PYTHONPATH is set.
+    @ray.remote(num_cpus=config.cores_per_task, num_gpus=config.gpus_per_task, max_retries=0)
     def run(command: list[str], cwd: str, variables: dict[str, str]) -> tuple[int, str]:
         import os
         import subprocess
@@ -129,20 +183,32 @@ def run_on_ray(tasks: list[Task], config: SweepConfig, report: Report) -> None:
         environment = {**os.environ, **variables}
         ended = subprocess.run([sys.executable, *command], cwd=cwd, env=environment, text=True, capture_output=True)
         lines = (ended.stdout + ended.stderr).strip().splitlines() or [""]
-        if ended.returncode not in (0, 2):
-            raise ChildProcessError(lines[-1])
         return ended.returncode, lines[-1]
 
-    waiting: dict[Any, Task] = {run.remote(task.command(config.redo), shell.cwd, variables): task for task in tasks}
-    while waiting:
-        (done,), _ = ray.wait(list(waiting), num_returns=1)
-        task = waiting.pop(done)
-        try:
-            code, line = ray.get(done)
-            ended = Ended(code, 1, line)
-        except (ChildProcessError, ray.exceptions.RayError) as error:
-            ended = Ended(1, config.retries + 1, _last_line(str(error)))
-        report(task, ended)
+    def submit(task: Task) -> Any:
+        return run.remote(task.command(config.redo), shell.cwd, variables)
+
+    open_: dict[Any, tuple[Task, int]] = {submit(task): (task, config.retries) for task in tasks}
+    failed = []
+    while open_:
+        done, _ = ray.wait(list(open_), num_returns=1, timeout=TICK)
+        board.notice_starts()
+        board.tick()
+        for reference in done:
+            task, retries_left = open_.pop(reference)
+            board.started(task)
+            try:
+                code, line = ray.get(reference)
+            except ray.exceptions.RayError as error:  # a lost node, a killed process
+                code, line = 1, _last_line(str(error))
+            if code not in (0, MISTAKE) and retries_left:
+                board.retried(task, line)
+                open_[submit(task)] = (task, retries_left - 1)
+                continue
+            board.ended(task, code, line)
+            if code:
+                failed.append(task)
+    return failed
 
 
-ENGINES: dict[str, Callable[[list[Task], SweepConfig, Report], None]] = {"local": run_locally, "ray": run_on_ray}
+ENGINES: dict[str, Callable[[list[Task], SweepConfig, Board], list[Task]]] = {"local": run_locally, "ray": run_on_ray}

@@ -21,6 +21,7 @@ class Member:
     settings: dict[str, str]  # that differ between runs of the sweep
     seed: int
     flags: tuple[str, ...]  # of train, without --fold
+    epochs: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,10 @@ def _short(value: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", value.rsplit("/", 1)[-1])
 
 
-def _check(flags: tuple[str, ...]) -> None:
-    """Raise InputError, with tyro's own words, for flags that train does not take."""
+def _parse(flags: tuple[str, ...]) -> TrainConfig:
+    """Return train's config. Raises InputError for flags that train does not take."""
     try:
-        tyro.cli(TrainConfig, args=list(flags), console_outputs=False)
+        return tyro.cli(TrainConfig, args=list(flags), console_outputs=False)
     except SystemExit as error:
         raise InputError(f"train does not take {' '.join(flags)}; see python -m src.train --help") from error
 
@@ -93,6 +94,6 @@ def members(config: SweepConfig) -> list[Member]:
             check_name("run-name", run)
             own = [part for name, value in settings.items() for part in _flags(name, value)]
             flags = (*common, "--run-name", run, "--seed", str(seed), *own)
-            _check(flags)
-            found.append(Member(name=run, settings=varied, seed=seed, flags=flags))
+            epochs = _parse(flags).epochs
+            found.append(Member(name=run, settings=varied, seed=seed, flags=flags, epochs=epochs))
     return found

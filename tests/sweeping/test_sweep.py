@@ -1,11 +1,14 @@
 """A sweep trains every combination as it would be trained alone, tries again what fails, and compares."""
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,7 @@ import pytest
 
 from src.config import SweepConfig
 from src.core.errors import InputError
+from src.sweeping.engines import gpu_slots
 from src.sweeping.plan import Task, members
 from src.sweeping.table import paired_difference
 from tests.fixtures import Finished, MakeSvhn, Podium
@@ -86,7 +90,7 @@ def test_every_combination_is_trained_as_it_would_be_alone(prepared: Path, podiu
 
 @pytest.mark.slow
 def test_a_training_that_is_killed_is_resumed(prepared: Path) -> None:
-    flags = [str(part) for part in (*SET[:3], "epochs=400", *SET[4:])]
+    flags = [str(part) for part in (*SET[:3], "epochs=60", *SET[4:])]
     command = [sys.executable, "-m", "src.sweep", *flags, "--fold", "0", "--run-name", "s"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=prepared, env=environment, text=True, stdout=subprocess.PIPE) as sweep:
@@ -120,6 +124,84 @@ def test_without_ray_the_line_says_what_to_install(
     assert (ended.code, ended.err) == (
         2, "error: --engine ray: Ray is not installed; pip install -r requirements-ray.txt\n"
     )  # fmt: skip
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a task print which GPU it sees instead of training."""
+    code = "import os, sys; print(os.environ.get('CUDA_VISIBLE_DEVICES')); sys.exit(int(os.environ.get('CODE', '0')))"
+    monkeypatch.setattr(Task, "command", lambda self, restart: ["-c", code])
+
+
+@pytest.mark.parametrize(
+    ("given", "share", "expected"), [("0,2", 1, {"0", "2"}), ("GPU-1", 0.5, {"GPU-1"}), ("7", 0, {"7"})]
+)
+def test_a_local_training_sees_the_gpu_that_it_was_given(
+    prepared: Path, podium: Podium, monkeypatch: pytest.MonkeyPatch, shown: None, given: str, share: float,
+    expected: set[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    ended = podium("sweep", "--seed", *range(4), "--fold", 0, "--tasks", 4, "--gpus-per-task", share)
+    assert set(re.findall(r"^\d/4 .*: (.*)$", ended.out, flags=re.MULTILINE)) == expected, ended.out + ended.err
+
+
+def test_as_many_trainings_share_a_gpu_as_fit() -> None:
+    assert gpu_slots(1, ["0", "1"]) == ["0", "1"]
+    assert gpu_slots(0.5, ["0", "1"]) == ["0", "1", "0", "1"]
+    assert gpu_slots(0.3, ["0"]) == ["0"] * 3
+    assert gpu_slots(0.1, ["0"]) == ["0"] * 10
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.5, "has no GPU, or CUDA_VISIBLE_DEVICES hides it"), (2, "at most 1")])
+def test_gpus_that_are_not_there_are_one_line(
+    prepared: Path, podium: Podium, monkeypatch: pytest.MonkeyPatch, share: float, words: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    ended = podium("sweep", "--gpus-per-task", share)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert words in ended.err
+
+
+def test_a_training_that_goes_on_failing_is_tried_again_as_often_as_allowed(
+    prepared: Path, podium: Podium, monkeypatch: pytest.MonkeyPatch, shown: None
+) -> None:
+    monkeypatch.setenv("CODE", "1")
+    ended = podium("sweep", "--fold", 0, "--retries", 2)
+    assert (ended.code, ended.err) == (
+        2, "error: 1 of 1 trainings failed, such as sweep-s0 fold 0; see its line above\n"
+    )  # fmt: skip
+    assert ended.out.count("failed, is queued again  sweep-s0 fold 0") == 2
+    assert "1/1  sweep-s0 fold 0, started 3 times" in ended.out
+
+
+@pytest.mark.slow
+def test_a_run_that_exists_with_other_settings_is_refused(prepared: Path, podium: Podium) -> None:
+    assert podium("sweep", *SET, "lr=1e-3", "--run-name", "s", "--fold", 0).code == 0
+    ended = podium("sweep", *SET, "lr=2e-3", "--run-name", "s", "--fold", 0)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "1/1  s-s0 fold 0: error: " in ended.out
+
+
+@pytest.mark.parametrize("address", ["10", "host", "host:port", ":1", "127.0.0.1:99999"])
+def test_an_address_that_is_none_is_one_line(
+    prepared: Path, podium: Podium, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
+    ended = podium("sweep", "--engine", "ray", "--address", address)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert f"error: --address {address}: " in ended.err
+
+
+@pytest.mark.slow
+def test_an_address_where_no_cluster_answers_is_one_line_within_half_a_minute(prepared: Path, podium: Podium) -> None:
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never answers
+        for port in (server.getsockname()[1], 1):
+            started = time.monotonic()
+            ended = podium("sweep", "--engine", "ray", "--address", f"127.0.0.1:{port}")
+            line = f"error: --address 127.0.0.1:{port}: no Ray cluster answers there\n"
+            assert (ended.code, ended.err) == (2, line)
+            assert time.monotonic() - started < 30
 
 
 @pytest.mark.slow
