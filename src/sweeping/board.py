@@ -42,7 +42,7 @@ class State:
                 rows = list(csv.DictReader(stream))
             seconds = sum(float(row["seconds"]) for row in rows) / len(rows)
             self.epoch, self.score, self.seconds = len(rows), float(rows[-1]["score"]), seconds
-        except (OSError, IndexError, KeyError, TypeError, ValueError):
+        except (OSError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
             return
 
     def has_begun(self) -> bool:
@@ -63,7 +63,8 @@ class State:
         """Return its row of the table."""
         score = "" if self.score is None else f"score {self.score:.4f}"
         again = f"start {self.starts}" if self.starts > 1 else ""
-        left = minutes(self.epochs_left * self.seconds) + " left" if self.kind == "running" and self.seconds else ""
+        seconds = self.epochs_left * self.seconds
+        left = f"{minutes(seconds)} left" if self.kind == "running" and seconds else ""
         epoch = f"epoch {self.epoch}/{self.task.member.epochs}"
         return f"  {self.task.name:30}  {self.kind:8} {epoch:14} {score:13} {left:14} {again}".rstrip()
 
@@ -152,7 +153,7 @@ class Board:
             mean = sum(known) / len(known)
             open_ = [state for state in self.states.values() if state.kind not in ("done", "failed")]
             seconds = sum(state.epochs_left * (state.seconds or mean) for state in open_) / self._count("running")
-            left = f"; about {minutes(seconds)} left"
+            left = f"; about {minutes(seconds)} left" if seconds else ""
         return f"{', '.join(counts)} of {len(self.states)} trainings{left}"
 
     def _count(self, *kinds: str) -> int:
