@@ -16,7 +16,7 @@ if [ $# -eq 0 ] || [ "${1:-}" = --slow ]; then
     bin=$(dirname "$PYTHON")
     "$bin/bandit" --quiet --recursive --severity-level medium src benchmarks pipelines
     "$bin/hadolint" Dockerfile
-    "$bin/shellcheck" pipelines/*.sh benchmarks/*.sh tests/run.sh .ci/run
+    "$bin/shellcheck" pipelines/*.sh pipelines/cloud/*.sh benchmarks/*.sh tests/run.sh .ci/run
     # Without git (an unpacked archive) there is no list of what is ours.
     if git rev-parse --git-dir > /dev/null 2>&1; then
         git ls-files -z | xargs -0 "$bin/detect-secrets-hook" --exclude-files 'requirements\.lock'

@@ -1,11 +1,14 @@
 """Signals (Ctrl-C, SIGTERM, a lost terminal): finish the current step, save and exit; outside a step, exit at once."""
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+TOGETHER = 1.0  # seconds; torchrun, Slurm and terminals signal a process more than once for one request
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -23,12 +26,21 @@ class _Stop:
     def __init__(self) -> None:
         self.asked = 0  # signal number, 0 if none
         self.deferred = False
+        self._since = -math.inf  # when it was asked
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - self._since < TOGETHER:
+            return
         if self.deferred and not self.asked:
-            self.asked = number
-        else:  # a second signal is not deferred
+            self.ask(number)
+        else:  # a second request is not deferred
+            self._since = time.monotonic()
             raise Stopped(number)
+
+    def ask(self, number: int) -> None:
+        """Ask this process to stop, as a signal would; does nothing if `number` is 0 or it was asked already."""
+        if number and not self.asked:
+            self.asked, self._since = number, time.monotonic()
 
     @contextmanager
     def handled(self) -> Iterator[None]:
@@ -36,7 +48,7 @@ class _Stop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self.asked = 0
+        self.asked, self._since = 0, -math.inf
         # Signals that the caller ignores (nohup, background jobs) stay ignored.
         numbers = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         previous = {number: signal.signal(number, self._handle) for number in numbers}

@@ -161,7 +161,8 @@ class Trainer:
                     now - started,
                 )
                 text = None
-                (stop.asked, late) = self.compute.world.most(stop.asked, now - saved > 60 * self.save_every)
+                asked, late = self.compute.world.most(stop.asked, now - saved > 60 * self.save_every)
+                stop.ask(asked)
                 due = bool(stop.asked or late)
                 if progress.step % READ_LOSS_EVERY == 0 or progress.step == num_steps or due:
                     monitor.read()
