@@ -20,6 +20,7 @@ def main(config: BlendConfig) -> None:
     from src.inference.ensemble import out_of_fold
     from src.inference.submission import answer, make_predictor, same_classes, write_submission
     from src.inference.testset import open_test_set
+    from src.runs.ranks import join_ranks
     from src.runs.run import open_run
 
     set_up_process()
@@ -28,10 +29,11 @@ def main(config: BlendConfig) -> None:
     check_range("outer-folds", config.outer_folds, 2)
     if len(set(config.run_name)) < 2 or len(set(config.run_name)) != len(config.run_name):
         raise InputError(f"--run-name {' '.join(config.run_name)}: name two or more different runs")
-    runs = [open_run(config, name) for name in config.run_name]
-    competition = same_classes(runs)
-    predictor = make_predictor(config, competition)
-    oofs = [out_of_fold(run) for run in runs]
+    world = join_ranks(config)
+    runs = world.together(lambda: [open_run(config, name) for name in config.run_name])
+    competition = world.together(lambda: same_classes(runs))
+    predictor = world.together(lambda: make_predictor(config, competition, world))
+    oofs = world.together(lambda: [out_of_fold(run) for run in runs])
     check_same_images(list(config.run_name), oofs)
     for run, oof in zip(runs, oofs, strict=True):
         print(f"{run.name}: {oof.right.mean():.4f} out of fold")
@@ -44,10 +46,11 @@ def main(config: BlendConfig) -> None:
         f"{blend.honest_best_single:.4f}"
     )
     used = [(run, float(weight)) for run, weight in zip(runs, blend.weights, strict=True) if weight > 0]
-    test = open_test_set(runs[0].prepared)
+    test = world.on_main(lambda: open_test_set(runs[0].prepared))
     answers = [answer(run, None, test, predictor, weight) for run, weight in used]
+    folder = config.submissions_dir / competition.name
     facts = {"predicted": predictor.describe(), "blend": blend.describe()}
-    write_submission(config.submissions_dir / competition.name, config.name, answers, test, competition, facts)
+    world.on_main(lambda: write_submission(folder, config.name, answers, test, competition, facts))
 
 
 if __name__ == "__main__":

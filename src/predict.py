@@ -2,6 +2,7 @@
 
     python -m src.predict
     python -m src.predict --competition demo --no-tta          (seconds on a CPU)
+    torchrun --nproc-per-node 2 -m src.predict                 (each process predicts a part)
 
 Writes submissions/<competition>/<run>.csv, .json (how it was made) and .npz (probabilities).
 """
@@ -16,18 +17,20 @@ def main(config: PredictConfig) -> None:
     from src.core.runtime import set_up_process
     from src.inference.submission import answer, make_predictor, same_classes, write_submission
     from src.inference.testset import open_test_set
+    from src.runs.ranks import join_ranks
     from src.runs.run import open_run
 
     set_up_process()
+    world = join_ranks(config)
     name = config.name or "+".join(config.run_name)
     check_name("name", name)
-    runs = [open_run(config, run) for run in config.run_name]
-    competition = same_classes(runs)
-    test = open_test_set(runs[0].prepared)
-    predictor = make_predictor(config, competition, config.tta)
+    runs = world.together(lambda: [open_run(config, run) for run in config.run_name])
+    competition = world.together(lambda: same_classes(runs))
+    test = world.on_main(lambda: open_test_set(runs[0].prepared))
+    predictor = world.together(lambda: make_predictor(config, competition, world, config.tta))
     answers = [answer(run, config.folds, test, predictor, 1 / len(runs)) for run in runs]
-    facts = {"predicted": predictor.describe()}
-    write_submission(config.submissions_dir / competition.name, name, answers, test, competition, facts)
+    folder, facts = config.submissions_dir / competition.name, {"predicted": predictor.describe()}
+    world.on_main(lambda: write_submission(folder, name, answers, test, competition, facts))
 
 
 if __name__ == "__main__":

@@ -19,19 +19,20 @@ def main(config: TrainConfig) -> None:
 
     from src.competitions.spec import load_competition
     from src.core.runtime import choose_compute, explained, in_world, set_up_process
+    from src.runs.ranks import check_run, check_shared, join_ranks
     from src.runs.record import training_summary
     from src.training.fold import train_fold
-    from src.training.ranks import check_run, join_ranks
     from src.training.restart import publish
     from src.training.resume import run_to_train
     from src.training.setup import check_flags
 
     started = time.perf_counter()
     set_up_process(config.deterministic)
-    world = join_ranks(config)
+    world = join_ranks(config, config.rank_timeout)
+    check_shared(config.runs_dir, world)
     world.together(lambda: check_flags(config, load_competition(config.competition)))
     run = world.main_first(lambda: run_to_train(config))
-    check_run(config, run, world)
+    check_run(run, world)
     numbers = run.prepared.fold_numbers(config.fold)
     compute = world.together(lambda: in_world(choose_compute(config.device, config.precision), world))
     print(f"training on {compute.describe()}", flush=True)

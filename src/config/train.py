@@ -33,6 +33,8 @@ class TrainSettings:
     accumulate: int = 1
     """Micro-batches per optimizer step, each of batch_size / accumulate images; doubled automatically when memory runs
     out."""
+    sync_batch_norm: bool = False
+    """With torchrun: batch norm over the images of all ranks, instead of each rank's own."""
     lr: float = 2e-3
     """Peak learning rate."""
     optimizer: str = "adamw"
@@ -96,6 +98,8 @@ class TrainConfig(TrainSettings, Paths):
     """Time some steps: fold<k>/profile.csv (data, forward, backward, optimizer) and trace.json."""
     save_every: float = 10.0
     """Minutes between saves within an epoch; its end is saved too, and the current step on Ctrl-C or SIGTERM."""
+    rank_timeout: float = 10.0
+    """With torchrun: minutes after which a rank that waits for another one ends with an error."""
     resume: bool = False
     """Fail unless there is a checkpoint to resume from (without this flag, training resumes if there is one)."""
     restart: bool = False

@@ -7,7 +7,8 @@ the CPU, so that no step waits for a GPU.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -18,7 +19,6 @@ import torch.distributed as dist
 
 from src.core.errors import InputError
 
-TIMEOUT = timedelta(minutes=10)  # after which a process that waits for another one ends with an error
 BUCKET = 32 << 20  # bytes of gradients that are summed together
 Value = TypeVar("Value")
 
@@ -30,6 +30,19 @@ class Elsewhere(SystemExit):
         super().__init__(2)
 
 
+@contextmanager
+def _contact(rank: int) -> Iterator[None]:
+    """Turn the error of a rank whose peer is gone, or does not answer in time, into one line."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo's and NCCL's: torch has no class for it
+        reason = str(error).strip().split("\n")[0].rsplit("] ", 1)[-1][:120]
+        raise InputError(
+            f"rank {rank}: another rank ended or did not answer within --rank-timeout ({reason}); torchrun names the "
+            "rank that failed first; the same command resumes from the last checkpoint"
+        ) from error
+
+
 @dataclass(frozen=True)
 class World:
     """This process's place among `size` processes."""
@@ -37,24 +50,26 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0  # on its machine: which GPU it takes
+    timeout: timedelta = timedelta(minutes=10)  # after which a rank that waits for another one gives up
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes files and reports."""
         return self.rank == 0
 
-    def share(self, positions: np.ndarray) -> np.ndarray:
-        """Return this rank's part of a batch: of each pair (first, last), (second, last but one) … both or none.
+    def share_of(self, count: int, rank: int) -> np.ndarray:
+        """Return which of the `count` images of a batch a rank takes.
 
-        So images that are mixed with their partner in the reversed batch find it in the same rank's part, and the parts
-        of all ranks make up the batch whatever their number.
+        Of each pair (first, last), (second, last but one) … it takes both or none. So images that are mixed with their
+        partner in the reversed batch find it in the same rank's part, and the parts of all ranks make up the batch.
         """
-        if self.size == 1:
-            return positions
-        count = len(positions)
-        pairs = np.array_split(np.arange((count + 1) // 2), self.size)[self.rank]
+        pairs = np.array_split(np.arange((count + 1) // 2), self.size)[rank]
         mirrored = count - 1 - pairs[::-1]
-        return positions[np.concatenate([pairs, mirrored[~np.isin(mirrored, pairs)]])]
+        return np.concatenate([pairs, mirrored[~np.isin(mirrored, pairs)]])
+
+    def smallest_share(self, count: int) -> int:
+        """Return a number of images of a batch of `count` that no rank has less of: ranks agree on it unasked."""
+        return count if self.size == 1 else 2 * ((count + 1) // 2 // self.size) - count % 2
 
     def by_turns(self, parts: list[Value]) -> list[Value]:
         """Return all parts in order, of which this rank made every size-th, beginning with number `rank`."""
@@ -100,7 +115,8 @@ class World:
         if self.size == 1:
             return function()
         sent: list[Any] = [self.together(function if self.is_main else lambda: None)]
-        dist.broadcast_object_list(sent, src=0)
+        with _contact(self.rank):
+            dist.broadcast_object_list(sent, src=0)
         value: Value = sent[0]
         return value
 
@@ -109,7 +125,8 @@ class World:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with _contact(self.rank):
+            dist.all_gather_object(values, value)
         return values
 
     def most(self, *values: int) -> list[int]:
@@ -117,7 +134,8 @@ class World:
         if self.size == 1:
             return list(values)
         together = torch.tensor(values)
-        dist.all_reduce(together, dist.ReduceOp.MAX)
+        with _contact(self.rank):
+            dist.all_reduce(together, dist.ReduceOp.MAX)
         return [int(value) for value in together.tolist()]
 
     def sum_gradients(self, parameters: Sequence[torch.Tensor]) -> None:
@@ -139,35 +157,48 @@ class World:
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace a tensor by its sum over all ranks, and return it."""
         if self.size > 1:
-            dist.all_reduce(tensor, group=_device_group(tensor.device))
+            with _contact(self.rank):
+                dist.all_reduce(tensor, group=self._group(tensor.device))
         return tensor
 
     def copy_from_main(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace tensors by those of rank 0."""
         if self.size > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0, group=_device_group(tensor.device))
+            with _contact(self.rank):
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0, group=self._group(tensor.device))
+
+    def exchange(self, parts: list[torch.Tensor], counts: list[int]) -> torch.Tensor:
+        """Send parts[r] to rank r; return what all ranks sent to this one, by rank, concatenated.
+
+        Parts agree in all but their first dimension; counts[r] is the length of what rank r sends to this one.
+        """
+        received = parts[0].new_empty((sum(counts), *parts[0].shape[1:]))
+        with _contact(self.rank):
+            sizes, group = [len(part) for part in parts], self._group(received.device)
+            dist.all_to_all_single(received, torch.cat(parts), counts, sizes, group=group)
+        return received
+
+    def _group(self, device: torch.device) -> Any:
+        """Return the group that moves tensors of a device: NCCL for GPUs, otherwise the default one, gloo."""
+        if device.type != "cuda":
+            return None
+        if "cuda" not in _groups:
+            _groups["cuda"] = dist.new_group(backend="nccl", timeout=self.timeout)
+        return _groups["cuda"]
 
 
 _groups: dict[str, Any] = {}
 
 
-def _device_group(device: torch.device) -> Any:
-    """Return the group that moves tensors of a device: NCCL for GPUs, otherwise the default one, gloo."""
-    if device.type != "cuda":
-        return None
-    if "cuda" not in _groups:
-        _groups["cuda"] = dist.new_group(backend="nccl", timeout=TIMEOUT)
-    return _groups["cuda"]
-
-
-def join_world() -> World:
+def join_world(timeout: timedelta) -> World:
     """Return this process's place among those that torchrun started; alone without torchrun."""
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return World()
     if not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=TIMEOUT)
-    return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+        with _contact(int(os.environ["RANK"])):
+            dist.init_process_group("gloo", timeout=timeout)
+    return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), timeout)
 
 
 def check_same(world: World, facts: dict[str, Any]) -> None:

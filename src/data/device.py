@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from src.data.augmentations import PIXEL_CHANGES, draw_params
 from src.data.loader import Batch, Loader
+from src.data.sharded import ShardedImages
 
 CHUNK = 4096  # images copied at a time
 SAMPLES = 4  # across, for one pixel of a shrunk string
@@ -93,7 +94,8 @@ class DeviceLoader:
     """Serves what `loader` would, from images (M, H, W, 3) uint8 on the device, in the order of `loader.rows`."""
 
     loader: Loader
-    images: torch.Tensor
+    images: torch.Tensor | ShardedImages
+    device: torch.device
     change: Callable[..., torch.Tensor]  # augment_on_device, perhaps compiled
 
     @property
@@ -104,10 +106,20 @@ class DeviceLoader:
         return len(self.loader)
 
     def _put(self, array: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.images.device, dtype, non_blocking=True)
+        return torch.from_numpy(array).to(self.device, dtype, non_blocking=True)
 
-    def _gather(self, positions: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-        picked = self.images[self._put(positions, torch.int64)]
+    def _gather(self, whole: np.ndarray, size: tuple[int, int], partners_in: int | None = None) -> torch.Tensor:
+        """Return the images of this rank's part of a batch, or their partners in an epoch, at a size."""
+
+        def positions(rank: int) -> np.ndarray:
+            own = self.loader.own(whole, rank)
+            return own if partners_in is None else self.loader.concatenated(own, partners_in)[0]
+
+        world = self.loader.world
+        if isinstance(self.images, ShardedImages):
+            picked = self.images.pick([positions(rank) for rank in range(world.size)])
+        else:
+            picked = self.images[self._put(positions(world.rank), torch.int64)]
         if tuple(picked.shape[1:3]) == size:
             return picked
         shrinks = size[0] * size[1] < picked.shape[1] * picked.shape[2]
@@ -118,10 +130,10 @@ class DeviceLoader:
     def _batch(self, whole: np.ndarray, epoch: int) -> Batch:
         loader, positions = self.loader, self.loader.own(whole)
         size, rows, target = loader.size_at(epoch), loader.rows[positions], loader.targets[positions]
-        images = self._gather(positions, size)
+        images = self._gather(whole, size)
         if loader.concatenates:
-            partners, kept, target = loader.concatenated(positions, epoch)
-            images = concat_side_by_side(images, self._gather(partners, size), self._put(kept))
+            _, kept, target = loader.concatenated(positions, epoch)
+            images = concat_side_by_side(images, self._gather(whole, size, epoch), self._put(kept))
         if loader.policy and loader.policy.changes_pixels():
             params = draw_params(loader.policy, rows, size, seed=loader.seed + 1, epoch=epoch)
             matrices, colours = self._put(params.matrices), self._put(params.colours)
@@ -141,10 +153,12 @@ class DeviceLoader:
             yield self._batch(order[first : first + self.batch_size], epoch)
 
 
-def on_device(loader: Loader, device: torch.device, compiled: bool) -> DeviceLoader:
-    """Copy the loader's images to the device; return a loader that serves them from there."""
-    images = torch.empty((len(loader.rows), *loader.images.shape[1:]), dtype=torch.uint8, device=device)
-    for start in range(0, len(loader.rows), CHUNK):
-        images[start : start + CHUNK] = torch.from_numpy(loader.images[loader.rows[start : start + CHUNK]]).to(device)
+def on_device(loader: Loader, device: torch.device, compiled: bool, *, sharded: bool = False) -> DeviceLoader:
+    """Copy the loader's images to the device, all or only this rank's part; return a loader that serves them there."""
+    rows = loader.rows[loader.world.rank :: loader.world.size] if sharded else loader.rows
+    images = torch.empty((len(rows), *loader.images.shape[1:]), dtype=torch.uint8, device=device)
+    for start in range(0, len(rows), CHUNK):
+        images[start : start + CHUNK] = torch.from_numpy(loader.images[rows[start : start + CHUNK]]).to(device)
     change = torch.compile(augment_on_device) if compiled and loader.progressive_resize == 1 else augment_on_device
-    return DeviceLoader(loader=loader, images=images, change=change)
+    held = ShardedImages(images, loader.world) if sharded else images
+    return DeviceLoader(loader=loader, images=held, device=device, change=change)

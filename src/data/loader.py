@@ -153,13 +153,15 @@ class Loader:
         assert self.policy.concat
         assert self.pad_class is not None
         draws = keyed_uniforms(self.seed + 2, epoch, self.rows[positions], 2)
-        partners = np.roll(positions, 1) if self.in_blocks else (draws[:, 0] * len(self.rows)).astype(np.int64)
+        partners = positions[::-1] if self.in_blocks else (draws[:, 0] * len(self.rows)).astype(np.int64)
         chosen, width = draws[:, 1] < self.policy.concat, self.size_at(epoch)[1]
         return partners, *concat_widths(self.targets[positions], self.targets[partners], chosen, self.pad_class, width)
 
-    def own(self, positions: np.ndarray) -> np.ndarray:
-        """Return this rank's part of a batch to train on."""
-        return self.world.share(positions) if self.policy else positions
+    def own(self, positions: np.ndarray, rank: int | None = None) -> np.ndarray:
+        """Return this rank's part, or another one's, of a batch to train on."""
+        if not self.policy or self.world.size == 1:
+            return positions
+        return positions[self.world.share_of(len(positions), self.world.rank if rank is None else rank)]
 
     def _batch(self, whole: np.ndarray, epoch: int, cache: Images | Blocks) -> Batch:
         positions = self.own(whole)
@@ -167,7 +169,7 @@ class Loader:
         images, target = gather(cache, rows, size), self.targets[positions]
         if self.concatenates:
             partners, kept, target = self.concatenated(positions, epoch)
-            others = np.roll(images, 1, axis=0) if self.in_blocks else gather(cache, self.rows[partners], size)
+            others = images[::-1].copy() if self.in_blocks else gather(cache, self.rows[partners], size)
             concat_batch(images, others, kept)
         if self.policy and self.policy.changes_pixels():
             params = draw_params(self.policy, rows, size, seed=self.seed + 1, epoch=epoch)

@@ -85,6 +85,7 @@ def test_loader(cache: ImageCache, test: TestSet, run: Run, compute: Compute) ->
         batch_size=INFERENCE_BATCH_SIZE,
         hflip_ok=run.competition.hflip_ok,
         num_threads=compute.num_loader_threads,
+        world=compute.world,
         pin=compute.device.type == "cuda",
     )
 
@@ -100,15 +101,17 @@ def predict_test(run: Run, fold: TrainedFold, cache: ImageCache, test: TestSet, 
     key = repr([fold.result.weights_sha256, cache.record.pixels, cache.image_size, test.image_paths, *how])
     kept = KeptPredictions(fold.paths.test, key)
     name = "probabilities_tta" if predictor.tta else "probabilities"
-    found = kept.read(name, (len(test.table), run.competition.layout.num_outputs))
+    world, shape = predictor.compute.world, (len(test.table), run.competition.layout.num_outputs)
+    found = world.on_main(lambda: kept.read(name, shape))
     if found is not None:
         return found
-    loader = test_loader(cache, test, run, predictor.compute)
-    network = to_device(run.load_network(fold), predictor.compute)
+    loader = world.together(lambda: test_loader(cache, test, run, predictor.compute))
+    network = to_device(world.together(lambda: run.load_network(fold)), predictor.compute)
     predictions = predictor.predict(network, loader, f"{run.name}, fold {fold.number}")
     if not np.isfinite(predictions.mean).all():
         raise InputError(f"{fold.weights_file}: predicts values that are not finite; {fold.repair}")
-    kept.write(probabilities=predictions.plain, **({"probabilities_tta": predictions.mean} if predictor.tta else {}))
+    arrays = {"probabilities": predictions.plain, **({"probabilities_tta": predictions.mean} if predictor.tta else {})}
+    world.on_main(lambda: kept.write(**arrays))
     return predictions.mean
 
 

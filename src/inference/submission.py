@@ -17,8 +17,10 @@ from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.core.flags import check_range
 from src.core.locking import delete_stale, locked, temporary_of
-from src.core.runtime import choose_compute
+from src.core.runtime import choose_compute, in_world
+from src.core.world import World
 from src.core.writing import sha256_of, write_arrays, write_csv, write_json
+from src.data.loader import INFERENCE_BATCH_SIZE
 from src.inference.autotune import check_compile
 from src.inference.ensemble import predict_test, weighted_mean
 from src.inference.predictor import Predictor
@@ -67,17 +69,20 @@ def legal_answer(competition: Competition) -> re.Pattern[str]:
     return re.compile(pattern, re.DOTALL)
 
 
-def make_predictor(config: InferenceFlags, competition: Competition, tta: bool = True) -> Predictor:
-    """Return how predict and blend answer test images. Raises InputError for flags that this machine cannot serve."""
+def make_predictor(config: InferenceFlags, competition: Competition, world: World, tta: bool = True) -> Predictor:
+    """Return how predict and blend answer test images. Raises InputError for flags that this machine cannot serve.
+
+    Several ranks do not look for the fastest way: each would find another.
+    """
     check_range("batch-size", config.batch_size, 1)
     check_compile(config.compile == "on")
     return Predictor(
         competition=competition,
-        compute=choose_compute(config.device, config.precision),
+        compute=in_world(choose_compute(config.device, config.precision), world),
         tta=tta,
-        tune=True,
-        batch_size=config.batch_size,
-        compile=config.compile,
+        tune=world.size == 1 or config.compile == "on",
+        batch_size=config.batch_size or (INFERENCE_BATCH_SIZE if world.size > 1 else None),
+        compile=config.compile if world.size == 1 or config.compile == "on" else "off",
     )
 
 
@@ -92,11 +97,12 @@ class Answer:
 
 def answer(run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Predictor, weight: float) -> Answer:
     """Predict the test images with every trained fold of a run, or the chosen ones."""
-    trained = run.trained(folds)
+    world = predictor.compute.world
+    trained = world.together(lambda: run.trained(folds))
     absent = sorted(set(run.prepared.fold_numbers("all")) - {fold.number for fold in trained})
     if absent and not folds:
         print(f"note: {run.name}: fold {', '.join(map(str, absent))} is not trained to its end and does not answer")
-    cache = test.cache(run.prepared, run.begun.cache_size)
+    cache = world.together(lambda: test.cache(run.prepared, run.begun.cache_size))
     parts = []
     for fold in trained:
         parts.append(predict_test(run, fold, cache, test, predictor))

@@ -88,16 +88,16 @@ def parts_of(config: BenchConfig, competition: Competition, compute: Compute) ->
 
 
 def limits(parts: Parts) -> dict[str, float]:
-    """Return the images a second that copying memory and a large matrix product would allow."""
+    """Return the images a second that copying memory and a large matrix product would allow all ranks together."""
     height, width = parts.loader.image_size
     on_cpu = parts.served is parts.loader
-    rate = matrix_rate(parts.compute)
+    rate, ranks = matrix_rate(parts.compute), parts.compute.world.size
     return {
         # Each image is read and written once by the gather, and once more by the warp.
-        "loader": bandwidth(torch.device("cpu") if on_cpu else parts.compute.device) / (4 * height * width * 3),
+        "loader": ranks * bandwidth(torch.device("cpu") if on_cpu else parts.compute.device) / (4 * height * width * 3),
         # Backward costs twice what forward does.
-        "step": rate / (3 * parts.multiply_adds),
-        "inference": rate / parts.multiply_adds,
+        "step": ranks * rate / (3 * parts.multiply_adds),
+        "inference": ranks * rate / parts.multiply_adds,
     }
 
 

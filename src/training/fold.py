@@ -25,6 +25,7 @@ from src.models.build import read_options
 from src.models.contract import check_takes, normalisation
 from src.models.network import Network
 from src.runs.fold import FoldPaths, TrainedFold, origin_of
+from src.runs.ranks import check_batch
 from src.runs.record import FoldRecord, FoldResult, ModelRecord, RunRecord
 from src.runs.run import Run, open_run, readable_run
 from src.runs.versions import versions
@@ -55,6 +56,7 @@ def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Com
             )
             return run, saved.result
         data = world.together(lambda: open_data(config, run, number, compute, saved))
+        world.together(lambda: check_batch(config, world, len(data.train.rows)))
         if lost:  # written again: the checkpoint says that it is of this run and fold
             print(f"{paths.record}: is {lost}, and is made again from the checkpoint")
             world.on_main(lambda: write_record(paths.record, _fold_record(config, run, number, data)))

@@ -44,6 +44,9 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     if config.freeze_backbone and not config.pretrained and not config.weights:
         raise InputError("--freeze-backbone --no-pretrained: features of random weights are useless; give --weights")
     check_range("save-every", config.save_every, 0)
+    check_range("rank-timeout", config.rank_timeout, 0.1)
+    if config.sync_batch_norm and config.compile:
+        raise InputError("--sync-batch-norm --compile: torch cannot compile the one into the other; leave one out")
     check_range("layer-decay", config.layer_decay, 0.01, 1)
     for name, value in asdict(config.augment).items():
         check_range(f"augment.{name}", value, 0, 180 if name in ("rotate", "shear") else 1)
@@ -179,12 +182,15 @@ def choose_device_cache(config: TrainConfig, loader: Loader, compute: Compute) -
     wanted = config.cache_on_device == "on" or (config.cache_on_device == "auto" and compute.device.type == "cuda")
     if not wanted:
         return loader
-    num_bytes = len(loader.rows) * loader.images[0].nbytes
+    num_bytes, world = len(loader.rows) * loader.images[0].nbytes, compute.world
     if loader.policy and cpu_only(loader.policy):
         flags = ", ".join(f"--augment.{name}" for name in cpu_only(loader.policy))
         print(f"images stay in the machine's memory: {flags} runs on the CPU only")
-    elif not fits(num_bytes, compute.device):
+        return loader
+    full, part = world.most(not fits(num_bytes, compute.device), not fits(num_bytes // world.size, compute.device))
+    if part:
         print(f"images stay in the machine's memory: the GPU has no room for {num_bytes / 2**30:.1f} GiB of them")
-    else:
-        return on_device(loader, compute.device, config.compile)
-    return loader
+        return loader
+    if full:
+        print(f"each GPU holds a part of the images: none has room for all {num_bytes / 2**30:.1f} GiB")
+    return on_device(loader, compute.device, config.compile, sharded=bool(full))

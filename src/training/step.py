@@ -13,14 +13,16 @@ from tqdm import tqdm
 
 from src.competitions.spec import HeadLayout
 from src.config import TrainSettings
+from src.core.errors import InputError
 from src.core.runtime import Compute, is_out_of_memory
 from src.core.world import World
 from src.data.loader import Batch
 from src.training.losses import loss_of
 from src.training.nonfinite import NonFiniteSteps
 from src.training.profiler import Profiler
+from src.training.whole_batch import WholeBatch
 
-RANK_SEED = 1 << 40  # between the dropout seeds of ranks
+RANK_SEED = 1 << 40  # between the dropout seeds of ranks with --compile
 
 
 @dataclass(kw_only=True)
@@ -67,61 +69,88 @@ def _mix(
     return mixed, 1 - high * wide / (height * width), partners
 
 
+@dataclass(frozen=True)
+class _Part:
+    """This rank's part of a batch, on the device."""
+
+    images: torch.Tensor
+    target: torch.Tensor
+    partners_target: torch.Tensor  # of the images they are mixed with
+    share: float  # of the images in the mixtures
+    rows: torch.Tensor  # their positions in the whole batch ...
+    count: int  # ... of so many images
+
+    def split(self, accumulate: int, world: World) -> list["_Part"]:
+        """Return at most `accumulate` micro-batches of two images or more, as many as every other rank."""
+        number = max(1, min(accumulate, world.smallest_share(self.count) // 2))
+        tensors = (self.images, self.target, self.partners_target, self.rows)
+        parts = zip(*(tensor.tensor_split(number) for tensor in tensors), strict=True)
+        return [_Part(image, target, other, self.share, rows, self.count) for image, target, other, rows in parts]
+
+
+def _forward(state: TrainState, part: _Part, compute: Compute, settings: TrainSettings) -> torch.Tensor:
+    """Return logits. Dropout draws the same for an image however the batch is split, except with --compile."""
+    seed, context = settings.seed * 1_000_003 + state.step, compute.autocast()
+    if len(part.rows) == part.count or settings.compile:
+        torch.manual_seed(seed + compute.world.rank * RANK_SEED)
+        with context:
+            return state.forward(part.images)
+    torch.manual_seed(seed)
+    with context, WholeBatch(part.rows, part.count, compute.world, settings.sync_batch_norm):
+        return state.forward(part.images)
+
+
 def _gradients(
     state: TrainState,
-    tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    count: int,
-    share: float,
+    parts: list[_Part],
     layout: HeadLayout,
     compute: Compute,
     settings: TrainSettings,
     profiler: Profiler,
 ) -> torch.Tensor:
-    """Sum the gradients of all micro-batches of (images, target, partner's target), part of a batch of `count` images;
-    return their share of the loss."""
-    torch.manual_seed(settings.seed * 1_000_003 + state.step + compute.world.rank * RANK_SEED)  # dropout's
-    own = len(tensors[0])
+    """Sum the gradients of all micro-batches; return their share of the batch's loss."""
     total = torch.zeros((), device=compute.device)
-    num_parts = max(1, min(state.accumulate, own // 2))
-    for part, target, other in zip(*(tensor.tensor_split(num_parts) for tensor in tensors), strict=True):
+    for part in parts:
         with profiler.phase("forward"):
-            with compute.autocast():
-                logits = state.forward(part)
-            loss = loss_of(logits, target, layout, settings.loss, settings.label_smoothing) * share
-            if share < 1:
-                loss = loss + loss_of(logits, other, layout, settings.loss, settings.label_smoothing) * (1 - share)
-            loss = loss * (len(part) / count)
+            logits = _forward(state, part, compute, settings)
+            loss = loss_of(logits, part.target, layout, settings.loss, settings.label_smoothing) * part.share
+            if part.share < 1:
+                other = loss_of(logits, part.partners_target, layout, settings.loss, settings.label_smoothing)
+                loss = loss + other * (1 - part.share)
+            loss = loss * (len(part.rows) / part.count)
         with profiler.phase("backward"):
             state.scaler.scale(loss).backward()
         total += loss.detach()
     return total
 
 
-def _fitting_gradients(
-    state: TrainState, tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor], world: World, *rest: Any
-) -> Any:
+def _fitting_gradients(state: TrainState, part: _Part, world: World, sync_batch_norm: bool, *rest: Any) -> torch.Tensor:
     """Return `_gradients`; if memory runs out, on any rank, halve the micro-batch and start the step again.
 
     The batch and its loss stay the same, except that batch norm sees smaller batches (and its running averages have
     seen those of the failed attempt).
     """
-    count, loss = len(tensors[0]), None
+    most, loss = world.smallest_share(part.count) // 2, None
     while True:
         try:
-            loss = _gradients(state, tensors, *rest)
+            loss = _gradients(state, part.split(state.accumulate, world), *rest)
         except RuntimeError as error:
-            if not is_out_of_memory(error) or state.accumulate >= count // 2:
+            if not is_out_of_memory(error) or state.accumulate >= most:
                 raise
+            if sync_batch_norm and world.size > 1:  # the others wait in the middle of the step
+                raise InputError(
+                    f"rank {world.rank}: out of memory; with --sync-batch-norm give a larger --accumulate yourself"
+                ) from error
             loss = None
-        if world.most(loss is None) == [0]:
+        if world.most(loss is None) == [0] and loss is not None:
             return loss
         # Outside the handler: the error keeps the failed step's tensors alive.
         state.optimizer.zero_grad(set_to_none=True)
-        state.accumulate = min(2 * state.accumulate, count // 2)
+        state.accumulate = min(2 * state.accumulate, most)
         torch.cuda.empty_cache()
         tqdm.write(
-            f"out of memory: {-(-count // state.accumulate)} images at once from now on, "
-            f"{state.accumulate} times per step; the batch stays {count}"
+            f"out of memory: {-(-part.count // (state.accumulate * world.size))} images at once from now on, "
+            f"{state.accumulate} times per step; the batch stays {part.count}"
         )
 
 
@@ -167,14 +196,14 @@ def train_step(
         group["lr"] = lr * group.get("lr_scale", 1.0)
     images = batch["image"].to(compute.device, non_blocking=True)
     target = batch["target"].to(compute.device, non_blocking=True)
-    share, partners = 1.0, None
+    share, other, world = 1.0, target, compute.world
     if settings.mixup or settings.cutmix:
         images, share, partners = _mix(images, settings, rng)
-    other = target if partners is None else target[partners]
-    tensors, world = (images, target, other), compute.world
-    total: torch.Tensor = _fitting_gradients(
-        state, tensors, world, batch["count"], share, layout, compute, settings, profiler
-    )
+        other = target[partners]
+    rows = torch.from_numpy(world.share_of(batch["count"], world.rank)).to(compute.device, non_blocking=True)
+    part = _Part(images, target, other, share, rows, batch["count"])
+    rest = (layout, compute, settings, profiler)
+    total = _fitting_gradients(state, part, world, settings.sync_batch_norm, *rest)
     with profiler.phase("optimizer"):
         world.sum_gradients(list(state.network.parameters()))
         world.sum(total)

@@ -202,7 +202,7 @@ class Trainer:
 
     def _profile_folder(self) -> Path | None:
         """Return where to write a profile; once per command."""
-        wanted, self.profile = self.profile, False
+        wanted, self.profile = self.profile and self.compute.world.is_main, False
         return self.paths.folder if wanted else None
 
     def save(self) -> None:
@@ -245,7 +245,7 @@ class Trainer:
         if kept["num_ranks"] != self.compute.world.size:
             print(
                 f"note: {kept['num_ranks']} ranks trained until here, {self.compute.world.size} from now on: sums of "
-                "gradients round differently, dropout and batch norm see other parts, so the result is another one"
+                "gradients round differently and batch norm sees other parts, so the result is not the same to the bit"
             )
         self.state.accumulate = kept["accumulate"]
         self.history = kept["history"]

@@ -10,28 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
-from safetensors.torch import load_file as read_weights
 
 from src.core.world import World
+from src.inference.autotune import has_compiler
 from tests.fixtures import MakeSvhn, Podium
 from tests.helpers import run_at
-
-ROOT = Path(__file__).resolve().parents[2]
-NETWORK = """
-from timm.models import register_model
-from torch import nn
-
-
-@register_model
-def plain(pretrained=False, **kwargs):
-    body = [nn.Conv2d(kwargs["in_chans"], 16, 5, stride=4), nn.GELU(), nn.Conv2d(16, 32, 3, stride=2), nn.GELU()]
-    network = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    network.add_module("head", nn.Linear(32, kwargs["num_classes"]))
-    return network
-"""
-FLAGS = ("--backbone", "plain.py", "--no-pretrained", "--image-size", "32", "48", "--batch-size", "8", "--fold", "0",
-         "--epochs", "13", "--mixup", "0.2", "--lr", "0.003")  # 4 steps an epoch, 52 in all  # fmt: skip
+from tests.ranks import FLAGS, NETWORK, difference, environment, start, train, weights
 
 
 @pytest.fixture
@@ -43,52 +29,89 @@ def prepared(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(cwd: Path, ranks: int, *flags: str, more: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
-    """Start torchrun, or one process."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), *more] if ranks > 1 else []
-    command = [sys.executable, *launch, "-m", "src.train", *flags]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
-    return subprocess.Popen(
-        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def train(cwd: Path, ranks: int, *flags: str) -> str:
-    """Train to the end; return what was printed."""
-    process = start(cwd, ranks, *flags)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err[-3000:]
-    return out
-
-
-def weights(cwd: Path, name: str) -> dict[str, torch.Tensor]:
-    return read_weights(cwd / "runs" / "svhn" / name / "fold0" / "last.safetensors")
-
-
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 64, 65])
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_the_parts_of_a_batch_make_it_up_and_keep_mixed_pairs_together(count: int, size: int) -> None:
     whole = np.random.default_rng(count).permutation(1000)[:count]
     partner = dict(zip(whole, whole[::-1], strict=True))
-    parts = [World(rank, size).share(whole) for rank in range(size)]
+    parts = [whole[World(rank, size).share_of(count, rank)] for rank in range(size)]
     assert sorted(np.concatenate(parts)) == sorted(whole)
     for part in parts:
         assert [partner[row] for row in part] == list(part[::-1])
     assert max(map(len, parts)) - min(map(len, parts)) <= 3
+    assert min(map(len, parts)) >= World(0, size).smallest_share(count) >= min(map(len, parts)) - count % 2
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_ranks_come_to_the_weights_and_scores_of_one(prepared: Path, podium: Podium, ranks: int) -> None:
     assert podium("train", *FLAGS, "--run-name", "one").code == 0
     out = train(prepared, ranks, *FLAGS, "--run-name", "several")
-    one, found = weights(prepared, "one"), weights(prepared, "several")
-    assert max((found[name] - one[name]).abs().max().item() for name in one) < 1e-5
+    assert difference(prepared, "one", "several") < 1e-5
     assert out.count("SHA-256 of the weights") == 1  # rank 0 alone prints
     results = [run_at(prepared / "runs" / "svhn" / name).trained()[0] for name in ("one", "several")]
     assert results[0].result.score == results[1].result.score
     oofs = [fold.oof() for fold in results]
     assert np.array_equal(oofs[1]["image_path"], oofs[0]["image_path"])
     assert np.abs(oofs[1]["probabilities_tta"] - oofs[0]["probabilities_tta"]).max() < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--backbone", "string_cnn", "--sync-batch-norm", "--optimizer", "sgd", "--lr", "0.01",
+         "--epochs", "2"),
+        ("--backbone", "string_cnn", "--sync-batch-norm", "--optimizer", "sgd", "--lr", "0.01", "--accumulate", "2",
+         "--batch-size", "16", "--epochs", "3"),
+        ("--progressive-resize", "0.5", "--augment.concat", "0.6", "--cache-on-device", "on"),
+        ("--backbone", "resnet10t", "--no-pretrained", "--freeze-backbone", "--mixup", "0", "--weights", "resnet.pth"),
+    ],
+)  # fmt: skip
+def test_two_and_three_ranks_agree(prepared: Path, flags: tuple[str, ...]) -> None:
+    network = timm.create_model("resnet10t", num_classes=11)
+    torch.save(network.state_dict(), prepared / "resnet.pth")
+    for ranks in (1, 2, 3):
+        train(prepared, ranks, *FLAGS, *flags, "--run-name", f"run{ranks}")
+    assert difference(prepared, "run2", "run3") < 1e-4
+    if "--accumulate" not in flags:  # one process normalises each micro-batch by itself
+        assert difference(prepared, "run1", "run2") < (1e-3 if "--sync-batch-norm" in flags else 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler")
+def test_compiled_ranks_come_to_the_weights_of_one(prepared: Path) -> None:
+    for ranks in (1, 2):
+        train(prepared, ranks, *FLAGS, "--compile", "--dropout", "0", "--epochs", "2", "--run-name", f"run{ranks}")
+    assert difference(prepared, "run1", "run2") < 1e-5
+
+
+@pytest.mark.slow
+def test_ranks_that_train_alike_end_alike(prepared: Path) -> None:
+    """With batch norm of each rank's own, weights differ from those of one process, and not from run to run."""
+    for name in ("run", "again"):
+        train(prepared, 2, *FLAGS, "--backbone", "string_cnn", "--run-name", name)
+    assert difference(prepared, "run", "again") == 0
+
+
+@pytest.mark.slow
+def test_ranks_bench_and_predict_and_blend_together(prepared: Path) -> None:
+    bench = train(prepared, 2, "--backbone", "string_cnn", "--steps", "3", "--batch-size", "8", command="bench")
+    assert "2 ranks, each cpu" in bench
+    assert bench.count("images/s") == 4
+    for name in ("one", "other"):
+        train(prepared, 1, *FLAGS, "--fold", "all", "--seed", str(len(name)), "--run-name", name)
+    found = {}
+    for ranks in (1, 2, 3):
+        for path in (prepared / "runs").rglob("test.npz"):
+            path.unlink()
+        fixed = ("--batch-size", "256", "--compile", "off")
+        out = train(prepared, ranks, "--run-name", "one", *fixed, command="predict")
+        assert out.count("validated against the sample submission") == 1
+        train(prepared, ranks, "--run-name", "one", "other", *fixed, command="blend")
+        found[ranks] = [np.load(path)["probabilities"] for path in sorted((prepared / "submissions").rglob("*.npz"))]
+    assert len(found[1]) == 2
+    for ranks in (2, 3):
+        assert all(np.array_equal(one, several) for one, several in zip(found[1], found[ranks], strict=True))
 
 
 @pytest.mark.slow
@@ -109,7 +132,7 @@ def test_a_signal_to_any_rank_saves_the_step_and_the_same_command_resumes_identi
 ) -> None:
     flags = (*FLAGS, "--backbone", "string_cnn", "--epochs", "30")
     train(prepared, 2, *flags, "--run-name", "straight")
-    process = start(prepared, 2, *flags, "--run-name", "stopped", more=("--log-dir", "logs", "--redirects", "0"))
+    process = start(prepared, 2, *flags, "--run-name", "stopped", launch=("--standalone", "--redirects", "0"))
     state = prepared / "runs" / "svhn" / "stopped" / "fold0" / "last.pt"
     while not state.exists():
         time.sleep(0.01)
@@ -139,11 +162,10 @@ def test_ranks_with_other_flags_are_refused_by_name(prepared: Path) -> None:
     script = prepared / "uneven.sh"
     script.write_text(f'exec {sys.executable} -m src.train {" ".join(FLAGS)} --seed "$RANK"\n')
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(
         [sys.executable, *launch, "bash", str(script)],
         cwd=prepared,
-        env=environment,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=90,
