@@ -69,7 +69,7 @@ def start(
 def train(cwd: Path, ranks: int, *flags: str, command: str = "train", fault: str = "") -> str:
     """Run a command to the end; return what was printed."""
     process = start(cwd, ranks, *flags, command=command, fault=fault)
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err[-3000:]
     return out
 

@@ -72,7 +72,7 @@ def workers(process: "subprocess.Popen[str]") -> list[int]:
 
 
 def test_ranks_killed_twenty_times_end_with_the_same_weights(prepared: Path) -> None:  # noqa: F811
-    flags = (*FLAGS, "--backbone", "string_cnn", "--epochs", "400", "--save-every", "0.01")
+    flags = (*FLAGS, "--epochs", "200", "--save-every", "0.005")
     train(prepared, 2, *flags, "--run-name", "straight")
     draw, kills = random.Random(0), 0
     launch = ("--standalone", "--max-restarts", "100", "--monitor-interval", "0.1")
@@ -82,13 +82,13 @@ def test_ranks_killed_twenty_times_end_with_the_same_weights(prepared: Path) -> 
         before = log.stat().st_mtime if log.exists() else 0.0
         while process.poll() is None and (not log.exists() or log.stat().st_mtime == before):
             time.sleep(0.05)  # each attempt saves something: 20 kills are not 20 times the same start
-        time.sleep(draw.uniform(0, 1))
+        time.sleep(draw.uniform(0, 0.5))
         alive = workers(process)
         if process.poll() is None and alive:
             os.kill(draw.choice(alive), 9)
             kills += 1
             time.sleep(1)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err[-3000:]
     print(f"ranks killed {kills} times in one run: the same weights as without")
     assert kills == 20
@@ -99,14 +99,14 @@ def test_ranks_killed_twenty_times_end_with_the_same_weights(prepared: Path) -> 
 
 def test_a_machine_that_is_lost_leaves_a_training_on_the_others(prepared: Path) -> None:  # noqa: F811
     """Two torchruns as two machines of --nnodes 1:2; one is killed, the other resumes alone and says so."""
-    flags = (*FLAGS, "--epochs", "3000", "--save-every", "0.01", "--run-name", "run")
+    flags = (*FLAGS, "--epochs", "120", "--save-every", "0.01", "--run-name", "run")
     launch = ("--nnodes", "1:2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:29477", "--max-restarts", "3",
               "--rdzv-conf", "last_call_timeout=5,keep_alive_interval=1,keep_alive_max_attempt=3")  # fmt: skip
     machines = [start(prepared, 1, *flags, launch=launch) for _ in range(2)]
     state = prepared / "runs/svhn/run/fold0/last.pt"
     while not state.exists():
         assert all(machine.poll() is None for machine in machines)
-        time.sleep(0.1)
+        time.sleep(0.02)
     # The first to start serves the rendezvous, as --rdzv-endpoint names it: the other one is lost.
     lost = machines[1]
     for pid in (*workers(lost), lost.pid):
