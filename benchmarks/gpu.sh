@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # shellcheck disable=SC2086 # lists of flags are split on purpose
 # All GPU benchmarks in one go: throughput of loader, step and both; a five-fold street-view training at full scale;
-# CIFAR-10 to 94%; the tests marked gpu. Prints everything; runs are saved to $RUNS.
+# CIFAR-10 to 94%; on several GPUs what torchrun gives; the tests marked gpu. Prints everything; runs are saved to $RUNS.
 #
 #   bash benchmarks/gpu.sh WEIGHTS.safetensors            needs input/svhn and input/cifar10
 #   TRIAL=1 bash benchmarks/gpu.sh WEIGHTS.safetensors    a trial on a CPU in five minutes (needs input/mnist too)
 #
-# Each part has a time limit, 29 minutes in total; expect about ten. PARTS="bench street cifar tests" selects parts, for a
+# Each part has a time limit, 29 minutes in total; expect about ten. PARTS="bench street cifar ranks tests" selects parts, for a
 # machine that is available for less.
 set -uo pipefail
 weights=$(realpath "$1")
@@ -17,7 +17,7 @@ runs=${RUNS:-runs/gpu}
 trial=${TRIAL:-}
 
 say() { printf '\n== %s (%s s since the start)\n' "$*" "$SECONDS"; }
-wanted() { [[ " ${PARTS:-bench street cifar tests} " == *" $1 "* ]]; }
+wanted() { [[ " ${PARTS:-bench street cifar ranks tests} " == *" $1 "* ]]; }
 timed() { # timed SECONDS COMMAND: a failure or timeout does not stop the other parts
     local limit=$1
     shift
@@ -52,6 +52,14 @@ if wanted cifar; then
             ${trial:+--epochs 1 --row resnet_mnist}
         [ -n "$trial" ] && break
     done
+fi
+
+gpus=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
+if wanted ranks && { [ "$gpus" -gt 1 ] || [ -n "$trial" ]; }; then
+    ranks=$((gpus > 1 ? gpus : 2))
+    timed 300 "$PYTHON" -m benchmarks.ranks --ranks $ranks --rounds 2 ${trial:+--rounds 1 --steps 3 --batch-size 8}
+    shards="--backbone resnet18 --image-size 64 128 --cache-on-device on $bench"
+    timed 60 "$PYTHON" -m torch.distributed.run --standalone --nproc-per-node $ranks -m src.bench $shards
 fi
 
 if wanted tests; then
