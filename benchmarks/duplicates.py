@@ -18,8 +18,8 @@ from src.competitions.spec import load_competition
 from src.core import cli
 from src.core.reading import InputFiles
 from src.core.zips import read_location
-from src.data.cache import Reading
 from src.data.duplicates import group_duplicates, near_duplicates
+from src.data.facts import Reading
 from src.data.images import decode_image, resize
 
 

@@ -143,7 +143,8 @@ def test_preparing_again_gives_identical_files_and_decodes_nothing(
     tables = [
         root / "prepared" / name for name in ("current.json", "problems.csv", *(f"{made.id}/{n}" for n in SNAPSHOT))
     ]
-    expected = [*tables, duplicates, *caches, *(path.with_suffix(".json") for path in caches)]
+    facts = [made.cache(split).facts.file for split in ("train", "test")]
+    expected = [*tables, duplicates, *caches, *facts, *(path.with_suffix(".json") for path in caches)]
     assert set(first) == {str(path.relative_to(root)) for path in expected}
     monkeypatch.setattr(decoding, "decode_image", lambda *_: pytest.fail("decoded again"))
     monkeypatch.setattr(problems, "near_duplicates", lambda *_: pytest.fail("searched for duplicates again"))

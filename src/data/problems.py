@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from src.competitions.spec import Competition
@@ -51,11 +50,12 @@ def reading_problems(split: str, cache: ImageCache, action: str) -> list[Problem
     Images that end in zero bytes are listed too, unless there are many: then black areas are usual.
     """
     problems, notes = [], []
-    for path, reading in zip(cache.image_paths, cache.readings, strict=True):
-        if reading.problem:
-            problems.append(Problem(split, path, reading.problem, action, reading.detail))
-        elif reading.detail:
-            detail = f"{reading.detail}: a black area, or an interrupted copy"
+    for row, (problem, detail) in sorted(cache.readings.remarks.items()):
+        path = cache.image_paths[row]
+        if problem:
+            problems.append(Problem(split, path, problem, action, detail))
+        else:
+            detail = f"{detail}: a black area, or an interrupted copy"
             notes.append(Problem(split, path, ZERO_END, "kept", detail))
     return problems + notes * (len(notes) <= MAX_ZERO_ENDS * len(cache.readings))
 
@@ -111,9 +111,8 @@ def usable_labels(
             problems.append(Problem("train", paths[other], "near duplicate", "kept in one group", detail))
     given = labels["group"].astype(str).tolist() if "group" in labels.columns else None
     group = group_duplicates(given, [*exact, *near], len(labels))
-    usable = np.array([not reading.problem for reading in cache.readings]) & ~np.isin(
-        np.arange(len(labels)), [*dropped]
-    )
+    usable = cache.readings.readable
+    usable[list(dropped)] = False
     return labels.assign(group=group)[usable].reset_index(drop=True), problems
 
 

@@ -101,7 +101,9 @@ def prune(root: Path, prepare: str) -> list[Path]:
     kept = [entry.snapshot for entry in entries if entry.in_use]
     if None not in kept:  # a damaged snapshot does not say which caches it needs
         pixels = {facts.pixels[:8] for snapshot in kept if snapshot for facts in (snapshot.train, snapshot.test)}
-        gone += [path for path in sorted((root / "cache").glob("*_*.*")) if path.stem.split("_")[-1] not in pixels]
+        for path in sorted((root / "cache").glob("*_*.*")):  # train_64x128_<pixels>, duplicates_<pixels>
+            parts = path.stem.split("_")
+            gone += [path] * (parts[2 if len(parts) > 2 else 1] not in pixels)
     for path in gone:
         if not path.suffix:
             continue  # a snapshot, deleted already

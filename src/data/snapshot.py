@@ -67,7 +67,7 @@ class Current:
 
 def facts_of(cache: ImageCache) -> SplitFacts:
     """Return what a cache says about its images."""
-    bad = sum(bool(reading.problem) for reading in cache.readings)
+    bad = int((~cache.readings.readable).sum())
     return SplitFacts(pixels=cache.record.pixels, num_images=len(cache.readings), num_unreadable=bad)
 
 
