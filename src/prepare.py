@@ -72,7 +72,10 @@ def _prepare(config: PrepareConfig) -> None:
 
     cache = folder.parent / "cache"
     train, test = build_caches(config, tables, cache, size)
-    labels, problems = usable_labels(tables.labels, competition, train, cache)
+    files.forget()
+    if not config.duplicates:
+        print("duplicates are not searched (--no-duplicates): copies of an image may lie on both sides of a fold")
+    labels, problems = usable_labels(tables.labels, competition, train, cache if config.duplicates else None)
     problems += [Problem("train", path, "unlabelled", "skipped", "no label names it") for path in tables.unlabelled]
     problems += [Problem("test", path, "unlisted", "skipped", "not in the submission") for path in tables.unlisted]
     report = _report(config, problems, test, folder)

@@ -252,6 +252,12 @@ class InputFiles:
             self.located[path] = Location(location.file, f"{location.member}:{row}", image.size, location.stamp)
         return paths
 
+    def forget(self) -> None:
+        """Free what is known of the files, once their images are decoded."""
+        self.found = FileTable(self.found.root)
+        self.located = Located(self.found)
+        self.pixels = {}
+
     def has(self, name: str) -> bool:
         """Return whether there is a file of this name in any folder."""
         return next(self._called(name), None) is not None

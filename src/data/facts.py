@@ -70,7 +70,7 @@ class Readings(Sequence[Reading]):
         """Return the readable rows, (n,), sorted so that identical images are neighbours, the first row first; and
         (n,) bool, whether a row begins another image."""
         rows = np.flatnonzero(self.readable)
-        words = self.pixels[rows].view(np.uint64).reshape(len(rows), -1)
+        words = self.pixels[rows].view(np.uint64).reshape(len(rows), np.dtype(HASH).itemsize // 8)
         order = np.lexsort(words.T)
         words = words[order]
         begins = np.ones(len(rows), bool)

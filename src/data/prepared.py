@@ -18,7 +18,7 @@ from src.data.labels import Tables
 from src.data.snapshot import Current, Snapshot, read_snapshot, read_table
 
 # Flags of prepare that decide what it writes, so a command that is to do the same again needs them.
-PREPARE_FLAGS = ("split", "num_folds", "num_val", "folds", "seed", "max_unreadable", "max_pixels")
+PREPARE_FLAGS = ("split", "num_folds", "num_val", "folds", "seed", "duplicates", "max_unreadable", "max_pixels")
 
 
 def command(config: Paths, name: str, flags: str = "") -> str:
