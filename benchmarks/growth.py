@@ -40,6 +40,8 @@ class GrowthConfig:
     """Which sizes to measure."""
 
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    stages: tuple[str, ...] = STAGES
+    """Which commands to measure: prepare first; predict needs train."""
     folder: Path | None = None
     """Folder for the competitions; default: the system's temporary folder."""
     out: Path = Path("benchmarks/growth.json")
@@ -125,11 +127,11 @@ def _serve(folder: Path) -> None:
         pass
 
 
-def _measure_size(count: int, parent: Path | None) -> dict[str, tuple[float, float]]:
-    folder = Path(tempfile.mkdtemp(dir=parent))
+def _measure_size(count: int, config: GrowthConfig) -> dict[str, tuple[float, float]]:
+    folder = Path(tempfile.mkdtemp(dir=config.folder))
     try:
         make(folder, count)
-        return {stage: measure(command) for stage, command in commands(folder).items()}
+        return {stage: measure(command) for stage, command in commands(folder).items() if stage in config.stages}
     finally:
         shutil.rmtree(folder)
 
@@ -140,14 +142,14 @@ def main(config: GrowthConfig) -> None:
         _serve(config.load)
         return
     print(f"{processor()}; seconds and peak MiB; then µs and KiB per additional image relative to the row above")
-    print("| images | " + " | ".join(STAGES) + " |\n|" + "---|" * (len(STAGES) + 1))
+    print("| images | " + " | ".join(config.stages) + " |\n|" + "---|" * (len(config.stages) + 1))
     results: dict[int, dict[str, tuple[float, float]]] = {}
     before = 200
-    previous = _measure_size(before, config.folder)
+    previous = _measure_size(before, config)
     for count in config.sizes:
-        results[count] = _measure_size(count, config.folder)
+        results[count] = _measure_size(count, config)
         cells = []
-        for name in STAGES:
+        for name in config.stages:
             (seconds, mib), (old_seconds, old_mib) = results[count][name], previous[name]
             time_each = 1e6 * (seconds - old_seconds) / (count - before)
             memory_each = 1024 * (mib - old_mib) / (count - before)

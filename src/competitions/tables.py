@@ -29,12 +29,12 @@ def _image_paths(files: InputFiles, folder: str, names: pd.Series, table: str) -
     keys = Texts.joined([inside, Texts.of(splitext(name)[0] for name in inside)])
     # "7" could be 7.jpg or 7.png: such an id must be written out.
     ambiguous = {keys[rows[0]] for rows in keys.repeated() if rows[-1] >= len(paths)}
-    found = keys.find(nfc(checked_name(name, f"{table}, line {line}")) for line, name in names.items()).tolist()
+    found = keys.find(nfc(checked_name(name, f"{table}, line {line}")) for line, name in names.items())
     image_paths = []
     for (line, name), row in zip(names.items(), found, strict=True):
         if ambiguous and nfc(name) in ambiguous:
             raise InputError(f"{table}, line {line}: {folder}/ has several images called {name!r}; add the extension")
-        image_paths.append(paths[row % len(paths)] if row >= 0 else f"{folder}/{name}")
+        image_paths.append(paths[int(row) % len(paths)] if row >= 0 else f"{folder}/{name}")
     return image_paths
 
 

@@ -81,6 +81,7 @@ class FileTable:
             repeated.setdefault(self._archive[row], []).append(self.location(row).member)
         if dropped:
             self._drop(dropped)
+        self.paths = Texts(self.paths.data, self.paths.ends)  # without the hashes, which nobody needs any more
         return repeated
 
     def _drop(self, rows: list[int]) -> None:

@@ -66,6 +66,18 @@ class Prepared:
     def folds(self) -> pd.DataFrame:
         return self._table("folds.csv")
 
+    def labelled(self) -> pd.DataFrame:
+        """Return the label table with the fold of each row."""
+        labels, folds = self.labels, self.folds
+        if labels["image_path"].equals(folds["image_path"]):  # as prepare writes them: no join needed
+            return labels.assign(fold=folds["fold"])
+        return labels.merge(folds, on="image_path", validate="one_to_one")
+
+    def forget_tables(self) -> None:
+        """Free the tables; they are read again when they are asked for."""
+        for name in ("labels", "folds", "test"):
+            vars(self).pop(name, None)
+
     @cached_property
     def test(self) -> pd.DataFrame:
         """The sample submission as prepare found it; see src.inference.testset for what predict answers."""

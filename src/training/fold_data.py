@@ -28,26 +28,31 @@ class FoldData:
 def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, saved: TrainedFold | None) -> FoldData:
     """Return the loaders of a fold's training and held-out images. Raises InputError if labels and folds do not fit."""
     prepared, competition = run.prepared, run.competition
-    labels = prepared.labels.merge(prepared.folds, on="image_path", validate="one_to_one")
+    labels = prepared.labelled()
     cache = prepared.cache("train", run.record.cache_size if run.record else _cache_size(config, run))
     if compute.has_idle_cores:
         cache.images.check_in_background()
     size = _network_size(config, run, cache)
-    is_val = (labels["fold"] == number).fillna(False).astype(bool)
+    is_val = (labels["fold"] == number).fillna(False).to_numpy(bool)
     blocks = saved.record.in_blocks if saved else None
 
-    def loader(table: pd.DataFrame, train: bool) -> Loader:
-        rows = cache.rows_of(table["image_path"].tolist())
-        targets = table[competition.targets].to_numpy(np.int64)
+    all_rows = cache.rows_of(labels["image_path"].tolist())
+    all_targets = labels[competition.targets].to_numpy(np.int64)
+    val_paths = labels["image_path"][is_val]
+    del labels
+    prepared.forget_tables()  # of a million images, more than all else that training holds
+
+    def loader(chosen: np.ndarray, train: bool) -> Loader:
+        rows, targets = all_rows[chosen], all_targets[chosen]
         return make_loader(
             config, competition, compute, cache.images, rows, targets, size, train=train,
             in_blocks=blocks if train else False,
         )  # fmt: skip
 
     return FoldData(
-        train=loader(labels[~is_val], True),
-        val=loader(labels[is_val], False),
-        val_paths=labels[is_val]["image_path"],
+        train=loader(~is_val, True),
+        val=loader(is_val, False),
+        val_paths=val_paths,
         cache_size=cache.image_size,
     )
 
