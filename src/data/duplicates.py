@@ -2,7 +2,7 @@
 nearest neighbours in low frequencies, then by comparing the aligned pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -85,10 +85,13 @@ def _max_difference(coarse: np.ndarray) -> float:
     return max(LOWEST_MAX_DIFFERENCE, MAX_DIFFERENCE * min(1.0, share) ** 1.5)
 
 
-def near_duplicates(readings: Sequence[Reading], images: Images) -> list[tuple[int, int]]:
+def near_duplicates(
+    readings: Sequence[Reading], images: Images, search: Callable[[np.ndarray, np.ndarray], np.ndarray] = candidates
+) -> list[tuple[int, int]]:
     """Return pairs of rows that show the same image resized, re-encoded, flipped, cropped or slightly changed.
 
-    `images` is the cache, (N, H, W, 3) uint8. Of exact duplicates only the first is compared.
+    `images` is the cache, (N, H, W, 3) uint8. Of exact duplicates only the first is compared. `search` finds the pairs
+    that are compared, see `candidates`.
     """
     rows, begins = _columns(readings).same_pixels()
     rows = np.sort(rows[begins])
@@ -97,7 +100,7 @@ def near_duplicates(readings: Sequence[Reading], images: Images) -> list[tuple[i
     described = describe(images, rows)
     if len(described.rows) < 2:
         return []
-    packed = candidates(described.vectors, described.signs)
+    packed = search(described.vectors, described.signs)
     if not len(packed):
         return []
     coarse, likely, warps = _aligned(described, packed)
