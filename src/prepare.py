@@ -65,7 +65,7 @@ def _prepare(config: PrepareConfig) -> None:
     competition, files, folder = tables.competition, tables.files, prepared_folder(config, tables.competition)
     size = check_image_size(config.image_size or competition.image_size)
     check_split(config, tables.labels, competition)
-    missing = tables.test["image_path"].iloc[files.located.places(tables.test["image_path"]).missing()].tolist()
+    missing = tables.test["image_path"].iloc[files.located.locations(tables.test["image_path"]).missing()].tolist()
     check_unreadable(missing, len(tables.test), config.max_unreadable, f"{files.root}: is the test folder complete?")
     for line in [*files.notes, *label_warnings(tables.labels, competition)]:
         print(line)

@@ -89,7 +89,7 @@ def csv_competition(
         class_ids = {text: number for number, text in enumerate(sorted(set(table[label_column])))}
         image_paths = _image_paths(files, train_folder, table[id_column], train_csv)
         columns = {"image_path": image_paths, "label": table[label_column].map(class_ids).to_numpy()}
-        again = pd.Series(image_paths).duplicated(keep=False)  # only of these anybody asks where they are
+        again = pd.Series(image_paths).duplicated(keep=False)  # where: for an error about these
         columns["where"] = [f"{train_csv}, line {line}" * twice for line, twice in zip(table.index, again, strict=True)]
         if group_column:
             # A row with no group is a group of its own.

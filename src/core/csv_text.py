@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.core.errors import InputError
 
-MAX_SEEN = 10_000  # texts
+MAX_SEEN = 10_000  # different texts that are shared
 
 
 def decoded(data: bytes, name: str) -> str:
@@ -35,7 +35,7 @@ def parse_csv(data: bytes, name: str) -> pd.DataFrame:
     reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""), strict=True)
     columns: list[list[str]] = []
     lines = array("q")
-    seen: dict[str, str] = {}  # one object for each of the first texts, as labels are the same few
+    seen: dict[str, str] = {}  # labels are the same few texts: one object for each
     try:
         header = next(reader, [])
         columns = [[] for _ in header]
@@ -48,9 +48,8 @@ def parse_csv(data: bytes, name: str) -> pd.DataFrame:
                     "is the file cut off, or a comma not quoted?"
                 )
             for column, cell in zip(columns, row, strict=True):
-                if len(seen) < MAX_SEEN:
-                    seen[cell] = seen.get(cell, cell)
-                column.append(seen.get(cell, cell))
+                same = seen.setdefault if len(seen) < MAX_SEEN else seen.get
+                column.append(same(cell, cell))
             lines.append(reader.line_num)
     except csv.Error as error:
         raise InputError(f"{name}, line {reader.line_num}: {error}; is the file cut off?") from error

@@ -1,8 +1,8 @@
-"""Where a competition's files lie, in columns: a hundred bytes a file, zip members included."""
+"""Where a competition's files are, in columns: a hundred bytes a file, zip members included."""
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import overload
 
@@ -12,6 +12,7 @@ from src.core.texts import CHUNK, Texts
 from src.core.zips import Location, Member
 
 IN_FOLDER = -1  # the archive of a plain file
+LARGEST = 2**63 - 1  # that a column holds; a damaged zip, or a time after 2262, claims more
 
 
 class FileTable:
@@ -48,7 +49,11 @@ class FileTable:
 
     def _add(self, path: str, archive: int, numbers: tuple[int, int, int, int]) -> None:
         self._archive.append(archive)
-        self._numbers.extend(numbers)
+        try:
+            self._numbers.extend(numbers)
+        except OverflowError:
+            del self._numbers[4 * len(self._archive) - 4 :]  # those that did fit
+            self._numbers.extend(min(max(number, -LARGEST), LARGEST) for number in numbers)
         self._new.append(path)
         if len(self._new) >= CHUNK:
             self._pack()
@@ -112,7 +117,7 @@ class FileTable:
         return Location(self.archives[archive], member, *numbers)
 
 
-class Places(Sequence[Location | None]):
+class Locations(Sequence[Location | None]):
     """The locations of some images, in their order; None for a missing one. Each is made when it is asked for."""
 
     def __init__(self, table: FileTable, rows: np.ndarray, own: dict[int, Location]) -> None:
@@ -148,7 +153,7 @@ class Places(Sequence[Location | None]):
         return np.flatnonzero(gone)
 
 
-class Located(MutableMapping[str, Location]):
+class Located(Mapping[str, Location]):
     """image_path -> where it lies: paths of files in a table, and others that were set one by one."""
 
     def __init__(self, table: FileTable) -> None:
@@ -163,7 +168,7 @@ class Located(MutableMapping[str, Location]):
         for path in [path for path, row in zip(self.own, paths.find(self.own), strict=True) if row >= 0]:
             del self.own[path]
 
-    def places(self, paths: Iterable[str]) -> Places:
+    def locations(self, paths: Iterable[str]) -> Locations:
         """Return where many images lie."""
         rows, own = [np.zeros(0, np.int64)], {}
         waiting, start = iter(paths), 0
@@ -171,7 +176,7 @@ class Located(MutableMapping[str, Location]):
             rows.append(self._rows(chunk))
             own.update({start + i: self.own[path] for i, path in enumerate(chunk) if path in self.own})
             start += len(chunk)
-        return Places(self.table, np.concatenate(rows), own)
+        return Locations(self.table, np.concatenate(rows), own)
 
     def _rows(self, paths: list[str]) -> np.ndarray:
         found = np.full(len(paths), -1)
@@ -183,20 +188,13 @@ class Located(MutableMapping[str, Location]):
         return found
 
     def __getitem__(self, path: str) -> Location:
-        location = self.places([path])[0]
+        location = self.locations([path])[0]
         if location is None:
             raise KeyError(path)
         return location
 
     def __setitem__(self, path: str, location: Location) -> None:
         self.own[path] = location
-
-    def __delitem__(self, path: str) -> None:
-        raise TypeError("a file that was found stays found; clear() forgets all")
-
-    def clear(self) -> None:
-        """Forget all."""
-        self.listed, self.own = [], {}
 
     def __iter__(self) -> Iterator[str]:
         for number, (texts, _) in enumerate(self.listed):

@@ -220,7 +220,7 @@ class InputFiles:
         A path is that of a file below `root`, or its end. Raises InputError if two plain files fit.
         """
         named = list(image_paths)
-        wanted = {nfc(named[i]): named[i] for i in self.located.places(named).missing().tolist()}
+        wanted = {nfc(named[i]): named[i] for i in self.located.locations(named).missing().tolist()}
         if not wanted:
             return
         rows = array("q")

@@ -1,4 +1,8 @@
-"""Many texts in two arrays: paths take a third of the memory of a list of str, and are found by their hash."""
+"""Many texts in two arrays: paths take a third of the memory of a list of str, and are found by their hash.
+
+numpy's StringDType is no replacement: it holds no names that are not UTF-8, is saved only by pickle, and
+np.searchsorted crashes on it (2.4.6).
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -9,7 +13,7 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 CHUNK = 4096  # texts handled at a time
-ERRORS = "surrogatepass"  # a file's name may be no UTF-8: it is kept all the same, and refused where it is used
+ERRORS = "surrogatepass"  # a file's name that is not UTF-8 is kept, and refused if an image has it
 
 
 def _encoded(text: str) -> bytes:
@@ -25,7 +29,7 @@ class Texts(Sequence[str]):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Texts":
-        """Return these texts; an iterator is taken as it comes, so that they need not all be there at once."""
+        """Return these texts, taken in chunks: an iterator is never held as a whole list."""
         data, lengths, waiting = bytearray(), [np.zeros(0, np.int32)], iter(texts)
         while chunk := [_encoded(text) for text in islice(waiting, CHUNK)]:
             data += b"".join(chunk)
@@ -47,7 +51,7 @@ class Texts(Sequence[str]):
         return Texts.of(self[row] for row in rows.tolist())
 
     def order(self) -> np.ndarray | None:
-        """Return the rows, (N,), in the order of their texts; None if that is how they are."""
+        """Return the rows, (N,), sorted by their texts; None if they are sorted already."""
         if all(one <= other for one, other in pairwise(self)):
             return None
         texts = list(self)
@@ -93,7 +97,7 @@ class Texts(Sequence[str]):
         return hashes[order], order.astype(np.int32 if len(self) < 2**31 else np.int64)
 
     def find(self, texts: Iterable[str]) -> np.ndarray:
-        """Return (M,) int64: the first row that holds each text, -1 for a text that none holds."""
+        """Return (M,) int64: the first row of each text, -1 if there is none."""
         found, waiting = [np.zeros(0, np.int64)], iter(texts)
         while chunk := [_encoded(text) for text in islice(waiting, CHUNK)]:
             found.append(self._find(chunk))
@@ -104,26 +108,26 @@ class Texts(Sequence[str]):
             return np.full(len(wanted), -1)
         hashes, order = self._hashes
         keys = np.fromiter(map(xxh3_64_intdigest, wanted), np.uint64, len(wanted))
-        places = np.searchsorted(hashes, keys)
-        rows = order[np.minimum(places, len(order) - 1)].astype(np.int64)
+        positions = np.searchsorted(hashes, keys)
+        rows = order[np.minimum(positions, len(order) - 1)].astype(np.int64)
         starts = np.where(rows > 0, self.ends[rows - 1], 0).tolist()
         for i, (start, end) in enumerate(zip(starts, self.ends[rows].tolist(), strict=True)):
             if self._view[start:end] != wanted[i]:
-                rows[i] = self._search(wanted[i], int(places[i]), keys[i])
+                rows[i] = self._search(wanted[i], int(positions[i]), keys[i])
         return rows
 
-    def _search(self, wanted: bytes, place: int, key: np.uint64) -> int:
-        """Return the first row that holds a text, or -1, among those of its hash."""
+    def _search(self, wanted: bytes, position: int, key: np.uint64) -> int:
+        """Return the first row of a text, or -1, among the rows with its hash."""
         hashes, order = self._hashes
-        while place < len(order) and hashes[place] == key:
-            row = int(order[place])
+        while position < len(order) and hashes[position] == key:
+            row = int(order[position])
             if self._view[self.ends[row - 1] if row else 0 : self.ends[row]] == wanted:
                 return row
-            place += 1
+            position += 1
         return -1
 
     def repeated(self) -> list[list[int]]:
-        """Return the rows, ascending, of each text that is there several times."""
+        """Return the rows, ascending, of each text that occurs more than once."""
         hashes, order = self._hashes
         same = np.flatnonzero(hashes[1:] == hashes[:-1])
         rows = np.unique(np.concatenate([order[same], order[same + 1]])).tolist() if len(same) else []

@@ -63,8 +63,9 @@ def zip_members(path: Path) -> Iterator[Member]:
     """Yield the files in a zip. Raises InputError for one that is broken, encrypted, or would leave its folder."""
     try:
         directory, count = _directory(path)
-        is_plain = count > 0 and _is_plain(directory, count)
-        for member in _plain_members(directory) if is_plain else _any_members(path):
+        for member in _members(directory, count) if _is_ordinary(directory, count) else _any_members(path):
+            if member.filename.endswith("/"):
+                continue
             checked_name(member_name(member), str(path))
             if member.flag_bits & 1:
                 raise InputError(
@@ -79,10 +80,9 @@ def _any_members(path: Path) -> Iterator[Member]:
     """Yield the members of any zip, as zipfile finds them: 700 bytes of memory each."""
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if not info.is_dir():
-                yield Member(
-                    info.filename, info.flag_bits, info.file_size, info.CRC, info.header_offset, info.compress_size
-                )
+            yield Member(
+                info.filename, info.flag_bits, info.file_size, info.CRC, info.header_offset, info.compress_size
+            )
 
 
 def _directory(path: Path) -> tuple[bytes, int]:
@@ -109,46 +109,46 @@ def _directory(path: Path) -> tuple[bytes, int]:
         return stream.read(size), count
 
 
-def _is_plain(directory: bytes, count: int) -> bool:
-    """Return whether every entry is one whose fields mean what they say; all else is left to zipfile."""
+def _is_ordinary(directory: bytes, count: int) -> bool:
+    """Return whether every entry is one that `_members` understands; all else is left to zipfile."""
+    try:
+        return sum(1 for _ in _members(directory, count)) > 0
+    except ValueError:
+        return False
+
+
+def _members(directory: bytes, count: int) -> Iterator[Member]:
+    """Yield the entries of a directory, folders too. Raises ValueError for anything unusual."""
     at = 0
     for _ in range(count):
         if len(directory) - at < ENTRY.size:
-            return False
-        signature, _, _, version, _, flags, *numbers = ENTRY.unpack_from(directory, at)
-        packed, size, long_name, long_extra, long_comment, offset = (*numbers[4:9], numbers[12])
+            raise ValueError("cut off")
+        signature, _, _, version, _, flags, _, _, _, crc, *rest = ENTRY.unpack_from(directory, at)
+        packed, size, long_name, long_extra, long_comment, _, _, _, offset = rest
         name_end = at + ENTRY.size + long_name
         name, extra = directory[at + ENTRY.size : name_end], directory[name_end : name_end + long_extra]
-        if signature != b"PK\1\2" or version > 63 or not name or b"\0" in name or LARGE in (packed, size, offset):
-            return False
-        if flags & 0x800 and not _is_utf8(name):
-            return False
-        while len(extra) >= 4:
-            kind, length = struct.unpack_from("<HH", extra)
-            if kind in (0x0001, 0x7075) or len(extra) < 4 + length:  # sizes over 4 GiB; another name
-                return False
-            extra = extra[4 + length :]
+        if signature != b"PK\1\2" or version > 63 or not name or b"\0" in name:
+            raise ValueError("not an entry, or of a newer format")
+        if extra:
+            size, packed, offset = _with_extra(extra, [size, packed, offset])
         at = name_end + long_extra + long_comment
-    return at == len(directory)
+        yield Member(name.decode("utf-8" if flags & 0x800 else "cp437"), flags, size, crc, offset, packed)
+    if at != len(directory):
+        raise ValueError("more than its entries")
 
 
-def _is_utf8(name: bytes) -> bool:
-    try:
-        name.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _plain_members(directory: bytes) -> Iterator[Member]:
-    """Yield the files of a plain directory."""
-    at = 0
-    while at < len(directory):
-        _, _, _, _, _, flags, _, _, _, crc, packed, size, *lengths, _, _, _, offset = ENTRY.unpack_from(directory, at)
-        name = directory[at + ENTRY.size : at + ENTRY.size + lengths[0]]
-        at += ENTRY.size + sum(lengths)
-        if not name.endswith(b"/"):
-            yield Member(name.decode("utf-8" if flags & 0x800 else "cp437"), flags, size, crc, offset, packed)
+def _with_extra(extra: bytes, numbers: list[int]) -> list[int]:
+    """Return size, packed and offset of an entry; those over 4 GiB are in its extra fields."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<HH", extra)
+        large = [i for i, number in enumerate(numbers) if number == LARGE]
+        if kind == 0x7075 or len(extra) < 4 + length or (kind == 1 and length < 8 * len(large)):
+            raise ValueError("another name, or cut off")
+        if kind == 1:
+            for i, number in zip(large, struct.unpack_from(f"<{len(large)}Q", extra, 4), strict=True):
+                numbers[i] = number
+        extra = extra[4 + length :]
+    return numbers
 
 
 def read_location(location: Location) -> bytes:

@@ -90,7 +90,7 @@ def facts_file(folder: Path, name: str, sha256: str) -> Path:
 
 def sources_of(image_paths: Iterable[str], located: Located) -> Sources:
     """Return the current size and time of each image's file."""
-    return Sources(*located.places(image_paths).sizes_and_stamps())
+    return Sources(*located.locations(image_paths).sizes_and_stamps())
 
 
 def _made_with(max_pixels: int) -> str:
@@ -105,21 +105,16 @@ def pixels_hash(image_paths: Sequence[str], readings: Sequence[Reading], made_wi
     return digest.hexdigest()
 
 
-def _open_facts(folder: Path, name: str, record: CacheRecord, repair: str) -> Facts:
-    file = facts_file(folder, name, record.facts)
-    try:
-        if sha256_of(file) == record.facts:
-            return Facts(file)
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: not there; run {repair} again") from error
-    raise InputError(f"{file}: is damaged (its SHA-256 differs); run {repair} again")
+def read_cache_record(folder: Path, name: str, repair: str) -> CacheRecord:
+    """Read <name>.json. Raises InputError, naming the command `repair`."""
+    return read_record(folder / f"{name}.json", CacheRecord, f"run {repair} first", f"run {repair} again")
 
 
 def open_cache(folder: Path, name: str, repair: str = PREPARE) -> ImageCache:
     """Open <name>.npy for reading. Raises InputError, naming the command `repair`, if it is missing or damaged."""
     file = folder / f"{name}.npy"
-    record = read_record(folder / f"{name}.json", CacheRecord, f"run {repair} first", f"run {repair} again")
-    facts = _open_facts(folder, name, record, repair)
+    record = read_cache_record(folder, name, repair)
+    facts = Facts(facts_file(folder, name, record.facts), record.facts, repair)
     try:
         images = Pixels(file, (record.num_images, *record.image_size, 3), record.blocks, repair)
     except FileNotFoundError as error:
@@ -164,8 +159,8 @@ def build_cache(
 
     An image that cannot be read is left black, and its reading says why.
     """
-    places, paths, made_with = files.located.places(image_paths), Texts.of(image_paths), _made_with(max_pixels)
-    sources = Sources(*places.sizes_and_stamps())
+    locations, paths, made_with = files.located.locations(image_paths), Texts.of(image_paths), _made_with(max_pixels)
+    sources = Sources(*locations.sizes_and_stamps())
     current = _find_current(folder, split, image_size, paths, sources, made_with)
     if current:
         return current, False
@@ -178,7 +173,7 @@ def build_cache(
         if files.pixels and all(path in files.pixels for path in image_paths):
             readings = keep_all(pending, [files.pixels[path] for path in image_paths])
         else:
-            readings = decode_all(pending, split, places, num_processes, max_pixels)
+            readings = decode_all(pending, split, locations, num_processes, max_pixels)
         record = CacheRecord(
             made_with=made_with,
             image_size=image_size,

@@ -1,8 +1,9 @@
 """What is known of each image of a cache, in columns: a few dozen bytes an image instead of half a kilobyte.
 
-Files: train_64x128_<pixels>_<facts>.npz, next to the cache and named by its own hash, which the cache's JSON holds.
+Files: train_64x128_<pixels>_<facts>.npz, beside the cache and named after its own hash, which the cache's JSON holds.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from src.core.errors import InputError
 from src.core.texts import Texts
 
 HASH = "S24"  # hex digits of an image's pixels
@@ -94,14 +96,24 @@ class Sources(NamedTuple):
 
 
 class Facts:
-    """The columns of a facts file; each is read when it is first needed."""
+    """The columns of a facts file; each is read when it is first needed.
 
-    def __init__(self, file: Path) -> None:
+    The file stays open: prepare may meanwhile put another one in its place. Raises InputError if its hash is another.
+    """
+
+    def __init__(self, file: Path, sha256: str, repair: str) -> None:
         self.file = file
+        try:
+            stream = open(file, "rb")  # noqa: SIM115
+        except FileNotFoundError as error:
+            raise InputError(f"{file}: not there; run {repair} again") from error
+        if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
+            stream.close()
+            raise InputError(f"{file}: is damaged (its SHA-256 differs); run {repair} again")
+        self._columns = np.lib.npyio.NpzFile(stream, own_fid=True)
 
     def _column(self, name: str) -> Any:
-        with np.load(self.file, allow_pickle=False) as columns:
-            return columns[name]
+        return self._columns[name]
 
     def _texts(self, name: str) -> Texts:
         return Texts(self._column(name), self._column(f"{name}_ends"))

@@ -66,13 +66,6 @@ class Prepared:
     def folds(self) -> pd.DataFrame:
         return self._table("folds.csv")
 
-    def labelled(self) -> pd.DataFrame:
-        """Return the label table with the fold of each row."""
-        labels, folds = self.labels, self.folds
-        if labels["image_path"].equals(folds["image_path"]):  # as prepare writes them: no join needed
-            return labels.assign(fold=folds["fold"])
-        return labels.merge(folds, on="image_path", validate="one_to_one")
-
     def forget_tables(self) -> None:
         """Free the tables; they are read again when they are asked for."""
         for name in ("labels", "folds", "test"):

@@ -59,7 +59,8 @@ def out_of_fold(run: Run, folds: tuple[int, ...] | None = None, tta: bool = True
     joined = pd.DataFrame({"image_path": np.concatenate([oof["image_path"] for oof in oofs])})
     joined["row"] = range(len(joined))
     probabilities = np.concatenate([oof["probabilities_tta" if tta else "probabilities"] for oof in oofs])
-    table = run.prepared.labelled().merge(joined, on="image_path", validate="one_to_one")
+    table = run.prepared.labels.merge(run.prepared.folds, on="image_path", validate="one_to_one")
+    table = table.merge(joined, on="image_path", validate="one_to_one")
     assert len(table) == len(joined)  # labels and folds are of one sealed snapshot
     ordered = probabilities[table["row"].to_numpy()]
     target = table[competition.targets].to_numpy(np.int64)

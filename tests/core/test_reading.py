@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from src.core import zips
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
+from src.core.located import FileTable
 from src.core.reading import InputFiles
-from src.core.zips import checked_name, member_name, read_location, zip_members
+from src.core.zips import Location, Member, checked_name, member_name, read_location, zip_members
 from tests.fixtures import MakeSvhn
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -288,6 +289,20 @@ def test_a_zip_of_more_members_than_its_old_format_counts_is_read(tmp_path: Path
         assert [member.filename for member in zip_members(path)] == archive.namelist()
 
 
+def test_a_zip_of_more_than_4_gib_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)  # so that zipfile writes sizes and offsets as for 4 GiB
+    path = tmp_path / "train.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, size in enumerate((0, 1, 1000, 2)):
+            archive.writestr(f"{number}.png", bytes(size))
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+    assert any(info.extra for info in infos)
+    expected = [(i.filename, i.flag_bits, i.file_size, i.CRC, i.header_offset, i.compress_size) for i in infos]
+    monkeypatch.setattr(zips, "_any_members", lambda *_: pytest.fail("700 bytes of memory a member"))
+    assert [tuple(member) for member in zip_members(path)] == expected
+
+
 def test_an_ordinary_zip_does_not_need_zipfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compress(tmp_path / "train.zip", ["1.png", "sub/", "sub/猫.png"])
     monkeypatch.setattr(zips, "_any_members", lambda *_: pytest.fail("700 bytes of memory a member"))
@@ -313,13 +328,23 @@ def test_many_images_are_looked_up_at_once(tmp_path: Path) -> None:
     files = InputFiles(tmp_path)
     files.images("train")
     files.located["own"] = files.located["train/1.png"]._replace(size=7, stamp=8)
-    places = files.located.places(["own", "train/9.png", "train/1.png"])
-    assert [place and place.member for place in places] == ["1.png", None, "1.png"]
-    assert places.missing().tolist() == [1]
-    sizes, stamps = places.sizes_and_stamps()
+    locations = files.located.locations(["own", "train/9.png", "train/1.png"])
+    assert [place and place.member for place in locations] == ["1.png", None, "1.png"]
+    assert locations.missing().tolist() == [1]
+    sizes, stamps = locations.sizes_and_stamps()
     assert sizes.tolist() == [7, -1, 1]
     assert stamps[:2].tolist() == [8, -1]
     assert list(files.located) == ["train/0.png", "train/1.png", "own"]
     assert len(files.located) == 3
     files.forget()
     assert "train/1.png" not in files.located
+
+
+def test_numbers_that_no_column_holds_are_no_crash(tmp_path: Path) -> None:
+    table = FileTable(str(tmp_path))
+    table.add_file("far future.png", 1, 2**63 + 5)
+    table.add_archive("a.zip", "a")
+    table.add_member("a/1.png", Member("1.png", 0, 2**64 - 1, 7, -(2**64), 3))
+    table.finish()
+    assert table.location(0)[1:4] == ("", 1, 2**63 - 1)
+    assert table.location(1) == Location("a.zip", "1.png", 2**63 - 1, 7, 1 - 2**63, 3)
