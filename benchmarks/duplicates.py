@@ -18,8 +18,8 @@ from src.competitions.spec import load_competition
 from src.core import cli
 from src.core.reading import InputFiles
 from src.core.zips import read_location
-from src.data.cache import Reading
 from src.data.duplicates import group_duplicates, near_duplicates
+from src.data.facts import Reading
 from src.data.images import decode_image, resize
 
 
@@ -81,7 +81,7 @@ KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 }
 
 
-def _originals(config: DuplicatesConfig, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def originals(config: DuplicatesConfig, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return images at full size and at the cache's size, in random order."""
     competition = load_competition(config.competition)
     files = InputFiles(config.input_dir / config.competition, competition.source)
@@ -102,31 +102,56 @@ def _draw(path: Path, images: list[np.ndarray], pairs: list[tuple[int, int]]) ->
     cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Planted:
+    """Originals at the cache's size, followed by the copies of some of them."""
+
+    images: np.ndarray  # (N, H, W, 3) uint8
+    num_originals: int
+    sources: list[int]  # of each copy: its original; as many of each kind, in the order of KINDS
+
+
+def plant(full: list[np.ndarray], images: list[np.ndarray], planted: int, rng: np.random.Generator) -> Planted:
+    """Add copies, made from the full-size images, to the originals at the cache's size."""
+    count, size, sources = len(images), images[0].shape[:2], []
+    copies = []
+    for kind in KINDS.values():
+        for source in rng.permutation(count)[:planted]:
+            copies.append(resize(kind(np.ascontiguousarray(full[source]), rng), size))
+            sources.append(int(source))
+    return Planted(images=np.stack([*images, *copies]), num_originals=count, sources=sources)
+
+
+def score(planted: Planted, pairs: list[tuple[int, int]]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Return which copies are in one group with their original, and the pairs of different originals joined."""
+    count, group = planted.num_originals, group_duplicates(None, pairs, len(planted.images))
+    origin = [*range(count), *planted.sources]
+    joined = {(min(origin[one], origin[other]), max(origin[one], origin[other])) for one, other in pairs}
+    return group[count:] == group[planted.sources], sorted((one, other) for one, other in joined if one != other)
+
+
+def readings_of(planted: Planted) -> list[Reading]:
+    """Return readings of images of which no two have the same pixels."""
+    return [Reading("", "", str(row)) for row in range(len(planted.images))]
+
+
 def main(config: DuplicatesConfig) -> None:
     """Plant, search, count and print."""
     rng = np.random.default_rng(config.seed)
-    full, images = _originals(config, rng)
-    count, size, planted = len(images), images[0].shape[:2], min(config.planted, len(images))
-    sources: list[int] = []
-    for kind in KINDS.values():
-        for source in rng.permutation(count)[:planted]:
-            images.append(resize(kind(np.ascontiguousarray(full[source]), rng), size))
-            sources.append(int(source))
+    full, images = originals(config, rng)
+    count, size, each = len(images), images[0].shape[:2], min(config.planted, len(images))
+    planted = plant(full, images, each, rng)
     started = time.perf_counter()
-    pairs = near_duplicates([Reading("", "", str(row)) for row in range(len(images))], np.stack(images))
+    pairs = near_duplicates(readings_of(planted), planted.images)
     seconds = time.perf_counter() - started
-    group = group_duplicates(None, pairs, len(images))
+    found, different = score(planted, pairs)
     print(f"{config.competition}, {count:,} originals at {size[0]}x{size[1]}, seed {config.seed}")
-    found = np.array([group[count + index] == group[source] for index, source in enumerate(sources)])
     for index, name in enumerate(KINDS):
-        print(f"{name:36s} {found[index * planted : (index + 1) * planted].mean():.3f}")
+        print(f"{name:36s} {found[index * each : (index + 1) * each].mean():.3f}")
     print(f"{'all planted':36s} {found.mean():.4f} of {len(found):,}")
-    origin = [*range(count), *sources]
-    joined = {(min(origin[one], origin[other]), max(origin[one], origin[other])) for one, other in pairs}
-    different = sorted((one, other) for one, other in joined if one != other)
     share = len(different) / count
     print(f"{'pairs of different originals joined':36s} {len(different)} ({share:.3%} of the originals)")
-    print(f"{1e6 * seconds / len(images):.0f} microseconds per image")
+    print(f"{1e6 * seconds / len(planted.images):.0f} microseconds per image")
     if config.sheet and different:
         _draw(config.sheet, images, different)
 

@@ -5,11 +5,13 @@
 
 Each size is a separate competition in a temporary folder: N labelled and N test images of 24x24 pixels, as PNGs in two
 zips, with one image in a hundred a duplicate. Each command runs in its own process. The table gives totals and the cost
-per additional image relative to the previous size (for the first: 200 images). Memory is the sampled peak of anonymous
-memory (RssAnon) of the process and its children, without the mapped cache, which the system can drop.
+per additional image (one labelled and one test image) relative to the previous size (for the first: 200 images). Memory
+is the sampled peak of anonymous memory (RssAnon) of the process and its children, without the mapped cache, which the
+system can drop.
 """
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -40,6 +42,8 @@ class GrowthConfig:
     """Which sizes to measure."""
 
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    stages: tuple[str, ...] = STAGES
+    """Which commands to measure: prepare first; predict needs train."""
     folder: Path | None = None
     """Folder for the competitions; default: the system's temporary folder."""
     out: Path = Path("benchmarks/growth.json")
@@ -83,16 +87,25 @@ def _anonymous_bytes(pid: int) -> int:
     return own + sum(_anonymous_bytes(int(child)) for child in children)
 
 
-def measure(command: list[str]) -> tuple[float, float]:
-    """Run a command; return its seconds and its peak memory in MiB. Raises CalledProcessError if it fails."""
-    started, peak = time.perf_counter(), 0
+def _processor_seconds() -> float:
+    """Return the processor time of all commands that have ended, with their own processes."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(command: list[str]) -> tuple[float, float, float]:
+    """Run a command; return its seconds, its peak memory in MiB, and its processor time in seconds.
+
+    Raises CalledProcessError if it fails.
+    """
+    started, before, peak = time.perf_counter(), _processor_seconds(), 0
     with subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             peak = max(peak, _anonymous_bytes(process.pid))
             time.sleep(0.05)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return time.perf_counter() - started, peak / 2**20
+    return time.perf_counter() - started, peak / 2**20, _processor_seconds() - before
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
@@ -125,11 +138,11 @@ def _serve(folder: Path) -> None:
         pass
 
 
-def _measure_size(count: int, parent: Path | None) -> dict[str, tuple[float, float]]:
-    folder = Path(tempfile.mkdtemp(dir=parent))
+def _measure_size(count: int, config: GrowthConfig) -> dict[str, tuple[float, float, float]]:
+    folder = Path(tempfile.mkdtemp(dir=config.folder))
     try:
         make(folder, count)
-        return {stage: measure(command) for stage, command in commands(folder).items()}
+        return {stage: measure(command) for stage, command in commands(folder).items() if stage in config.stages}
     finally:
         shutil.rmtree(folder)
 
@@ -139,19 +152,22 @@ def main(config: GrowthConfig) -> None:
     if config.load:
         _serve(config.load)
         return
-    print(f"{processor()}; seconds and peak MiB; then µs and KiB per additional image relative to the row above")
-    print("| images | " + " | ".join(STAGES) + " |\n|" + "---|" * (len(STAGES) + 1))
-    results: dict[int, dict[str, tuple[float, float]]] = {}
+    print(
+        f"{processor()}; seconds (of processor time) and peak MiB; then µs of processor time and KiB per additional "
+        "image relative to the row above"
+    )
+    print("| images | " + " | ".join(config.stages) + " |\n|" + "---|" * (len(config.stages) + 1))
+    results: dict[int, dict[str, tuple[float, float, float]]] = {}
     before = 200
-    previous = _measure_size(before, config.folder)
+    previous = _measure_size(before, config)
     for count in config.sizes:
-        results[count] = _measure_size(count, config.folder)
+        results[count] = _measure_size(count, config)
         cells = []
-        for name in STAGES:
-            (seconds, mib), (old_seconds, old_mib) = results[count][name], previous[name]
-            time_each = 1e6 * (seconds - old_seconds) / (count - before)
+        for name in config.stages:
+            (seconds, mib, used), (_, old_mib, old_used) = results[count][name], previous[name]
+            time_each = 1e6 * (used - old_used) / (count - before)
             memory_each = 1024 * (mib - old_mib) / (count - before)
-            cells.append(f"{seconds:,.1f} s, {mib:,.0f} MiB; {time_each:,.0f} µs, {memory_each:.2f} KiB")
+            cells.append(f"{seconds:,.1f} s ({used:,.1f}), {mib:,.0f} MiB; {time_each:,.0f} µs, {memory_each:.2f} KiB")
         print(f"| {count:,} | " + " | ".join(cells) + " |", flush=True)
         before, previous = count, results[count]
         config.out.write_text(json.dumps({"processor": processor(), "sizes": results}))

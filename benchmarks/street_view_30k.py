@@ -11,7 +11,9 @@ from dataclasses import replace
 import pandas as pd
 
 from src.competitions.svhn import COMPETITION as STREET
+from src.core.located import Located
 from src.core.reading import InputFiles
+from src.core.texts import Texts
 
 NUM_IMAGES = 30_000
 
@@ -19,11 +21,11 @@ NUM_IMAGES = 30_000
 def read_train(files: InputFiles) -> pd.DataFrame:
     """Return the repeated label table; each copy has its own path."""
     table = STREET.read_train(files).drop(columns="split")
-    originals, copies = dict(files.located), []
-    files.located.clear()
+    rows, copies = files.located.locations(table["image_path"]).rows, []
+    files.located = Located(files.found)
     for number in range(-(-NUM_IMAGES // len(table))):
         paths = [f"copy{number}/{path}" for path in table["image_path"]]
-        files.located.update((copy, originals[path]) for copy, path in zip(paths, table["image_path"], strict=True))
+        files.located.add(Texts.of(paths), rows)
         copies.append(table.assign(image_path=paths, group=table["image_path"]))
     return pd.concat(copies, ignore_index=True).head(NUM_IMAGES)
 

@@ -65,14 +65,17 @@ def _prepare(config: PrepareConfig) -> None:
     competition, files, folder = tables.competition, tables.files, prepared_folder(config, tables.competition)
     size = check_image_size(config.image_size or competition.image_size)
     check_split(config, tables.labels, competition)
-    missing = [path for path in tables.test["image_path"] if path not in files.located]
+    missing = tables.test["image_path"].iloc[files.located.locations(tables.test["image_path"]).missing()].tolist()
     check_unreadable(missing, len(tables.test), config.max_unreadable, f"{files.root}: is the test folder complete?")
     for line in [*files.notes, *label_warnings(tables.labels, competition)]:
         print(line)
 
     cache = folder.parent / "cache"
     train, test = build_caches(config, tables, cache, size)
-    labels, problems = usable_labels(tables.labels, competition, train, cache)
+    files.forget()
+    if not config.duplicates:
+        print("duplicates are not searched (--no-duplicates): copies of an image may lie on both sides of a fold")
+    labels, problems = usable_labels(tables.labels, competition, train, cache if config.duplicates else None)
     problems += [Problem("train", path, "unlabelled", "skipped", "no label names it") for path in tables.unlabelled]
     problems += [Problem("test", path, "unlisted", "skipped", "not in the submission") for path in tables.unlisted]
     report = _report(config, problems, test, folder)

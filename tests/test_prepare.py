@@ -143,7 +143,8 @@ def test_preparing_again_gives_identical_files_and_decodes_nothing(
     tables = [
         root / "prepared" / name for name in ("current.json", "problems.csv", *(f"{made.id}/{n}" for n in SNAPSHOT))
     ]
-    expected = [*tables, duplicates, *caches, *(path.with_suffix(".json") for path in caches)]
+    facts = [made.cache(split).facts.file for split in ("train", "test")]
+    expected = [*tables, duplicates, *caches, *facts, *(path.with_suffix(".json") for path in caches)]
     assert set(first) == {str(path.relative_to(root)) for path in expected}
     monkeypatch.setattr(decoding, "decode_image", lambda *_: pytest.fail("decoded again"))
     monkeypatch.setattr(problems, "near_duplicates", lambda *_: pytest.fail("searched for duplicates again"))
@@ -185,6 +186,28 @@ def test_duplicates_are_never_split_across_folds(svhn: MakeSvhn, podium: Podium,
     joined = table_at(root, "folds").merge(table_at(root, "labels"), on="image_path")
     assert joined["group"].nunique() == 10 + 6
     assert joined.groupby("group")["fold"].nunique().max() == 1
+
+
+def test_without_a_search_for_duplicates_only_given_groups_are_kept_together(
+    svhn: MakeSvhn, podium: Podium, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = svhn()
+    relabel(folder, {"000000.png": [7], "000001.png": [8]})
+    for copy in ("000001.png", "000002.png"):
+        (folder / "mchar_train" / copy).write_bytes((folder / "mchar_train" / "000000.png").read_bytes())
+    assert "conflicting" in podium("prepare", "--num-folds", 3).out
+    searched = snapshot_at(root)
+    for search in ("near_duplicates", "exact_duplicates"):
+        monkeypatch.setattr(problems, search, lambda *_: pytest.fail("searched for duplicates"))
+    code, out, _ = podium("prepare", "--num-folds", 3, "--no-duplicates")
+    assert code == 0
+    assert "duplicates are not searched (--no-duplicates): copies of an image may lie on both sides of a fold" in out
+    assert "conflicting" not in out
+    labels = table_at(root, "labels")
+    assert len(labels) == 18
+    assert labels["group"].nunique() == 18
+    assert snapshot_at(root) != searched
+    assert prepared_at(root).command().endswith("--num-folds 3 --no-duplicates")
 
 
 def test_the_official_split_holds_out_the_validation_set(svhn: MakeSvhn, podium: Podium, root: Path) -> None:

@@ -18,8 +18,7 @@ from src.core.zips import MAX_FILE_BYTES, Location, read_location
 
 def find_first(files: InputFiles, *names: str) -> tuple[str, Location]:
     """Return the first of these names that exists, and its location. Raises InputError with the first if none does."""
-    known = {path.name for path in files.index}
-    name = next((name for name in names if name in known), names[0])
+    name = next((name for name in names if files.has(name)), names[0])
     return name, files.find(name)
 
 

@@ -32,7 +32,7 @@ _KAGGLE = csv_competition(
 
 
 def _has_batches(files: InputFiles) -> bool:
-    return any(path.name == BATCHES[0] for path in files.index)
+    return files.has(BATCHES[0])
 
 
 def read_train(files: InputFiles) -> pd.DataFrame:

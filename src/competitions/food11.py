@@ -47,7 +47,7 @@ def read_test(files: InputFiles) -> pd.DataFrame:
         if str(int(stem)) in by_id:
             raise InputError(f"{path}: has the same number as {by_id[str(int(stem))]}; remove one")
         by_id[str(int(stem))] = path
-    if any(path.name == SAMPLE for path in files.index):
+    if files.has(SAMPLE):
         ids = list(check_sample(files.table(SAMPLE), COMPETITION.columns, SAMPLE))
     else:
         ids = sorted(by_id, key=int)

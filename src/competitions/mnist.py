@@ -43,7 +43,7 @@ def read_idx_test(files: InputFiles) -> pd.DataFrame:
 
 
 def _is_kaggle(files: InputFiles) -> bool:
-    return any(path.name == "train.csv" for path in files.index)
+    return files.has("train.csv")
 
 
 def read_train(files: InputFiles) -> pd.DataFrame:

@@ -15,26 +15,27 @@ import pandas as pd
 from src.competitions.spec import Competition, Head, check_sample
 from src.core.errors import InputError
 from src.core.reading import InputFiles, nfc
+from src.core.texts import Texts
 from src.core.zips import checked_name
 
 
-def _paths_by_name(files: InputFiles, folder: str) -> dict[str, str]:
-    """Map each image's name below the folder, with and without its extension, to its image_path."""
-    paths: dict[str, str] = {}
-    for path in files.images(folder):
-        name = nfc(path.removeprefix(f"{PurePosixPath(folder)}/"))
-        paths[name] = path
-        short = splitext(name)[0]
-        # "7" could be 7.jpg or 7.png: such an id must be written out.
-        paths[short] = "" if short in paths else path
-    return paths
+def _image_paths(files: InputFiles, folder: str, names: pd.Series, table: str) -> list[str]:
+    """Return the image path of each name: an image below the folder, with or without its extension.
 
-
-def _to_path(paths: dict[str, str], folder: str, name: str, where: str) -> str:
-    found = paths.get(nfc(checked_name(name, where)))
-    if found == "":
-        raise InputError(f"{where}: {folder}/ has several images called {name!r}; add the extension")
-    return found or f"{folder}/{name}"
+    Raises InputError, with the line that is the name's index, for a name that fits several images.
+    """
+    paths = files.images(folder)
+    inside = Texts.of(nfc(path.removeprefix(f"{PurePosixPath(folder)}/")) for path in paths)
+    keys = Texts.joined([inside, Texts.of(splitext(name)[0] for name in inside)])
+    # "7" could be 7.jpg or 7.png: such an id must be written out.
+    ambiguous = {keys[rows[0]] for rows in keys.repeated() if rows[-1] >= len(paths)}
+    found = keys.find(nfc(checked_name(name, f"{table}, line {line}")) for line, name in names.items())
+    image_paths = []
+    for (line, name), row in zip(names.items(), found, strict=True):
+        if ambiguous and nfc(name) in ambiguous:
+            raise InputError(f"{table}, line {line}: {folder}/ has several images called {name!r}; add the extension")
+        image_paths.append(paths[int(row) % len(paths)] if row >= 0 else f"{folder}/{name}")
+    return image_paths
 
 
 def _read_labels(files: InputFiles, train_csv: str, label_column: str, columns: list[str]) -> pd.DataFrame:
@@ -84,13 +85,12 @@ def csv_competition(
         return (Head(name="label", classes=tuple(sorted(set(labels(files)[label_column])))),)
 
     def read_train(files: InputFiles) -> pd.DataFrame:
-        table, paths = labels(files), _paths_by_name(files, train_folder)
+        table = labels(files)
         class_ids = {text: number for number, text in enumerate(sorted(set(table[label_column])))}
-        image_paths = [
-            _to_path(paths, train_folder, text, f"{train_csv}, line {line}") for line, text in table[id_column].items()
-        ]
+        image_paths = _image_paths(files, train_folder, table[id_column], train_csv)
         columns = {"image_path": image_paths, "label": table[label_column].map(class_ids).to_numpy()}
-        columns["where"] = [f"{train_csv}, line {line}" for line in table.index]
+        again = pd.Series(image_paths).duplicated(keep=False)  # where: for an error about these
+        columns["where"] = [f"{train_csv}, line {line}" * twice for line, twice in zip(table.index, again, strict=True)]
         if group_column:
             # A row with no group is a group of its own.
             columns["group"] = [text or f"line {line}" for line, text in table[group_column].items()]
@@ -98,10 +98,7 @@ def csv_competition(
 
     def read_test(files: InputFiles) -> pd.DataFrame:
         ids = check_sample(files.table(sample_submission), (id_column, label_column), sample_submission)
-        paths = _paths_by_name(files, test_folder)
-        image_paths = [
-            _to_path(paths, test_folder, text, f"{sample_submission}, line {line}") for line, text in ids.items()
-        ]
+        image_paths = _image_paths(files, test_folder, ids, sample_submission)
         return pd.DataFrame({"image_path": image_paths, "id": ids.to_numpy()})
 
     return Competition(

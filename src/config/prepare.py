@@ -24,6 +24,9 @@ class PrepareConfig(Paths):
     """Height and width of the cache in pixels; default: the competition's. Caches of other sizes are kept."""
     seed: int = 0
     """Of the folds."""
+    duplicates: bool = True
+    """Search for exact and near duplicates, and keep them in one group. Otherwise only the competition's own groups are
+    kept together, and copies of an image may lie on both sides of a fold."""
     list: bool = False
     """Only list the snapshots, and which runs use them."""
     prune: bool = False

@@ -2,10 +2,14 @@
 
 import csv
 import io
+from array import array
 
+import numpy as np
 import pandas as pd
 
 from src.core.errors import InputError
+
+MAX_SEEN = 10_000  # different texts that are shared
 
 
 def decoded(data: bytes, name: str) -> str:
@@ -25,13 +29,16 @@ def parse_csv(data: bytes, name: str) -> pd.DataFrame:
     Returns a frame of str whose index is the line number in the file. Raises InputError with the line for a row with
     too many or too few cells, an open quote, a NUL, a repeated column, or no header.
     """
-    text = decoded(data, name)
-    if "\0" in text:
-        raise InputError(f"{name}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: NUL byte; download it again")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows, lines = [], []
+    decoded(data, name)
+    if b"\0" in data:
+        raise InputError(f"{name}, line {data[: data.index(0)].count(10) + 1}: NUL byte; download it again")
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""), strict=True)
+    columns: list[list[str]] = []
+    lines = array("q")
+    seen: dict[str, str] = {}  # labels are the same few texts: one object for each
     try:
         header = next(reader, [])
+        columns = [[] for _ in header]
         for row in reader:
             if not row:
                 continue
@@ -40,7 +47,9 @@ def parse_csv(data: bytes, name: str) -> pd.DataFrame:
                     f"{name}, line {reader.line_num}: {len(row)} cells where the header has {len(header)}; "
                     "is the file cut off, or a comma not quoted?"
                 )
-            rows.append(row)
+            for column, cell in zip(columns, row, strict=True):
+                same = seen.setdefault if len(seen) < MAX_SEEN else seen.get
+                column.append(same(cell, cell))
             lines.append(reader.line_num)
     except csv.Error as error:
         raise InputError(f"{name}, line {reader.line_num}: {error}; is the file cut off?") from error
@@ -49,4 +58,4 @@ def parse_csv(data: bytes, name: str) -> pd.DataFrame:
     repeated = {column for column in header if header.count(column) > 1}
     if repeated:
         raise InputError(f"{name}, line 1: column {sorted(repeated)[0]!r} is there twice")
-    return pd.DataFrame(rows, columns=header, index=lines, dtype=str)
+    return pd.DataFrame(dict(zip(header, columns, strict=True)), index=np.array(lines, np.int64), dtype=str)

@@ -6,6 +6,7 @@ unpacked into a folder of its own name, so image paths are the same for packed a
 
 import os
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ import pandas as pd
 
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
+from src.core.located import FileTable, Located
+from src.core.texts import Texts
 from src.core.zips import Location, member_name, read_location, zip_members
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
@@ -23,8 +26,25 @@ JUNK_NAMES = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
 MAX_FOLDERS_NAMED = 5  # in a message
 
 
-def _is_junk(parts: tuple[str, ...]) -> bool:
-    return any(part in JUNK_NAMES or part.startswith("._") for part in parts)
+def _is_junk(path: str) -> bool:
+    return any(part in JUNK_NAMES or part.startswith("._") for part in path.split("/"))
+
+
+def _is_image(path: str) -> bool:
+    return _suffix(path) in IMAGE_SUFFIXES
+
+
+def _suffix(path: str) -> str:
+    """Return the end of a file's name, as ".png"; of ".png" itself nothing."""
+    stem, dot, end = path.rpartition("/")[2].rpartition(".")
+    return f"{dot}{end}".lower() if stem else ""
+
+
+def _start_in(folder: str, wanted: tuple[str, ...]) -> int:
+    """Return where, in a path of this folder, the last run of `wanted` parts begins, or -1."""
+    parts = folder.split("/") if folder else []
+    starts = [at for at in range(len(parts) - len(wanted) + 1) if tuple(parts[at : at + len(wanted)]) == wanted]
+    return len("/".join([*parts[: starts[-1]], ""])) if starts else -1
 
 
 def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
@@ -83,74 +103,112 @@ class InputFiles:
 
     root: Path
     source: str = ""  # where to download the data; part of the message if something is missing
-    located: dict[str, Location] = field(default_factory=dict)  # image_path -> where it lies
     pixels: dict[str, np.ndarray] = field(default_factory=dict, repr=False)  # image_path -> (H, W, 3) uint8, if raw
-    index: dict[PurePosixPath, Location] = field(default_factory=dict, repr=False)
     notes: list[str] = field(default_factory=list)  # what the user should know about the files
+    found: FileTable = field(init=False, repr=False)  # every file
+    located: Located = field(init=False, repr=False)  # image_path -> where it lies
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
             raise InputError(f"{self.root}: no such folder. {self.source}".strip())
         root = self.root.resolve()
+        self.found = FileTable(str(root))
+        self.located = Located(self.found)
+        below = len(str(root).rstrip(os.sep)) + 1
         for entry in _walk(root):
-            relative = PurePosixPath(Path(entry.path).relative_to(root).as_posix())
-            if _is_junk(relative.parts):
+            path = entry.path[below:].replace(os.sep, "/")
+            if _is_junk(path):
                 continue
             info = entry.stat()
-            self.index[relative] = Location(entry.path, "", info.st_size, info.st_mtime_ns)
-            if relative.suffix.lower() == ".zip":
-                self._add_zip(Path(entry.path), relative)
-        if not self.index:
-            raise InputError(f"{self.root}: the folder is empty. {self.source}".strip())
-
-    def _add_zip(self, path: Path, relative: PurePosixPath) -> None:
-        """Add a zip's members as if it were unpacked; of those that are there twice the last, as unzip would."""
-        members: dict[PurePosixPath, Location] = {}
-        repeated = []
-        for member in zip_members(path):
-            inside = relative.with_suffix("") / PurePosixPath(member_name(member).replace("\\", "/"))
-            if not _is_junk(inside.parts):
-                facts = member.file_size, member.CRC, member.header_offset, member.compress_size
-                repeated += [member.filename] if inside in members else []
-                members[inside] = Location(str(path), member.filename, *facts)
-        if repeated:
+            self.found.add_file(path, info.st_size, info.st_mtime_ns)
+            if _suffix(path) == ".zip":
+                self._add_zip(Path(entry.path), path)
+        for archive, names in self.found.finish().items():
             self.notes.append(
-                f"note: {path} holds {len(repeated)} files more than once, such as {repeated[0]}; the last of each is "
-                "read, as unzip would leave it"
+                f"note: {self.found.archives[archive]} holds {len(names)} files more than once, such as {names[0]}; "
+                "the last of each is read, as unzip would leave it"
             )
-        for inside, location in members.items():
-            self.index.setdefault(inside, location)  # a file that was also unpacked is taken from the folder
+        if not len(self.found):
+            raise InputError(f"{self.root}: the folder is empty. {self.source}".strip())
+        self._others = [row for row, path in enumerate(self.found.paths) if not _is_image(path)]
 
-    def images(self, folder: str) -> list[str]:
+    def _add_zip(self, path: Path, relative: str) -> None:
+        """Add a zip's members as if it were unpacked."""
+        folder = str(PurePosixPath(relative).with_suffix(""))
+        self.found.add_archive(str(path), folder)
+        for member in zip_members(path):
+            inside = f"{folder}/{member_name(member)}".replace("\\", "/")
+            if "//" in inside or "/." in inside or "./" in inside:
+                inside = str(PurePosixPath(inside))
+            if not _is_junk(inside):
+                self.found.add_member(inside, member)
+
+    @property
+    def index(self) -> list[PurePosixPath]:
+        """The path of every file; of a million files, `has` and `find` are quicker."""
+        return [PurePosixPath(path) for path in self.found.paths]
+
+    def images(self, folder: str) -> Texts:
         """List the images under every folder (or zip) called `folder`, which may be "a/b", as "folder/name", sorted.
 
         Raises InputError if there are none, or if two plain folders hold the same name.
         """
-        found: dict[str, Location] = {}
-        wanted = PurePosixPath(folder).parts
-        for path, location in self.index.items():
-            parts = path.parts
-            starts = [at for at in range(len(parts) - len(wanted)) if parts[at : at + len(wanted)] == wanted]
-            if path.suffix.lower() not in IMAGE_SUFFIXES or not starts:
-                continue
-            name = "/".join(parts[starts[-1] :])
-            _check_encoding(location, name)
-            known = found.get(name)
-            if known and not known.member and not location.member:
-                raise InputError(f"{location.file}: the same image lies at {known.file}; remove one of the two folders")
-            if known is None or known.member:
-                found[name] = location
-        if not found:
+        names, rows = self._images_in(PurePosixPath(folder).parts)
+        if not len(names):
             raise InputError(
                 f"{self.root}: no images in a folder or zip called {folder!r}{self._image_folders()}. "
                 f"{self.source}".strip()
             )
-        self.located.update(found)
-        return sorted(found)
+        kept = self._without_repeats(names, rows, "remove one of the two folders")
+        names, rows = (names.pick(kept), rows[kept]) if len(kept) < len(names) else (names, rows)
+        order = names.order()
+        names, rows = (names.pick(order), rows[order]) if order is not None else (names, rows)
+        self.located.add(names, rows)
+        return names
+
+    def _images_in(self, wanted: tuple[str, ...]) -> tuple[Texts, np.ndarray]:
+        """Return the images in folders whose path holds these parts, named from there, and their rows in the table."""
+        starts: dict[str, int] = {}  # of a folder: where the names of its images begin, or -1
+        rows = array("q")
+
+        def found() -> Iterator[str]:
+            for row, path in enumerate(self.found.paths):
+                parent = path.rpartition("/")[0]
+                start = starts.get(parent)
+                if start is None:
+                    start = starts[parent] = _start_in(parent, wanted)
+                if start >= 0 and _is_image(path):
+                    name = path[start:]
+                    if not name.isascii():
+                        _check_encoding(self.found.location(row), name)
+                    rows.append(row)
+                    yield name
+
+        names = Texts.of(found())
+        return names, np.array(rows, dtype=np.int64)
+
+    def _without_repeats(self, names: Texts, rows: np.ndarray, what_to_do: str) -> np.ndarray:
+        """Return which rows of `names` are kept if a name is there several times: a plain file rather than a member,
+        and the last member. Raises InputError for two plain files."""
+        kept = np.ones(len(names), bool)
+        first: dict[str, int] = {}
+        for at in sorted(at for same in names.repeated() for at in same):
+            name, row = names[at], int(rows[at])
+            known = first.get(name)
+            if known is None:
+                first[name] = at
+                continue
+            if self.found.is_plain(row) and self.found.is_plain(int(rows[known])):
+                one, other = (self.found.location(number).file for number in (row, int(rows[known])))
+                raise InputError(f"{one}: the same image lies at {other}; {what_to_do}")
+            replaced = not self.found.is_plain(int(rows[known]))
+            kept[known if replaced else at] = False
+            first[name] = at if replaced else known
+        return np.flatnonzero(kept)
 
     def _image_folders(self) -> str:
         """Return which folders do hold images, for a message."""
-        counts = Counter(str(path.parent) for path in self.index if path.suffix.lower() in IMAGE_SUFFIXES)
+        counts = Counter(str(PurePosixPath(path).parent) for path in self.found.paths if _is_image(path))
         if not counts:
             return "; the folder holds no images"
         names = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(MAX_FOLDERS_NAMED))
@@ -161,23 +219,25 @@ class InputFiles:
 
         A path is that of a file below `root`, or its end. Raises InputError if two plain files fit.
         """
-        wanted = {nfc(path): path for path in image_paths if path not in self.located}
+        named = list(image_paths)
+        wanted = {nfc(named[i]): named[i] for i in self.located.locations(named).missing().tolist()}
         if not wanted:
             return
-        for path, location in self.index.items():
-            parts = nfc(str(path)).split("/")
-            for start in range(len(parts)):
-                name = wanted.get("/".join(parts[start:]))
-                if name is None:
-                    continue
-                known = self.located.get(name)
-                if known and not known.member and not location.member:
-                    raise InputError(
-                        f"{location.file}: the same image lies at {known.file}; remove one of the two, or name the "
-                        "images with their full folder"
-                    )
-                if known is None or known.member:
-                    self.located[name] = location
+        rows = array("q")
+
+        def found() -> Iterator[str]:
+            for row, path in enumerate(self.found.paths):
+                parts = nfc(path).split("/")
+                for start in range(len(parts)):
+                    name = wanted.get("/".join(parts[start:]))
+                    if name is not None:
+                        rows.append(row)
+                        yield name
+
+        names = Texts.of(found())
+        what_to_do = "remove one of the two, or name the images with their full folder"
+        kept = self._without_repeats(names, np.array(rows, dtype=np.int64), what_to_do)
+        self.located.add(names.pick(kept), np.array(rows, dtype=np.int64)[kept])
 
     def add_pixels(self, folder: str, images: np.ndarray, location: Location) -> list[str]:
         """Register the images that one file holds as raw pixels, as "folder/00000", "folder/00001" ...
@@ -192,9 +252,23 @@ class InputFiles:
             self.located[path] = Location(location.file, f"{location.member}:{row}", image.size, location.stamp)
         return paths
 
+    def forget(self) -> None:
+        """Free what is known of the files, once their images are decoded."""
+        self.found = FileTable(self.found.root)
+        self.located = Located(self.found)
+        self.pixels = {}
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a file of this name in any folder."""
+        return next(self._called(name), None) is not None
+
+    def _called(self, name: str) -> Iterator[Location]:
+        rows = range(len(self.found)) if _is_image(name) else self._others
+        return (self.found.location(row) for row in rows if self.found.paths[row].rpartition("/")[2] == name)
+
     def find(self, name: str) -> Location:
         """Return the location of the only file of this name; a plain file takes precedence over a zip member."""
-        found = [location for path, location in self.index.items() if path.name == name]
+        found = list(self._called(name))
         plain = [location for location in found if not location.member] or found
         if not plain:
             raise InputError(f"{self.root}: {name} is missing. {self.source}".strip())

@@ -1,43 +1,34 @@
 """The decoded image cache: uint8 (N, H, W, 3) RGB, one memory map for train and one for test, of each size.
 
 Files: train_64x128_<pixels>.npy and .json, named after the pixels of the originals, so that several sizes and several
-data sets lie side by side. The JSON (CacheRecord) says which image each row holds, from which file, and what was found
-out about it. It is rebuilt if the files have other sizes or times; if their pixels are the same, so is its name.
+data sets lie side by side; and train_64x128_<pixels>_<facts>.npz (facts.py), which says which image each row holds,
+from which file, and what was found out about it. The JSON (CacheRecord) holds the hashes of both. The cache is rebuilt
+if the files have other sizes or times; if their pixels are the same, so is its name.
 """
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from src.core.errors import InputError
+from src.core.located import Located
 from src.core.locking import temporary_of
 from src.core.reading import InputFiles
 from src.core.records import read_record, write_record
-from src.core.writing import replacing
-from src.core.zips import Location
+from src.core.texts import Texts
+from src.core.writing import replacing, sha256_of, write_arrays
 from src.data.decoding import decode_all, keep_all
+from src.data.facts import Facts, Reading, Readings, Sources, columns_of
 from src.data.images import MAX_PIXELS
 from src.data.pixels import Pixels, hash_blocks
 
 POLICY = 2  # raise when images.py reads or resizes images differently
 PREPARE = "python -m src.prepare"
-
-Source = tuple[int, int] | None  # size, and mtime in ns or a zip member's CRC; None for a missing file
-
-
-class Reading(NamedTuple):
-    """What reading one image showed: problem is "" if there is none; pixels identify exact duplicates."""
-
-    problem: str
-    detail: str
-    pixels: str  # hash of the full-size decoded pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +38,8 @@ class CacheRecord:
     made_with: str  # all else that the pixels depend on: this policy, OpenCV's version, --max-pixels
     image_size: tuple[int, int]
     pixels: str  # hash of the originals' pixels and paths, the same for caches of any size
-    image_paths: list[str]
-    sources: list[Source]
-    readings: list[Reading]
+    num_images: int
+    facts: str  # SHA-256 of the facts file
     blocks: list[str]  # hash of each block of the .npy
 
 
@@ -59,31 +49,33 @@ class ImageCache:
 
     images: Pixels
     record: CacheRecord
+    facts: Facts
     repair: str = PREPARE  # the command that makes it again
 
     @property
-    def image_paths(self) -> list[str]:
-        return self.record.image_paths
+    def image_paths(self) -> Texts:
+        return self.facts.image_paths
 
     @property
-    def readings(self) -> list[Reading]:
-        return self.record.readings
+    def sources(self) -> Sources:
+        return self.facts.sources
+
+    @property
+    def readings(self) -> Readings:
+        return self.facts.readings
 
     @property
     def image_size(self) -> tuple[int, int]:
         return self.record.image_size
 
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {path: row for row, path in enumerate(self.image_paths)}
-
     def rows_of(self, image_paths: Sequence[str]) -> np.ndarray:
         """Return the cache's row of each image path. Raises InputError if one is not in the cache."""
-        rows = self._rows
-        missing = [path for path in image_paths if path not in rows]
-        if missing:
-            raise InputError(f"{missing[0]} is not in the image cache; run {self.repair} again")
-        return np.array([rows[path] for path in image_paths], dtype=np.int64)
+        rows = self.image_paths.find(image_paths)
+        if (rows < 0).any():
+            raise InputError(
+                f"{image_paths[int((rows < 0).argmax())]} is not in the image cache; run {self.repair} again"
+            )
+        return rows
 
 
 def cache_name(split: str, size: tuple[int, int], pixels: str) -> str:
@@ -91,10 +83,14 @@ def cache_name(split: str, size: tuple[int, int], pixels: str) -> str:
     return f"{split}_{size[0]}x{size[1]}_{pixels[:8]}"
 
 
-def sources_of(image_paths: Sequence[str], located: dict[str, Location]) -> list[Source]:
+def facts_file(folder: Path, name: str, sha256: str) -> Path:
+    """Return the path of a cache's facts. Their hash is in its name: the JSON and what it names change at once."""
+    return folder / f"{name}_{sha256[:8]}.npz"
+
+
+def sources_of(image_paths: Iterable[str], located: Located) -> Sources:
     """Return the current size and time of each image's file."""
-    found = [located.get(path) for path in image_paths]
-    return [(location.size, location.stamp) if location else None for location in found]
+    return Sources(*located.locations(image_paths).sizes_and_stamps())
 
 
 def _made_with(max_pixels: int) -> str:
@@ -109,27 +105,32 @@ def pixels_hash(image_paths: Sequence[str], readings: Sequence[Reading], made_wi
     return digest.hexdigest()
 
 
+def read_cache_record(folder: Path, name: str, repair: str) -> CacheRecord:
+    """Read <name>.json. Raises InputError, naming the command `repair`."""
+    return read_record(folder / f"{name}.json", CacheRecord, f"run {repair} first", f"run {repair} again")
+
+
 def open_cache(folder: Path, name: str, repair: str = PREPARE) -> ImageCache:
     """Open <name>.npy for reading. Raises InputError, naming the command `repair`, if it is missing or damaged."""
     file = folder / f"{name}.npy"
-    record = read_record(folder / f"{name}.json", CacheRecord, f"run {repair} first", f"run {repair} again")
-    count = len(record.image_paths)
+    record = read_cache_record(folder, name, repair)
+    facts = Facts(facts_file(folder, name, record.facts), record.facts, repair)
     try:
-        images = Pixels(file, (count, *record.image_size, 3), record.blocks, repair)
+        images = Pixels(file, (record.num_images, *record.image_size, 3), record.blocks, repair)
     except FileNotFoundError as error:
         raise InputError(f"{file}: not there; run {repair} again") from error
-    return ImageCache(images=images, record=record, repair=repair)
+    return ImageCache(images=images, record=record, facts=facts, repair=repair)
 
 
 def _find_current(
-    folder: Path, split: str, size: tuple[int, int], image_paths: Sequence[str], sources: list[Source], made_with: str
+    folder: Path, split: str, size: tuple[int, int], image_paths: Texts, sources: Sources, made_with: str
 ) -> ImageCache | None:
     """Return an undamaged cache that was made from these very files, or None."""
     for path in sorted(folder.glob(f"{split}_{size[0]}x{size[1]}_*.json")):
         try:
             cache = open_cache(folder, path.stem)
-            record = cache.record
-            if (record.made_with, record.image_paths, record.sources) == (made_with, list(image_paths), sources):
+            same = cache.record.made_with == made_with and cache.image_paths == image_paths
+            if same and cache.sources.same(sources).all():
                 cache.images.check_all()
                 return cache
         except (InputError, OSError):
@@ -158,8 +159,9 @@ def build_cache(
 
     An image that cannot be read is left black, and its reading says why.
     """
-    sources, made_with = sources_of(image_paths, files.located), _made_with(max_pixels)
-    current = _find_current(folder, split, image_size, image_paths, sources, made_with)
+    locations, paths, made_with = files.located.locations(image_paths), Texts.of(image_paths), _made_with(max_pixels)
+    sources = Sources(*locations.sizes_and_stamps())
+    current = _find_current(folder, split, image_size, paths, sources, made_with)
     if current:
         return current, False
     folder.mkdir(parents=True, exist_ok=True)
@@ -168,34 +170,41 @@ def build_cache(
         shape = (len(image_paths), *image_size, 3)
         np.lib.format.open_memmap(pending, mode="w+", dtype=np.uint8, shape=shape).flush()
         _reserve(pending)
-        if all(path in files.pixels for path in image_paths):
-            found = keep_all(pending, [files.pixels[path] for path in image_paths])
+        if files.pixels and all(path in files.pixels for path in image_paths):
+            readings = keep_all(pending, [files.pixels[path] for path in image_paths])
         else:
-            locations = [files.located.get(path) for path in image_paths]
-            found = decode_all(pending, split, locations, num_processes, max_pixels)
+            readings = decode_all(pending, split, locations, num_processes, max_pixels)
         record = CacheRecord(
             made_with=made_with,
             image_size=image_size,
-            pixels="",
-            image_paths=list(image_paths),
-            sources=sources,
-            readings=[Reading(*reading) for reading in found],
-            blocks=hash_blocks(np.load(pending, mmap_mode="r")) if len(image_paths) else [],
+            pixels=pixels_hash(paths, readings, made_with),
+            num_images=len(paths),
+            facts="",
+            blocks=hash_blocks(np.load(pending, mmap_mode="r")) if len(paths) else [],
         )
-        return _keep(folder, split, pending, record), True
+        return _keep(folder, split, pending, record, columns_of(paths, sources, readings)), True
     finally:
         pending.unlink(missing_ok=True)
 
 
-def _keep(folder: Path, split: str, pending: Path, record: CacheRecord) -> ImageCache:
+def _keep(folder: Path, split: str, pending: Path, record: CacheRecord, columns: dict[str, np.ndarray]) -> ImageCache:
     """Move a decoded cache to the name that its pixels give it.
 
     The new JSON fits either the new .npy or, if the pixels did not change, the old one too: a command that opens the
     cache in between reads what it expects, or is told of the damage.
     """
-    record = replace(record, pixels=pixels_hash(record.image_paths, record.readings, record.made_with))
     name = cache_name(split, record.image_size, record.pixels)
     with replacing(folder / f"{name}.npy") as temporary:
         os.replace(pending, temporary)
+    written = temporary_of(folder / f"{name}.npz")
+    try:
+        write_arrays(written, **columns)
+        record = replace(record, facts=sha256_of(written))
+        os.replace(written, facts_file(folder, name, record.facts))
+    finally:
+        written.unlink(missing_ok=True)
     write_record(folder / f"{name}.json", record)
+    for old in folder.glob(f"{name}_*.npz"):
+        if old != facts_file(folder, name, record.facts):
+            old.unlink()
     return open_cache(folder, name)

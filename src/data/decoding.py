@@ -3,13 +3,14 @@
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from src.core.errors import InputError
 from src.core.progress import Progress
 from src.core.zips import Location, read_location
+from src.data.facts import Readings
 from src.data.images import ImageProblem, decode_image, resize, zero_tail
 
 CHUNK = 64  # images handed to a process at a time
@@ -24,7 +26,9 @@ MAX_BYTES = 128 << 20  # of an image file: a zip member of zeros is tiny until i
 MAX_MEMORY = 2 << 30  # bytes that decoding may add to a process; the largest accepted images take 0.6 GiB
 SOLO_SECONDS = 2.0  # of decoding before other processes are started: they take as long to start
 
-Found = tuple[str, str, str]  # the fields of src.data.cache.Reading
+WINDOW = 1024  # chunks handed to the processes together, so that those of millions of images are not all held
+
+Found = tuple[str, str, str]  # the fields of a Reading
 Job = tuple[str, int, list[Location | None], int]  # _read_chunk's arguments
 
 
@@ -91,15 +95,32 @@ def _read_chunk(file: str, start: int, locations: list[Location | None], limit: 
         return [_read_one(location, images[start + i], limit) for i, location in enumerate(locations)]
 
 
-def keep_all(file: Path, images: list[np.ndarray]) -> list[Found]:
+def keep_all(file: Path, images: list[np.ndarray]) -> Readings:
     """Write images that need no decoding: in this process, since that is quick."""
     if not images:
-        return []
+        return Readings.of((), 0)
     cached = np.load(file, mmap_mode="r+")
-    return [_keep(np.ascontiguousarray(image), out) for image, out in zip(images, cached, strict=True)]
+    found = (_keep(np.ascontiguousarray(image), out) for image, out in zip(images, cached, strict=True))
+    return Readings.of(found, len(images))
 
 
-def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Found]]:
+class _Jobs(Sequence[Job]):
+    """The chunks of images to decode, each made when it is asked for."""
+
+    def __init__(self, file: Path, locations: Sequence[Location | None], limit: int) -> None:
+        self.file, self.locations, self.limit = str(file), locations, limit
+
+    def __len__(self) -> int:
+        return -(-len(self.locations) // CHUNK)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        start = number * CHUNK
+        return self.file, start, list(self.locations[start : start + CHUNK]), self.limit
+
+
+def _run_jobs(jobs: Sequence[Job], num_processes: int) -> Iterator[list[Found]]:
     """Yield the result of each job in order: first from this process, then from as many as asked for."""
     started, done = time.perf_counter(), 0
     while done < len(jobs) and (num_processes <= 1 or time.perf_counter() - started < SOLO_SECONDS):
@@ -115,27 +136,28 @@ def _run_jobs(jobs: list[Job], num_processes: int) -> Iterator[list[Found]]:
             initializer=_end_with_parent,
             initargs=(os.getpid(),),
         ) as pool:
-            for found in pool.map(_read_chunk, *zip(*jobs[done:], strict=True)):
-                yield found
-                done += 1
+            while done < len(jobs):
+                for found in pool.map(_read_chunk, *zip(*jobs[done : done + WINDOW], strict=True)):
+                    yield found
+                    done += 1
         return
     except BrokenProcessPool:
         why = "a process was killed; out of memory?"
     except OSError as error:
         why = f"{error}; is /dev/shm too small? docker run --shm-size=1g"
     print(f"decoding continues in one process, as no others can be started: {why}")
-    yield from (_read_chunk(*job) for job in jobs[done:])
+    yield from (_read_chunk(*jobs[number]) for number in range(done, len(jobs)))
 
 
 def decode_all(
-    file: Path, name: str, locations: list[Location | None], num_processes: int, max_pixels: int
-) -> list[Found]:
+    file: Path, name: str, locations: Sequence[Location | None], num_processes: int, max_pixels: int
+) -> Readings:
     """Decode images into the rows of an array file; return what was found out about each."""
-    starts = range(0, len(locations), CHUNK)
-    jobs = [(str(file), start, locations[start : start + CHUNK], max_pixels) for start in starts]
-    found: list[Found] = []
-    with Progress(f"decoding {name}", len(locations), "images") as progress:
-        for result in _run_jobs(jobs, num_processes):
-            found += result
-            progress.update(len(result))
-    return found
+
+    def found() -> Iterator[Found]:
+        with Progress(f"decoding {name}", len(locations), "images") as progress:
+            for result in _run_jobs(_Jobs(file, locations, max_pixels), num_processes):
+                yield from result
+                progress.update(len(result))
+
+    return Readings.of(found(), len(locations))

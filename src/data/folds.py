@@ -43,15 +43,16 @@ def _assign(keys: np.ndarray, groups: np.ndarray, num_folds: int, rng: np.random
     """
     sizes, totals = np.bincount(groups), np.bincount(keys)
     fold, filled = np.full(len(keys), -1), np.zeros((num_folds, len(totals)), dtype=np.int64)
-    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(sizes)[:-1])
+    by_group, ends = np.argsort(groups, kind="stable"), np.cumsum(sizes)
     shuffled = rng.permutation(len(sizes))
     for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
         if sizes[group] == 1:
             break
-        of_group = keys[members[group]]
+        members = by_group[ends[group] - sizes[group] : ends[group]]
+        of_group = keys[members]
         shares = (filled[:, of_group] / totals[of_group]).sum(axis=1)
         chosen = np.lexsort((filled.sum(axis=1), shares))[0]
-        fold[members[group]] = chosen
+        fold[members] = chosen
         np.add.at(filled[chosen], of_group, 1)
     single = rng.permutation(np.flatnonzero(fold < 0))
     single = single[np.argsort(keys[single], kind="stable")]
@@ -79,19 +80,21 @@ def holdout(labels: pd.DataFrame, competition: Competition, num_val: int, seed: 
     keys, groups = pd.factorize(strata(ordered, competition))[0], pd.factorize(ordered["group"])[0]
     # Each stratum gets its share; groups are taken in random order if all their strata have room.
     room = np.diff(np.round(np.cumsum(np.bincount(keys)) * num_val / len(keys)), prepend=0)
-    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
+    sizes, by_group = np.bincount(groups), np.argsort(groups, kind="stable")
+    ends = np.cumsum(sizes)
     fold = pd.array([pd.NA] * len(ordered), dtype="Int64")
-    order = np.random.default_rng(seed).permutation(len(members))
+    order = np.random.default_rng(seed).permutation(len(sizes))
     for group in order:
-        needed = np.bincount(keys[members[group]], minlength=len(room))
+        members = by_group[ends[group] - sizes[group] : ends[group]]
+        needed = np.bincount(keys[members], minlength=len(room))
         if (needed <= room).all():
             room -= needed
-            fold[members[group]] = 0
+            fold[members] = 0
     if pd.isna(fold).all():  # groups are too large for the shares: take the first that fits
-        fitting = [group for group in order if len(members[group]) <= num_val]
+        fitting = [group for group in order if sizes[group] <= num_val]
         if not fitting:
-            raise InputError(f"--num-val {num_val}: the smallest group has {min(map(len, members))} images")
-        fold[members[fitting[0]]] = 0
+            raise InputError(f"--num-val {num_val}: the smallest group has {sizes.min()} images")
+        fold[by_group[ends[fitting[0]] - sizes[fitting[0]] : ends[fitting[0]]]] = 0
     return pd.DataFrame({"image_path": ordered["image_path"], "fold": fold})
 
 

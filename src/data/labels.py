@@ -2,13 +2,16 @@
 
 import unicodedata
 from dataclasses import dataclass
+from itertools import chain
 
+import numpy as np
 import pandas as pd
 
 from src.competitions.spec import Competition, load_competition
 from src.config import Paths
 from src.core.errors import InputError
 from src.core.reading import InputFiles
+from src.core.texts import Texts
 
 
 def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame:
@@ -94,15 +97,24 @@ def read_tables(config: Paths) -> Tables:
     # Sorted: neither the cache nor a group's name may depend on the order in which the organiser lists images.
     labels = check_labels(competition.read_train(files), competition).sort_values("image_path", ignore_index=True)
     files.locate(labels["image_path"])
-    in_train = set(files.located)
+    in_train = Texts.of(files.located)
     test = check_test(competition.read_test(files), competition)
     files.locate(test["image_path"])
-    named = set(labels["image_path"]) | set(test["image_path"])
+    named = Texts.of(chain(labels["image_path"], test["image_path"]))
+    unlabelled, unlisted = _others(in_train, named), _others(Texts.of(files.located), named, in_train)
     return Tables(
         competition=competition,
         files=files,
         labels=labels,
         test=test,
-        unlabelled=sorted(in_train - named),
-        unlisted=sorted(set(files.located) - in_train - named),
+        unlabelled=unlabelled,
+        unlisted=unlisted,
     )
+
+
+def _others(texts: Texts, *known: Texts) -> list[str]:
+    """Return the texts, sorted, that are in none of the known ones."""
+    new = np.ones(len(texts), bool)
+    for others in known:
+        new &= others.find(texts) < 0
+    return sorted(texts[row] for row in np.flatnonzero(new).tolist())

@@ -69,7 +69,11 @@ class Pixels:
     def __getitem__(self, index: Any) -> np.ndarray:
         """Return images, for any index of rows that numpy takes; rows picked one by one are copies."""
         if not self.all_checked:
-            rows = np.arange(len(self.images))[index] if not isinstance(index, np.ndarray) else index
+            rows = index
+            if isinstance(index, int):  # quicker than by an array of all rows
+                rows = range(len(self))[index]
+            elif not isinstance(index, np.ndarray):
+                rows = np.arange(len(self))[index]
             for block in np.unique(np.atleast_1d(rows) // self.height):
                 if not self.checked[block]:
                     self.check(int(block), self.images[block * self.height : (block + 1) * self.height])

@@ -18,7 +18,7 @@ from src.data.labels import Tables
 from src.data.snapshot import Current, Snapshot, read_snapshot, read_table
 
 # Flags of prepare that decide what it writes, so a command that is to do the same again needs them.
-PREPARE_FLAGS = ("split", "num_folds", "num_val", "folds", "seed", "max_unreadable", "max_pixels")
+PREPARE_FLAGS = ("split", "num_folds", "num_val", "folds", "seed", "duplicates", "max_unreadable", "max_pixels")
 
 
 def command(config: Paths, name: str, flags: str = "") -> str:
@@ -65,6 +65,11 @@ class Prepared:
     @cached_property
     def folds(self) -> pd.DataFrame:
         return self._table("folds.csv")
+
+    def forget_tables(self) -> None:
+        """Free the tables; they are read again when they are asked for."""
+        for name in ("labels", "folds", "test"):
+            vars(self).pop(name, None)
 
     @cached_property
     def test(self) -> pd.DataFrame:

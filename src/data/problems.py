@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from src.competitions.spec import Competition
@@ -51,11 +50,12 @@ def reading_problems(split: str, cache: ImageCache, action: str) -> list[Problem
     Images that end in zero bytes are listed too, unless there are many: then black areas are usual.
     """
     problems, notes = [], []
-    for path, reading in zip(cache.image_paths, cache.readings, strict=True):
-        if reading.problem:
-            problems.append(Problem(split, path, reading.problem, action, reading.detail))
-        elif reading.detail:
-            detail = f"{reading.detail}: a black area, or an interrupted copy"
+    for row, (problem, detail) in sorted(cache.readings.remarks.items()):
+        path = cache.image_paths[row]
+        if problem:
+            problems.append(Problem(split, path, problem, action, detail))
+        else:
+            detail = f"{detail}: a black area, or an interrupted copy"
             notes.append(Problem(split, path, ZERO_END, "kept", detail))
     return problems + notes * (len(notes) <= MAX_ZERO_ENDS * len(cache.readings))
 
@@ -94,27 +94,39 @@ def _near_duplicates(cache: ImageCache, folder: Path) -> list[tuple[int, int]]:
 
 
 def usable_labels(
-    labels: pd.DataFrame, competition: Competition, cache: ImageCache, folder: Path
+    labels: pd.DataFrame, competition: Competition, cache: ImageCache, folder: Path | None
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """Return the labels of usable images with their `group`, and the problems."""
+    """Return the labels of usable images with their `group`, and the problems.
+
+    The pairs found are kept in `folder`; without one no duplicates are searched.
+    """
     problems = reading_problems("train", cache, "skipped")
-    duplicates = exact_duplicates(cache.readings)
-    dropped, conflicts = _conflicts(labels, competition.targets, duplicates)
-    problems += conflicts
+    usable = cache.readings.readable
+    pairs: list[tuple[int, int]] = []
+    if folder:
+        dropped, pairs, duplicates = _duplicates(labels, competition, cache, folder)
+        usable[list(dropped)] = False
+        problems += duplicates
+    given = labels["group"].astype(str).tolist() if "group" in labels.columns else None
+    group = group_duplicates(given, pairs, len(labels))
+    return labels.assign(group=group)[usable].reset_index(drop=True), problems
+
+
+def _duplicates(
+    labels: pd.DataFrame, competition: Competition, cache: ImageCache, folder: Path
+) -> tuple[set[int], list[tuple[int, int]], list[Problem]]:
+    """Return the rows that are dropped, the pairs of rows that belong together, and the problems."""
+    same_pixels = exact_duplicates(cache.readings)
+    dropped, problems = _conflicts(labels, competition.targets, same_pixels)
     near = _near_duplicates(cache, folder)
-    paths = labels["image_path"].tolist()
-    exact = {(same[0], row) for same in duplicates for row in same[1:]}
+    exact = {(same[0], row) for same in same_pixels for row in same[1:]}
     exact_rows = {row for pair in exact for row in pair}
+    paths = labels["image_path"].tolist()
     for one, other in near:
         if not (one in exact_rows and other in exact_rows):
             detail = f"looks like {paths[one]}"
             problems.append(Problem("train", paths[other], "near duplicate", "kept in one group", detail))
-    given = labels["group"].astype(str).tolist() if "group" in labels.columns else None
-    group = group_duplicates(given, [*exact, *near], len(labels))
-    usable = np.array([not reading.problem for reading in cache.readings]) & ~np.isin(
-        np.arange(len(labels)), [*dropped]
-    )
-    return labels.assign(group=group)[usable].reset_index(drop=True), problems
+    return dropped, [*exact, *near], problems
 
 
 def summary(problems: list[Problem]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from src.core.errors import InputError
 from src.core.locking import temporary_of
 from src.core.records import read_record
+from src.data.cache import facts_file, read_cache_record
 from src.data.snapshot import Current, Snapshot, read_snapshot
 
 
@@ -94,6 +95,20 @@ def _delete_unused(root: Path, folder: Path) -> bool:
     return True
 
 
+def _is_unused(path: Path, pixels: set[str]) -> bool:
+    """Return whether a file is of none of these sets of images, or holds facts that a killed prepare left behind."""
+    parts = path.stem.split("_")  # train_64x128_<pixels>, train_64x128_<pixels>_<facts>, duplicates_<pixels>
+    if parts[2 if len(parts) > 2 else 1] not in pixels:
+        return True
+    if path.suffix != ".npz":
+        return False
+    try:
+        name = "_".join(parts[:3])
+        return path != facts_file(path.parent, name, read_cache_record(path.parent, name, "").facts)
+    except InputError:
+        return False  # prepare makes this cache again
+
+
 def prune(root: Path, prepare: str) -> list[Path]:
     """Delete snapshots that are neither the newest nor used by a run, and caches of none; return what was deleted."""
     gone = [entry.folder for entry in shelf(root, prepare) if not entry.in_use and _delete_unused(root, entry.folder)]
@@ -101,7 +116,7 @@ def prune(root: Path, prepare: str) -> list[Path]:
     kept = [entry.snapshot for entry in entries if entry.in_use]
     if None not in kept:  # a damaged snapshot does not say which caches it needs
         pixels = {facts.pixels[:8] for snapshot in kept if snapshot for facts in (snapshot.train, snapshot.test)}
-        gone += [path for path in sorted((root / "cache").glob("*_*.*")) if path.stem.split("_")[-1] not in pixels]
+        gone += [path for path in sorted((root / "cache").glob("*_*.*")) if _is_unused(path, pixels)]
     for path in gone:
         if not path.suffix:
             continue  # a snapshot, deleted already

@@ -6,6 +6,7 @@ same id. prepared/current.json names the newest. A run reads the snapshot that i
 """
 
 import hashlib
+import io
 import os
 import shutil
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from pathlib import Path
 import pandas as pd
 
 from src.competitions.spec import Head
-from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.core.locking import temporary_of
 from src.core.records import read_record, seal_of, write_record
@@ -30,6 +30,7 @@ TABLES = {
 }
 TEXT_COLUMNS = ("image_path", "id", "boxes", "split", "problem", "action", "detail")
 ID_LENGTH = 12
+CHUNK = 1 << 14  # rows read at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class Current:
 
 def facts_of(cache: ImageCache) -> SplitFacts:
     """Return what a cache says about its images."""
-    bad = sum(bool(reading.problem) for reading in cache.readings)
+    bad = int((~cache.readings.readable).sum())
     return SplitFacts(pixels=cache.record.pixels, num_images=len(cache.readings), num_unreadable=bad)
 
 
@@ -91,10 +92,18 @@ def read_table(folder: Path, name: str, snapshot: Snapshot, repair: str) -> pd.D
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != snapshot.tables.get(name):
         raise InputError(f"{path}: was changed after prepare wrote it (its SHA-256 differs); run {repair} again")
-    frame = parse_csv(data, str(path)).reset_index(drop=True)
-    for column in frame.columns.difference(list(TEXT_COLUMNS)):
-        frame[column] = frame[column].replace("", pd.NA).astype("Int64" if column == "fold" else "int64")
-    return frame
+    # These are the very bytes that write_csv wrote, so pandas reads them; an organiser's file needs parse_csv.
+    columns = pd.read_csv(io.BytesIO(data), nrows=0).columns
+    kinds = {column: str if column in TEXT_COLUMNS else "Int64" if column == "fold" else "int64" for column in columns}
+    chunks = pd.read_csv(
+        io.BytesIO(data),
+        dtype=kinds,
+        keep_default_na=False,
+        na_values={"fold": [""]},
+        lineterminator="\n",
+        chunksize=CHUNK,  # less memory
+    )
+    return pd.concat(chunks, ignore_index=True)
 
 
 def is_intact(folder: Path) -> bool:

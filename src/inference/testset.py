@@ -8,7 +8,8 @@ import pandas as pd
 
 from src.core.errors import InputError
 from src.core.reading import InputFiles
-from src.data.cache import ImageCache, Source, open_cache, sources_of
+from src.data.cache import ImageCache, open_cache, sources_of
+from src.data.facts import Sources
 from src.data.labels import check_test
 from src.data.prepared import Prepared
 
@@ -22,7 +23,7 @@ class TestSet:
     __test__ = False  # not a test of pytest's
 
     table: pd.DataFrame  # image_path, id
-    sources: dict[str, Source]  # size and time of each image's file now; empty if input/ is not on this machine
+    sources: Sources | None  # size and time of each image's file now; None if input/ is not on this machine
     note: str  # what the user should know about where the table comes from, or nothing
     sample: str  # where the ids were read: "input", or "snapshot"
 
@@ -55,22 +56,24 @@ class TestSet:
 
     def _differs(self, cache: ImageCache, prepared: Prepared, size: tuple[int, int]) -> str:
         """Return what is wrong with a cache for these images, or nothing."""
-        then = dict(zip(cache.image_paths, cache.record.sources, strict=True))
-        new = [path for path in self.image_paths if path not in then]
-        if new:
+        paths = self.image_paths
+        rows = cache.image_paths.find(paths)
+        new = np.flatnonzero(rows < 0)
+        if len(new):
             return (
-                f"{len(new):,} test images of the sample submission are not those that prepare read, such as {new[0]}; "
-                f"run {prepared.command(size=size)}"
+                f"{len(new):,} test images of the sample submission are not those that prepare read, such as "
+                f"{paths[new[0]]}; run {prepared.command(size=size)}"
             )
-        changed = [path for path in self.image_paths if self.sources.get(path) not in (None, then[path])]
-        if changed:
-            return f"{len(changed):,} {CHANGED}, such as {changed[0]}; run {prepared.command(size=size)}"
+        if self.sources is None:
+            return ""
+        changed = np.flatnonzero((self.sources.sizes >= 0) & ~self.sources.same(cache.sources.pick(rows)))
+        if len(changed):
+            return f"{len(changed):,} {CHANGED}, such as {paths[changed[0]]}; run {prepared.command(size=size)}"
         return ""
 
     def num_unreadable(self, cache: ImageCache) -> int:
         """Return how many of these images are answered from a black image."""
-        readings = dict(zip(cache.image_paths, cache.readings, strict=True))
-        return sum(bool(readings[path].problem) for path in self.image_paths)
+        return int((~cache.readings.readable[cache.rows_of(self.image_paths)]).sum())
 
 
 def _open(path: Path) -> ImageCache | None:
@@ -88,13 +91,13 @@ def open_test_set(prepared: Prepared) -> TestSet:
     competition, root = prepared.competition, prepared.config.input_dir / prepared.competition.name
     if not root.is_dir():
         note = f"note: {root} is not on this machine; prepare's copy of the sample submission is answered"
-        test = TestSet(table=prepared.test, sources={}, note=note, sample="snapshot")
+        test = TestSet(table=prepared.test, sources=None, note=note, sample="snapshot")
     else:
         files = InputFiles(root, competition.source)
         table = check_test(competition.read_test(files), competition).reset_index(drop=True)
         paths = table["image_path"].tolist()
         files.locate(paths)
-        sources = dict(zip(paths, sources_of(paths, files.located), strict=True))
+        sources = sources_of(paths, files.located)
         test = TestSet(table=table, sources=sources, note=_changes(table, prepared.test), sample="input")
     if len(test.table) == 0:
         raise InputError(f"{root}: the sample submission has no rows")

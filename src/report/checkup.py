@@ -115,7 +115,8 @@ def check_images(tables: Tables) -> Iterator[Finding]:
     """Look for each labelled and each test image, without decoding it."""
     most = PrepareConfig().max_unreadable
     for name, table in (("labelled", tables.labels), ("test", tables.test)):
-        missing = [path for path in table["image_path"] if path not in tables.files.located]
+        gone = tables.files.located.locations(table["image_path"]).missing()
+        missing = table["image_path"].iloc[gone].tolist()
         if not missing:
             yield Finding("ok", f"{len(table):,} {name} images, all there")
             continue

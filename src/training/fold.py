@@ -248,7 +248,7 @@ def _keep_predictions(
     belongs = {**fold.origin, "snapshot": run.prepared.id, "views": views, "precision": str(predictor.compute.dtype)}
     write_arrays(
         fold.paths.oof,
-        image_path=data.val_paths.to_numpy(dtype=str),
+        image_path=np.array(list(data.val_paths), dtype=str),
         probabilities=plain,
         probabilities_tta=mean,
         **{name: np.array(value) for name, value in belongs.items()},

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from src.config import TrainConfig
 from src.core.flags import check_image_size
 from src.core.runtime import Compute
+from src.core.texts import Texts
 from src.data.cache import ImageCache
 from src.data.loader import Loader
+from src.data.prepared import Prepared
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 from src.training.setup import make_loader
@@ -21,35 +22,49 @@ class FoldData:
 
     train: Loader
     val: Loader
-    val_paths: pd.Series
+    val_paths: Texts
     cache_size: tuple[int, int]
 
 
 def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, saved: TrainedFold | None) -> FoldData:
     """Return the loaders of a fold's training and held-out images. Raises InputError if labels and folds do not fit."""
     prepared, competition = run.prepared, run.competition
-    labels = prepared.labels.merge(prepared.folds, on="image_path", validate="one_to_one")
     cache = prepared.cache("train", run.record.cache_size if run.record else _cache_size(config, run))
     if compute.has_idle_cores:
         cache.images.check_in_background()
     size = _network_size(config, run, cache)
-    is_val = (labels["fold"] == number).fillna(False).astype(bool)
     blocks = saved.record.in_blocks if saved else None
 
-    def loader(table: pd.DataFrame, train: bool) -> Loader:
-        rows = cache.rows_of(table["image_path"].tolist())
-        targets = table[competition.targets].to_numpy(np.int64)
+    fold = _folds(prepared, cache)
+    all_rows = cache.rows_of(prepared.labels["image_path"].tolist())
+    all_targets = prepared.labels[competition.targets].to_numpy(np.int64)
+    is_val = fold[all_rows] == number
+    prepared.forget_tables()
+
+    def loader(chosen: np.ndarray, train: bool) -> Loader:
+        rows, targets = all_rows[chosen], all_targets[chosen]
         return make_loader(
             config, competition, compute, cache.images, rows, targets, size, train=train,
             in_blocks=blocks if train else False,
         )  # fmt: skip
 
     return FoldData(
-        train=loader(labels[~is_val], True),
-        val=loader(labels[is_val], False),
-        val_paths=labels[is_val]["image_path"],
+        train=loader(~is_val, True),
+        val=loader(is_val, False),
+        val_paths=cache.image_paths.pick(all_rows[is_val]),
         cache_size=cache.image_size,
     )
+
+
+def _folds(prepared: Prepared, cache: ImageCache) -> np.ndarray:
+    """Return (N,) int64: the fold of each of the cache's images, -1 for none.
+
+    The table is freed at once: those of a million images take more than all else that training holds.
+    """
+    folds = np.full(len(cache.images), -1)
+    folds[cache.rows_of(prepared.folds["image_path"].tolist())] = prepared.folds["fold"].fillna(-1).to_numpy(np.int64)
+    prepared.forget_tables()
+    return folds
 
 
 def _cache_size(config: TrainConfig, run: Run) -> tuple[int, int]:

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src.core import zips
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
+from src.core.located import FileTable
 from src.core.reading import InputFiles
-from src.core.zips import checked_name, member_name, read_location
+from src.core.zips import Location, Member, checked_name, member_name, read_location, zip_members
 from tests.fixtures import MakeSvhn
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -243,3 +245,106 @@ def test_each_image_of_a_pixel_file_gets_its_own_path(tmp_path: Path) -> None:
     for row, path in enumerate(files.add_pixels("test", colour, location)):
         assert (files.pixels[path] == colour[row]).all()
     assert len(files.pixels) == 5
+
+
+def compress(path: Path, names: list[str], compression: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for number, name in enumerate(names):
+            archive.writestr(name, bytes([number]) * number)
+
+
+@pytest.mark.parametrize("comment", [b"", b"a comment"])
+@pytest.mark.parametrize("extra", [b"", b"UT\x05\0\1aaaa", b"\x75\x70\x04\0aaaa", b"\1\0\x08\0aaaaaaaa", b"UT\xff\0a"])
+def test_the_directory_of_a_zip_is_read_as_zipfile_reads_it(tmp_path: Path, comment: bytes, extra: bytes) -> None:
+    path = tmp_path / "train.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.comment = comment
+        for number, name in enumerate(["a/", "a/1.png", "a/猫.png", "a\\b.png", "./c//d.png", "a/é.png"]):
+            info = zipfile.ZipInfo(name)
+            info.extra, info.comment = (extra if number == 4 else b""), b"x" * number
+            archive.writestr(info, bytes(1000 * number))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+    except zipfile.BadZipFile:
+        with pytest.raises(InputError, match="train.zip: not a readable zip"):
+            list(zip_members(path))
+        return
+    expected = [(i.filename, i.flag_bits, i.file_size, i.CRC, i.header_offset, i.compress_size) for i in infos]
+    assert [tuple(member) for member in zip_members(path)] == expected
+    names = ["train/a/1.png", "train/a/b.png", "train/a/é.png", "train/a/猫.png", "train/c/d.png"]
+    files = InputFiles(tmp_path)
+    assert files.images("train") == names
+    for name in names:
+        assert set(read_location(files.located[name])) == {0}
+
+
+def test_a_zip_of_more_members_than_its_old_format_counts_is_read(tmp_path: Path) -> None:
+    path, count = tmp_path / "train.zip", 66_000
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(count):
+            archive.writestr(f"{number}.png", b"")
+    assert zips._directory(path)[1] == count
+    with zipfile.ZipFile(path) as archive:
+        assert [member.filename for member in zip_members(path)] == archive.namelist()
+
+
+def test_a_zip_of_more_than_4_gib_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)  # so that zipfile writes sizes and offsets as for 4 GiB
+    path = tmp_path / "train.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, size in enumerate((0, 1, 1000, 2)):
+            archive.writestr(f"{number}.png", bytes(size))
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+    assert any(info.extra for info in infos)
+    expected = [(i.filename, i.flag_bits, i.file_size, i.CRC, i.header_offset, i.compress_size) for i in infos]
+    monkeypatch.setattr(zips, "_any_members", lambda *_: pytest.fail("700 bytes of memory a member"))
+    assert [tuple(member) for member in zip_members(path)] == expected
+
+
+def test_an_ordinary_zip_does_not_need_zipfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compress(tmp_path / "train.zip", ["1.png", "sub/", "sub/猫.png"])
+    monkeypatch.setattr(zips, "_any_members", lambda *_: pytest.fail("700 bytes of memory a member"))
+    assert InputFiles(tmp_path).images("train") == ["train/1.png", "train/sub/猫.png"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_what_is_there_several_times_the_unpacked_file_and_the_last_member_count(tmp_path: Path) -> None:
+    compress(tmp_path / "train.zip", ["0.png", "1.png", "./1.png", "1.png", "2.png", "2.png", "3.png"])
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "2.png").write_bytes(b"plain")
+    files = InputFiles(tmp_path)
+    (note,) = files.notes
+    assert note.startswith(f"note: {tmp_path / 'train.zip'} holds 3 files more than once, such as ./1.png; the last")
+    assert files.images("train") == [f"train/{number}.png" for number in range(4)]
+    assert len(files.index) == 5
+    content = [read_location(files.located[f"train/{number}.png"]) for number in range(4)]
+    assert content == [b"", bytes([3]) * 3, b"plain", bytes([6]) * 6]
+
+
+def test_many_images_are_looked_up_at_once(tmp_path: Path) -> None:
+    compress(tmp_path / "train.zip", ["0.png", "1.png"])
+    files = InputFiles(tmp_path)
+    files.images("train")
+    files.located["own"] = files.located["train/1.png"]._replace(size=7, stamp=8)
+    locations = files.located.locations(["own", "train/9.png", "train/1.png"])
+    assert [place and place.member for place in locations] == ["1.png", None, "1.png"]
+    assert locations.missing().tolist() == [1]
+    sizes, stamps = locations.sizes_and_stamps()
+    assert sizes.tolist() == [7, -1, 1]
+    assert stamps[:2].tolist() == [8, -1]
+    assert list(files.located) == ["train/0.png", "train/1.png", "own"]
+    assert len(files.located) == 3
+    files.forget()
+    assert "train/1.png" not in files.located
+
+
+def test_numbers_that_no_column_holds_are_no_crash(tmp_path: Path) -> None:
+    table = FileTable(str(tmp_path))
+    table.add_file("far future.png", 1, 2**63 + 5)
+    table.add_archive("a.zip", "a")
+    table.add_member("a/1.png", Member("1.png", 0, 2**64 - 1, 7, -(2**64), 3))
+    table.finish()
+    assert table.location(0)[1:4] == ("", 1, 2**63 - 1)
+    assert table.location(1) == Location("a.zip", "1.png", 2**63 - 1, 7, 1 - 2**63, 3)

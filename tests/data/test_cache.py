@@ -128,7 +128,8 @@ def test_an_interrupted_build_leaves_the_old_cache_or_none(
             build(root, tmp_path / "prepared")
     name = before.images.file.stem
     assert (open_cache(tmp_path / "prepared", name).images[:] == pixels).all()
-    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == [f"{name}.json", f"{name}.npy"]
+    names = sorted(path.name for path in (tmp_path / "prepared").iterdir())
+    assert names == [f"{name}.json", f"{name}.npy", before.facts.file.name]
     with monkeypatch.context() as patch:  # between writing the pixels and the JSON file
         patch.setattr(caching, "write_record", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -142,7 +143,7 @@ def test_two_processes_write_the_same_bytes_as_one(root: Path, tmp_path: Path, m
     monkeypatch.setattr(decoding, "CHUNK", 3)
     monkeypatch.setattr(decoding, "SOLO_SECONDS", 0)
     assert build(root, tmp_path / "by2", num_processes=2)[0]
-    assert len(written(tmp_path / "by1")) == 2
+    assert len(written(tmp_path / "by1")) == 3
     assert written(tmp_path / "by1") == written(tmp_path / "by2")
 
 
@@ -176,7 +177,7 @@ def test_decoding_continues_in_one_process_if_the_pool_fails(
     monkeypatch.setattr(decoding, "SOLO_SECONDS", 0)
     monkeypatch.setattr(decoding, "ProcessPoolExecutor", Pool)
     assert build(root, tmp_path / "by2", num_processes=2)[0]
-    assert len(written(tmp_path / "by1")) == 2
+    assert len(written(tmp_path / "by1")) == 3
     assert written(tmp_path / "by1") == written(tmp_path / "by2")
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("decoding continues in one process")

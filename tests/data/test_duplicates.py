@@ -6,14 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from src.data import duplicates
+from src.data import candidates, duplicates
 from src.data.alignment import align
-from src.data.cache import Reading
 from src.data.duplicates import exact_duplicates, group_duplicates, near_duplicates
+from src.data.facts import Reading
 from src.data.images import resize
 from tests.fixtures import DrawImage
 
 SIZE = (48, 64)
+FLIPS_ALL = np.full(53, -1, np.float32)
 
 
 def photo(seed: int) -> np.ndarray:
@@ -115,17 +116,18 @@ def test_exact_duplicates_are_listed_together_and_compared_once() -> None:
 def test_the_number_of_candidates_is_limited_if_all_images_are_similar() -> None:
     vectors = np.tile(np.eye(1, 53, dtype=np.float32), (3000, 1))
     vectors += np.random.default_rng(0).normal(0, 1e-3, vectors.shape).astype(np.float32)
-    pairs = duplicates._candidates(np.concatenate([vectors, -vectors]))
-    assert 3000 <= len(pairs) <= 3000 * duplicates.MAX_CANDIDATES
+    pairs = candidates.candidates(vectors, FLIPS_ALL)
+    assert 3000 <= len(pairs) <= 3000 * candidates.MAX_CANDIDATES
 
 
 @pytest.mark.parametrize("block", range(21, 29))
 def test_pairs_across_block_edges_are_found(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.eye(1, 53, dtype=np.float32) + np.random.default_rng(0).normal(0, 0.01, (20, 53)).astype(np.float32)
-    monkeypatch.setattr(duplicates, "TABLES", 1)
-    expected = duplicates._candidates(np.concatenate([vectors, -vectors]))
-    monkeypatch.setattr(duplicates, "BLOCK", block)
-    np.testing.assert_array_equal(duplicates._candidates(np.concatenate([vectors, -vectors])), expected)
+    monkeypatch.setattr(candidates, "TABLES", 1)
+    expected = candidates.candidates(vectors, FLIPS_ALL)
+    assert len(expected) > 20
+    monkeypatch.setattr(candidates, "BLOCK", block)
+    np.testing.assert_array_equal(candidates.candidates(vectors, FLIPS_ALL), expected)
 
 
 def test_alignment_finds_stretch_and_shift() -> None:

@@ -5,13 +5,21 @@ import os
 import shutil
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pandas as pd
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from src.core.writing import sha256_of, write_csv
 from src.data import snapshot as snapshots
 from src.data.shelf import shelf
+from src.data.snapshot import Snapshot, SplitFacts, read_table
 from tests.helpers import prepared_at, run_at, snapshot_at
 from tests.world import FLAGS, PREPARE, done, link, run_command
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -27,9 +35,14 @@ def test_the_same_input_and_flags_give_the_same_snapshot_and_nothing_is_written(
     assert {path: path.stat().st_mtime_ns for path in (root / "cache").iterdir()} == times
 
 
+def names_in(cache: Path) -> list[str]:
+    """Return the names of a cache's files, without those that hold the times of the originals."""
+    return sorted(path.name for path in cache.iterdir() if path.suffix != ".npz")
+
+
 def test_copied_input_gives_the_same_snapshot_and_caches_though_its_times_differ(world: Path) -> None:
     root = world / "runs" / "svhn"
-    before, caches = snapshot_at(root), sorted(path.name for path in (root / "cache").iterdir())
+    before, caches = snapshot_at(root), names_in(root / "cache")
     shutil.copytree(world / "input", world / "copied")
     shutil.rmtree(world / "input")  # before: a hard link would share its times with other tests
     (world / "copied").rename(world / "input")
@@ -38,7 +51,7 @@ def test_copied_input_gives_the_same_snapshot_and_caches_though_its_times_differ
     ended = done(world, "prepare", *PREPARE)
     assert "decoded" in ended.out
     assert snapshot_at(root) == before
-    assert sorted(path.name for path in (root / "cache").iterdir()) == caches
+    assert names_in(root / "cache") == caches
     done(world, "predict")
 
 
@@ -55,6 +68,20 @@ def test_every_image_size_is_of_the_same_snapshot(world: Path) -> None:
     assert snapshot_at(root) == before
     assert prepared_at(root).cache("train").image_size == (24, 40)
     assert prepared_at(root).cache("train", (64, 128)).image_size == (64, 128)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(TEXTS, TEXTS, st.none() | st.integers(0, 9), st.integers(-(2**62), 2**62)), max_size=5))
+@example([("NA", "000123", None, 0), (" ", "\r", 1, 1), ("1e5", "", None, 2), ('"', "a,\n", 3, 3)])
+def test_a_table_is_read_as_it_was_written(rows: list[tuple[str, str, int | None, int]]) -> None:
+    kinds = {"image_path": "str", "id": "str", "fold": "Int64", "label": "int64"}
+    table = pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
+    facts = SplitFacts(pixels="", num_images=0, num_unreadable=0)
+    with TemporaryDirectory() as name:
+        write_csv(Path(name) / "table.csv", table)
+        tables = {"table.csv": sha256_of(Path(name) / "table.csv")}
+        snapshot = Snapshot(competition="", heads=(), flags="", tables=tables, train=facts, test=facts)
+        pd.testing.assert_frame_equal(read_table(Path(name), "table.csv", snapshot, ""), table)
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "snapshot.json"])
@@ -122,6 +149,15 @@ def test_prune_deletes_caches_that_nothing_uses(world: Path) -> None:
     done(world, "prepare", "--prune")
     assert not changed.exists()
     done(world, "evaluate")
+
+
+def test_prune_deletes_facts_that_a_killed_prepare_left_behind(world: Path) -> None:
+    cache = world / "runs" / "svhn" / "cache"
+    before = sorted(cache.iterdir())
+    for path in cache.glob("*.npz"):
+        shutil.copy(path, path.with_name(f"{path.stem[:-8]}01234567.npz"))
+    done(world, "prepare", "--prune")
+    assert sorted(cache.iterdir()) == before
 
 
 def test_a_run_whose_snapshot_is_gone_says_what_makes_it_again(world: Path) -> None:

@@ -81,7 +81,7 @@ def spelled(codes: list[str], weight: float = 1.0, num_unreadable: int = 0) -> A
 def three() -> testset.TestSet:
     """Return the test set of three images."""
     table = pd.DataFrame({"image_path": [f"mchar_test_a/{name}" for name in IDS], "id": IDS})
-    return testset.TestSet(table=table, sources={}, note="", sample="input")
+    return testset.TestSet(table=table, sources=None, note="", sample="input")
 
 
 def test_leading_zeros_are_kept_and_probabilities_and_a_note_are_saved(tmp_path: Path, three: testset.TestSet) -> None:

@@ -72,6 +72,8 @@ def edited(path: Path) -> bytes:
         for name in kept:
             if name.startswith("probabilities") and kept[name].ndim == 2:
                 kept[name] = kept[name][::-1]
+            if name == "sizes":  # of a cache's originals
+                kept[name] = kept[name] + 1
         target = path.with_suffix(".edited.npz")
         np.savez(target, **kept)
         changed = target.read_bytes()
