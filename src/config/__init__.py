@@ -2,7 +2,7 @@
 
 from src.config.answer import BlendConfig, EvaluateConfig, InferenceFlags, PredictConfig
 from src.config.augment import NO_AUGMENT, Augment
-from src.config.paths import Device, Paths, Precision
+from src.config.paths import Device, Paths, PixelPaths, Precision
 from src.config.prepare import PrepareConfig
 from src.config.sweep import SweepConfig
 from src.config.tools import DoctorConfig, MakeDemoConfig, SummaryConfig
@@ -19,6 +19,7 @@ __all__ = [
     "InferenceFlags",
     "MakeDemoConfig",
     "Paths",
+    "PixelPaths",
     "Precision",
     "PredictConfig",
     "PrepareConfig",

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from src.config.paths import Device, Paths, Precision
+from src.config.paths import Device, PixelPaths, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(Paths):
+class EvaluateConfig(PixelPaths):
     """The out-of-fold score of a run."""
 
     run_name: str = "baseline"
@@ -35,7 +35,7 @@ class InferenceFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(InferenceFlags, Paths):
+class PredictConfig(InferenceFlags, PixelPaths):
     """A validated submission."""
 
     run_name: tuple[str, ...] = ("baseline",)
@@ -49,7 +49,7 @@ class PredictConfig(InferenceFlags, Paths):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlendConfig(InferenceFlags, Paths):
+class BlendConfig(InferenceFlags, PixelPaths):
     """Several runs combined with weights fitted on their out-of-fold predictions."""
 
     run_name: tuple[str, ...] = ()

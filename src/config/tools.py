@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.config.paths import Paths
+from src.config.paths import Paths, PixelPaths
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorConfig(Paths):
+class DoctorConfig(PixelPaths):
     """What is about to be trained."""
 
     backbone: str = "tf_efficientnet_lite0"

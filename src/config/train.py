@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from src.config.augment import Augment
-from src.config.paths import Device, Paths, Precision
+from src.config.paths import Device, PixelPaths, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(TrainSettings, Paths):
+class TrainConfig(TrainSettings, PixelPaths):
     """One network per fold."""
 
     fold: str = "all"

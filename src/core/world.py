@@ -191,7 +191,7 @@ class World:
 _groups: dict[str, Any] = {}
 
 
-def join_world(timeout: timedelta) -> World:
+def join_world(timeout: timedelta = World.timeout) -> World:
     """Return this process's place among those that torchrun started; alone without torchrun."""
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return World()

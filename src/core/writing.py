@@ -15,14 +15,18 @@ from src.core.locking import temporary_of
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path next to `path`; on success fsync it and rename it to `path`, otherwise delete it."""
+def replacing(path: Path, to_disk: bool = True) -> Iterator[Path]:
+    """Yield a temporary path next to `path`; on success fsync it and rename it to `path`, otherwise delete it.
+
+    Without `to_disk` a power failure may leave a damaged file: for what is checked when read and can be had again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_of(path)
     try:
         yield temporary
-        with open(temporary, "rb+") as stream:
-            os.fsync(stream.fileno())
+        if to_disk:
+            with open(temporary, "rb+") as stream:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
         if error.errno and not error.filename:  # for example a full disk

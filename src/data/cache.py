@@ -26,6 +26,7 @@ from src.data.decoding import decode_all, keep_all
 from src.data.facts import Facts, Reading, Readings, Sources, columns_of
 from src.data.images import MAX_PIXELS
 from src.data.pixels import Pixels, hash_blocks
+from src.data.remote import Remote
 
 POLICY = 2  # raise when images.py reads or resizes images differently
 PREPARE = "python -m src.prepare"
@@ -110,13 +111,17 @@ def read_cache_record(folder: Path, name: str, repair: str) -> CacheRecord:
     return read_record(folder / f"{name}.json", CacheRecord, f"run {repair} first", f"run {repair} again")
 
 
-def open_cache(folder: Path, name: str, repair: str = PREPARE) -> ImageCache:
-    """Open <name>.npy for reading. Raises InputError, naming the command `repair`, if it is missing or damaged."""
+def open_cache(folder: Path, name: str, repair: str = PREPARE, remote: Remote | None = None) -> ImageCache:
+    """Open <name>.npy, here or where `remote` has it, for reading.
+
+    Raises InputError, naming the command `repair`, if it is missing or damaged.
+    """
     file = folder / f"{name}.npy"
     record = read_cache_record(folder, name, repair)
     facts = Facts(facts_file(folder, name, record.facts), record.facts, repair)
+    shape = (record.num_images, *record.image_size, 3)
     try:
-        images = Pixels(file, (record.num_images, *record.image_size, 3), record.blocks, repair)
+        images = remote.open(name, shape, record.blocks) if remote else Pixels(file, shape, record.blocks, repair)
     except FileNotFoundError as error:
         raise InputError(f"{file}: not there; run {repair} again") from error
     return ImageCache(images=images, record=record, facts=facts, repair=repair)

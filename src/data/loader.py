@@ -21,6 +21,7 @@ from src.data.pixels import Images, Pixels, rows_per_block
 
 INFERENCE_BATCH_SIZE = 256  # images a batch when nothing is learned; on a CPU no other size is faster
 WINDOW = 32  # blocks that an epoch mixes, and keeps, at a time
+MAX_KEPT = 2 * WINDOW  # blocks in memory, whatever the order of the rows
 
 
 class Batch(TypedDict):
@@ -53,14 +54,20 @@ def gather(images: "Images | Blocks", rows: np.ndarray, size: tuple[int, int]) -
 
 
 class Blocks:
-    """Reads each block of a cache once in an epoch and keeps it until its last row has been taken."""
+    """Reads each block of a cache once in an epoch and keeps it until its last row has been taken.
+
+    Of rows in an order that needs more than MAX_KEPT blocks at a time, blocks are dropped and read again.
+    """
 
     def __init__(self, images: Images, rows: np.ndarray, height: int) -> None:
         """Serve each of `rows` once, in about this order; a block has `height` rows."""
         self.images, self.height = images, height
-        self.left = np.bincount(rows // height)
+        blocks = rows // height
+        self.left = np.bincount(blocks)
         self.kept: dict[int, np.ndarray] = {}
         self.lock = Lock()
+        order = blocks[np.sort(np.unique(blocks, return_index=True)[1])]
+        self.reader = images.reader(order.tolist()) if isinstance(images, Pixels) else self._copy
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return (B, H, W, 3) copies; threads may ask at the same time."""
@@ -69,6 +76,8 @@ class Blocks:
         with self.lock:
             for block in np.unique(blocks):
                 if block not in self.kept:
+                    if len(self.kept) == MAX_KEPT:
+                        del self.kept[next(iter(self.kept))]
                     self.kept[block] = self._read(int(block))
                 here = blocks == block
                 out[here] = self.kept[block][rows[here] - block * self.height]
@@ -78,8 +87,9 @@ class Blocks:
         return out
 
     def _read(self, block: int) -> np.ndarray:
-        if isinstance(self.images, Pixels):
-            return self.images.read_block(block)
+        return self.reader(block)
+
+    def _copy(self, block: int) -> np.ndarray:
         return np.array(self.images[block * self.height : (block + 1) * self.height])
 
 
@@ -148,7 +158,10 @@ class Loader:
         return bool(self.policy and self.policy.concat and self.pad_class is not None)
 
     def concatenated(self, positions: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return for each image the position of the one to its right, the width it keeps, and the joined targets."""
+        """Return for each image the position of the one to its right, the width it keeps, and the joined targets.
+
+        In blocks that is its partner in the reversed batch, which `World.share` leaves to the same rank.
+        """
         assert self.policy
         assert self.policy.concat
         assert self.pad_class is not None

@@ -4,7 +4,7 @@ Hashing 150 GB before the first step would take minutes; a block of 4 MiB takes 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Thread
@@ -130,6 +130,10 @@ class Pixels:
         read = np.frombuffer(data, np.uint8).reshape(images.shape)
         self.check(block, read)
         return read
+
+    def reader(self, blocks: Sequence[int]) -> Callable[[int], np.ndarray]:
+        """Return a function that returns a block's images; it will be called for these blocks in about this order."""
+        return self.read_block
 
 
 Images = np.ndarray | Pixels  # (N, H, W, 3) uint8, indexed by rows

@@ -9,12 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from src.competitions.spec import Competition, load_competition
-from src.config import Paths, PrepareConfig
+from src.config import Paths, PixelPaths, PrepareConfig
 from src.core.errors import InputError
-from src.core.flags import flags_of
+from src.core.flags import check_range, flags_of
 from src.core.records import read_record
 from src.data.cache import ImageCache, build_cache, cache_name, open_cache
 from src.data.labels import Tables
+from src.data.remote import Remote
 from src.data.snapshot import Current, Snapshot, read_snapshot, read_table
 
 # Flags of prepare that decide what it writes, so a command that is to do the same again needs them.
@@ -24,7 +25,18 @@ PREPARE_FLAGS = ("split", "num_folds", "num_val", "folds", "seed", "duplicates",
 def command(config: Paths, name: str, flags: str = "") -> str:
     """Return the command line of another command for the same competition and folders."""
     folders = flags_of(config, "input_dir", "runs_dir")
+    if isinstance(config, PixelPaths) and name in ("train", "evaluate", "predict", "blend"):
+        folders += flags_of(config, "cache_url", "cache_local_gb", "cache_local_dir")
     return f"python -m src.{name} --competition {shlex.quote(config.competition)}{folders}{flags}"
+
+
+def remote_of(config: Paths, root: Path) -> Remote | None:
+    """Return where --cache-url has the pixels of the competition in runs/<competition>, or None without that flag."""
+    if not isinstance(config, PixelPaths) or config.cache_url is None:
+        return None
+    check_range("cache-local-gb", config.cache_local_gb, 1, 1e6)
+    folder = config.cache_local_dir or root / "cache" / "blocks"
+    return Remote(url=config.cache_url, folder=folder, limit=int(config.cache_local_gb * 1e9))
 
 
 def prepared_folder(config: Paths, competition: Competition) -> Path:
@@ -81,6 +93,11 @@ class Prepared:
         flags = self.snapshot.flags if name == "prepare" else ""
         return command(self.config, name, flags + (f" --image-size {size[0]} {size[1]}" if size else ""))
 
+    @property
+    def remote(self) -> Remote | None:
+        """Where --cache-url has the pixels, if it is given."""
+        return remote_of(self.config, self.root)
+
     def cache_file(self, split: str, size: tuple[int, int]) -> Path:
         """The .npy of the cache of train or test images of this size."""
         name = cache_name(split, size, getattr(self.snapshot, split).pixels)
@@ -95,7 +112,7 @@ class Prepared:
         if (split, size) in self._opened:
             return self._opened[split, size]
         file = self.cache_file(split, size)
-        cache = open_cache(file.parent, file.stem, self.command(size=size))
+        cache = open_cache(file.parent, file.stem, self.command(size=size), self.remote)
         if (cache.record.pixels, cache.image_size) != (getattr(self.snapshot, split).pixels, size):
             raise InputError(f"{file.with_suffix('.json')}: is of another cache; run {cache.repair} again")
         self._opened[split, size] = cache

@@ -11,6 +11,7 @@ from src.core.errors import InputError
 from src.core.runtime import Compute, to_device
 from src.data.cache import ImageCache
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader
+from src.data.remote import RemotePixels
 from src.inference.kept import KeptPredictions
 from src.inference.predictor import Predictor
 from src.inference.testset import TestSet
@@ -86,6 +87,7 @@ def test_loader(cache: ImageCache, test: TestSet, run: Run, compute: Compute) ->
         hflip_ok=run.competition.hflip_ok,
         num_threads=compute.num_loader_threads,
         world=compute.world,
+        in_blocks=isinstance(cache.images, RemotePixels),
         pin=compute.device.type == "cuda",
     )
 

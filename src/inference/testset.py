@@ -12,6 +12,7 @@ from src.data.cache import ImageCache, open_cache, sources_of
 from src.data.facts import Sources
 from src.data.labels import check_test
 from src.data.prepared import Prepared
+from src.data.remote import Remote
 
 CHANGED = "test images have changed in input/ since prepare read them"
 
@@ -45,7 +46,7 @@ class TestSet:
         except InputError as error:
             problem = str(error)
         for path in sorted((prepared.root / "cache").glob(f"test_{size[0]}x{size[1]}_*.json")):
-            other = _open(path)
+            other = _open(path, prepared.remote)
             if other is None:
                 continue
             differs = self._differs(other, prepared, size)
@@ -76,9 +77,9 @@ class TestSet:
         return int((~cache.readings.readable[cache.rows_of(self.image_paths)]).sum())
 
 
-def _open(path: Path) -> ImageCache | None:
+def _open(path: Path, remote: Remote | None) -> ImageCache | None:
     try:
-        return open_cache(path.parent, path.stem)
+        return open_cache(path.parent, path.stem, remote=remote)
     except InputError:
         return None
 

@@ -12,7 +12,8 @@ from src.config import DoctorConfig
 from src.core.errors import InputError
 from src.core.writing import checksum_fits, sha256_of
 from src.data.cache import open_cache
-from src.data.prepared import command
+from src.data.prepared import command, remote_of
+from src.data.remote import Remote
 from src.data.shelf import Entry, shelf
 from src.data.snapshot import read_snapshot
 from src.report.checkup import Finding
@@ -40,11 +41,11 @@ def _snapshots(entries: list[Entry], prepare: str) -> Iterator[str]:
                 yield f"{path}: is missing or was changed after prepare wrote it; run {prepare}{entry.snapshot.flags}"
 
 
-def _check_cache(path: Path, repair: str) -> None:
-    open_cache(path.parent, path.stem, repair).images.check_all()
+def _check_cache(path: Path, repair: str, remote: Remote | None) -> None:
+    open_cache(path.parent, path.stem, repair, remote).images.check_all()
 
 
-def _caches(root: Path, entries: list[Entry], prepare: str) -> Iterator[str]:
+def _caches(root: Path, entries: list[Entry], prepare: str, remote: Remote | None) -> Iterator[str]:
     """Read every cache; the command that makes one again has the flags of a snapshot that it belongs to."""
     flags = {
         facts.pixels[:8]: entry.snapshot.flags
@@ -55,7 +56,7 @@ def _caches(root: Path, entries: list[Entry], prepare: str) -> Iterator[str]:
     for path in sorted((root / "cache").glob("*_*x*_*.json")):
         _, size, pixels = path.stem.split("_")
         repair = f"{prepare}{flags.get(pixels, '')} --image-size {size.replace('x', ' ')}"
-        yield _problem(partial(_check_cache, path, repair))
+        yield _problem(partial(_check_cache, path, repair, remote))
 
 
 def _runs(config: DoctorConfig) -> Iterator[str]:
@@ -118,7 +119,7 @@ def check_integrity(config: DoctorConfig) -> Iterator[Finding]:
         entries = shelf(root, prepare)
     except InputError as error:
         found.append(str(error))
-    found += [*_snapshots(entries, prepare), *_caches(root, entries, prepare), *_runs(config)]
+    found += [*_snapshots(entries, prepare), *_caches(root, entries, prepare, remote_of(config, root)), *_runs(config)]
     found += _submissions(config.submissions_dir / name)
     yield from (Finding("bad", text) for text in found if text)
     if not any(found):

@@ -15,7 +15,8 @@ from src.runs.run import Run
 from src.runs.versions import code_version
 
 # Flags that may differ between machines: where their files and devices are.
-OWN_FLAGS = ("input_dir", "submissions_dir", "weights", "device", "num_threads", "cache_on_device")
+OWN_FLAGS = ("input_dir", "submissions_dir", "weights", "device", "num_threads", "cache_on_device",
+              "cache_local_gb", "cache_local_dir")  # fmt: skip
 
 
 def join_ranks(config: Any, minutes: float = 10.0) -> World:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.config import TrainConfig
+from src.core.errors import InputError
 from src.core.flags import check_image_size
 from src.core.runtime import Compute
 from src.core.texts import Texts
 from src.data.cache import ImageCache
 from src.data.loader import Loader
 from src.data.prepared import Prepared
+from src.data.remote import RemotePixels
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 from src.training.setup import make_loader
@@ -33,8 +35,13 @@ def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, save
     if compute.has_idle_cores:
         cache.images.check_in_background()
     size = _network_size(config, run, cache)
-    blocks = saved.record.in_blocks if saved else None
-
+    remote = isinstance(cache.images, RemotePixels)
+    blocks = saved.record.in_blocks if saved else remote or None
+    if remote and not blocks:
+        raise InputError(
+            f"--cache-url: fold {number} began shuffled over the whole cache, which needs its .npy on this machine; "
+            "leave the flag out, or use --restart"
+        )
     fold = _folds(prepared, cache)
     all_rows = cache.rows_of(prepared.labels["image_path"].tolist())
     all_targets = prepared.labels[competition.targets].to_numpy(np.int64)
@@ -45,7 +52,7 @@ def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, save
         rows, targets = all_rows[chosen], all_targets[chosen]
         return make_loader(
             config, competition, compute, cache.images, rows, targets, size, train=train,
-            in_blocks=blocks if train else False,
+            in_blocks=blocks if train else remote,
         )  # fmt: skip
 
     return FoldData(
@@ -69,7 +76,7 @@ def _folds(prepared: Prepared, cache: ImageCache) -> np.ndarray:
 
 def _cache_size(config: TrainConfig, run: Run) -> tuple[int, int]:
     """Return which cache a new run reads: that of --image-size if there is one, or the newest."""
-    if config.image_size and run.prepared.cache_file("train", config.image_size).exists():
+    if config.image_size and run.prepared.cache_file("train", config.image_size).with_suffix(".json").exists():
         return config.image_size
     return run.prepared.image_size
 

@@ -18,6 +18,7 @@ from src.data.augmentations import cpu_only
 from src.data.device import fits, on_device
 from src.data.loader import INFERENCE_BATCH_SIZE, Batches, Loader
 from src.data.pixels import Images
+from src.data.remote import RemotePixels
 from src.inference.autotune import check_compile
 from src.models.build import build_model, read_options
 from src.models.contract import normalisation
@@ -156,8 +157,9 @@ def make_loader(
     concat = config.augment.concat if config.augment.concat is not None else 0.4 * (competition.pad_class is not None)
     if in_blocks is None:
         in_blocks = train and images.nbytes > MAX_MEMORY_SHARE * memory_limit()
-    if in_blocks:
-        print(f"the cache of {images.nbytes / 2**30:.1f} GiB is larger than the memory: images are shuffled in blocks")
+    if in_blocks and train:
+        where = "read from --cache-url" if isinstance(images, RemotePixels) else "larger than the memory"
+        print(f"the cache of {images.nbytes / 2**30:.1f} GiB is {where}: images are shuffled in blocks")
     return Loader(
         images=images,
         rows=rows,

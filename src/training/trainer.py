@@ -150,7 +150,7 @@ class Trainer:
         self.state.nonfinite.begin(progress.skipped, progress.skipped_in_a_row)
         self.state.network.train()
         with stop.deferring():
-            for batch, seconds in _timed(self.loader.epoch(epoch, progress.step)):
+            for batch, seconds in _timed(self._batches(epoch, loss_sum)):
                 lr = self._lr(epoch, progress.step)
                 loss_sum += train_step(self.state, batch, self.layout, lr, self.compute, self.settings, profiler)
                 profiler.step_done(seconds)
@@ -177,6 +177,17 @@ class Trainer:
             profiler.finish()
             if stop.asked:  # since the last step was made
                 self.save()
+
+    def _batches(self, epoch: int, loss_sum: torch.Tensor) -> Iterator[Batch]:
+        """Yield the remaining batches of an epoch; save if a signal asks to stop while one is waited for."""
+        try:
+            yield from self.loader.epoch(epoch, self.progress.step)
+        except Stopped:
+            if self.compute.world.size == 1:  # other ranks are in the middle of a step
+                self.progress.loss_sum = loss_sum.item()
+                self._read_skipped(epoch)
+                self.save()
+            raise
 
     def _read_skipped(self, epoch: int) -> None:
         """Read how many steps were skipped. Raises InputError if too many were in a row."""
