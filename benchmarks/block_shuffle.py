@@ -9,6 +9,7 @@ have the same label.
 """
 
 import json
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def write_sorted(source: Path, folder: Path) -> None:
         (folder / "svhn" / f"{name}.json").write_text(json.dumps(labels))
     for path in (source / "svhn").glob("*"):
         if "test" in path.name or "sample" in path.name:
-            (folder / "svhn" / path.name).symlink_to(path.resolve())
+            shutil.copy(path, folder / "svhn" / path.name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,20 +72,21 @@ def _wait_for(port: int) -> None:
     raise InputError(f"no server answers on port {port}")
 
 
-def _upload(file: Path, server: Server) -> None:
-    """Copy a file to the bucket, as any S3 client would."""
+def _upload(paths: Sequence[Path], server: Server) -> None:
+    """Copy files and folders to the bucket, as any S3 client would."""
     from fsspec import filesystem
 
     os.environ.update(server.environment)
     files = filesystem("s3", endpoint_url=server.environment["AWS_ENDPOINT_URL"])
     if not files.exists(BUCKET):
         files.mkdir(BUCKET)
-    files.put_file(str(file), f"{BUCKET}/{file.name}")
+    for path in paths:
+        files.put(str(path), f"{BUCKET}/{path.name}", recursive=path.is_dir())
 
 
 @contextmanager
-def serving(kind: str, file: Path) -> Iterator[Server]:
-    """Run a server that has one file. Raises InputError if it is not installed."""
+def serving(kind: str, *paths: Path) -> Iterator[Server]:
+    """Run a server that has these files and folders (nginx: files). Raises InputError if it is not installed."""
     port = _free_port()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -98,12 +99,13 @@ def serving(kind: str, file: Path) -> Iterator[Server]:
             _wait_for(port)
             host = f"http://127.0.0.1:{port}"
             if kind == "nginx":
-                shutil.copy(file, folder / "www" / file.name)
+                for path in paths:
+                    shutil.copy(path, folder / "www" / path.name)
                 yield Server(url=host, plain=host, environment={})
                 return
             keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": KEY, "AWS_DEFAULT_REGION": "us-east-1"}
             server = Server(f"s3://{BUCKET}", f"{host}/{BUCKET}", {**keys, "AWS_ENDPOINT_URL": host})
-            _upload(file, server)
+            _upload(paths, server)
             yield server
         finally:
             process.terminate()

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from src.config import NO_AUGMENT, Augment
+from src.core.world import World
 from src.data.images import resize
 from src.data.loader import WINDOW, Blocks, Loader, gather
 from src.data.pixels import Images, Pixels, hash_blocks
@@ -220,6 +221,27 @@ def test_in_blocks_strings_are_concatenated_within_a_batch(images: np.ndarray) -
     partners, _, _ = one.concatenated(positions, 0)
     assert sorted(partners) == sorted(positions)
     assert (partners != positions).all()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_in_blocks_concatenated_samples_do_not_depend_on_the_number_of_ranks(images: np.ndarray, size: int) -> None:
+    targets = np.full((len(images), 6), 10)
+    targets[:, 0] = np.arange(len(images)) % 10
+
+    def samples(rank: int, size: int) -> dict[int, tuple[bytes, bytes]]:
+        one = Loader(
+            images=images, rows=np.arange(len(images)), targets=targets, image_size=SIZE, batch_size=6, pad_class=10,
+            policy=Augment(concat=1.0, hflip=0.0), in_blocks=True, world=World(rank, size),
+        )  # fmt: skip
+        batches = [zip(batch["index"], batch["image"], batch["target"], strict=True) for batch in one.epoch(0)]
+        return {
+            int(row): (image.numpy().tobytes(), target.numpy().tobytes())
+            for batch in batches
+            for row, image, target in batch
+        }
+
+    parts = [samples(rank, size) for rank in range(size)]
+    assert {row: sample for part in parts for row, sample in part.items()} == samples(0, 1)
 
 
 def test_in_blocks_concatenated_images_and_targets_match(monkeypatch: pytest.MonkeyPatch) -> None:
