@@ -116,9 +116,7 @@ def main(config: RanksConfig) -> None:
         for name, rate in rates(config).items():
             found[name].append(rate)
     print(f"{config.backbone}, 64x128, batch {config.batch_size}; {processor()}; torch {torch.__version__}")
-    print(
-        f"| {config.rounds} rounds | images/s, median (min–max) | ratio to one process |\n|---|---|---|"
-    )
+    print(f"| {config.rounds} rounds | images/s, median (min–max) | ratio to one process |\n|---|---|---|")
     for name, values in found.items():
         ratio = np.array(values) / np.array(found["one process"])
         print(
