@@ -19,6 +19,7 @@ import torch.distributed as dist
 
 from src.core.errors import InputError
 
+CONNECT_TIMEOUT = timedelta(seconds=30)
 BUCKET = 32 << 20  # bytes of gradients that are summed together
 Value = TypeVar("Value")
 
@@ -197,8 +198,23 @@ def join_world(timeout: timedelta = World.timeout) -> World:
         return World()
     if not dist.is_initialized():
         with _contact(int(os.environ["RANK"])):
-            dist.init_process_group("gloo", timeout=timeout)
+            _connect(timeout)
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), timeout)
+
+
+def _connect(timeout: timedelta) -> None:
+    """Connect the ranks once all are there.
+
+    In a store of their own: after a restart, torchrun's still holds the addresses of dead ranks. Connecting takes no
+    time, so the limit is short then: if an address is wrong all the same, torchrun starts the ranks again.
+    """
+    found, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+    attempt = [os.environ.get(name, "") for name in ("TORCHELASTIC_RESTART_COUNT", "WORLD_SIZE", "MASTER_PORT")]
+    store = dist.PrefixStore("-".join(attempt), found)
+    store.set(f"rank {rank}", "here")
+    store.wait([f"rank {other}" for other in range(size)], timeout)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=min(timeout, CONNECT_TIMEOUT))
+    dist.distributed_c10d._set_pg_timeout(timeout, dist.group.WORLD)
 
 
 def check_same(world: World, facts: dict[str, Any]) -> None:
