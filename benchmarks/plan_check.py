@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -170,7 +171,7 @@ def check(rounds: int, remote: tuple[float, float] | None) -> None:
 
 def main(config: RanksConfig) -> None:
     """Print the median seconds of a sum of gradients."""
-    world = join_world()
+    world = join_world(timedelta(minutes=1))
     weights = [torch.nn.Parameter(torch.zeros(part)) for part in np.full(50, config.parameters // 50)]
     seconds = []
     for _ in range(REPEATS):
