@@ -104,7 +104,7 @@ def _measure(config: InferenceConfig) -> None:
         cv2.setNumThreads(0)
         compute = choose_compute("cpu", "fp32")
         started = time.perf_counter()
-        cache, _ = build_cache(Path(folder), "test", paths, files, SIZE, num_processes=1)
+        cache, _ = build_cache(Path(folder), "test", paths, files, SIZE)
         decoded = time.perf_counter()
         loader = Loader(
             images=cache.images,

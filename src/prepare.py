@@ -2,6 +2,7 @@
 
     python -m src.prepare --competition svhn
     python -m src.prepare --competition demo --num-folds 3        (tiny: seconds on a CPU)
+    python -m src.prepare --engine ray --address HOST:6379        (decode on all nodes of a Ray cluster)
 
 Writes a snapshot, runs/<competition>/prepared/<id>/: labels.csv, test.csv, folds.csv, problems.csv, snapshot.json; and
 runs/<competition>/cache/: the decoded images. Neither is changed afterwards: a run reads what it began with. The same
@@ -56,11 +57,12 @@ def _prepare(config: PrepareConfig) -> None:
     from src.core.errors import InputError
     from src.core.flags import flags_of
     from src.data.labels import check_unreadable, read_tables
-    from src.data.prepared import PREPARE_FLAGS, build_caches, prepared_folder
+    from src.data.prepared import PREPARE_FLAGS, build_caches, open_engine, prepared_folder
     from src.data.problems import Problem, label_warnings, usable_labels
     from src.data.snapshot import facts_of, publish, set_current
     from src.data.split import check_split, make_folds
 
+    run = open_engine(config)  # first: its mistakes are told before labels are read
     tables = read_tables(config)
     competition, files, folder = tables.competition, tables.files, prepared_folder(config, tables.competition)
     size = check_image_size(config.image_size or competition.image_size)
@@ -71,7 +73,7 @@ def _prepare(config: PrepareConfig) -> None:
         print(line)
 
     cache = folder.parent / "cache"
-    train, test = build_caches(config, tables, cache, size)
+    train, test = build_caches(config, run, tables, cache, size)
     files.forget()
     if not config.duplicates:
         print("duplicates are not searched (--no-duplicates): copies of an image may lie on both sides of a fold")

@@ -38,4 +38,9 @@ class PrepareConfig(Paths):
     max_pixels: int = 50_000_000
     """Images with more pixels are refused from their header."""
     num_processes: int | None = None
-    """Decoding processes, started after 2 s; default: one per core."""
+    """Decoding processes of --engine local, started after 2 s; default: one per core."""
+    engine: Literal["local", "ray"] = "local"
+    """Where images are decoded. local: processes of this machine; ray: tasks of a Ray cluster (requirements-ray.txt)
+    whose nodes all have the same input folder."""
+    address: str | None = None
+    """HOST:PORT of the Ray cluster; default: one is started on this machine."""

@@ -22,7 +22,7 @@ from src.core.reading import InputFiles
 from src.core.records import read_record, write_record
 from src.core.texts import Texts
 from src.core.writing import replacing, sha256_of, write_arrays
-from src.data.decoding import decode_all, keep_all
+from src.data.decoding import Run, decode_all, in_processes, keep_all
 from src.data.facts import Facts, Reading, Readings, Sources, columns_of
 from src.data.images import MAX_PIXELS
 from src.data.pixels import Pixels, hash_blocks
@@ -94,7 +94,8 @@ def sources_of(image_paths: Iterable[str], located: Located) -> Sources:
     return Sources(*located.locations(image_paths).sizes_and_stamps())
 
 
-def _made_with(max_pixels: int) -> str:
+def made_with(max_pixels: int) -> str:
+    """Return all that an image's pixels in a cache depend on, beside its file."""
     return f"{POLICY} {cv2.__version__} {max_pixels}"
 
 
@@ -157,16 +158,16 @@ def build_cache(
     files: InputFiles,
     image_size: tuple[int, int],
     *,
-    num_processes: int,
+    run: Run = in_processes,
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[ImageCache, bool]:
-    """Decode all images, in parallel, unless a cache of these files is there; return it and whether it was decoded.
+    """Decode all images, by `run`, unless a cache of these files is there; return it and whether it was decoded.
 
     An image that cannot be read is left black, and its reading says why.
     """
-    locations, paths, made_with = files.located.locations(image_paths), Texts.of(image_paths), _made_with(max_pixels)
+    locations, paths, made = files.located.locations(image_paths), Texts.of(image_paths), made_with(max_pixels)
     sources = Sources(*locations.sizes_and_stamps())
-    current = _find_current(folder, split, image_size, paths, sources, made_with)
+    current = _find_current(folder, split, image_size, paths, sources, made)
     if current:
         return current, False
     folder.mkdir(parents=True, exist_ok=True)
@@ -178,11 +179,11 @@ def build_cache(
         if files.pixels and all(path in files.pixels for path in image_paths):
             readings = keep_all(pending, [files.pixels[path] for path in image_paths])
         else:
-            readings = decode_all(pending, split, locations, num_processes, max_pixels)
+            readings = decode_all(pending, split, locations, max_pixels, run)
         record = CacheRecord(
-            made_with=made_with,
+            made_with=made,
             image_size=image_size,
-            pixels=pixels_hash(paths, readings, made_with),
+            pixels=pixels_hash(paths, readings, made),
             num_images=len(paths),
             facts="",
             blocks=hash_blocks(np.load(pending, mmap_mode="r")) if len(paths) else [],

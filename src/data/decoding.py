@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -54,7 +54,8 @@ def bounded_memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _read_one(location: Location | None, out: np.ndarray, limit: int) -> Found:
+def read_one(location: Location | None, out: np.ndarray, limit: int) -> Found:
+    """Decode an image into `out`, (H, W, 3) uint8; return what was found out about it."""
     if location is None:
         return "missing", "no such file", ""
     if location.size > MAX_BYTES:
@@ -92,7 +93,7 @@ def _read_chunk(file: str, start: int, locations: list[Location | None], limit: 
     cv2.setNumThreads(1)
     images = np.load(file, mmap_mode="r+")
     with bounded_memory():
-        return [_read_one(location, images[start + i], limit) for i, location in enumerate(locations)]
+        return [read_one(location, images[start + i], limit) for i, location in enumerate(locations)]
 
 
 def keep_all(file: Path, images: list[np.ndarray]) -> Readings:
@@ -104,7 +105,7 @@ def keep_all(file: Path, images: list[np.ndarray]) -> Readings:
     return Readings.of(found, len(images))
 
 
-class _Jobs(Sequence[Job]):
+class Jobs(Sequence[Job]):
     """The chunks of images to decode, each made when it is asked for."""
 
     def __init__(self, file: Path, locations: Sequence[Location | None], limit: int) -> None:
@@ -120,7 +121,7 @@ class _Jobs(Sequence[Job]):
         return self.file, start, list(self.locations[start : start + CHUNK]), self.limit
 
 
-def _run_jobs(jobs: Sequence[Job], num_processes: int) -> Iterator[list[Found]]:
+def in_processes(jobs: Jobs, num_processes: int = 1) -> Iterator[list[Found]]:
     """Yield the result of each job in order: first from this process, then from as many as asked for."""
     started, done = time.perf_counter(), 0
     while done < len(jobs) and (num_processes <= 1 or time.perf_counter() - started < SOLO_SECONDS):
@@ -149,14 +150,20 @@ def _run_jobs(jobs: Sequence[Job], num_processes: int) -> Iterator[list[Found]]:
     yield from (_read_chunk(*jobs[number]) for number in range(done, len(jobs)))
 
 
+Run = Callable[[Jobs], Iterator[list[Found]]]
+
+
 def decode_all(
-    file: Path, name: str, locations: Sequence[Location | None], num_processes: int, max_pixels: int
+    file: Path, name: str, locations: Sequence[Location | None], max_pixels: int, run: Run = in_processes
 ) -> Readings:
-    """Decode images into the rows of an array file; return what was found out about each."""
+    """Decode images into the rows of an array file; return what was found out about each.
+
+    `run` does the jobs and yields what it finds out about the images, in their order.
+    """
 
     def found() -> Iterator[Found]:
         with Progress(f"decoding {name}", len(locations), "images") as progress:
-            for result in _run_jobs(_Jobs(file, locations, max_pixels), num_processes):
+            for result in run(Jobs(file, locations, max_pixels)):
                 yield from result
                 progress.update(len(result))
 

@@ -3,18 +3,21 @@
 import os
 import shlex
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
 
 from src.competitions.spec import Competition, load_competition
 from src.config import Paths, PixelPaths, PrepareConfig
+from src.core.cluster import join_cluster
 from src.core.errors import InputError
 from src.core.flags import check_range, flags_of
 from src.core.records import read_record
 from src.data.cache import ImageCache, build_cache, cache_name, open_cache
+from src.data.decoding import Run, in_processes
 from src.data.labels import Tables
+from src.data.ray_decoding import on_ray
 from src.data.remote import Remote
 from src.data.snapshot import Current, Snapshot, read_snapshot, read_table
 
@@ -174,16 +177,21 @@ def known_competition(config: Paths, or_else: str | None) -> Competition:
     )
 
 
+def open_engine(config: PrepareConfig) -> Run:
+    """Return how --engine decodes images. Raises InputError if there is no Ray, or no cluster."""
+    if config.engine == "ray":
+        return partial(on_ray, ray=join_cluster(config.address))
+    return partial(in_processes, num_processes=config.num_processes or os.cpu_count() or 1)
+
+
 def build_caches(
-    config: PrepareConfig, tables: Tables, folder: Path, size: tuple[int, int]
+    config: PrepareConfig, run: Run, tables: Tables, folder: Path, size: tuple[int, int]
 ) -> tuple[ImageCache, ImageCache]:
     """Decode the train and test images at (height, width) unless that is done already; return both caches."""
     caches = []
     for split, table in (("train", tables.labels), ("test", tables.test)):
-        paths, processes = table["image_path"].tolist(), config.num_processes or os.cpu_count() or 1
-        cache, decoded = build_cache(
-            folder, split, paths, tables.files, size, num_processes=processes, max_pixels=config.max_pixels
-        )
+        paths = table["image_path"].tolist()
+        cache, decoded = build_cache(folder, split, paths, tables.files, size, run=run, max_pixels=config.max_pixels)
         caches.append(cache)
         done = "decoded" if decoded else "cache is up to date"
         print(f"{split}: {len(paths):,} images at {size[0]}x{size[1]}, {done}", flush=True)

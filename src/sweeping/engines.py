@@ -5,27 +5,23 @@ A task is a command. It is started again when it fails, perhaps on another node,
 
 import os
 import queue
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from src.config import SweepConfig
+from src.core.cluster import CODE, join_cluster
 from src.core.errors import InputError
 from src.core.runtime import num_cores
 from src.core.signals import Stopped
 from src.sweeping.board import Board
 from src.sweeping.plan import Task
 
-ROOT = Path(__file__).resolve().parents[2]
 TICK = 1.0  # seconds
-SECONDS_TO_ANSWER = 15.0  # of a Ray cluster
 MISTAKE = 2  # exit code for bad input: trying again would not help
 
 
@@ -38,7 +34,7 @@ class Shell:
 
     def variables(self) -> dict[str, str]:
         """Return what a task's environment has besides this one's."""
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        path = os.pathsep.join(filter(None, [CODE, os.environ.get("PYTHONPATH", "")]))
         return {**dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads)), "PYTHONPATH": path}
 
     def start(self, command: Sequence[str], gpu: str | None) -> "subprocess.Popen[str]":
@@ -135,41 +131,9 @@ def run_locally(tasks: list[Task], config: SweepConfig, board: Board) -> list[Ta
     return [task for future, task in futures.items() if future.result()]
 
 
-def check_cluster(address: str) -> None:
-    """Raise InputError unless a Ray cluster answers at HOST:PORT; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address in ("auto", "local"):
-        return
-    if not host or not port.isdecimal():
-        raise InputError(f"--address {address}: must be HOST:PORT, ray://HOST:PORT or auto")
-    health = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    try:
-        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()
-        if not address.startswith("ray://"):
-            subprocess.run(health, check=True, capture_output=True, timeout=SECONDS_TO_ANSWER)
-    except (OSError, OverflowError, subprocess.SubprocessError) as error:
-        raise InputError(f"--address {address}: no Ray cluster answers there") from error
-
-
-def connect(config: SweepConfig) -> Any:
-    """Return the module ray, connected. Raises InputError if it is not installed or its cluster does not answer."""
-    try:
-        ray: Any = import_module("ray")
-    except ImportError as error:
-        raise InputError("--engine ray: Ray is not installed; pip install -r requirements-ray.txt") from error
-    if not ray.is_initialized():
-        if config.address:
-            check_cluster(config.address)
-        try:
-            ray.init(address=config.address, log_to_driver=False, include_dashboard=False)
-        except ConnectionError as error:
-            raise InputError(f"--address {config.address}: no Ray cluster answers there") from error
-    return ray
-
-
 def run_on_ray(tasks: list[Task], config: SweepConfig, board: Board) -> list[Task]:
     """Run tasks on a Ray cluster whose nodes share this folder; return those that failed. Raises InputError."""
-    ray = connect(config)
+    ray = join_cluster(config.address)
     shell = Shell(os.getcwd(), config.cores_per_task)
     variables = shell.variables()
 

@@ -8,6 +8,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from src.core.reading import InputFiles
 from src.data import cache as caching
 from src.data import decoding
 from src.data.cache import ImageCache, build_cache, open_cache
+from src.data.decoding import in_processes
 from src.data.images import resize
 from tests.fixtures import DrawImage
 from tests.helpers import read_image
@@ -30,7 +32,7 @@ SIZE = (24, 32)
 def build(root: Path, folder: Path, **options: Any) -> tuple[bool, ImageCache]:
     """Build the cache of the images in root/train; return whether it was built, and the opened cache."""
     files = InputFiles(root)
-    settings: dict[str, Any] = {"num_processes": 1, "image_size": SIZE, **options}
+    settings: dict[str, Any] = {"image_size": SIZE, **options}
     cache, built = build_cache(folder, "train", files.images("train"), files, **settings)
     return built, open_cache(folder, cache.images.file.stem)
 
@@ -139,10 +141,10 @@ def test_an_interrupted_build_leaves_the_old_cache_or_none(
 
 def test_two_processes_write_the_same_bytes_as_one(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "train" / "03.png").write_bytes(b"")
-    assert build(root, tmp_path / "by1", num_processes=1)[0]
+    assert build(root, tmp_path / "by1")[0]
     monkeypatch.setattr(decoding, "CHUNK", 3)
     monkeypatch.setattr(decoding, "SOLO_SECONDS", 0)
-    assert build(root, tmp_path / "by2", num_processes=2)[0]
+    assert build(root, tmp_path / "by2", run=partial(in_processes, num_processes=2))[0]
     assert len(written(tmp_path / "by1")) == 3
     assert written(tmp_path / "by1") == written(tmp_path / "by2")
 
@@ -172,11 +174,11 @@ def test_decoding_continues_in_one_process_if_the_pool_fails(
             yield from itertools.islice(map(call, *arguments), done)
             raise error
 
-    assert build(root, tmp_path / "by1", num_processes=1)[0]
+    assert build(root, tmp_path / "by1")[0]
     monkeypatch.setattr(decoding, "CHUNK", 3)
     monkeypatch.setattr(decoding, "SOLO_SECONDS", 0)
     monkeypatch.setattr(decoding, "ProcessPoolExecutor", Pool)
-    assert build(root, tmp_path / "by2", num_processes=2)[0]
+    assert build(root, tmp_path / "by2", run=partial(in_processes, num_processes=2))[0]
     assert len(written(tmp_path / "by1")) == 3
     assert written(tmp_path / "by1") == written(tmp_path / "by2")
     (line,) = capsys.readouterr().out.splitlines()
@@ -202,7 +204,7 @@ def test_an_unreadable_image_is_black_and_its_reading_has_the_reason(
         (root / "train" / f"{name}.png").write_bytes(data)
     files = InputFiles(root)
     paths = [*files.images("train"), "train/absent.png"]
-    cache, _ = build_cache(tmp_path / "prepared", "train", paths, files, SIZE, num_processes=1)
+    cache, _ = build_cache(tmp_path / "prepared", "train", paths, files, SIZE)
     problems = {path: reading.problem for path, reading in zip(paths, cache.readings, strict=True) if reading.problem}
     assert problems == {
         "train/01.png": "empty",
@@ -247,18 +249,18 @@ def test_a_missing_or_damaged_cache_is_refused_with_the_command_to_run(root: Pat
 
 def test_a_deleted_or_truncated_cache_is_rebuilt(root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "prepared"
-    built, cache = build(root, folder, num_processes=1)
+    built, cache = build(root, folder)
     assert built
     file = cache.images.file
     pixels = file.read_bytes()
     file.unlink()
-    assert build(root, folder, num_processes=1)[0]
+    assert build(root, folder)[0]
     file.write_bytes(pixels[: len(pixels) // 2])
-    assert build(root, folder, num_processes=1)[0]
+    assert build(root, folder)[0]
     file.write_bytes(pixels[:-1] + bytes([pixels[-1] ^ 1]))
-    assert build(root, folder, num_processes=1)[0]
+    assert build(root, folder)[0]
     assert file.read_bytes() == pixels
-    assert not build(root, folder, num_processes=1)[0]
+    assert not build(root, folder)[0]
 
 
 def build_pixels(
@@ -268,7 +270,7 @@ def build_pixels(
     (root / "pixels").open("a").close()
     files = InputFiles(root)
     paths = files.add_pixels("raw", images, files.find("pixels"))
-    cache, built = build_cache(folder, "train", paths[::-1], files, image_size, num_processes=1)
+    cache, built = build_cache(folder, "train", paths[::-1], files, image_size)
     return built, open_cache(folder, cache.images.file.stem)
 
 

@@ -63,7 +63,7 @@ def build(tmp_path: Path, draw_image: DrawImage) -> Build:
     def build() -> tuple[bool, Path, str]:
         files = InputFiles(tmp_path / "input")
         paths = files.images("train")
-        cache, built = build_cache(tmp_path / "cache", "train", paths, files, (24, 32), num_processes=1)
+        cache, built = build_cache(tmp_path / "cache", "train", paths, files, (24, 32))
         return built, cache.facts.file, cache.images.file.stem
 
     return build
