@@ -127,7 +127,8 @@ def litdata(config: StreamingConfig, epoch: int, state: dict[str, Any]) -> Serve
     """Return an epoch of litdata."""
     module = import_module("litdata")
     # Of its two S3 clients, obstore refuses a server without TLS; the other one is boto3.
-    import_module("litdata.streaming.downloader")._OBSTORE_AVAILABLE = False
+    downloader: Any = import_module("litdata.streaming.downloader")
+    downloader._OBSTORE_AVAILABLE = False
     kept = config.folder / "kept-litdata"
     kept.mkdir(exist_ok=True)
     dataset = module.StreamingDataset(
