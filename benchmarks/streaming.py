@@ -33,6 +33,7 @@ from src.core import cli
 from src.core.errors import InputError
 
 BATCH, SHARD = 64, 64 << 20
+LIMIT = 300  # seconds for a task
 SHAPE = (*SIZE, 3)
 MIXED = 32 * (4 << 20) // (SIZE[0] * SIZE[1] * 3)  # images that WebDataset mixes: as many as our window holds
 
@@ -125,6 +126,9 @@ def _loaded(loader: Any, state: dict[str, Any]) -> Served:
 def litdata(config: StreamingConfig, epoch: int, state: dict[str, Any]) -> Served:
     """Return an epoch of litdata."""
     module = import_module("litdata")
+    # Of its two S3 clients, obstore refuses a server without TLS; the other one is boto3.
+    downloader: Any = import_module("litdata.streaming.downloader")
+    downloader._OBSTORE_AVAILABLE = False
     kept = config.folder / "kept-litdata"
     kept.mkdir(exist_ok=True)
     dataset = module.StreamingDataset(
@@ -184,7 +188,7 @@ def _epoch(config: StreamingConfig, name: str) -> dict[str, Any]:
         while not done.wait(0.02):
             peak = max(peak, _anonymous())
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     started, used, count, wrong = time.perf_counter(), time.process_time(), 0, 0
     for rows, images in WAYS[name](config, 0, {}).batches:
@@ -214,12 +218,16 @@ def _run(config: StreamingConfig, task: str, folder: Path, server: Server) -> di
     """Run a task in a process of its own; return what it found, or the last line of its error."""
     name = task.split(" ")[0]
     paths = [str(config.packages), os.getcwd()] if name != "ours" else [os.getcwd()]
-    variables = {"PYTHONPATH": os.pathsep.join(paths), "S3_ENDPOINT_URL": server.environment["AWS_ENDPOINT_URL"]}
+    endpoint = server.environment["AWS_ENDPOINT_URL"]  # as MosaicML's and litdata's clients want it
+    variables = {"PYTHONPATH": os.pathsep.join(paths), "S3_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
     flags = ["--task", task, "--folder", str(folder), "--plain", server.plain]
     flags += ["--count", str(config.count), "--stop", str(config.stop)]
     command = [sys.executable, "-m", "benchmarks.streaming", *flags]
     environment = {**os.environ, **server.environment, **variables}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    try:
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return f"still running after {LIMIT} s"
     if ended.returncode:
         return (ended.stderr.strip().splitlines() or ["?"])[-1]
     found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
