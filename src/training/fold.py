@@ -141,7 +141,7 @@ def _begin(config: TrainConfig, run: Run, number: int, data: FoldData) -> None:
     """
     paths = run.fold_paths(number)
     if not config.freeze_backbone:  # a linear probe is trained again in a minute
-        for path in (paths.state, paths.last, paths.best, paths.oof):
+        for path in (paths.state, paths.last, paths.log, paths.oof):  # a kill in the first save leaves the best weights
             if path.exists():
                 raise InputError(
                     f"{path}: was trained, but {paths.record.name} is lost and last.pt too, so it cannot be used; move "

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from src.competitions import svhn as street
+from src.core import signals
 from src.core.runtime import choose_compute
 from src.data.loader import Batch, Loader
 from src.inference import predictor as predicting
@@ -152,10 +153,22 @@ def test_a_second_signal_stops_immediately(train: Train, monkeypatch: pytest.Mon
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("not stopped")
 
+    monkeypatch.setattr(signals, "TOGETHER", 0)  # otherwise two at once are one request
     at_call(monkeypatch, loop, "train_step", 2, twice)
     folder, ended = train("run")
     assert ended.code == 130
     assert not (folder / "last.pt").exists()
+
+
+def test_a_training_killed_in_its_first_save_starts_again(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight, _ = train("straight")
+    with monkeypatch.context() as patch:
+        at_call(patch, loop, "save_state", 1, kill)
+        with pytest.raises(Killed):
+            train("killed")
+    folder, ended = train("killed")
+    assert ended.code == 0
+    assert_same_training(straight, folder)
 
 
 @pytest.mark.parametrize("save_every", [0, 10])
