@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from src.competitions import svhn as street
+from src.core import signals
 from src.core.runtime import choose_compute
 from src.data.loader import Batch, Loader
 from src.inference import predictor as predicting
@@ -152,6 +153,7 @@ def test_a_second_signal_stops_immediately(train: Train, monkeypatch: pytest.Mon
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("not stopped")
 
+    monkeypatch.setattr(signals, "TOGETHER", 0.0)  # seconds within which signals count as one
     at_call(monkeypatch, loop, "train_step", 2, twice)
     folder, ended = train("run")
     assert ended.code == 130
