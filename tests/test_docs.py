@@ -17,8 +17,8 @@ PAGES = sorted(
 )
 GUIDES = [path for path in PAGES if path.parent.name != "results" and path.name not in ("CHANGELOG.md", "RESULTS.md")]
 MAX_README_WORDS = 1200
-# Of docker, uv and tests/run.sh.
-OF_OTHER_PROGRAMS = {"--help", "--slow", "--extra", "--gpus", "--shm-size", "--build-arg", "--user"}
+# Of docker, uv, torchrun and tests/run.sh.
+OF_OTHER_PROGRAMS = {"--help", "--slow", "--extra", "--gpus", "--shm-size", "--build-arg", "--user", "--max-restarts"}
 OF_EXAMPLES = {"--augment.gamma"}  # which CONTRIBUTING.md adds
 each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 each_guide = pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.relative_to(ROOT).as_posix())
