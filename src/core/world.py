@@ -6,6 +6,7 @@ Only rank 0 writes files. What ranks must agree on (signals, memory, skipped ste
 the CPU, so that no step waits for a GPU.
 """
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ def _contact(rank: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo's and NCCL's: torch has no class for it
+        _lost.append(rank)
         reason = str(error).strip().split("\n")[0].rsplit("] ", 1)[-1][:120]
         raise InputError(
             f"rank {rank}: another rank ended or did not answer within --rank-timeout ({reason}); torchrun names the "
@@ -190,6 +192,7 @@ class World:
 
 
 _groups: dict[str, Any] = {}
+_lost: list[int] = []  # this rank, once it could not reach another one
 
 
 def join_world(timeout: timedelta = World.timeout) -> World:
@@ -214,7 +217,16 @@ def _connect(timeout: timedelta) -> None:
     store.set(f"rank {rank}", "here")
     store.wait([f"rank {other}" for other in range(size)], timeout)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=min(timeout, CONNECT_TIMEOUT))
-    dist.distributed_c10d._set_pg_timeout(timeout, dist.group.WORLD)
+    atexit.register(_leave)
+    # Older versions of torch have only the second.
+    set_timeout = getattr(dist.distributed_c10d, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
+    set_timeout(timeout, dist.group.WORLD)
+
+
+def _leave() -> None:
+    """End torch's threads before Python ends: one that outlives it aborts the process. Not if a rank is gone."""
+    if not _lost and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def check_same(world: World, facts: dict[str, Any]) -> None:
