@@ -224,8 +224,11 @@ def _connect(timeout: timedelta) -> None:
 
 
 def _leave() -> None:
-    """End torch's threads before Python ends: one that outlives it aborts the process. Not if a rank is gone."""
-    if not _lost and dist.is_initialized():
+    """End torch's threads before Python ends: one that outlives it aborts the process.
+
+    Not NCCL's if a rank is lost: it would wait for it.
+    """
+    if dist.is_initialized() and not (_lost and "cuda" in _groups):
         dist.destroy_process_group()
 
 
