@@ -54,6 +54,10 @@ class _Stop:
         previous = {number: signal.signal(number, self._handle) for number in numbers}
         try:
             yield
+        except RuntimeError as error:  # Python wraps what a signal raises while a class is being made
+            if isinstance(error.__cause__, Stopped):
+                raise error.__cause__ from None
+            raise
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)

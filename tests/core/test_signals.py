@@ -49,3 +49,13 @@ def test_a_rank_that_others_asked_to_stop_ignores_its_own_signal() -> None:
     with pytest.raises(Stopped):
         step(lambda: stop.ask(signal.SIGTERM), lambda: kill(signal.SIGTERM), lambda: done.append("save"))
     assert done == ["save"]
+
+
+def test_a_signal_while_a_class_is_being_made_stops_like_any_other() -> None:
+    class Field:
+        def __set_name__(self, owner: type, name: str) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+
+    with pytest.raises(Stopped), stop.handled():
+        type("Made", (), {"field": Field()})
