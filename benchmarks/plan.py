@@ -50,7 +50,8 @@ class PlanConfig:
     network_gbits: float = 25.0
     """Gbit/s between machines."""
     storage_gbytes: float = 2.0
-    """Gbyte/s that one machine reads from its disk or a bucket (benchmarks/results/remote.md, once it exists)."""
+    """Gbyte/s that one machine reads from its disk, or fetches from a bucket: at most 0.35 a core that does so
+    (benchmarks/results/remote.md)."""
     storage_limit_gbytes: float = 100.0
     """Gbyte/s that the storage gives to all machines together."""
     connection_mbytes: float = 50.0

@@ -12,11 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -67,21 +66,15 @@ def _run(*command: str, cwd: Path = ROOT) -> str:
     return ended.stdout
 
 
-def _train(folder: Path, backbone: str, batch: int, ranks: int, run: str = "run") -> float:
+def _train(folder: Path, backbone: str, ranks: int) -> float:
     """Return images/s of the second epoch."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     height, width = NETWORKS[backbone]
-    flags = f"--competition demo --fold 0 --backbone {backbone} --no-pretrained --epochs 2 --batch-size {batch}"
-    size = f"--image-size {height} {width} --restart --run-name {run}"
+    flags = f"--competition demo --fold 0 --backbone {backbone} --no-pretrained --epochs 2 --batch-size {BATCH}"
+    size = f"--image-size {height} {width} --restart --run-name {backbone}"
     _run(*launch, "-m", "src.train", *flags.split(), *size.split(), cwd=folder)
-    log = pd.read_csv(folder / "runs" / "demo" / run / "fold0" / "log.csv")
+    log = pd.read_csv(folder / "runs" / "demo" / backbone / "fold0" / "log.csv")
     return float(log["images_per_second"].iloc[1])
-
-
-def _side_by_side(folder: Path, backbone: str) -> float:
-    """Return images/s of each of two trainings that run at once and know nothing of each other."""
-    with ThreadPoolExecutor(2) as pool:
-        return mean(pool.map(lambda run: _train(folder, backbone, BATCH // 2, 1, run), ("left", "right")))
 
 
 def _sync(parameters: int) -> float:
@@ -98,7 +91,7 @@ def _parameters(backbone: str) -> int:
 
 
 def ranks_rows(rounds: int) -> list[Row]:
-    """Train two networks side by side and one with two ranks, in turn: A B A B."""
+    """Train with one rank and with two in turn: A B A B."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -109,10 +102,10 @@ def ranks_rows(rounds: int) -> list[Row]:
             parameters = _parameters(backbone)
             predicted, measured = [], []
             for _ in range(rounds):
-                alone, sync = _side_by_side(folder, backbone), _sync(parameters)
-                measured.append(_train(folder, backbone, BATCH, 2))
+                alone, sync = _train(folder, backbone, 1), _sync(parameters)
+                measured.append(_train(folder, backbone, 2))
                 predicted.append(training_rate(2, BATCH / 2, alone, sync))
-                print(f"{backbone}: {alone:.0f} images/s each side by side, sum of gradients {1000 * sync:.1f} ms, "
+                print(f"{backbone}: 1 rank {alone:.0f} images/s, sum of gradients {1000 * sync:.1f} ms, "
                       f"2 ranks {measured[-1]:.0f} images/s, predicted {predicted[-1]:.0f}", flush=True)  # fmt: skip
             rows.append(Row(f"two ranks, {backbone}, {parameters:,} parameters", predicted, measured))
     return rows
