@@ -31,7 +31,7 @@ from src.config import NO_AUGMENT
 from src.core import cli
 from src.data.loader import Loader
 from src.data.pixels import Pixels, hash_blocks
-from src.data.remote import AHEAD, HEADER, Remote
+from src.data.remote import CONNECTIONS, HEADER, Remote
 
 WAYS = ("plain", "cold", "local", "warm")
 
@@ -50,7 +50,7 @@ class RemoteConfig:
 
 
 def _plain(url: str, size: int, block: int) -> None:
-    """Fetch a file's blocks by AHEAD connections."""
+    """Fetch a file's blocks by CONNECTIONS connections."""
     starts, parts = list(range(HEADER, size, block))[::-1], urlsplit(url)
 
     def fetch() -> None:
@@ -64,7 +64,7 @@ def _plain(url: str, size: int, block: int) -> None:
             connection.request("GET", f"{parts.path}/cache.npy", headers={"Range": f"bytes={start}-{last}"})
             assert len(connection.getresponse().read()) == last + 1 - start
 
-    threads = [threading.Thread(target=fetch) for _ in range(AHEAD)]
+    threads = [threading.Thread(target=fetch) for _ in range(CONNECTIONS)]
     for thread in threads:
         thread.start()
     for thread in threads:

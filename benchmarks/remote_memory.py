@@ -29,7 +29,7 @@ NUM_TEST = 100
 class RemoteMemoryConfig:
     """How much to train on, with how much memory."""
 
-    server: Literal["s3rver", "nginx"] = "s3rver"
+    server: Literal["nginx", "s3rver"] = "nginx"
     gib: float = 4.0
     limit_mib: int = 1024
     epochs: int = 2

@@ -12,18 +12,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock, Semaphore, Thread
 from typing import Any
 
 import numpy as np
 
 from src.core.errors import InputError
 from src.core.progress import minutes
+from src.core.runtime import share_arenas
 from src.core.signals import Stopped, stop
 from src.data.local_blocks import LocalBlocks
 from src.data.pixels import Pixels, hash_block, rows_per_block
 
-AHEAD = 16  # blocks that are fetched at the same time, each by a connection of its own
+AHEAD = 16  # blocks that are read ahead of the one that is needed
+CONNECTIONS = 8  # of them fetched at the same time; the others are checked, written, or wait for their turn
 HEADER = 128  # bytes, of which numpy's format needs as many for any cache
 TIMEOUT = 60  # seconds for one block
 PATIENCE = 480.0  # seconds without an answer before training gives up: before other ranks do (src.core.world.TIMEOUT)
@@ -32,7 +34,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 5.0  # seconds; each is twice the one before
 WRONG = 4  # fetches of a block whose hash differs before the file counts as damaged
 WRONG_URL = (FileNotFoundError, PermissionError, IsADirectoryError, ImportError, ValueError, TypeError)
 OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"config_kwargs": {"max_pool_connections": 2 * AHEAD, "connect_timeout": 10, "read_timeout": TIMEOUT}}
+    "s3": {"config_kwargs": {"max_pool_connections": 2 * CONNECTIONS, "connect_timeout": 10, "read_timeout": TIMEOUT}}
 }
 
 
@@ -49,6 +51,7 @@ class RemoteFile:
 
         self.url, self.lock = url, Lock()
         self.silent_since: float | None = None
+        self.turns = Semaphore(CONNECTIONS)
         try:
             self.files, self.path = url_to_fs(url, **OPTIONS.get(split_protocol(url)[0] or "", {}))
         except ImportError as error:
@@ -60,7 +63,8 @@ class RemoteFile:
 
     def _fetch(self, start: int, end: int) -> bytes:
         limit = {"timeout": TIMEOUT} if self.files.async_impl else {}
-        data: bytes = self.files.cat_file(self.path, start=start, end=end, **limit)
+        with self.turns:
+            data: bytes = self.files.cat_file(self.path, start=start, end=end, **limit)
         if len(data) != end - start:
             raise OSError(f"{len(data):,} bytes instead of {end - start:,}")
         return data
@@ -166,6 +170,7 @@ class RemotePixels(Pixels):
         self, url: str, local: LocalBlocks, shape: tuple[int, int, int, int], blocks: Sequence[str], name: str
     ) -> None:
         """Read the header. `name` is the cache's, under which `local` keeps its blocks."""
+        share_arenas()
         self.source, self.local, self.name = RemoteFile(url), local, name
         self.blocks, self._shape = blocks, shape
         self.height = rows_per_block(shape[1:3])
