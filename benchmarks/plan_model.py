@@ -67,7 +67,7 @@ def sync_seconds(ranks: int, gradient_bytes: float, bandwidth: float) -> float:
     """Return the seconds of an all-reduce over a ring: each rank sends 2 (n - 1) / n of the gradients.
 
     Source: Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms for clusters of workstations, 2009. Latency is
-    left out.
+    ignored.
     """
     return 2 * (ranks - 1) / ranks * gradient_bytes / bandwidth
 

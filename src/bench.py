@@ -26,14 +26,18 @@ def main(config: BenchConfig) -> dict[str, float]:
 
     set_up_process(config.deterministic)
     world = join_ranks(config, config.rank_timeout)
-    competition = known_competition(config, or_else="use another --competition")
-    check_flags(config, competition)
-    check_range("steps", config.steps, 3)
-    if config.freeze_backbone or config.progressive_resize < 1:
-        raise InputError(
-            "--freeze-backbone, --progressive-resize: only whole steps at one size are measured; leave them out"
-        )
-    check_batch(config, world)
+    competition = world.together(lambda: known_competition(config, or_else="use another --competition"))
+
+    def check() -> None:
+        check_flags(config, competition)
+        check_range("steps", config.steps, 3)
+        if config.freeze_backbone or config.progressive_resize < 1:
+            raise InputError(
+                "--freeze-backbone, --progressive-resize: only whole steps at one size are measured; leave them out"
+            )
+        check_batch(config, world)
+
+    world.together(check)
     compute = world.together(lambda: in_world(choose_compute(config.device, config.precision), world))
     parts = parts_of(config, competition, compute)
     figures, most = measure(config, parts), limits(parts)

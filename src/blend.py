@@ -24,17 +24,13 @@ def main(config: BlendConfig) -> None:
     from src.runs.run import open_run
 
     set_up_process()
-    check_name("name", config.name)
-    check_range("rounds", config.rounds, 1)
-    check_range("outer-folds", config.outer_folds, 2)
-    if len(set(config.run_name)) < 2 or len(set(config.run_name)) != len(config.run_name):
-        raise InputError(f"--run-name {' '.join(config.run_name)}: name two or more different runs")
     world = join_ranks(config)
+    world.together(lambda: _check_flags(config))
     runs = world.together(lambda: [open_run(config, name) for name in config.run_name])
     competition = world.together(lambda: same_classes(runs))
     predictor = world.together(lambda: make_predictor(config, competition, world))
     oofs = world.together(lambda: [out_of_fold(run) for run in runs])
-    check_same_images(list(config.run_name), oofs)
+    world.together(lambda: check_same_images(list(config.run_name), oofs))
     for run, oof in zip(runs, oofs, strict=True):
         print(f"{run.name}: {oof.right.mean():.4f} out of fold")
     blend = fit(oofs, config)
@@ -51,6 +47,14 @@ def main(config: BlendConfig) -> None:
     folder = config.submissions_dir / competition.name
     facts = {"predicted": predictor.describe(), "blend": blend.describe()}
     world.on_main(lambda: write_submission(folder, config.name, answers, test, competition, facts))
+
+
+def _check_flags(config: BlendConfig) -> None:
+    check_name("name", config.name)
+    check_range("rounds", config.rounds, 1)
+    check_range("outer-folds", config.outer_folds, 2)
+    if len(set(config.run_name)) < 2 or len(set(config.run_name)) != len(config.run_name):
+        raise InputError(f"--run-name {' '.join(config.run_name)}: name two or more different runs")
 
 
 if __name__ == "__main__":

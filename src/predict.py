@@ -23,7 +23,7 @@ def main(config: PredictConfig) -> None:
     set_up_process()
     world = join_ranks(config)
     name = config.name or "+".join(config.run_name)
-    check_name("name", name)
+    world.together(lambda: check_name("name", name))
     runs = world.together(lambda: [open_run(config, run) for run in config.run_name])
     competition = world.together(lambda: same_classes(runs))
     test = world.on_main(lambda: open_test_set(runs[0].prepared))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-Fault = Callable[["Handler", bytes], None]  # answers a request in place of the server
+Fault = Callable[["Handler", bytes], None]  # called instead of answering a request normally
 
 
 class Handler(BaseHTTPRequestHandler):

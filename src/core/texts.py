@@ -1,7 +1,7 @@
 """Many texts in two arrays: paths take a third of the memory of a list of str, and are found by their hash.
 
-numpy's StringDType is no replacement: it holds no names that are not UTF-8, is saved only by pickle, and
-np.searchsorted crashes on it (2.4.6).
+Why not numpy's StringDType: it cannot hold names that are not UTF-8, np.save pickles it, and np.searchsorted crashes on
+it (2.4.6).
 """
 
 from collections.abc import Iterable, Iterator, Sequence

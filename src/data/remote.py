@@ -28,7 +28,7 @@ AHEAD = 16  # blocks that are read ahead of the one that is needed
 CONNECTIONS = 8  # of them fetched at the same time; the others are checked, written, or wait for their turn
 HEADER = 128  # bytes, of which numpy's format needs as many for any cache
 TIMEOUT = 60  # seconds for one block
-PATIENCE = 480.0  # seconds without an answer before training gives up: before other ranks do (src.core.world.TIMEOUT)
+PATIENCE = 480.0  # seconds without an answer before training gives up: sooner than the other ranks (--rank-timeout)
 PATIENCE_AT_START = 15.0  # as the URL is probably wrong
 FIRST_WAIT, LONGEST_WAIT = 0.5, 5.0  # seconds; each is twice the one before
 WRONG = 4  # fetches of a block whose hash differs before the file counts as damaged
@@ -40,6 +40,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 class Damaged(Exception):
     """What was fetched is not what was written."""
+
+
+class Unreachable(Exception):
+    """The server gave no answer, or not all of it; the cause is the file system's own error."""
 
 
 class RemoteFile:
@@ -62,11 +66,15 @@ class RemoteFile:
             raise InputError(f"--cache-url {url}: {error}") from error
 
     def _fetch(self, start: int, end: int) -> bytes:
+        """Return these bytes. Raises Unreachable."""
         limit = {"timeout": TIMEOUT} if self.files.async_impl else {}
-        with self.turns:
-            data: bytes = self.files.cat_file(self.path, start=start, end=end, **limit)
+        try:
+            with self.turns:
+                data: bytes = self.files.cat_file(self.path, start=start, end=end, **limit)
+        except Exception as error:  # file systems, HTTP libraries and credentials have no error in common
+            raise Unreachable(str(error) or type(error).__name__) from error
         if len(data) != end - start:
-            raise OSError(f"{len(data):,} bytes instead of {end - start:,}")
+            raise Unreachable(f"{len(data):,} bytes instead of {end - start:,}")
         return data
 
     def read(self, start: int, end: int, check: Callable[[bytes], None], at_start: bool = False) -> bytes:
@@ -81,11 +89,12 @@ class RemoteFile:
                 check(data)
                 self._answers()
                 return data
-            except Exception as error:  # of a file system, an HTTP library or a credentials chain: their own kinds
+            except (Unreachable, Damaged) as error:
                 wrong += isinstance(error, Damaged)
-                reason = " ".join(str(error).split()) or type(error).__name__
-                if at_start and isinstance(error, WRONG_URL):
-                    raise InputError(f"--cache-url: {self.url} cannot be read ({_kind(error)}{reason})") from error
+                reason, cause = " ".join(str(error).split()), error.__cause__
+                if at_start and isinstance(cause, WRONG_URL):
+                    kind = "not there: " if isinstance(cause, FileNotFoundError) else ""
+                    raise InputError(f"--cache-url: {self.url} cannot be read ({kind}{reason})") from error
                 if wrong == WRONG:
                     raise InputError(f"{self.url}: is damaged ({reason}); copy it there again") from error
                 waited = time.monotonic() - began
@@ -117,11 +126,6 @@ class RemoteFile:
                 waited = minutes(time.monotonic() - self.silent_since)
                 print(f"note: {self.url} is read again, after {waited}", file=sys.stderr, flush=True)
             self.silent_since = None
-
-
-def _kind(error: Exception) -> str:
-    """Return what an error's text alone may not say."""
-    return "not there: " if isinstance(error, FileNotFoundError) else ""
 
 
 class ReadAhead:

@@ -88,11 +88,15 @@ class _Part:
         return [_Part(image, target, other, self.share, rows, self.count) for image, target, other, rows in parts]
 
 
-def _forward(state: TrainState, part: _Part, compute: Compute, settings: TrainSettings) -> torch.Tensor:
-    """Return logits. Dropout draws the same for an image however the batch is split, except with --compile."""
+def _forward(state: TrainState, part: _Part, compute: Compute, settings: TrainSettings, is_first: bool) -> torch.Tensor:
+    """Return logits. Dropout draws the same for an image however the batch is split, except with --compile.
+
+    Compiled, the first micro-batch of a step sets the seed, and each rank has its own.
+    """
     seed, context = settings.seed * 1_000_003 + state.step, compute.autocast()
     if len(part.rows) == part.count or settings.compile:
-        torch.manual_seed(seed + compute.world.rank * RANK_SEED)
+        if is_first:
+            torch.manual_seed(seed + compute.world.rank * RANK_SEED)
         with context:
             return state.forward(part.images)
     torch.manual_seed(seed)
@@ -110,9 +114,9 @@ def _gradients(
 ) -> torch.Tensor:
     """Sum the gradients of all micro-batches; return their share of the batch's loss."""
     total = torch.zeros((), device=compute.device)
-    for part in parts:
+    for number, part in enumerate(parts):
         with profiler.phase("forward"):
-            logits = _forward(state, part, compute, settings)
+            logits = _forward(state, part, compute, settings, number == 0)
             loss = loss_of(logits, part.target, layout, settings.loss, settings.label_smoothing) * part.share
             if part.share < 1:
                 other = loss_of(logits, part.partners_target, layout, settings.loss, settings.label_smoothing)

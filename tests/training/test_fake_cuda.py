@@ -1,7 +1,7 @@
 """The GPU path without a GPU, on fake CUDA tensors: devices, dtypes, shapes, and nothing that waits for the device.
 
-Under FakeTensorMode a tensor on "cuda" has no memory: `.item()` and the like raise an error. It cannot run backward
-without a context on a real GPU, nor copy a module, so gradients are given and there is no moving average.
+Under FakeTensorMode a tensor on "cuda" has no memory, and `.item()` and the like raise an error. Backward needs a real
+GPU, and modules cannot be copied, so the tests set gradients by hand and use no moving average.
 """
 
 from collections.abc import Iterator

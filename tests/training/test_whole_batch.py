@@ -94,3 +94,14 @@ def test_only_a_training_batch_norm_is_synchronised() -> None:
     expected = values.var((0, 2, 3), correction=0) * count / (count - 1)
     assert layer.running_var is not None
     assert torch.allclose(layer.running_var, 0.9 + 0.1 * expected, atol=1e-4)
+
+
+def test_compiled_micro_batches_draw_different_masks() -> None:
+    """With --compile nothing is intercepted, so one seed for each micro-batch would repeat its mask."""
+    state, masks = make_state(dropout=0.5, accumulate=2), []
+    dropout = next(module for module in state.network.modules() if isinstance(module, nn.Dropout))
+    dropout.register_forward_hook(lambda module, given, out: masks.append((out == 0) & (given[0] != 0)))
+    train_step(state, make_batch(10), LAYOUT, 0.1, CPU, plain_settings(compile=True))
+    assert len(masks) == 2
+    assert masks[0].any()
+    assert not torch.equal(masks[0], masks[1])
