@@ -100,7 +100,8 @@ def test_compiled_micro_batches_draw_different_masks() -> None:
     """With --compile nothing is intercepted, so one seed for each micro-batch would repeat its mask."""
     state, masks = make_state(dropout=0.5, accumulate=2), []
     dropout = next(module for module in state.network.modules() if isinstance(module, nn.Dropout))
-    dropout.register_forward_hook(lambda module, given, out: masks.append((out == 0) & (given[0] != 0)))
+    dropout.register_forward_pre_hook(lambda module, given: torch.ones_like(given[0]))
+    dropout.register_forward_hook(lambda module, given, out: masks.append(out == 0))
     train_step(state, make_batch(10), LAYOUT, 0.1, CPU, plain_settings(compile=True))
     assert len(masks) == 2
     assert masks[0].any()
