@@ -4,6 +4,7 @@ Files: train_64x128_<pixels>_<facts>.npz, beside the cache and named after its o
 """
 
 import hashlib
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -110,7 +111,8 @@ class Facts:
         if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
             stream.close()
             raise InputError(f"{file}: is damaged (its SHA-256 differs); run {repair} again")
-        self._columns = np.lib.npyio.NpzFile(stream, own_fid=True)
+        self._columns = np.lib.npyio.NpzFile(stream)
+        weakref.finalize(self, stream.close)  # also if an error's traceback keeps this in a circle
 
     def _column(self, name: str) -> Any:
         return self._columns[name]

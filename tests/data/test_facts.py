@@ -1,5 +1,7 @@
 """What is known of each image is kept in columns, and read again as it was."""
 
+import gc
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,3 +110,16 @@ def test_damaged_or_missing_facts_are_refused_and_made_again(
     built, other, again = build()
     assert (built, again) == (True, name)
     assert [path.name for path in (tmp_path / "cache").glob("*.npz")] == [other.name]
+
+
+def test_facts_that_an_error_kept_alive_close_their_file(tmp_path: Path) -> None:
+    write_arrays(
+        tmp_path / "facts", **columns_of(Texts.of("a"), Sources(np.ones(1), np.ones(1)), Readings.of([READINGS[0]], 1))
+    )
+    facts = Facts(tmp_path / "facts", sha256_of(tmp_path / "facts"), "prepare")
+    vars(facts)["itself"] = facts  # a circle, as through an error's traceback
+    del facts
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert not [str(one.message) for one in found if "unclosed" in str(one.message)]
