@@ -2,6 +2,7 @@
 
     python -m benchmarks.remote                              # s3rver, 1 GiB; about five minutes
     python -m benchmarks.remote --server nginx
+    sudo -E python -m benchmarks.remote --server nginx --mbit 1000   # as over a network of 1 Gbit/s
     python -m benchmarks.remote --server moto --gib 0.125    # moto copies the whole object at each request
 
 Each figure is an epoch of batches of 64, shuffled in blocks, without augmentation, in a fresh process: from the local
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from benchmarks.limited import SIZE, make_cache
-from benchmarks.servers import Server, serving
+from benchmarks.servers import Server, loopback_of, serving
 from benchmarks.table import processor
 from src.config import NO_AUGMENT
 from src.core import cli
@@ -43,6 +44,8 @@ class RemoteConfig:
     server: Literal["s3rver", "moto", "nginx"] = "s3rver"
     gib: float = 1.0
     rounds: int = 4
+    mbit: float = 0.0
+    """What the loopback carries in Mbit/s (needs root and tc); 0: as fast as memory."""
     way: str = ""
     """Used by the script itself, as are the next ones."""
     folder: Path = Path()
@@ -117,13 +120,14 @@ def main(config: RemoteConfig) -> None:
         _measure(config)
         return
     count = int(config.gib * 2**30 / (SIZE[0] * SIZE[1] * 3))
-    print(f"{processor()}; {config.server}; {count:,} images of {SIZE[0]}x{SIZE[1]}, {config.gib} GiB", flush=True)
+    limit = f" limited to {config.mbit:g} Mbit/s" if config.mbit else ""
+    print(f"{processor()}; {config.server}{limit}; {count:,} images of {SIZE[0]}x{SIZE[1]}, {config.gib} GiB", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder, found = Path(name), []
         make_cache(folder / "cache.npy", count)
         hashes = hash_blocks(np.load(folder / "cache.npy", mmap_mode="r"))
         (folder / "hashes.txt").write_text("\n".join(hashes))
-        with serving(config.server, folder / "cache.npy") as server:
+        with serving(config.server, folder / "cache.npy") as server, loopback_of(config.mbit):
             for _ in range(config.rounds):
                 found.append({way: _seconds(config, way, folder, server) for way in WAYS})
     mib = config.gib * 1024

@@ -110,3 +110,23 @@ def serving(kind: str, *paths: Path) -> Iterator[Server]:
         finally:
             process.terminate()
             process.wait()
+
+
+@contextmanager
+def loopback_of(mbit: float) -> Iterator[None]:
+    """Let the loopback carry only so many Mbit/s, as a network between machines would; 0: as it is. Needs root and tc.
+
+    Raises InputError if that is not possible.
+    """
+    if not mbit:
+        yield
+        return
+    shape = ["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", f"{mbit:g}mbit", "burst", "1mb", "latency", "50ms"]
+    try:
+        subprocess.run(shape, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise InputError("--mbit: needs root and tc (apt-get install iproute2)") from error
+    try:
+        yield
+    finally:
+        subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=True)
