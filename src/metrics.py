@@ -1,16 +1,273 @@
-"""What a score is: the only place that knows."""
+"""What a score is: the only place that knows. To add a metric, add a line to METRICS; see Metric for what it takes.
+
+Metrics of one head are averaged over heads, with the competition's head_weights.
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
+from sklearn import metrics as sklearn_metrics
 
-from src.competitions.spec import Competition
-from src.models.heads import most_probable
+from src.competitions.metric import Metric
+from src.competitions.spec import Competition, Head, nearest
+from src.core.errors import InputError
+from src.models.heads import Rule, class_probabilities, decide, with_none
+
+SMALLEST = 1e-15  # probability in a log loss, as in Kaggle's
+NO_NUMBER = ("class", "labels", "ordinal")
+GRADES = ("class", "ordinal")
 
 
-def exact_matches(probabilities: np.ndarray, target: np.ndarray, competition: Competition) -> np.ndarray:
-    """Return (N,) bool: whether all heads are right; probabilities (N, num_outputs), target (N, num_heads)."""
-    return (most_probable(probabilities, competition) == target).all(axis=1)
+def _mean_over_heads(values: list[float], competition: Competition) -> float:
+    return float(np.average(values, weights=competition.head_weights or None))
 
 
-def score_of(probabilities: np.ndarray, target: np.ndarray, competition: Competition) -> float:
-    """Return the share of images that are answered exactly; greater is better."""
-    return float(exact_matches(probabilities, target, competition).mean())
+def _matches(target: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
+    found: np.ndarray = (answers == target).all(axis=1)
+    return found
+
+
+def _counted(*columns: np.ndarray, weight: np.ndarray | None) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the distinct rows of some integer columns, and how often each occurs: scikit-learn is quick on few."""
+    rows = np.stack(columns, axis=1).astype(np.int64)
+    width = rows.max(initial=0) + 1
+    keys, inverse = np.unique(rows @ width ** np.arange(rows.shape[1]), return_inverse=True)
+    counts = np.bincount(inverse, weight, minlength=len(keys))
+    first = [(keys // width**place) % width for place in range(rows.shape[1])]
+    return first, counts
+
+
+def _of_head(function: Callable[..., float], true: np.ndarray, answers: np.ndarray, weight: Any) -> float:
+    """Return a score of one head's classes, (N,) each, by scikit-learn's function of them and sample_weight."""
+    (one, other), counts = _counted(true, answers, weight=weight)
+    kept = counts > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes that no image has, or one class only
+        return float(function(one[kept], other[kept], sample_weight=counts[kept]))
+
+
+def _of_classes(
+    function: Callable[..., float], target: np.ndarray, answers: np.ndarray, weight: Any, competition: Competition
+) -> float:
+    pairs = zip(target.T, answers.T, strict=True)
+    return _mean_over_heads([_of_head(function, *pair, weight) for pair in pairs], competition)
+
+
+def _f1(average: str, target: np.ndarray, answers: np.ndarray, weight: Any, competition: Competition) -> float:
+    """Return F1 over classes, or over labels; one that no image has and that is never answered counts 0."""
+    scores, split = [], competition.layout.split_targets
+    for head, true, answer in zip(competition.heads, split(target), split(answers), strict=True):
+        if head.kind == "labels":
+            scores.append(_f1_of_labels(average, true, answer, np.ones(len(true)) if weight is None else weight))
+        else:
+            function = partial(sklearn_metrics.f1_score, average=average, zero_division=0)
+            scores.append(_of_head(function, true[:, 0], answer[:, 0], weight))
+    return _mean_over_heads(scores, competition)
+
+
+def _f1_of_labels(average: str, true: np.ndarray, answers: np.ndarray, weight: np.ndarray) -> float:
+    both, either = weight @ (true * answers), weight @ true + weight @ answers
+    if average == "micro":
+        return float(2 * both.sum() / max(either.sum(), SMALLEST))
+    each, shares = 2 * both / np.maximum(either, SMALLEST), weight @ true
+    if average == "macro":
+        return float(each.mean())
+    return float(np.average(each, weights=shares)) if shares.any() else math.nan
+
+
+def _samples_f1(target: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
+    """Return the F1 of each image's labels; 1 where none is there and none is given."""
+    total = target.sum(axis=1) + answers.sum(axis=1)
+    return np.where(total == 0, 1.0, 2 * (target * answers).sum(axis=1) / np.maximum(total, 1))
+
+
+def _log_losses(target: np.ndarray, predicted: np.ndarray, competition: Competition) -> np.ndarray:
+    """Return -log of the probability of the truth, (N,): the mean over heads, and over the labels of a head."""
+    layout, losses = competition.layout, []
+    parts = zip(competition.heads, layout.split_targets(target), layout.split(predicted), strict=True)
+    for head, true, part in parts:
+        shares = class_probabilities(part, head).astype(np.float64)
+        if head.kind == "labels":
+            of_truth = np.where(true == 1, shares, 1 - shares)
+        else:
+            of_truth = np.take_along_axis(shares / shares.sum(axis=1, keepdims=True), true.astype(np.int64), axis=1)
+        losses.append(-np.log(np.clip(of_truth, SMALLEST, 1)).mean(axis=1))
+    return np.average(losses, axis=0, weights=competition.head_weights or None)
+
+
+def _each_label(
+    function: Callable[..., float],
+    target: np.ndarray,
+    predicted: np.ndarray,
+    weight: np.ndarray | None,
+    competition: Any,
+) -> float:
+    """Return the mean over labels, or over classes each against the others, of a score of probabilities.
+
+    Labels that all images have, or none, are left out; NaN if no label is left.
+    """
+    layout, scores = competition.layout, []
+    parts = zip(competition.heads, layout.split_targets(target), layout.split(predicted), strict=True)
+    for head, true, part in parts:
+        shares = class_probabilities(part, head)
+        if head.kind != "labels":
+            true = np.arange(head.num_classes) == true
+            if head.num_classes == 2:  # of two classes, the second is the one that is looked for
+                true, shares = true[:, 1:], shares[:, 1:]
+        seen = np.ones(len(true), bool) if weight is None else weight > 0
+        mixed = [column for column in range(true.shape[1]) if 0 < true[seen, column].mean() < 1]
+        each = [function(true[:, column], shares[:, column], sample_weight=weight) for column in mixed]
+        scores.append(float(np.mean(each)) if each else math.nan)
+    return _mean_over_heads(scores, competition)
+
+
+def ranked(predicted: np.ndarray, head: Head, count: int, rule: Rule, none_class: str = "") -> np.ndarray:
+    """Return the `count` most probable class ids of one head, the most probable first, (N, count)."""
+    return np.argsort(-with_none(predicted, head, rule.of(0), none_class), axis=1, kind="stable")[:, :count]
+
+
+def _ranks(target: np.ndarray, predicted: np.ndarray, competition: Competition) -> np.ndarray:
+    """Return at which place, from 1, the truth is among a head's classes, (N,)."""
+    of_truth = np.take_along_axis(predicted, target.astype(np.int64), axis=1)
+    before = np.tri(predicted.shape[1], k=-1, dtype=bool)[target[:, 0].astype(np.int64)]  # of equal ones the first
+    return 1 + ((predicted > of_truth) | ((predicted == of_truth) & before)).sum(axis=1)
+
+
+def _within(k: int, target: np.ndarray, predicted: np.ndarray, competition: Competition) -> np.ndarray:
+    return (_ranks(target, predicted, competition) <= k).astype(np.float64)
+
+
+def _precision_at(k: int, target: np.ndarray, predicted: np.ndarray, competition: Competition) -> np.ndarray:
+    ranks = _ranks(target, predicted, competition)
+    return np.where(ranks <= k, 1 / ranks, 0.0)
+
+
+def edit_distance(one: list[Any], other: list[Any]) -> int:
+    """Return how many insertions, deletions and substitutions make one sequence the other (Levenshtein, 1966)."""
+    row = list(range(len(other) + 1))
+    for i, left in enumerate(one, 1):
+        diagonal, row[0] = row[0], i
+        for j, right in enumerate(other, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (left != right))
+    return row[-1]
+
+
+def _edit_distances(target: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
+    def texts(ids: np.ndarray) -> list[list[int]]:
+        return [[one for one in row if one != competition.pad_class] for row in ids.tolist()]
+
+    return np.array([edit_distance(*pair) for pair in zip(texts(answers), texts(target), strict=True)], dtype=float)
+
+
+def _errors(power: int, target: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
+    """Return the mean over heads of an error, (N,)."""
+    errors = np.abs(answers.astype(np.float64) - target) ** power
+    return np.average(errors, axis=1, weights=competition.head_weights or None)
+
+
+_kappa = sklearn_metrics.cohen_kappa_score
+_recall = partial(sklearn_metrics.recall_score, average="macro", zero_division=0)
+_CLASSES: dict[str, Callable[..., float]] = {
+    "balanced_accuracy": sklearn_metrics.balanced_accuracy_score,
+    "mean_recall": _recall,
+    "kappa": _kappa,
+    "quadratic_kappa": partial(_kappa, weights="quadratic"),
+    "matthews": sklearn_metrics.matthews_corrcoef,
+}
+_PROBABILITIES: dict[str, Callable[..., float]] = {
+    "roc_auc": sklearn_metrics.roc_auc_score,
+    "mean_average_precision": sklearn_metrics.average_precision_score,
+}
+_ERRORS = {"kinds": ("number", "ordinal"), "greater_is_better": False}
+_LIST = [
+    Metric(name="accuracy", kinds=NO_NUMBER, per_image=_matches),
+    Metric(name="string_accuracy", per_image=_matches),
+    *(Metric(name=name, kinds=GRADES, value=partial(_of_classes, one)) for name, one in _CLASSES.items()),
+    *(Metric(name=f"{one}_f1", kinds=NO_NUMBER, value=partial(_f1, one)) for one in ("macro", "micro", "weighted")),
+    Metric(name="samples_f1", kinds=("labels",), per_image=_samples_f1),
+    Metric(name="log_loss", of="probabilities", kinds=NO_NUMBER, greater_is_better=False, per_image=_log_losses),
+    *(
+        Metric(name=name, of="probabilities", kinds=NO_NUMBER, value=partial(_each_label, one))
+        for name, one in _PROBABILITIES.items()
+    ),
+    Metric(name="edit_distance", greater_is_better=False, per_image=_edit_distances),
+    Metric(name="rmse", per_image=partial(_errors, 2), finish=math.sqrt, **_ERRORS),  # type: ignore[arg-type]
+    Metric(name="mae", per_image=partial(_errors, 1), **_ERRORS),  # type: ignore[arg-type]
+]
+METRICS = {metric.name: metric for metric in _LIST}
+AT_K = {"map": _precision_at, "top": _within}
+
+
+def metric_of(competition: Competition) -> Metric:
+    """Return a competition's metric. Raises InputError for an unknown one, or one for other kinds of heads."""
+    name = competition.metric
+    if isinstance(name, Metric):
+        found = name
+    elif at_k := re.fullmatch(r"(map|top)@([1-9]\d{0,3})", name):
+        found = Metric(name=name, of="probabilities", per_image=partial(AT_K[at_k[1]], int(at_k[2])))
+    elif name in METRICS:
+        found = METRICS[name]
+    else:
+        raise InputError(f"{competition.name}: no metric {name!r}; {nearest(name, [*METRICS, 'map@5', 'top@5'])}")
+    for head in competition.heads:
+        if head.kind not in found.kinds:
+            raise InputError(
+                f"{competition.name}: {found.name} is a metric of {' and '.join(found.kinds)}, but {head.name} is of "
+                f"kind {head.kind!r}; choose another metric or kind"
+            )
+    if "@" in found.name and len(competition.heads) > 1:
+        raise InputError(f"{competition.name}: {found.name} is for one head, there are {len(competition.heads)}")
+    return found
+
+
+def scored(predicted: np.ndarray, competition: Competition, rule: Rule | None = None) -> np.ndarray:
+    """Return what the metric takes: answers (N, num_targets), or predictions (N, num_outputs)."""
+    metric = metric_of(competition)
+    if metric.of == "answers":
+        return decide(predicted, competition, rule)
+    if rule and rule.cuts and competition.none_class:
+        return with_none(predicted, competition.heads[0], rule.of(0), competition.none_class)
+    return predicted
+
+
+def goodness(score: float, competition: Competition) -> float:
+    """Return a number that is greater for a better score; an undefined score is the worst."""
+    if math.isnan(score):
+        return -math.inf
+    return score if metric_of(competition).greater_is_better else -score
+
+
+def score_of(predicted: np.ndarray, target: np.ndarray, competition: Competition, rule: Rule | None = None) -> float:
+    """Return the score of predictions (N, num_outputs); NaN if the metric is not defined for these images."""
+    return metric_of(competition)(target, scored(predicted, competition, rule), competition)
+
+
+def exact_matches(
+    predicted: np.ndarray, target: np.ndarray, competition: Competition, rule: Rule | None = None
+) -> np.ndarray:
+    """Return (N,) bool: whether the whole answer is right; predicted (N, num_outputs), target (N, num_targets)."""
+    return _matches(target, decide(predicted, competition, rule), competition)
+
+
+def likelihood_losses(predicted: np.ndarray, target: np.ndarray, competition: Competition) -> np.ndarray:
+    """Return how far each image's prediction is from its label, (N,): -log of its probability, or the absolute error
+    of a number in standard deviations."""
+    layout, losses = competition.layout, np.zeros(len(target))
+    parts = zip(competition.heads, layout.split_targets(target), layout.split(predicted), strict=True)
+    for head, true, part in parts:
+        if head.kind == "number":
+            losses += (np.abs(part.astype(np.float64) - true) / head.scale[1])[:, 0]
+            continue
+        shares = class_probabilities(part, head).astype(np.float64)
+        of_truth = (
+            np.where(true == 1, shares, 1 - shares)
+            if head.kind == "labels"
+            else np.take_along_axis(shares, true.astype(np.int64), axis=1)
+        )
+        losses -= np.log(of_truth + 1e-12).sum(axis=1)
+    return losses

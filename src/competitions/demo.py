@@ -29,6 +29,6 @@ COMPETITION = Competition(
     read_train=read_train,
     read_test=svhn.read_test,
     columns=svhn.COMPETITION.columns,
-    score_name="string accuracy",
+    metric="string_accuracy",
     source="Run `python -m src.make_demo` to make it",
 )

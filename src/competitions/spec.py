@@ -8,43 +8,80 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from src import competitions
+from src.competitions.metric import Metric
 from src.core.errors import InputError
 from src.core.modules import load_module
 from src.core.reading import InputFiles
 
+Kind = Literal["class", "labels", "ordinal", "number"]
+KINDS = get_args(Kind)
+# What a submission holds for an id. text: the answer as text in one column; probabilities: of each class, a column for
+# each; heads: each head's answer, a column for each; rows: each head's answer, a row for each.
+Answer = Literal["text", "probabilities", "heads", "rows"]
 RESERVED_COLUMNS = frozenset({"image_path", "id", "group", "boxes", "split", "fold", "row"})  # of the tables
 HELPERS = frozenset(
-    {"arrays", "demo_images", "json_text", "spec", "tables"}
+    {"arrays", "demo_images", "json_text", "metric", "spec", "tables"}
 )  # modules of this package that are not competitions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """One answer of the network: its target column, and the text of each class as a submission writes it."""
+    """One answer of the network, of one of four kinds.
+
+    class: one of `classes`, each the text that a submission writes; labels: any number of `classes`, each yes or no;
+    ordinal: one of `classes`, in ascending order; number: `scale` holds mean and standard deviation of the labels.
+    """
 
     name: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    kind: Kind = "class"
+    scale: tuple[float, float] = (0.0, 1.0)
+    required: bool = False  # whether every image has at least one of the labels
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
 
+    @property
+    def num_outputs(self) -> int:
+        """Logits of the network: an ordinal head says of each grade but the last whether the answer is above it."""
+        return {"class": self.num_classes, "labels": self.num_classes, "ordinal": self.num_classes - 1, "number": 1}[
+            self.kind
+        ]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Its columns in the label table: of labels one for each, holding 0 or 1."""
+        return tuple(f"{self.name}:{text}" for text in self.classes) if self.kind == "labels" else (self.name,)
+
 
 @dataclass(frozen=True)
 class HeadLayout:
-    """Which of the network's outputs, (B, num_outputs), belong to which head."""
+    """Which of the network's outputs, (B, num_outputs), and which targets, (B, num_targets), belong to which head."""
 
-    widths: tuple[int, ...]  # classes of each head, in order
+    widths: tuple[int, ...]  # outputs of each head, in order
+    kinds: tuple[Kind, ...] = ()  # of each head; default: all are classes
+    scales: tuple[tuple[float, float], ...] = ()  # of each head, see Head
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", self.kinds or ("class",) * len(self.widths))
+        object.__setattr__(self, "scales", self.scales or ((0.0, 1.0),) * len(self.widths))
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
         """The first output of each head."""
         return tuple(accumulate(self.widths[:-1], initial=0))
+
+    @cached_property
+    def target_widths(self) -> tuple[int, ...]:
+        """Target columns of each head."""
+        return tuple(width if kind == "labels" else 1 for width, kind in zip(self.widths, self.kinds, strict=True))
 
     @property
     def num_outputs(self) -> int:
@@ -53,6 +90,10 @@ class HeadLayout:
     def split(self, values: np.ndarray) -> list[np.ndarray]:
         """Return (N, width) of each head from values (N, num_outputs)."""
         return np.split(values, self.starts[1:], axis=1)
+
+    def split_targets(self, target: np.ndarray) -> list[np.ndarray]:
+        """Return (N, target width) of each head from targets (N, num_targets)."""
+        return np.split(target, np.cumsum(self.target_widths)[:-1], axis=1)
 
     def pick(self, values: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
         """Return (N, num_heads): from values (N, num_outputs) that of each head's class id (N, num_heads)."""
@@ -74,46 +115,100 @@ class Competition:
     hflip_ok: bool  # whether a flipped image keeps its label
     read_train: Callable[[InputFiles], pd.DataFrame]
     read_test: Callable[[InputFiles], pd.DataFrame]
-    columns: tuple[str, str]  # the submission's id and answer columns
+    columns: tuple[str, ...]  # of the submission, see submission_columns
     heads: tuple[Head, ...] = ()
     read_heads: Callable[[InputFiles], tuple[Head, ...]] | None = None  # if the classes are only known from the data
+    answer: Answer = "text"
+    metric: str | Metric = "accuracy"  # a name that src/metrics.py knows, or your own
+    head_weights: tuple[float, ...] = ()  # of each head in the metric; default: all alike
+    separator: str = " "  # between several labels, or the classes of a list, in one answer
+    combine: Literal["mean", "max"] = "mean"  # how predictions of several images of one answer are joined
+    none_class: str = ""  # a class that stands for "none of the others"
     channels: int = 3  # that a network sees; 1 for grey images
     pad_class: int | None = None  # the class that pads a short string on the right
     class_names: tuple[str, ...] = ()  # for reports, if the submission's text says little
-    score_name: str = "accuracy"
     source: str = ""  # where to download the files
 
     def __post_init__(self) -> None:
-        if self.pad_class is not None and len({head.classes for head in self.heads}) > 1:
-            raise InputError(f"{self.name}: the heads of a string (it has a pad_class) must all have the same classes")
-        for head in self.heads:
-            if head.name in RESERVED_COLUMNS:
-                raise InputError(f"{self.name}: a head cannot be called {head.name!r}; choose another name")
-            if self.pad_class is not None and not 0 <= self.pad_class < head.num_classes:
-                raise InputError(f"{self.name}: pad_class {self.pad_class} is not one of {head.num_classes} classes")
-        if self.class_names and len(self.heads) == 1 and len(self.class_names) != self.heads[0].num_classes:
-            raise InputError(
-                f"{self.name}: {len(self.class_names)} class_names for {self.heads[0].num_classes} classes"
-            )
+        check_heads(self)
 
     @property
     def targets(self) -> list[str]:
-        return [head.name for head in self.heads]
+        """The label table's target columns."""
+        return [column for head in self.heads for column in head.targets]
 
     @cached_property
     def layout(self) -> HeadLayout:
-        return HeadLayout(tuple(head.num_classes for head in self.heads))
+        widths = tuple(head.num_outputs for head in self.heads)
+        return HeadLayout(widths, tuple(head.kind for head in self.heads), tuple(head.scale for head in self.heads))
+
+    @property
+    def target_type(self) -> type:
+        """The numpy type of targets: integers unless an answer is a number."""
+        return np.float32 if "number" in self.layout.kinds else np.int64
+
+    @property
+    def is_string(self) -> bool:
+        """Whether the heads are the places of one text."""
+        return self.pad_class is not None or (len(self.heads) > 1 and self.answer == "text")
+
+    @property
+    def submission_columns(self) -> tuple[str, ...]:
+        """The submission's header. `columns` may end with the id: the classes' or the heads' names follow it."""
+        if len(self.columns) > 1:
+            return self.columns
+        named = self.heads if self.answer == "heads" else ()
+        return (*self.columns, *(head.name for head in named or ()), *(() if named else self.heads[0].classes))
 
     def with_heads_of(self, files: InputFiles) -> "Competition":
         """Return this competition with the classes that its data names."""
         return replace(self, heads=self.read_heads(files)) if self.read_heads else self
 
-    def decode(self, class_ids: Sequence[int]) -> str:
-        """Return the answer's text for one class id per head; a string ends at its first pad class."""
-        ids = list(class_ids)
-        if self.pad_class is not None and self.pad_class in ids:
-            ids = ids[: ids.index(self.pad_class)]
-        return "".join(head.classes[class_id] for head, class_id in zip(self.heads, ids, strict=False))
+    def decode(self, answer: Sequence[Any]) -> str:
+        """Return an answer's text, from one value per target; a string ends at its first pad class."""
+        values = list(answer)
+        if self.pad_class is not None and self.pad_class in values:
+            values = values[: values.index(self.pad_class)]
+        texts, start = [], 0
+        for head in self.heads[: len(values)] if self.is_string else self.heads:
+            end = start + len(head.targets)
+            texts.append(self.head_text(head, values[start:end]))
+            start = end
+        return ("" if self.is_string else " ").join(texts)
+
+    def head_text(self, head: Head, values: Sequence[Any]) -> str:
+        """Return the text of one head's answer, from its values, one for each of its targets."""
+        if head.kind == "labels":
+            return self.separator.join(text for text, value in zip(head.classes, values, strict=True) if value)
+        return f"{float(values[0]):.6g}" if head.kind == "number" else head.classes[int(values[0])]
+
+
+def check_heads(competition: Competition) -> None:
+    """Raise InputError for heads that do not fit the competition or each other."""
+    name, pad_class = competition.name, competition.pad_class
+    if pad_class is not None and len({(head.classes, head.kind) for head in competition.heads}) > 1:
+        raise InputError(f"{name}: the heads of a string (it has a pad_class) must all have the same classes")
+    for head in competition.heads:
+        if head.kind not in KINDS:
+            raise InputError(f"{name}: {head.name} is of kind {head.kind!r}; {nearest(head.kind, KINDS)}")
+        if RESERVED_COLUMNS & set(head.targets):
+            raise InputError(f"{name}: a head cannot be called {head.name!r}; choose another name")
+        if head.kind in ("class", "ordinal") and head.num_classes < 2:
+            raise InputError(f"{name}: {head.name} has {head.num_classes} classes; two or more are needed")
+        if pad_class is not None and not 0 <= pad_class < head.num_classes:
+            raise InputError(f"{name}: pad_class {pad_class} is not one of {head.num_classes} classes")
+    names = competition.class_names
+    if names and len(competition.heads) == 1 and len(names) != competition.heads[0].num_classes:
+        raise InputError(f"{name}: {len(names)} class_names for {competition.heads[0].num_classes} classes")
+    weights = competition.head_weights
+    if competition.heads and weights and (len(weights) != len(competition.heads) or min(weights) < 0):
+        raise InputError(f"{name}: head_weights must be {len(competition.heads)} numbers of 0 or more")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return what was probably meant, or all that there is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
 
 
 def competition_names() -> list[str]:
@@ -144,12 +239,14 @@ def _suggestion(name: str) -> str:
     if own:
         return f"did you mean --competition {own[0]}?"
     known = competition_names()
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else "or give the path of a .py file of your own"
-    return f"there are {', '.join(known)}; {hint}"
+    return (
+        nearest(name, known)
+        if difflib.get_close_matches(name, known)
+        else (f"there are {', '.join(known)}; or give the path of a .py file of your own")
+    )
 
 
-def check_sample(sample: pd.DataFrame, columns: tuple[str, str], name: str) -> pd.Series:
+def check_sample(sample: pd.DataFrame, columns: tuple[str, ...], name: str) -> pd.Series:
     """Return the ids of a sample submission in order. Raises InputError for a wrong header or repeated ids."""
     if tuple(sample.columns) != columns:
         raise InputError(f"{name}, line 1: the header is {','.join(sample.columns)}, expected {','.join(columns)}")

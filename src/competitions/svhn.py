@@ -93,7 +93,7 @@ COMPETITION = Competition(
     read_train=read_train,
     read_test=read_test,
     columns=("file_name", "file_code"),
-    score_name="string accuracy",
+    metric="string_accuracy",
     source="Get the files named in mchar_data_list_0515.csv from Tianchi's street-view character competition "
     "(tianchi.aliyun.com, competition 531795) and put them into input/svhn/",
 )

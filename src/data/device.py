@@ -139,12 +139,15 @@ class DeviceLoader:
             matrices, colours = self._put(params.matrices), self._put(params.colours)
             pixels = {name: self._put(numbers) for name, numbers in params.pixels.items()}
             images = self.change(images, matrices, colours, pixels, loader.hflip_ok)
-        return {
+        batch: Batch = {
             "index": torch.from_numpy(rows),
             "image": images,
-            "target": self._put(target, torch.int64),
+            "target": self._put(target, torch.from_numpy(target).dtype),
             "count": len(whole),
         }
+        if loader.weights:
+            batch["weight"] = self._put(loader.weights.of(positions, target))
+        return batch
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the epoch's batches, all or those from number `start`."""

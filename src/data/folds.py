@@ -10,11 +10,26 @@ from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 
 
+NUM_BINS = 10  # parts of about equal size that numbers are stratified by
+
+
 def strata(labels: pd.DataFrame, competition: Competition) -> pd.Series:
-    """Return the stratum of each row: the class, or for strings their length and first class."""
-    targets = labels[competition.targets]
+    """Return the stratum of each row.
+
+    One class or grade: itself; labels: the rarest that the image has; a number: its tenth of the images; strings: their
+    length and first class; several heads: the classes of the first two.
+    """
+    head, targets = competition.heads[0], labels[competition.targets]
+    if head.kind == "number":
+        return (targets[head.name].rank(method="first") * NUM_BINS // (len(labels) + 1)).astype(np.int64)
+    if head.kind == "labels":
+        given = targets[list(head.targets)].to_numpy()
+        rarest = np.where(given > 0, given.sum(axis=0), len(given) + 1).argmin(axis=1)
+        return pd.Series(np.where(given.any(axis=1), rarest, -1), index=labels.index)
     if len(competition.heads) == 1:
         return targets.iloc[:, 0]
+    if competition.pad_class is None:
+        return targets.iloc[:, 0] * 10_000 + targets.iloc[:, 1]
     length = (targets != competition.pad_class).sum(axis=1)
     return length * 1000 + targets.iloc[:, 0]
 

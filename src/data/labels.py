@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from src.competitions.spec import Competition, load_competition
+from src.competitions.spec import Competition, Head, load_competition
 from src.config import Paths
 from src.core.errors import InputError
 from src.core.reading import InputFiles
@@ -28,17 +28,33 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
             "rows"
         )
     for head in competition.heads:
-        values = labels[head.name]
-        if not pd.api.types.is_integer_dtype(values):
-            raise InputError(f"{competition.name}: column {head.name!r} must hold integers, not {values.dtype}")
-        wrong = labels[(values < 0) | (values >= head.num_classes)]
+        for column in head.targets:
+            _check_target(labels, head, column, competition.name)
+    if "weight" in labels.columns:
+        wrong = labels[~(np.isfinite(labels["weight"]) & (labels["weight"] >= 0))]
         if len(wrong):
             row = wrong.iloc[0]
-            raise InputError(
-                f"{row['image_path']}: {head.name} is {row[head.name]}, outside 0-{head.num_classes - 1}; correct it"
-            )
-    known = ("image_path", *competition.targets, "group", "boxes", "split")
+            raise InputError(f"{row['image_path']}: weight {row['weight']} is not a number of 0 or more; correct it")
+        if not labels["weight"].any():
+            raise InputError(f"{competition.name}: all weights are 0; correct them")
+    known = ("image_path", *competition.targets, "group", "boxes", "split", "weight")
     return labels[[column for column in known if column in labels.columns]]
+
+
+def _check_target(labels: pd.DataFrame, head: Head, column: str, name: str) -> None:
+    """Raise InputError if a target column holds anything but what its head's kind allows."""
+    values = labels[column]
+    if head.kind == "number":
+        if not pd.api.types.is_numeric_dtype(values) or not np.isfinite(values).all():
+            raise InputError(f"{name}: column {column!r} must hold finite numbers")
+        return
+    if not pd.api.types.is_integer_dtype(values):
+        raise InputError(f"{name}: column {column!r} must hold integers, not {values.dtype}")
+    most = 1 if head.kind == "labels" else head.num_classes - 1
+    wrong = labels[(values < 0) | (values > most)]
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise InputError(f"{row['image_path']}: {column} is {row[column]}, outside 0-{most}; correct it")
 
 
 def _control_character(text: str) -> bool:
@@ -57,14 +73,23 @@ def check_classes(competition: Competition) -> None:
 
 
 def check_test(test: pd.DataFrame, competition: Competition) -> pd.DataFrame:
-    """Return image_path and id. Raises InputError if one of them is missing, or an id cannot be handed in."""
+    """Return image_path, id and, where several rows answer for an image, head (the name of one).
+
+    Raises InputError if a column is missing, or an id cannot be handed in.
+    """
     for column in ("image_path", "id"):
         if column not in test.columns:
             raise InputError(f"{competition.name}: read_test gives no column {column!r}")
     for text in test["id"]:
         if _control_character(text):
             raise InputError(f"{competition.name}: test id {text!r} holds a control character; correct it")
-    return test[["image_path", "id"]]
+    columns = ["image_path", "id"]
+    if competition.answer == "rows":
+        columns.append("head")
+        known = [head.name for head in competition.heads]
+        if "head" not in test.columns or not test["head"].isin(known).all():
+            raise InputError(f"{competition.name}: read_test must give a column 'head' of {', '.join(known)}")
+    return test[columns]
 
 
 def check_unreadable(image_paths: list[str], total: int, most: float, hint: str) -> None:
@@ -93,6 +118,7 @@ def read_tables(config: Paths) -> Tables:
     competition = load_competition(config.competition)
     files = InputFiles(config.input_dir / competition.name, competition.source)
     competition = competition.with_heads_of(files)
+    metric_of(competition)
     check_classes(competition)
     # Sorted: neither the cache nor a group's name may depend on the order in which the organiser lists images.
     labels = check_labels(competition.read_train(files), competition).sort_values("image_path", ignore_index=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Protocol, TypedDict
+from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from src.data.concat import concat_batch, concat_widths
 from src.data.images import resize
 from src.data.keyed import keyed_uniforms
 from src.data.pixels import Images, Pixels, rows_per_block
+from src.data.weighting import LossWeights, drawn
 
 INFERENCE_BATCH_SIZE = 256  # images a batch when nothing is learned; on a CPU no other size is faster
 WINDOW = 32  # blocks that an epoch mixes, and keeps, at a time
@@ -25,13 +26,14 @@ MAX_KEPT = 2 * WINDOW  # blocks in memory, whatever the order of the rows
 
 
 class Batch(TypedDict):
-    """index (B,) int64: rows of the cache; image (B, H, W, 3) uint8; target (B, num_heads) int64; count: images of the
-    whole batch, of which this rank has B."""
+    """index (B,) int64: rows of the cache; image (B, H, W, 3) uint8; target (B, num_targets), int64 or float32; count:
+    images of the whole batch, of which this rank has B; weight (B, num_targets) float32: what each target counts."""
 
     index: torch.Tensor
     image: torch.Tensor
     target: torch.Tensor
     count: int
+    weight: NotRequired[torch.Tensor]
 
 
 class Batches(Protocol):
@@ -103,10 +105,12 @@ class Loader:
 
     images: Images  # (N, H, W, 3) uint8
     rows: np.ndarray  # (M,) int64, the rows to serve
-    targets: np.ndarray  # (M, num_heads) int64, in the order of rows
+    targets: np.ndarray  # (M, num_targets) int64 or float32, in the order of rows
     image_size: tuple[int, int]
     batch_size: int
     policy: Augment | None = None
+    weights: LossWeights | None = None  # of targets in the loss; None: all count 1
+    shares: np.ndarray | None = None  # (M,) float64, running sums of how often each is drawn; None: once an epoch
     hflip_ok: bool = False
     pad_class: int | None = None  # the class that pads strings
     seed: int = 0
@@ -124,7 +128,9 @@ class Loader:
 
     def in_order(self, batch_size: int | None = None) -> "Loader":
         """Return a loader of the same images as they are: in order, at full size, without augmentation."""
-        return replace(self, policy=None, batch_size=batch_size or INFERENCE_BATCH_SIZE, progressive_resize=1.0)
+        return replace(
+            self, policy=None, weights=None, batch_size=batch_size or INFERENCE_BATCH_SIZE, progressive_resize=1.0
+        )
 
     def size_at(self, epoch: int) -> tuple[int, int]:
         """Return (height, width) of an epoch's images: multiples of 8 pixels while they grow."""
@@ -144,13 +150,17 @@ class Loader:
         positions = np.arange(len(self.rows))
         if not self.policy:
             return positions
-        draws = keyed_uniforms(self.seed, epoch, positions, 1)[:, 0]
+        if self.shares is not None:
+            positions = drawn(self.seed + 4, epoch, self.shares)
+            if not self.in_blocks:
+                return positions
+        draws = keyed_uniforms(self.seed, epoch, np.arange(len(positions)), 1)[:, 0]
         if not self.in_blocks:
             return np.argsort(draws, kind="stable")
         # Blocks come in random order, and each image up to WINDOW blocks later: few blocks are in use at a time.
-        blocks = self.rows // self.block_height
+        blocks = self.rows[positions] // self.block_height
         ranks = np.argsort(np.argsort(keyed_uniforms(self.seed + 3, epoch, np.arange(blocks.max() + 1), 1)[:, 0]))
-        return np.argsort(ranks[blocks] + WINDOW * draws, kind="stable")
+        return positions[np.argsort(ranks[blocks] + WINDOW * draws, kind="stable")]
 
     @property
     def concatenates(self) -> bool:
@@ -193,6 +203,8 @@ class Loader:
             "target": torch.from_numpy(target),
             "count": len(whole),
         }
+        if self.weights:
+            batch["weight"] = torch.from_numpy(self.weights.of(positions, target))
         if self.pin:
             batch["image"], batch["target"] = batch["image"].pin_memory(), batch["target"].pin_memory()
         return batch

@@ -11,7 +11,9 @@ from src.competitions.spec import Competition
 from src.config import BlendConfig
 from src.core.errors import InputError
 from src.inference.ensemble import OutOfFold, weighted_mean
-from src.metrics import exact_matches, score_of
+from src.inference.rules import decide_honestly
+from src.metrics import goodness, likelihood_losses, metric_of, score_of
+from src.models.heads import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,7 @@ class Blend:
     """Fitted weights, and scores on the images they were fitted on and on others."""
 
     weights: np.ndarray  # (R,) of each run, summing to 1
+    rule: Rule  # how the blended predictions become answers
     fitted_score: float
     honest_score: float  # by an outer cross-validation
     honest_best_single: float
@@ -40,11 +43,10 @@ def check_same_images(names: list[str], oofs: list[OutOfFold]) -> None:
             )
 
 
-def quality(probabilities: np.ndarray, target: np.ndarray, competition: Competition) -> tuple[float, float]:
-    """Return (score, mean log-probability of the true answer): the second decides between equal scores."""
-    true = competition.layout.pick(probabilities, target)
-    log_likelihood = float(np.log(true.astype(np.float64) + 1e-12).sum(axis=1).mean())
-    return score_of(probabilities, target, competition), log_likelihood
+def quality(predicted: np.ndarray, target: np.ndarray, competition: Competition) -> tuple[float, float]:
+    """Return how good predictions are, by the metric; the likelihood of the truth decides between equal scores."""
+    likelihood = -float(likelihood_losses(predicted, target, competition).mean())
+    return goodness(score_of(predicted, target, competition), competition), likelihood
 
 
 def select(parts: list[np.ndarray], target: np.ndarray, competition: Competition, rounds: int) -> np.ndarray:
@@ -54,7 +56,7 @@ def select(parts: list[np.ndarray], target: np.ndarray, competition: Competition
     """
     counts = np.zeros(len(parts))
     total = np.zeros_like(parts[0], dtype=np.float64)
-    best, best_counts = (-1.0, -np.inf), counts
+    best, best_counts = (-np.inf, -np.inf), counts
     for round_number in range(1, rounds + 1):
         options = [quality(((total + part) / round_number).astype(np.float32), target, competition) for part in parts]
         chosen = max(range(len(parts)), key=lambda run: options[run])
@@ -70,19 +72,23 @@ def honest_gain(oofs: list[OutOfFold], config: BlendConfig) -> tuple[float, floa
     target, competition = oofs[0].target, oofs[0].competition
     parts = [oof.probabilities for oof in oofs]
     # Whole groups are held out together, so that no duplicate of an image helps to choose.
-    groups, number = np.unique(oofs[0].labels["group"], return_inverse=True)
-    if len(groups) < config.outer_folds:
-        raise InputError(f"--outer-folds {config.outer_folds}: there are only {len(groups)} groups of images")
-    outer = np.random.default_rng(config.seed).permutation(len(groups))[number] % config.outer_folds
-    blended = single = 0
+    names, number = np.unique(oofs[0].labels["group"], return_inverse=True)
+    if len(names) < config.outer_folds:
+        raise InputError(f"--outer-folds {config.outer_folds}: there are only {len(names)} groups of images")
+    outer = np.random.default_rng(config.seed).permutation(len(names))[number] % config.outer_folds
+    blended, single = np.zeros_like(parts[0]), np.zeros_like(parts[0])
     for fold in range(config.outer_folds):
         fitted, val = outer != fold, outer == fold
         weights = select([part[fitted] for part in parts], target[fitted], competition, config.rounds)
-        mean = weighted_mean([part[val] for part in parts], list(weights))
-        blended += int(exact_matches(mean, target[val], competition).sum())
+        blended[val] = weighted_mean([part[val] for part in parts], list(weights))
         best = max(range(len(parts)), key=lambda run: quality(parts[run][fitted], target[fitted], competition))
-        single += int(oofs[best].right[val].sum())
-    return blended / len(target), single / len(target)
+        single[val] = parts[best][val]
+    groups = oofs[0].labels["group"].to_numpy()
+    scores = [
+        metric_of(competition)(target, decide_honestly(one, target, competition, groups).scored, competition)
+        for one in (blended, single)
+    ]
+    return scores[0], scores[1]
 
 
 def fit(oofs: list[OutOfFold], config: BlendConfig) -> Blend:
@@ -90,9 +96,12 @@ def fit(oofs: list[OutOfFold], config: BlendConfig) -> Blend:
     parts, target, competition = [oof.probabilities for oof in oofs], oofs[0].target, oofs[0].competition
     weights = select(parts, target, competition, config.rounds)
     blended, single = honest_gain(oofs, config)
+    mean = weighted_mean(parts, list(weights))
+    rule = decide_honestly(mean, target, competition, oofs[0].labels["group"].to_numpy()).rule
     return Blend(
         weights=weights,
-        fitted_score=quality(weighted_mean(parts, list(weights)), target, competition)[0],
+        rule=rule,
+        fitted_score=score_of(mean, target, competition, rule),
         honest_score=blended,
         honest_best_single=single,
     )

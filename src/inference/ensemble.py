@@ -15,7 +15,9 @@ from src.data.remote import RemotePixels
 from src.inference.kept import KeptPredictions
 from src.inference.predictor import Predictor
 from src.inference.testset import TestSet
-from src.metrics import exact_matches
+from src.inference.rules import Decided, decide_honestly
+from src.metrics import metric_of
+from src.models.heads import decide
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 from src.runs.versions import code_version
@@ -28,10 +30,22 @@ class OutOfFold:
     competition: Competition
     labels: pd.DataFrame  # image_path, targets, fold, and the label table's other columns
     probabilities: np.ndarray  # (N, num_outputs) float32
-    target: np.ndarray  # (N, num_heads) int64
-    right: np.ndarray  # (N,) bool, exact match over all heads
+    target: np.ndarray  # (N, num_targets)
+    answers: np.ndarray  # (N, num_targets), decided as `decided` says
+    decided: Decided
     complete: bool  # whether every held-out image of every fold is there
     optimistic: bool  # whether the epoch was chosen on these very images
+
+    @property
+    def right(self) -> np.ndarray:
+        """(N,) bool: whether the whole answer is exactly right."""
+        found: np.ndarray = (self.answers == self.target).all(axis=1)
+        return found
+
+    @property
+    def score(self) -> float:
+        """By the competition's metric; of what is fitted on these images, by cross-validation."""
+        return metric_of(self.competition)(self.target, self.decided.scored, self.competition)
 
 
 def out_of_fold(run: Run, folds: tuple[int, ...] | None = None, tta: bool = True) -> OutOfFold:
@@ -64,24 +78,27 @@ def out_of_fold(run: Run, folds: tuple[int, ...] | None = None, tta: bool = True
     table = table.merge(joined, on="image_path", validate="one_to_one")
     assert len(table) == len(joined)  # labels and folds are of one sealed snapshot
     ordered = probabilities[table["row"].to_numpy()]
-    target = table[competition.targets].to_numpy(np.int64)
+    target = table[competition.targets].to_numpy(competition.target_type)
+    decided = decide_honestly(ordered, target, competition, table["group"].to_numpy())
+    of_answers = metric_of(competition).of == "answers"
     return OutOfFold(
         competition=competition,
         labels=table.drop(columns="row"),
         probabilities=ordered,
         target=target,
-        right=exact_matches(ordered, target, competition),
+        answers=decided.scored if of_answers else decide(decided.scored, competition),
+        decided=decided,
         complete=present == expected,
         optimistic=any(train.keep == "best" or train.early_stopping is not None for train in [run.begun.train]),
     )
 
 
 def test_loader(cache: ImageCache, test: TestSet, run: Run, compute: Compute) -> Loader:
-    """Serve the test images in the submission's order, at the size that the run's networks see."""
+    """Serve the test images in the order in which they are first asked for, at the size that the run's networks see."""
     return Loader(
         images=cache.images,
         rows=cache.rows_of(test.image_paths),
-        targets=np.zeros((len(test.table), 0), np.int64),
+        targets=np.zeros((len(test.image_paths), 0), np.int64),
         image_size=run.begun.model.image_size,
         batch_size=INFERENCE_BATCH_SIZE,
         hflip_ok=run.competition.hflip_ok,
@@ -93,7 +110,7 @@ def test_loader(cache: ImageCache, test: TestSet, run: Run, compute: Compute) ->
 
 
 def predict_test(run: Run, fold: TrainedFold, cache: ImageCache, test: TestSet, predictor: Predictor) -> np.ndarray:
-    """Return (N, num_outputs) float32 for the test images.
+    """Return (N, num_outputs) float32 for the test images, in the order of `test.image_paths`.
 
     They are kept in the fold's test.npz and used again as long as the weights, the test images, the views, the flags
     and the code are the same. Raises InputError if they are not finite.
@@ -103,7 +120,7 @@ def predict_test(run: Run, fold: TrainedFold, cache: ImageCache, test: TestSet, 
     key = repr([fold.result.weights_sha256, cache.record.pixels, cache.image_size, test.image_paths, *how])
     kept = KeptPredictions(fold.paths.test, key)
     name = "probabilities_tta" if predictor.tta else "probabilities"
-    world, shape = predictor.compute.world, (len(test.table), run.competition.layout.num_outputs)
+    world, shape = predictor.compute.world, (len(test.image_paths), run.competition.layout.num_outputs)
     found = world.on_main(lambda: kept.read(name, shape))
     if found is not None:
         return found

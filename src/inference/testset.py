@@ -1,6 +1,7 @@
 """What is answered: the current sample submission in input/, and the pixels of its images."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +20,27 @@ CHANGED = "test images have changed in input/ since prepare read them"
 
 @dataclass(frozen=True, kw_only=True)
 class TestSet:
-    """Ids and image paths in the submission's order, read once for a command."""
+    """What is answered: ids and image paths, rows in the submission's order, read once for a command.
+
+    An id may have several images, and an image several ids.
+    """
 
     __test__ = False  # not a test of pytest's
 
-    table: pd.DataFrame  # image_path, id
-    sources: Sources | None  # size and time of each image's file now; None if input/ is not on this machine
+    table: pd.DataFrame  # image_path, id, and with a row for each head the head's name
+    sources: Sources | None  # of image_paths: size and time of each image's file now; None if input/ is not on this machine
     note: str  # what the user should know about where the table comes from, or nothing
     sample: str  # where the ids were read: "input", or "snapshot"
 
-    @property
+    @cached_property
     def image_paths(self) -> list[str]:
-        paths: list[str] = self.table["image_path"].tolist()
-        return paths
+        """Each image once, in the order in which it is first asked for."""
+        return list(dict.fromkeys(self.table["image_path"]))
+
+    @cached_property
+    def ids(self) -> "pd.Series[str]":
+        """The submission's ids, in its order."""
+        return self.table["id"].drop_duplicates()
 
     def cache(self, prepared: Prepared, size: tuple[int, int]) -> ImageCache:
         """Return a cache of this size that holds these very images: the snapshot's, or that of a later prepare.
@@ -96,7 +105,7 @@ def open_test_set(prepared: Prepared) -> TestSet:
     else:
         files = InputFiles(root, competition.source)
         table = check_test(competition.read_test(files), competition).reset_index(drop=True)
-        paths = table["image_path"].tolist()
+        paths = list(dict.fromkeys(table["image_path"]))
         files.locate(paths)
         sources = sources_of(paths, files.located)
         test = TestSet(table=table, sources=sources, note=_changes(table, prepared.test), sample="input")

@@ -20,7 +20,7 @@ from src.core.runtime import Compute, to_device
 from src.core.writing import sha256_of, write_arrays, write_bytes
 from src.data.loader import Batches
 from src.inference.predictor import Predictor
-from src.metrics import score_of
+from src.metrics import goodness, score_of
 from src.models.build import read_options
 from src.models.contract import check_takes, normalisation
 from src.models.network import Network
@@ -195,6 +195,7 @@ def _make_trainer(
         layout=run.competition.layout,
         compute=compute,
         evaluate=score,
+        goodness=partial(goodness, competition=run.competition),
         full_model=partial(with_linear_probe, network) if config.freeze_backbone else nn.Identity(),
         unit="features" if config.freeze_backbone else "images",
         profile=config.profile,

@@ -43,12 +43,16 @@ class Features:
         for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
             whole = order[first : first + self.batch_size]
             positions = self.loader.own(whole)
-            yield {
+            target = self.loader.targets[positions]
+            batch: Batch = {
                 "index": torch.from_numpy(self.loader.rows[positions]),
                 "image": self.views[epoch % len(self.views)][positions],
-                "target": torch.from_numpy(self.loader.targets[positions]),
+                "target": torch.from_numpy(target),
                 "count": len(whole),
             }
+            if self.loader.weights:
+                batch["weight"] = torch.from_numpy(self.loader.weights.of(positions, target))
+            yield batch
 
 
 class LinearProbe(nn.Module):

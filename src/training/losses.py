@@ -1,4 +1,4 @@
-"""Losses of one head, by the name that --loss gives them; `loss_of` averages one over all heads.
+"""Losses by the name that --loss gives them, for each kind of head; `loss_of` averages them over all heads.
 
 To add one: a function here and its name in LOSSES.
 """
@@ -8,33 +8,111 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from src.competitions.spec import HeadLayout
+from src.competitions.spec import HeadLayout, Kind
 
-Loss = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
-
-
-def cross_entropy(logits: torch.Tensor, target: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """Return the mean over images; logits (B, num_classes) float32, target (B,) int64 class ids."""
-    return functional.cross_entropy(logits, target, label_smoothing=label_smoothing)
+# logits, target, label_smoothing, weight -> the mean over images (and labels), a scalar
+Loss = Callable[[torch.Tensor, torch.Tensor, float, torch.Tensor | None], torch.Tensor]
 
 
-def focal(logits: torch.Tensor, target: torch.Tensor, label_smoothing: float, gamma: float = 2.0) -> torch.Tensor:
+def _mean(losses: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    return (losses if weight is None else losses * weight).mean()
+
+
+def cross_entropy(
+    logits: torch.Tensor, target: torch.Tensor, label_smoothing: float, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the mean over images; logits (B, num_classes) float32, target (B,) ids or (B, num_classes) shares."""
+    if weight is None:
+        return functional.cross_entropy(logits, target, label_smoothing=label_smoothing)
+    losses = functional.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="none")
+    return _mean(losses, weight)
+
+
+def focal(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    label_smoothing: float,
+    weight: torch.Tensor | None = None,
+    gamma: float = 2.0,
+) -> torch.Tensor:
     """Return cross-entropy that counts less the surer the network is of the true class.
 
     Source: Lin et al., Focal Loss for Dense Object Detection, 2017.
     """
     losses = functional.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="none")
-    sure = logits.softmax(dim=1).gather(1, target[:, None])[:, 0]
-    return ((1 - sure) ** gamma * losses).mean()
+    shares = logits.softmax(dim=1)
+    sure = (shares * target).sum(dim=1) if target.ndim == 2 else shares.gather(1, target[:, None])[:, 0]
+    return _mean((1 - sure) ** gamma * losses, weight)
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "focal": focal}
+def binary_cross_entropy(
+    logits: torch.Tensor, target: torch.Tensor, label_smoothing: float, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the mean over images and labels; logits, target and weight (B, num_labels), target in [0, 1]."""
+    smoothed = target * (1 - label_smoothing) + label_smoothing / 2
+    return functional.binary_cross_entropy_with_logits(logits, smoothed, weight)
+
+
+def binary_focal(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    label_smoothing: float,
+    weight: torch.Tensor | None = None,
+    gamma: float = 2.0,
+) -> torch.Tensor:
+    """Return binary cross-entropy that counts less the surer the network is; source as of `focal`."""
+    smoothed = target * (1 - label_smoothing) + label_smoothing / 2
+    losses = functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
+    shares = logits.sigmoid()
+    sure = shares * target + (1 - shares) * (1 - target)
+    return _mean((1 - sure) ** gamma * losses, weight)
+
+
+LOSSES: dict[str, dict[Kind, Loss]] = {  # of classes, and of answers that are yes or no
+    "cross_entropy": {"class": cross_entropy, "labels": binary_cross_entropy},
+    "focal": {"class": focal, "labels": binary_focal},
+}
+
+
+def _of_head(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None,
+    kind: Kind,
+    scale: tuple[float, float],
+    loss: str,
+    label_smoothing: float,
+) -> torch.Tensor:
+    """Return one head's loss; logits (B, outputs), target and weight (B, targets), or target (B, outputs) if soft."""
+    soft = target.shape[1] == logits.shape[1]
+    if kind == "class":
+        of_image = weight if weight is None else weight[:, 0]
+        return LOSSES[loss]["class"](logits, target.float() if soft else target[:, 0].long(), label_smoothing, of_image)
+    if kind == "labels":
+        return LOSSES[loss]["labels"](logits, target.float(), label_smoothing, weight)
+    if kind == "ordinal":  # of each grade but the last: is the answer above it?
+        grades = torch.arange(logits.shape[1], device=logits.device)
+        above = target.float() if soft and logits.shape[1] > 1 else (target > grades).float()
+        return LOSSES[loss]["labels"](logits, above, label_smoothing, weight)
+    mean, std = scale
+    return _mean(((target.float() - mean) / std - logits) ** 2, weight)
 
 
 def loss_of(
-    logits: torch.Tensor, target: torch.Tensor, layout: HeadLayout, loss: str, label_smoothing: float = 0.0
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    layout: HeadLayout,
+    loss: str,
+    label_smoothing: float = 0.0,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return the loss averaged over heads and images; logits (B, num_outputs), target (B, num_heads) int64."""
+    """Return the loss averaged over heads and images; logits (B, num_outputs), target (B, num_targets).
+
+    Soft targets are (B, num_outputs) probabilities. `weight` (B, num_targets) is what each target counts.
+    """
     parts = logits.float().split(layout.widths, dim=1)
-    one_head = LOSSES[loss]
-    return torch.stack([one_head(part, target[:, i], label_smoothing) for i, part in enumerate(parts)]).mean()
+    widths = layout.widths if target.shape[1] == layout.num_outputs else layout.target_widths
+    targets = target.split(widths, dim=1)
+    weights = weight.split(layout.target_widths, dim=1) if weight is not None else (None,) * len(parts)
+    each = zip(parts, targets, weights, layout.kinds, layout.scales, strict=True)
+    return torch.stack([_of_head(*head, loss, label_smoothing) for head in each]).mean()

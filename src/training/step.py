@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,15 +78,29 @@ class _Part:
     target: torch.Tensor
     partners_target: torch.Tensor  # of the images they are mixed with
     share: float  # of the images in the mixtures
+    weight: torch.Tensor | None  # what each target counts in the loss ...
+    partners_weight: torch.Tensor | None  # ... and each target of their partners
     rows: torch.Tensor  # their positions in the whole batch ...
     count: int  # ... of so many images
 
     def split(self, accumulate: int, world: World) -> list["_Part"]:
         """Return at most `accumulate` micro-batches of two images or more, as many as every other rank."""
         number = max(1, min(accumulate, world.smallest_share(self.count) // 2))
-        tensors = (self.images, self.target, self.partners_target, self.rows)
-        parts = zip(*(tensor.tensor_split(number) for tensor in tensors), strict=True)
-        return [_Part(image, target, other, self.share, rows, self.count) for image, target, other, rows in parts]
+        return [
+            _Part(
+                self.images[rows], self.target[rows], self.partners_target[rows], self.share,
+                None if self.weight is None else self.weight[rows],
+                None if self.partners_weight is None else self.partners_weight[rows],
+                self.rows[rows], self.count,
+            )
+            for rows in _slices(len(self.rows), number)
+        ]  # fmt: skip
+
+
+def _slices(count: int, number: int) -> list[slice]:
+    """Return `number` nearly equal parts of `count` rows, the first ones one longer, as tensor_split makes them."""
+    edges = [part * (count // number) + min(part, count % number) for part in range(number + 1)]
+    return [slice(start, end) for start, end in pairwise(edges)]
 
 
 def _forward(state: TrainState, part: _Part, compute: Compute, settings: TrainSettings, is_first: bool) -> torch.Tensor:
@@ -117,9 +132,10 @@ def _gradients(
     for number, part in enumerate(parts):
         with profiler.phase("forward"):
             logits = _forward(state, part, compute, settings, number == 0)
-            loss = loss_of(logits, part.target, layout, settings.loss, settings.label_smoothing) * part.share
+            how = (layout, settings.loss, settings.label_smoothing)
+            loss = loss_of(logits, part.target, *how, part.weight) * part.share
             if part.share < 1:
-                other = loss_of(logits, part.partners_target, layout, settings.loss, settings.label_smoothing)
+                other = loss_of(logits, part.partners_target, *how, part.partners_weight)
                 loss = loss + other * (1 - part.share)
             loss = loss * (len(part.rows) / part.count)
         with profiler.phase("backward"):
@@ -200,12 +216,13 @@ def train_step(
         group["lr"] = lr * group.get("lr_scale", 1.0)
     images = batch["image"].to(compute.device, non_blocking=True)
     target = batch["target"].to(compute.device, non_blocking=True)
-    share, other, world = 1.0, target, compute.world
+    weight = batch["weight"].to(compute.device, non_blocking=True) if "weight" in batch else None
+    share, other, other_weight, world = 1.0, target, weight, compute.world
     if settings.mixup or settings.cutmix:
         images, share, partners = _mix(images, settings, rng)
-        other = target[partners]
+        other, other_weight = target[partners], None if weight is None else weight[partners]
     rows = torch.from_numpy(world.share_of(batch["count"], world.rank)).to(compute.device, non_blocking=True)
-    part = _Part(images, target, other, share, rows, batch["count"])
+    part = _Part(images, target, other, share, weight, other_weight, rows, batch["count"])
     rest = (layout, compute, settings, profiler)
     total = _fitting_gradients(state, part, world, settings.sync_batch_norm, *rest)
     with profiler.phase("optimizer"):

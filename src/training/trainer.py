@@ -62,6 +62,7 @@ class Trainer:
     layout: HeadLayout
     compute: Compute
     evaluate: Callable[[torch.nn.Module], float]  # the score of a network on the held-out fold
+    goodness: Callable[[float], float] = float  # greater for a better score
     full_model: Callable[[torch.nn.Module], torch.nn.Module] = lambda scored: scored  # what is kept of a scored network
     unit: str = "images"  # what a batch consists of
     profile: bool = False  # whether to time some steps of the first epoch that is trained
@@ -72,15 +73,16 @@ class Trainer:
     progress: EpochProgress = field(default_factory=EpochProgress)
 
     @property
-    def best_score(self) -> float:
-        return max((row["score"] for row in self.history), default=-1.0)
+    def best(self) -> float:
+        """How good the best epoch is."""
+        return max((self.goodness(row["score"]) for row in self.history), default=-math.inf)
 
     @property
     def stopped_early(self) -> bool:
         """Whether --early-stopping epochs have passed without a better score."""
         if self.settings.early_stopping is None or not self.history:
             return False
-        scores = [row["score"] for row in self.history]
+        scores = [self.goodness(row["score"]) for row in self.history]
         return len(scores) - 1 - scores.index(max(scores)) >= self.settings.early_stopping
 
     def run(self) -> None:
@@ -90,7 +92,7 @@ class Trainer:
                 break
             row = self._epoch(epoch)
             with stop.deferring():
-                if row["score"] > self.best_score:
+                if not self.history or self.goodness(row["score"]) > self.best:
                     self._on_main(partial(save_model, self.paths.best, self.full_model(self.state.scored)))
                 self.history.append(row)
                 self.progress = EpochProgress(skipped_in_a_row=self.progress.skipped_in_a_row)
