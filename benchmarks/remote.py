@@ -121,7 +121,9 @@ def main(config: RemoteConfig) -> None:
         return
     count = int(config.gib * 2**30 / (SIZE[0] * SIZE[1] * 3))
     limit = f" limited to {config.mbit:g} Mbit/s" if config.mbit else ""
-    print(f"{processor()}; {config.server}{limit}; {count:,} images of {SIZE[0]}x{SIZE[1]}, {config.gib} GiB", flush=True)
+    print(
+        f"{processor()}; {config.server}{limit}; {count:,} images of {SIZE[0]}x{SIZE[1]}, {config.gib} GiB", flush=True
+    )
     with tempfile.TemporaryDirectory() as name:
         folder, found = Path(name), []
         make_cache(folder / "cache.npy", count)

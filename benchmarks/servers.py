@@ -121,7 +121,21 @@ def loopback_of(mbit: float) -> Iterator[None]:
     if not mbit:
         yield
         return
-    shape = ["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", f"{mbit:g}mbit", "burst", "1mb", "latency", "50ms"]
+    shape = [
+        "tc",
+        "qdisc",
+        "add",
+        "dev",
+        "lo",
+        "root",
+        "tbf",
+        "rate",
+        f"{mbit:g}mbit",
+        "burst",
+        "1mb",
+        "latency",
+        "50ms",
+    ]
     try:
         subprocess.run(shape, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:

@@ -13,7 +13,8 @@ import numpy as np
 from src.config import Paths
 from src.core import cli
 from src.inference.ensemble import out_of_fold
-from src.report.scores import score_interval
+from src.metrics import metric_of
+from src.report.intervals import interval_of
 from src.runs.run import open_run
 
 
@@ -39,10 +40,10 @@ def main(config: TableConfig) -> None:
     folds = run.trained()
     numbers = tuple(fold.number for fold in folds)
     for tta in (False, True):
-        right = out_of_fold(run, numbers, tta).right
-        low, high = score_interval(right)
-        name = f"{run.competition.score_name}, {'mean over views' if tta else 'plain image'}"
-        print(f"- {name}: **{right.mean():.4f}** (n = {len(right):,}, 95% interval {low:.4f} to {high:.4f})")
+        oof = out_of_fold(run, numbers, tta)
+        low, high, _ = interval_of(oof)
+        name = f"{metric_of(run.competition).name}, {'mean over views' if tta else 'plain image'}"
+        print(f"- {name}: **{oof.score:.4f}** (n = {len(oof.target):,}, 95% interval {low:.4f} to {high:.4f})")
     results = [fold.result for fold in folds]
     for key in ("score", "score_tta"):
         scores = [getattr(result, key) for result in results]

@@ -32,7 +32,7 @@ def main(config: BlendConfig) -> None:
     oofs = world.together(lambda: [out_of_fold(run) for run in runs])
     world.together(lambda: check_same_images(list(config.run_name), oofs))
     for run, oof in zip(runs, oofs, strict=True):
-        print(f"{run.name}: {oof.right.mean():.4f} out of fold")
+        print(f"{run.name}: {oof.score:.4f} out of fold")
     blend = fit(oofs, config)
     for run, weight in zip(runs, blend.weights, strict=True):
         print(f"weight {weight:.3f}  {run.name}")
@@ -46,7 +46,7 @@ def main(config: BlendConfig) -> None:
     answers = [answer(run, None, test, predictor, weight) for run, weight in used]
     folder = config.submissions_dir / competition.name
     facts = {"predicted": predictor.describe(), "blend": blend.describe()}
-    world.on_main(lambda: write_submission(folder, config.name, answers, test, competition, facts))
+    world.on_main(lambda: write_submission(folder, config.name, answers, test, competition, facts, blend.rule))
 
 
 def _check_flags(config: BlendConfig) -> None:

@@ -47,6 +47,9 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
             file = "confusion.csv" if head == "all" else f"confusion_{head}.csv"
             matrix = pd.DataFrame(counts, columns=names).assign(true=names)
             write_csv(run.evaluation / file, matrix, for_people=True)
+        groups = counting.by_group(oof)
+        if groups is not None:
+            write_csv(run.evaluation / "by_group.csv", groups, for_people=True)
         write_csv(run.evaluation / "worst.csv", worst, for_people=True)
         _show(scores, parts)
         write_text(run.evaluation / "report.html", render(scores, config.run_name, parts, matrices, shown, images))
@@ -58,12 +61,22 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
 
 def _show(scores: dict[str, Any], parts: "pd.DataFrame") -> None:
     low, high = scores["interval_95"]
-    print(f"out-of-fold {scores['score_name']}: {scores['score']:.4f} on {scores['num_images']:,} images")
-    print(f"95% interval (Wilson): {low:.4f} to {high:.4f}")
+    if scores["score"] is None:
+        print(f"out-of-fold {scores['score_name']}: not defined for these {scores['num_images']:,} images")
+    else:
+        which = "" if scores["greater_is_better"] else " (less is better)"
+        print(f"out-of-fold {scores['score_name']}: {scores['score']:.4f} on {scores['num_images']:,} images{which}")
+        print(f"95% interval ({scores['interval_by']}): {low:.4f} to {high:.4f}")
+    if scores["rule"]:
+        print(f"fitted cuts included, by cross-validation over groups; without them {scores['plain_score']:.4f}")
     spread = scores["std_over_folds"]
-    folds = ", ".join(f"{fold}: {score:.4f}" for fold, score in scores["folds"].items())
+    folds = ", ".join(
+        f"{fold}: {'undefined' if score is None else f'{score:.4f}'}" for fold, score in scores["folds"].items()
+    )
     mean = f"; mean {scores['mean_over_folds']:.4f} ± {spread:.4f} (standard deviation)" if spread is not None else ""
     print(f"folds {folds}{mean}")
+    if None in scores["folds"].values():
+        print("note: an undefined fold has too few classes for this metric, and is left out of the mean")
     print("heads " + ", ".join(f"{head}: {score:.4f}" for head, score in scores["heads"].items()))
     print(parts.to_string(index=False, float_format="{:.4f}".format))
     if not scores["complete"]:

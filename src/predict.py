@@ -15,7 +15,7 @@ from src.core.flags import check_name
 def main(config: PredictConfig) -> None:
     """Write a submission. Raises InputError for missing or unfit runs, and for answers that would be refused."""
     from src.core.runtime import set_up_process
-    from src.inference.submission import answer, make_predictor, same_classes, write_submission
+    from src.inference.submission import answer, fitted_rule, make_predictor, same_classes, write_submission
     from src.inference.testset import open_test_set
     from src.runs.ranks import join_ranks
     from src.runs.run import open_run
@@ -29,8 +29,9 @@ def main(config: PredictConfig) -> None:
     test = world.on_main(lambda: open_test_set(runs[0].prepared))
     predictor = world.together(lambda: make_predictor(config, competition, world, config.tta))
     answers = [answer(run, config.folds, test, predictor, 1 / len(runs)) for run in runs]
+    rule = world.together(lambda: fitted_rule(runs, config.folds, config.tta))
     folder, facts = config.submissions_dir / competition.name, {"predicted": predictor.describe()}
-    world.on_main(lambda: write_submission(folder, name, answers, test, competition, facts))
+    world.on_main(lambda: write_submission(folder, name, answers, test, competition, facts, rule))
 
 
 if __name__ == "__main__":

@@ -61,10 +61,12 @@ def _prepare(config: PrepareConfig) -> None:
     from src.data.problems import Problem, label_warnings, usable_labels
     from src.data.snapshot import facts_of, publish, set_current
     from src.data.split import check_split, make_folds
+    from src.metrics import metric_of
 
     run = open_engine(config)  # first: its mistakes are told before labels are read
     tables = read_tables(config)
     competition, files, folder = tables.competition, tables.files, prepared_folder(config, tables.competition)
+    metric_of(competition)  # an unknown one is told now, not after the training
     size = check_image_size(config.image_size or competition.image_size)
     check_split(config, tables.labels, competition)
     missing = tables.test["image_path"].iloc[files.located.locations(tables.test["image_path"]).missing()].tolist()

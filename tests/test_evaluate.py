@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from src.core.csv_text import parse_csv
+from src.report.intervals import score_interval
 from src.report.page import render
-from src.report.scores import score_interval
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
 from tests.helpers import replace_oof, run_at, snapshot_at, table_at
 

@@ -121,6 +121,7 @@ class Competition:
     answer: Answer = "text"
     metric: str | Metric = "accuracy"  # a name that src/metrics.py knows, or your own
     head_weights: tuple[float, ...] = ()  # of each head in the metric; default: all alike
+    num_answers: int = 1  # classes in one answer, the most probable first: 5 for MAP@5
     separator: str = " "  # between several labels, or the classes of a list, in one answer
     combine: Literal["mean", "max"] = "mean"  # how predictions of several images of one answer are joined
     none_class: str = ""  # a class that stands for "none of the others"

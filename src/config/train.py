@@ -51,6 +51,15 @@ class TrainSettings:
     """Share of all steps in which lr rises from near 0."""
     loss: str = "cross_entropy"
     """A name in LOSSES of src/training/losses.py."""
+    sampler: Literal["uniform", "balanced", "sqrt"] = "uniform"
+    """Which images an epoch draws. uniform: each once; balanced: all classes equally often, with replacement; sqrt: in
+    between."""
+    class_weights: bool = False
+    """Count rare classes, and labels that are there, more in the loss, so that all classes count the same together."""
+    head_weights: tuple[float, ...] = ()
+    """What each head counts in the loss; default: all alike."""
+    soft_labels: str | None = None
+    """CSV with image_path and a probability per class, which replace the labels of the training images in it."""
     label_smoothing: float = 0.05
     """Share of the target spread over all classes."""
     dropout: float = 0.2
@@ -60,7 +69,7 @@ class TrainSettings:
     mixup: float = 0.0
     """Alpha of mixup; 0 is off."""
     cutmix: float = 0.0
-    """Alpha of CutMix; 0 is off; only for competitions with one head."""
+    """Alpha of CutMix; 0 is off; not for strings."""
     ema: float = 0.998
     """Decay per step of the weights' moving average, which is what is scored and kept; 0 is off."""
     clip_grad: float | None = 5.0

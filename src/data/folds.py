@@ -9,7 +9,6 @@ from src.competitions.spec import Competition
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 
-
 NUM_BINS = 10  # parts of about equal size that numbers are stratified by
 
 

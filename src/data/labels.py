@@ -118,7 +118,6 @@ def read_tables(config: Paths) -> Tables:
     competition = load_competition(config.competition)
     files = InputFiles(config.input_dir / competition.name, competition.source)
     competition = competition.with_heads_of(files)
-    metric_of(competition)
     check_classes(competition)
     # Sorted: neither the cache nor a group's name may depend on the order in which the organiser lists images.
     labels = check_labels(competition.read_train(files), competition).sort_values("image_path", ignore_index=True)

@@ -14,8 +14,8 @@ from src.data.loader import INFERENCE_BATCH_SIZE, Loader
 from src.data.remote import RemotePixels
 from src.inference.kept import KeptPredictions
 from src.inference.predictor import Predictor
-from src.inference.testset import TestSet
 from src.inference.rules import Decided, decide_honestly
+from src.inference.testset import TestSet
 from src.metrics import metric_of
 from src.models.heads import decide
 from src.runs.fold import TrainedFold

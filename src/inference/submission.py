@@ -1,6 +1,5 @@
 """From probabilities to a file that the organiser accepts, and the JSON that says how to make it again."""
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pydantic import TypeAdapter
 
 from src.competitions.spec import Competition
 from src.config import InferenceFlags
-from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.core.flags import check_range
 from src.core.locking import delete_stale, locked, temporary_of
@@ -21,52 +18,19 @@ from src.core.runtime import choose_compute, in_world
 from src.core.world import World
 from src.core.writing import sha256_of, write_arrays, write_csv, write_json
 from src.data.loader import INFERENCE_BATCH_SIZE
+from src.inference.answers import answers_table, validate
 from src.inference.autotune import check_compile
-from src.inference.ensemble import predict_test, weighted_mean
+from src.inference.blending import check_same_images
+from src.inference.ensemble import out_of_fold, predict_test, weighted_mean
 from src.inference.predictor import Predictor
+from src.inference.rules import fit_rule, is_for_rules
 from src.inference.testset import TestSet
-from src.models.heads import most_probable
+from src.models.heads import Rule
 from src.runs.record import RunRecord
 from src.runs.run import Run
 from src.runs.versions import versions
 
 Facts = Mapping[str, Any]
-
-
-def validate(path: Path, ids: pd.Series, competition: Competition) -> None:
-    """Check a submission against the sample submission's ids.
-
-    Raises InputError for another header, missing, extra, repeated or reordered ids, empty answers, and answers that no
-    combination of classes spells.
-    """
-    table = parse_csv(path.read_bytes(), str(path))
-    if tuple(table.columns) != competition.columns:
-        raise InputError(
-            f"{path}, line 1: the header is {','.join(table.columns)}, expected {','.join(competition.columns)}"
-        )
-    id_column, answer_column = competition.columns
-    found, expected = table[id_column].tolist(), ids.tolist()
-    if len(found) != len(expected):
-        raise InputError(f"{path}: {len(found)} answers, the sample submission has {len(expected)}")
-    for line, one, other in zip(table.index, found, expected, strict=True):
-        if one != other:
-            raise InputError(f"{path}, line {line}: id {one!r} where the sample submission has {other!r}")
-    legal = legal_answer(competition)
-    for line, answer in table[answer_column].items():
-        if not answer:
-            raise InputError(f"{path}, line {line}: the answer is empty")
-        if not legal.fullmatch(answer):
-            raise InputError(f"{path}, line {line}: answer {answer!r} is not made of {competition.name}'s classes")
-
-
-def legal_answer(competition: Competition) -> re.Pattern[str]:
-    """Return the pattern of all answers: one class per head, or with a pad class the first one or more heads only."""
-    pattern = ""
-    for head in reversed(competition.heads):
-        texts = "|".join(re.escape(text) for text in head.classes if text)
-        rest = f"(?:{pattern})?" if pattern and competition.pad_class is not None else pattern
-        pattern = f"(?:{texts}){rest}"
-    return re.compile(pattern, re.DOTALL)
 
 
 def make_predictor(config: InferenceFlags, competition: Competition, world: World, tta: bool = True) -> Predictor:
@@ -135,35 +99,57 @@ def same_classes(runs: Sequence[Run]) -> Competition:
     return runs[0].competition
 
 
+def fitted_rule(runs: Sequence[Run], folds: tuple[int, ...] | None, tta: bool) -> Rule:
+    """Return how averaged predictions of these runs become answers, fitted on their out-of-fold predictions.
+
+    Where nothing is fitted, nothing is read. Raises InputError if those predictions are missing.
+    """
+    competition = runs[0].competition
+    if not is_for_rules(competition):
+        return Rule()
+    used = [tuple(fold.number for fold in run.trained(folds)) for run in runs]
+    oofs = [out_of_fold(run, numbers, tta) for run, numbers in zip(runs, used, strict=True)]
+    if len(oofs) > 1:
+        check_same_images([run.name for run in runs], oofs)
+    mean = weighted_mean([oof.probabilities for oof in oofs], [1.0] * len(oofs))
+    return fit_rule(mean, oofs[0].target, competition)
+
+
 def write_submission(
-    folder: Path, name: str, answers: Sequence[Answer], test: TestSet, competition: Competition, facts: Facts
+    folder: Path,
+    name: str,
+    answers: Sequence[Answer],
+    test: TestSet,
+    competition: Competition,
+    facts: Facts,
+    rule: Rule | None = None,
 ) -> Path:
-    """Average the answers with their weights, decode, validate, and write <name>.csv, .npz (probabilities) and .json.
+    """Average the answers with their weights, decide, validate, and write <name>.csv, .npz (probabilities) and .json.
 
     Prints what is suspicious: test images that could not be read, answers that are all the same.
     """
+    rule = rule or Rule()
     probabilities = weighted_mean([one.probabilities for one in answers], [one.facts["weight"] for one in answers])
-    texts = [competition.decode(ids) for ids in most_probable(probabilities, competition).tolist()]
-    id_column, answer_column = competition.columns
-    path, ids = folder / f"{name}.csv", test.table["id"]
+    table, path = answers_table(probabilities, test, competition, rule), folder / f"{name}.csv"
     num_unreadable = max(one.num_unreadable for one in answers)
     with locked(folder / name, "is writing this submission", wait=True):
         delete_stale(folder)
         pending = temporary_of(path)
         try:
-            write_csv(pending, pd.DataFrame({id_column: ids, answer_column: texts}))
-            validate(pending, ids, competition)
-            paths = test.table["image_path"].to_numpy(dtype=str)
+            write_csv(pending, table)
+            validate(pending, test, competition)
+            paths = np.array(test.image_paths, dtype=str)
             write_arrays(folder / f"{name}.npz", image_path=paths, probabilities=probabilities)
             note = {
                 "submission": path.name,
                 "sha256": sha256_of(pending),
                 "probabilities_sha256": sha256_of(folder / f"{name}.npz"),
-                "num_answers": len(ids),
+                "num_answers": len(table),
                 "num_unreadable": num_unreadable,
                 "sample_submission": test.sample,
                 "competition": competition.name,
                 "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "rule": {head.name: list(cuts) for head, cuts in zip(competition.heads, rule.cuts, strict=False)},
                 **facts,
                 "runs": [one.facts for one in answers],
                 "versions": versions(),
@@ -172,9 +158,9 @@ def write_submission(
             pending.replace(path)
         finally:
             pending.unlink(missing_ok=True)
-    unreadable = f"note: {num_unreadable:,} of {len(ids):,} test images are missing or unreadable and answered from a "
-    unreadable += "black image"
-    for line in (test.note, unreadable * bool(num_unreadable), _same_answers(texts)):
+    unreadable = f"note: {num_unreadable:,} of {len(test.image_paths):,} test images are missing or unreadable and "
+    unreadable += "answered from a black image"
+    for line in (test.note, unreadable * bool(num_unreadable), _same_answers(table.iloc[:, 1].tolist())):
         if line:
             print(line)
     print(f"validated against the sample submission: {path}")

@@ -40,7 +40,8 @@ def grade_probabilities(above: np.ndarray) -> np.ndarray:
     """Return (N, K) probabilities of K grades from those, (N, K - 1), that the grade is above each but the last."""
     falling = np.minimum.accumulate(above, axis=1)  # each head output learns on its own: they may cross
     edges = np.pad(falling, ((0, 0), (1, 1)), constant_values=((0, 0), (1, 0)))
-    return -np.diff(edges, axis=1)
+    shares: np.ndarray = edges[:, :-1] - edges[:, 1:]
+    return shares
 
 
 def class_probabilities(predicted: np.ndarray, head: Head) -> np.ndarray:
@@ -61,7 +62,8 @@ def _answer(predicted: np.ndarray, head: Head, cuts: np.ndarray, none_class: str
             nearest = (predicted - (cuts if len(cuts) else 0.5)).argmax(axis=1)
             chosen[np.arange(len(chosen)), nearest] |= ~chosen.any(axis=1)
         return chosen.astype(np.int64)
-    return with_none(predicted, head, cuts, none_class).argmax(axis=1)[:, None]
+    best: np.ndarray = with_none(predicted, head, cuts, none_class).argmax(axis=1)
+    return best[:, None]
 
 
 def with_none(predicted: np.ndarray, head: Head, cuts: np.ndarray, none_class: str) -> np.ndarray:
@@ -96,6 +98,7 @@ def most_probable(probabilities: np.ndarray, competition: Competition) -> np.nda
     that no class ever follows the pad class.
     """
     parts = competition.layout.split(probabilities)
+    assert competition.pad_class is not None
     logs = np.log(np.stack(parts, axis=1).astype(np.float64) + 1e-12)  # (N, num_heads, num_classes)
     pad = logs[:, :, competition.pad_class].copy()
     logs[:, :, competition.pad_class] = -np.inf

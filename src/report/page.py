@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 from collections.abc import Hashable
 from typing import Any
 
@@ -73,7 +74,7 @@ def render(
     images: np.ndarray,
 ) -> str:
     """Return the page; `images` (K, H, W, 3) uint8 are those of the first K rows of `worst`."""
-    low, high = scores["interval_95"]
+    low, high = (math.nan if edge is None else edge for edge in scores["interval_95"])
     warnings = []
     if not scores["complete"]:
         warnings.append("Not all folds are in: this is the score of part of the data.")
@@ -89,7 +90,7 @@ def render(
         for head, (names, counts) in matrices.items()
     )
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>
-<h1>{title}</h1><p class="score">{scores["score"]:.4f}</p>
+<h1>{title}</h1><p class="score">{"undefined" if scores["score"] is None else f"{scores['score']:.4f}"}</p>
 <p class="note">out-of-fold {scores["score_name"]} on {scores["num_images"]:,} images;
 95% interval {low:.4f}–{high:.4f}</p>
 {"".join(f'<p class="warning">{warning}</p>' for warning in warnings)}

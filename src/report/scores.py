@@ -1,59 +1,115 @@
 """Scores and tables computed from out-of-fold predictions."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from src.inference.ensemble import OutOfFold
-from src.models.heads import most_probable
+from src.metrics import likelihood_losses, metric_of
+from src.report.intervals import interval_of
 
-
-def score_interval(right: np.ndarray) -> tuple[float, float]:
-    """Return the 95% Wilson interval of a share of right answers; right (N,) bool.
-
-    Unlike a bootstrap's it has a width if all or none are right. Images are taken as independent.
-    """
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+MAX_GROUPS = 0.5  # groups per image up to which they are told one by one
 
 
 def summary(oof: OutOfFold) -> dict[str, Any]:
-    """Return the score, its interval, its mean and standard deviation over folds, and the score of each head."""
-    per_fold = pd.Series(oof.right).groupby(oof.labels["fold"].to_numpy()).agg(["mean", "size"])
-    predicted = most_probable(oof.probabilities, oof.competition)
-    low, high = score_interval(oof.right)
+    """Return the score, its interval, its mean and standard deviation over folds, and the score of each head.
+
+    A fold for which the metric is not defined (one class only, say) has the score None and is left out of the mean.
+    """
+    metric, low_high = metric_of(oof.competition), interval_of(oof)
+    fold_of = oof.labels["fold"].to_numpy()
+    folds = {
+        int(fold): metric(oof.target[fold_of == fold], oof.decided.scored[fold_of == fold], oof.competition)
+        for fold in np.unique(fold_of)
+    }
+    defined = [score for score in folds.values() if not math.isnan(score)]
     return {
         "competition": oof.competition.name,
-        "score_name": oof.competition.score_name,
-        "score": float(oof.right.mean()),
-        "interval_95": [low, high],
-        "num_images": len(oof.right),
+        "score_name": metric.name.replace("_", " "),
+        "greater_is_better": metric.greater_is_better,
+        "score": _or_none(oof.score),
+        "interval_95": [_or_none(low_high[0]), _or_none(low_high[1])],
+        "interval_by": low_high[2],
+        "plain_score": _or_none(oof.decided.plain_score),
+        "rule": {
+            head.name: list(cuts) for head, cuts in zip(oof.competition.heads, oof.decided.rule.cuts, strict=False)
+        },
+        "num_images": len(oof.target),
         "complete": oof.complete,
         "optimistic": oof.optimistic,
-        "folds": {str(fold): float(row["mean"]) for fold, row in per_fold.iterrows()},
-        "mean_over_folds": float(per_fold["mean"].mean()),
-        "std_over_folds": float(per_fold["mean"].std(ddof=1)) if len(per_fold) > 1 else None,
-        "heads": {
-            head.name: float((predicted[:, i] == oof.target[:, i]).mean())
-            for i, head in enumerate(oof.competition.heads)
-        },
+        "folds": {str(fold): _or_none(score) for fold, score in folds.items()},
+        "mean_over_folds": float(np.mean(defined)) if defined else None,
+        "std_over_folds": float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
+        "heads": {head.name: score for head, score in zip(oof.competition.heads, _of_heads(oof), strict=True)},
     }
 
 
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _of_heads(oof: OutOfFold) -> list[float]:
+    """Return of each head the share of right answers, of labels that of all labels, of a number the mean error."""
+    split = oof.competition.layout.split_targets
+    parts = zip(oof.competition.heads, split(oof.answers), split(oof.target), strict=True)
+    return [
+        float(np.abs(one - other).mean() if head.kind == "number" else (one == other).mean())
+        for head, one, other in parts
+    ]
+
+
 def breakdown(oof: OutOfFold) -> tuple[str, pd.DataFrame]:
-    """Return what the score is split by and the table: by length (strings), by class (one head) or by head."""
+    """Return what the score is split by and the table: by length (strings), class, label or value, or by head."""
     if oof.competition.pad_class is not None:
         return "length", by_length(oof)
-    if len(oof.competition.heads) == 1:
-        return "class", by_class(oof)
-    return "head", by_head(oof)
+    if len(oof.competition.heads) > 1:
+        return "head", by_head(oof)
+    kind = oof.competition.heads[0].kind
+    if kind == "labels":
+        return "label", by_label(oof)
+    return ("value", by_value(oof)) if kind == "number" else ("class", by_class(oof))
+
+
+def by_label(oof: OutOfFold) -> pd.DataFrame:
+    """Return a row per label: images that have it, recall, precision, F1, and the fitted cut."""
+    head, target, answers = oof.competition.heads[0], oof.target, oof.answers
+    both, cuts = (target * answers).sum(axis=0), oof.decided.rule.of(0)
+    table = pd.DataFrame({"label": head.classes, "images": target.sum(axis=0)})
+    table["recall"] = both / np.maximum(target.sum(axis=0), 1)
+    table["precision"] = both / np.maximum(answers.sum(axis=0), 1)
+    table["f1"] = 2 * both / np.maximum(target.sum(axis=0) + answers.sum(axis=0), 1)
+    return table.assign(cut=cuts if len(cuts) else 0.5)
+
+
+def by_value(oof: OutOfFold) -> pd.DataFrame:
+    """Return a row per tenth of the images, by their true number: its range, the mean and the mean absolute error."""
+    true, error = oof.target[:, 0].astype(np.float64), (oof.answers - oof.target)[:, 0].astype(np.float64)
+    tenth = pd.Series(true).rank(method="first").to_numpy() * 10 // (len(true) + 1)
+    table = pd.DataFrame({"tenth": tenth.astype(int) + 1, "value": true, "error": error, "size": np.abs(error)})
+    return (
+        table.groupby("tenth")
+        .agg(images=("value", "size"), lowest=("value", "min"), highest=("value", "max"), mean_error=("error", "mean"),
+             mean_absolute_error=("size", "mean"))
+        .reset_index()
+    )  # fmt: skip
+
+
+def by_group(oof: OutOfFold) -> pd.DataFrame | None:
+    """Return a row per group, the worst first: images, share of right answers, mean loss; None without real groups."""
+    groups = oof.labels["group"].to_numpy()
+    if oof.labels["group"].nunique() > MAX_GROUPS * len(groups):
+        return None
+    losses = likelihood_losses(oof.probabilities, oof.target, oof.competition)
+    table = pd.DataFrame({"group": groups, "right": oof.right, "loss": losses})
+    found = table.groupby("group").agg(images=("loss", "size"), right=("right", "mean"), loss=("loss", "mean"))
+    return found.reset_index().sort_values("loss", ascending=False)
 
 
 def by_length(oof: OutOfFold) -> pd.DataFrame:
     """Return a row per true length: images, score, and how often the length itself is right."""
-    predicted = most_probable(oof.probabilities, oof.competition)
+    predicted = oof.answers
     lengths = [(ids != oof.competition.pad_class).sum(axis=1) for ids in (oof.target, predicted)]
     table = pd.DataFrame({"length": lengths[0], "score": oof.right, "length_right": lengths[0] == lengths[1]})
     grouped = table.groupby("length").agg(
@@ -78,45 +134,53 @@ def by_class(oof: OutOfFold) -> pd.DataFrame:
 
 def by_head(oof: OutOfFold) -> pd.DataFrame:
     """Return a row per head: number of classes and accuracy."""
-    right = (most_probable(oof.probabilities, oof.competition) == oof.target).mean(axis=0)
     heads = oof.competition.heads
     return pd.DataFrame(
-        {"head": [head.name for head in heads], "classes": [head.num_classes for head in heads], "accuracy": right}
+        {
+            "head": [head.name for head in heads],
+            "classes": [head.num_classes for head in heads],
+            "accuracy": _of_heads(oof),
+        }
     )
 
 
 def confusions(oof: OutOfFold) -> dict[str, tuple[list[str], np.ndarray]]:
     """Return class names and (C, C) counts, rows true and columns predicted, for each head by name; heads with the same
     classes are combined as "all"."""
-    predicted = most_probable(oof.probabilities, oof.competition)
-    found = {}
-    for i, head in enumerate(oof.competition.heads):
-        pairs = oof.target[:, i] * head.num_classes + predicted[:, i]
+    found, start = {}, 0
+    for head in oof.competition.heads:
+        column, start = start, start + len(head.targets)
+        if head.kind not in ("class", "ordinal"):
+            continue
+        pairs = oof.target[:, column].astype(np.int64) * head.num_classes + oof.answers[:, column].astype(np.int64)
         counts = np.bincount(pairs, minlength=head.num_classes**2).reshape(head.num_classes, head.num_classes)
         texts = oof.competition.class_names if len(oof.competition.heads) == 1 else ()
         found[head.name] = ([text or "(none)" for text in texts or head.classes], counts)
-    if len({head.classes for head in oof.competition.heads}) == 1:
+    if len(found) > 1 and len({head.classes for head in oof.competition.heads}) == 1:
         names = next(iter(found.values()))[0]
         return {"all": (names, np.sum([counts for _, counts in found.values()], axis=0))}
-    return found
+    return {"all": next(iter(found.values()))} if len(found) == 1 else found
 
 
 def mistakes(oof: OutOfFold, number: int) -> pd.DataFrame:
     """Return the wrong answers, the most confident first: image_path, fold, truth, answer, confidence (the probability
-    of the whole answer) and probability_of_truth. Label errors gather at the top."""
-    predicted = most_probable(oof.probabilities, oof.competition)
+    of the whole answer) and probability_of_truth. Label errors gather at the top.
+
+    Numbers come in the order of their error; instead of a probability they have exp(-error in standard deviations).
+    """
     confidence, of_truth = (
-        oof.competition.layout.pick(oof.probabilities, ids).prod(axis=1) for ids in (predicted, oof.target)
+        np.exp(-likelihood_losses(oof.probabilities, values, oof.competition)) for values in (oof.answers, oof.target)
     )
     table = pd.DataFrame(
         {
             "image_path": oof.labels["image_path"],
             "fold": oof.labels["fold"],
             "truth": [oof.competition.decode(ids) for ids in oof.target.tolist()],
-            "answer": [oof.competition.decode(ids) for ids in predicted.tolist()],
+            "answer": [oof.competition.decode(ids) for ids in oof.answers.tolist()],
             "confidence": confidence.round(6),
             "probability_of_truth": of_truth.round(6),
         }
     )
-    wrong = table[~oof.right].sort_values(["confidence", "image_path"], ascending=[False, True])
+    by = "probability_of_truth" if "number" in oof.competition.layout.kinds else "confidence"
+    wrong = table[~oof.right].sort_values([by, "image_path"], ascending=[by != "confidence", True])
     return wrong.head(number).reset_index(drop=True)

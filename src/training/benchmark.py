@@ -61,12 +61,18 @@ def matrix_rate(compute: Compute) -> float:
 
 
 def synthetic(competition: Competition, size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return smooth random images (N, H, W, 3) uint8 and random targets (N, num_heads)."""
+    """Return smooth random images (N, H, W, 3) uint8 and random targets (N, num_targets)."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     images = np.stack([cv2.resize(image, (size[1], size[0])) for image in coarse])
-    columns = [rng.integers(0, width, count) for width in competition.layout.widths]
-    return images, np.stack(columns, axis=1)
+    columns: list[np.ndarray] = []
+    for head in competition.heads:
+        if head.kind == "number":
+            columns.append(rng.normal(*head.scale, count).astype(np.float32))
+        else:
+            classes = 2 if head.kind == "labels" else head.num_classes
+            columns += [rng.integers(0, classes, count) for _ in head.targets]
+    return images, np.stack(columns, axis=1).astype(competition.target_type)
 
 
 def parts_of(config: BenchConfig, competition: Competition, compute: Compute) -> Parts:

@@ -16,7 +16,9 @@ def settings_of(config: TrainConfig, saved: RunRecord | None) -> tuple[TrainSett
 
     If a file is gone, a resumed training keeps what was `saved`: it does not need the file any more.
     """
-    settings = replace(config.settings, weights=None, backbone=_backbone_of(config, saved))
+    settings = replace(
+        config.settings, weights=None, backbone=_backbone_of(config, saved), soft_labels=_soft_labels_of(config)
+    )
     if config.weights is None:
         return settings, None
     if config.weights.is_file():
@@ -36,6 +38,16 @@ def _backbone_of(config: TrainConfig, saved: RunRecord | None) -> str:
     if saved and saved.train.backbone.startswith(f"{path.name} "):
         return saved.train.backbone
     raise InputError(f"--backbone {path}: no such network file")
+
+
+def _soft_labels_of(config: TrainConfig) -> str | None:
+    """Return name and hash of --soft-labels, which a resumed training needs too."""
+    if config.soft_labels is None:
+        return None
+    path = Path(config.soft_labels)
+    if not path.is_file():
+        raise InputError(f"--soft-labels {path}: no such file")
+    return f"{path.name} {sha256_of(path)[:12]}"
 
 
 def _flat(settings: TrainSettings) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from src.data.device import fits, on_device
 from src.data.loader import INFERENCE_BATCH_SIZE, Batches, Loader
 from src.data.pixels import Images
 from src.data.remote import RemotePixels
+from src.data.weighting import loss_weights, sampling_shares
 from src.inference.autotune import check_compile
 from src.models.build import build_model, read_options
 from src.models.contract import normalisation
@@ -65,8 +66,9 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         )
     if config.augment.concat and competition.pad_class is None:
         raise InputError(f"--augment.concat {config.augment.concat}: {competition.name}'s answers are not strings")
-    if config.cutmix and len(competition.heads) > 1:
+    if config.cutmix and competition.is_string:
         raise InputError(f"--cutmix {config.cutmix}: would cut strings apart; use it with one class per image")
+    _check_weights(config, competition)
     known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]
     if config.optimizer not in known:
         raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")
@@ -74,6 +76,19 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--loss {config.loss}: there are {', '.join(LOSSES)}")
 
 
+def _check_weights(config: TrainConfig, competition: Competition) -> None:
+    weights, kinds = config.head_weights, competition.layout.kinds
+    if weights and (len(weights) != len(kinds) or min(weights) < 0 or not any(weights)):
+        raise InputError(f"--head-weights: give {len(kinds)} numbers of 0 or more, one for each head")
+    if config.sampler != "uniform" and kinds[0] == "number":
+        raise InputError(f"--sampler {config.sampler}: {competition.name}'s answer is a number, not a class")
+    if config.class_weights and "number" in kinds:
+        raise InputError(f"--class-weights: {competition.name}'s answer is a number, not a class")
+    if config.soft_labels and (competition.pad_class is not None or config.class_weights):
+        raise InputError("--soft-labels: is not for strings, and not together with --class-weights")
+
+
+SAMPLERS = {"uniform": 0.0, "sqrt": 0.5, "balanced": 1.0}  # the power of a class's rarity in what is drawn
 MAX_MEMORY_SHARE = 0.7  # of the memory for a cache; the images of a larger one are shuffled in blocks
 FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # update all weights in one kernel on every device
 RESIZE_SHARE = 0.7  # share of the epochs in which images grow with --progressive-resize
@@ -146,10 +161,13 @@ def make_loader(
     *,
     train: bool,
     in_blocks: bool | None = None,
+    image_weights: np.ndarray | None = None,
+    soft: np.ndarray | None = None,
 ) -> Loader:
-    """Serve these rows of a cache (N, H, W, 3), with targets (len(rows), num_heads), to train on or to score.
+    """Serve these rows of a cache (N, H, W, 3), with targets (len(rows), num_targets), to train on or to score.
 
-    A resumed training gives `in_blocks`, to keep the order in which it began.
+    A resumed training gives `in_blocks`, to keep the order in which it began. `soft` (len(rows), num_outputs) are
+    trained on instead of the targets.
     """
     if len(rows) == 0:
         raise InputError("no image is left to train on or to score; look at folds.csv")
@@ -160,10 +178,14 @@ def make_loader(
     if in_blocks and train:
         where = "read from --cache-url" if isinstance(images, RemotePixels) else "larger than the memory"
         print(f"the cache of {images.nbytes / 2**30:.1f} GiB is {where}: images are shuffled in blocks")
+    power = SAMPLERS[config.sampler] if train else 0
+    weigh = (competition, targets, image_weights, config.head_weights, config.class_weights)
     return Loader(
         images=images,
         rows=rows,
-        targets=targets,
+        targets=targets if soft is None else soft,
+        weights=loss_weights(*weigh) if train else None,
+        shares=np.cumsum(sampling_shares(competition, targets, power)) if power else None,
         image_size=size,
         batch_size=config.batch_size if train else INFERENCE_BATCH_SIZE,
         progressive_resize=config.progressive_resize if train else 1.0,

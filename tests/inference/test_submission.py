@@ -20,9 +20,15 @@ IDS = pd.Series(["000000.png", "000001.png", "000002.png"])
 GOOD = ["file_name,file_code", "000000.png,007", "000001.png,123456", "000002.png,0"]
 
 
+def asked(ids: pd.Series) -> testset.TestSet:
+    """Return the test set of these ids, each of one image."""
+    table = pd.DataFrame({"image_path": [f"mchar_test_a/{name}" for name in ids], "id": ids})
+    return testset.TestSet(table=table, sources=None, note="", sample="input")
+
+
 def check(tmp_path: Path, lines: list[str]) -> None:
     (tmp_path / "answers.csv").write_text("\n".join([*lines, ""]))
-    validate(tmp_path / "answers.csv", IDS, street.COMPETITION)
+    validate(tmp_path / "answers.csv", asked(IDS), street.COMPETITION)
 
 
 def test_a_valid_submission_passes(tmp_path: Path) -> None:
@@ -56,18 +62,18 @@ def test_an_invalid_submission_is_refused(tmp_path: Path, lines: list[str], mess
 def test_an_unknown_class_is_refused(tmp_path: Path, answer: str) -> None:
     (tmp_path / "answers.csv").write_text(f"Id,Category\n0,{answer}\n")
     with pytest.raises(InputError, match="line 2: "):
-        validate(tmp_path / "answers.csv", pd.Series(["0"]), food11.COMPETITION)
+        validate(tmp_path / "answers.csv", asked(pd.Series(["0"])), food11.COMPETITION)
 
 
 def test_without_a_pad_class_an_answer_has_a_class_of_every_head(tmp_path: Path) -> None:
     head = Head(name="size", classes=("small", "large"))
     pair = replace(street.COMPETITION, heads=(head, replace(head, name="weight")), pad_class=None)
     (tmp_path / "answers.csv").write_text("file_name,file_code\na.png,smalllarge\n")
-    validate(tmp_path / "answers.csv", pd.Series(["a.png"]), pair)
+    validate(tmp_path / "answers.csv", asked(pd.Series(["a.png"])), pair)
     digits = replace(street.COMPETITION, heads=street.DIGITS[:2], pad_class=None)
     (tmp_path / "answers.csv").write_text("file_name,file_code\na.png,1\n")
     with pytest.raises(InputError):
-        validate(tmp_path / "answers.csv", pd.Series(["a.png"]), digits)
+        validate(tmp_path / "answers.csv", asked(pd.Series(["a.png"])), digits)
 
 
 def spelled(codes: list[str], weight: float = 1.0, num_unreadable: int = 0) -> Answer:
@@ -80,8 +86,7 @@ def spelled(codes: list[str], weight: float = 1.0, num_unreadable: int = 0) -> A
 @pytest.fixture
 def three() -> testset.TestSet:
     """Return the test set of three images."""
-    table = pd.DataFrame({"image_path": [f"mchar_test_a/{name}" for name in IDS], "id": IDS})
-    return testset.TestSet(table=table, sources=None, note="", sample="input")
+    return asked(IDS)
 
 
 def test_leading_zeros_are_kept_and_probabilities_and_a_note_are_saved(tmp_path: Path, three: testset.TestSet) -> None:

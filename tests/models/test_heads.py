@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from src.competitions import food11, svhn
 from src.competitions.spec import Competition, Head, HeadLayout
 from src.metrics import exact_matches
-from src.models.heads import most_probable, probabilities_of
+from src.models.heads import decide, probabilities_of
 from src.training.losses import loss_of
 
 
@@ -78,7 +78,7 @@ def test_probabilities_are_a_softmax_for_each_head() -> None:
 def test_no_legal_string_is_more_probable(seed: int, num_heads: int, pad_class: int) -> None:
     letters = competition(num_heads, "abcd", pad_class)
     probabilities = random_probabilities(seed, 4, num_heads, 4)
-    answers = most_probable(probabilities, letters)
+    answers = decide(probabilities, letters)
     for row, ids in zip(probabilities, answers, strict=True):
         logs = np.log(row.reshape(num_heads, 4).astype(np.float64) + 1e-12)
         found = sum(logs[position, one] for position, one in enumerate(ids))
@@ -88,7 +88,7 @@ def test_no_legal_string_is_more_probable(seed: int, num_heads: int, pad_class: 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_no_digit_follows_padding_and_no_answer_is_empty(seed: int) -> None:
-    answers = most_probable(random_probabilities(seed, 16, 6, 11), svhn.COMPETITION)
+    answers = decide(random_probabilities(seed, 16, 6, 11), svhn.COMPETITION)
     is_padding = answers == svhn.PAD_CLASS
     assert not is_padding[:, 0].any()
     assert (np.diff(is_padding.astype(int), axis=1) >= 0).all()
@@ -98,7 +98,7 @@ def test_an_answer_is_not_empty_even_if_all_heads_predict_padding() -> None:
     probabilities = np.full((1, 6, 11), 0.001, np.float32)
     probabilities[:, :, svhn.PAD_CLASS] = 0.99
     probabilities[:, 0, 7] = 0.009
-    assert most_probable(probabilities.reshape(1, 66), svhn.COMPETITION).tolist() == [[7, *[svhn.PAD_CLASS] * 5]]
+    assert decide(probabilities.reshape(1, 66), svhn.COMPETITION).tolist() == [[7, *[svhn.PAD_CLASS] * 5]]
 
 
 def test_an_uncertain_digit_before_certain_ones_is_kept() -> None:
@@ -106,16 +106,16 @@ def test_an_uncertain_digit_before_certain_ones_is_kept() -> None:
     probabilities[0, 0, 1] = probabilities[0, 2, 3] = 0.99
     probabilities[0, 1, svhn.PAD_CLASS], probabilities[0, 1, 2] = 0.55, 0.45
     probabilities[0, 3:, svhn.PAD_CLASS] = 0.99
-    assert most_probable(probabilities.reshape(1, 66), svhn.COMPETITION)[0, :4].tolist() == [1, 2, 3, svhn.PAD_CLASS]
+    assert decide(probabilities.reshape(1, 66), svhn.COMPETITION)[0, :4].tolist() == [1, 2, 3, svhn.PAD_CLASS]
 
 
 def test_without_a_pad_class_heads_are_independent() -> None:
     probabilities = random_probabilities(3, 20, 1, 11)
-    answers = most_probable(probabilities, food11.COMPETITION)
+    answers = decide(probabilities, food11.COMPETITION)
     assert answers.tolist() == probabilities.argmax(axis=1)[:, None].tolist()
     pair = competition(2, "abc", None)
     both = random_probabilities(4, 20, 2, 3)
-    assert most_probable(both, pair).tolist() == both.reshape(20, 2, 3).argmax(axis=2).tolist()
+    assert decide(both, pair).tolist() == both.reshape(20, 2, 3).argmax(axis=2).tolist()
 
 
 def test_an_image_counts_only_if_all_heads_are_right() -> None:

@@ -1,0 +1,57 @@
+"""What a metric is; src/metrics.py has those that are known by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Of = Literal["answers", "probabilities"]
+Values = Callable[[np.ndarray, np.ndarray, Any], np.ndarray]  # target, predicted, competition -> (N,)
+Value = Callable[[np.ndarray, np.ndarray, np.ndarray | None, Any], float]  # target, predicted, weight, competition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """How predictions of N images are scored, from `target` (N, num_targets) and `predicted`.
+
+    `of` answers: predicted (N, num_targets) holds what would be handed in, as target does; of probabilities: (N,
+    num_outputs), the network's. Either `per_image` gives (N,) values whose mean, passed through `finish`, is the score,
+    or `value` gives the score of all images, which count `weight` (N,) times (None: once).
+    """
+
+    name: str
+    of: Of = "answers"
+    kinds: tuple[str, ...] = ("class",)  # of heads that it can score
+    greater_is_better: bool = True
+    per_image: Values | None = None
+    finish: Callable[[float], float] = float
+    value: Value | None = None
+
+    def __call__(
+        self, target: np.ndarray, predicted: np.ndarray, competition: Any, weight: np.ndarray | None = None
+    ) -> float:
+        """Return the score; NaN if it is not defined for these images."""
+        if self.per_image:
+            return self.finish(float(np.average(self.per_image(target, predicted, competition), weights=weight)))
+        assert self.value
+        return float(self.value(target, predicted, weight, competition))
+
+
+def own_metric(
+    name: str,
+    function: Callable[[np.ndarray, np.ndarray], float],
+    *,
+    of: Of = "answers",
+    greater_is_better: bool = True,
+) -> Metric:
+    """Return a metric of a function of your own: function(target, predicted) -> float, see Metric for the arrays."""
+
+    def value(target: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None, competition: Any) -> float:
+        if weight is None:
+            return function(target, predicted)
+        rows = np.repeat(np.arange(len(target)), weight.astype(np.int64))
+        return function(target[rows], predicted[rows])
+
+    kinds = ("class", "labels", "ordinal", "number")
+    return Metric(name=name, of=of, kinds=kinds, greater_is_better=greater_is_better, value=value)

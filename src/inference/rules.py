@@ -1,0 +1,118 @@
+"""What is decided after training: thresholds of labels, cut points of grades, when to answer "none of these".
+
+A rule is fitted on out-of-fold predictions, so on no image's own network; what it gains is told by a cross-validation
+over groups, in which it is fitted on other images than it is scored on. Source of the search: coordinate ascent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from src.competitions.spec import Competition, Head
+from src.metrics import goodness, metric_of, score_of, scored
+from src.models.heads import Rule
+
+NUM_CANDIDATES = 24  # cuts tried at a time, at even shares of the predictions
+NUM_ROUNDS = 2
+NUM_PARTS = 5  # of the cross-validation
+MAX_IMAGES = 20_000  # that a rule is fitted on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """Out-of-fold predictions, decided by a fitted rule."""
+
+    rule: Rule  # fitted on all images; what predict uses
+    scored: np.ndarray  # what the metric takes, of each image by a rule that was fitted without it
+    plain_score: float  # without a rule
+
+    @property
+    def is_fitted(self) -> bool:
+        return bool(self.rule.cuts)
+
+
+def is_for_rules(competition: Competition) -> bool:
+    """Return whether there is something to fit: a metric of answers over labels or grades, or a none_class."""
+    if competition.none_class and len(competition.heads) == 1 and competition.heads[0].kind == "class":
+        return competition.none_class in competition.heads[0].classes
+    fitted_kinds = {"labels", "ordinal"} & set(competition.layout.kinds)
+    return bool(fitted_kinds) and metric_of(competition).of == "answers"
+
+
+def _starts(head: Head) -> tuple[float, ...]:
+    """Return the cuts that answer like no rule, or nearly: the search begins there."""
+    if head.kind == "labels":
+        return (0.5,) * head.num_classes
+    if head.kind == "ordinal":
+        return tuple(grade + 0.5 for grade in range(head.num_outputs))
+    return (0.0,) if head.kind == "class" else ()
+
+
+def _candidates(values: np.ndarray) -> np.ndarray:
+    """Return cuts between the values, denser where they are large: rare labels are cut near the top."""
+    shares = np.concatenate(
+        [np.linspace(0.02, 0.9, NUM_CANDIDATES // 2), 1 - np.geomspace(0.08, 0.001, NUM_CANDIDATES // 2)]
+    )
+    return np.unique(np.quantile(values, shares))
+
+
+def fit_rule(predicted: np.ndarray, target: np.ndarray, competition: Competition) -> Rule:
+    """Return the rule with the best score on these images; predicted (N, num_outputs), target (N, num_targets).
+
+    One cut after the other is moved to the best of some candidates, in two rounds. An equally good one nearer to the
+    start wins, so that few images do not move a cut far.
+    """
+    if len(predicted) > MAX_IMAGES:
+        rows = np.random.default_rng(0).permutation(len(predicted))[:MAX_IMAGES]
+        predicted, target = predicted[rows], target[rows]
+    cuts = [list(_starts(head)) for head in competition.heads]
+    parts = competition.layout.split(predicted)
+
+    def quality() -> float:
+        rule = Rule(cuts=tuple(tuple(one) for one in cuts))
+        return goodness(score_of(predicted, target, competition, rule), competition)
+
+    best = quality()
+    for _ in range(NUM_ROUNDS):
+        for head, part, own in zip(competition.heads, parts, cuts, strict=True):
+            for place, start in enumerate(_starts(head)):
+                values = (
+                    part.sum(axis=1)
+                    if head.kind == "ordinal"
+                    else part[:, place]
+                    if head.kind == "labels"
+                    else part.max(axis=1)
+                )
+                kept = own[place]
+                for value in sorted(_candidates(values), key=lambda value: abs(value - start)):
+                    if head.kind == "ordinal" and not _between(own, place, value):
+                        continue
+                    own[place] = float(value)
+                    found = quality()
+                    if found > best:
+                        best, kept = found, own[place]
+                own[place] = kept
+    return Rule(cuts=tuple(tuple(one) for one in cuts))
+
+
+def _between(cuts: Sequence[float], place: int, value: float) -> bool:
+    """Return whether a cut stays in ascending order with its neighbours."""
+    return (place == 0 or value >= cuts[place - 1]) and (place + 1 == len(cuts) or value <= cuts[place + 1])
+
+
+def decide_honestly(
+    predicted: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray, seed: int = 0
+) -> Decided:
+    """Return the rule for new images, and these images as rules decide that were fitted without them; groups (N,)."""
+    plain = score_of(predicted, target, competition)
+    numbers = np.unique(groups, return_inverse=True)[1]
+    if not is_for_rules(competition) or numbers.max(initial=0) + 1 < NUM_PARTS:
+        return Decided(rule=Rule(), scored=scored(predicted, competition), plain_score=plain)
+    part_of = np.random.default_rng(seed).permutation(numbers.max() + 1)[numbers] % NUM_PARTS
+    honest = scored(predicted, competition).copy()
+    for part in range(NUM_PARTS):
+        inside = part_of == part
+        rule = fit_rule(predicted[~inside], target[~inside], competition)
+        honest[inside] = scored(predicted[inside], competition, rule)
+    return Decided(rule=fit_rule(predicted, target, competition), scored=honest, plain_score=plain)

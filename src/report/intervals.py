@@ -1,0 +1,67 @@
+"""Intervals of scores: how far a score would move if other images of the same kind had been scored."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import binomtest
+
+from src.competitions.metric import Metric
+from src.inference.ensemble import OutOfFold
+from src.metrics import metric_of
+
+NUM_RESAMPLES = 1000
+CHUNK = 100  # resamples of per-image values at a time
+SINGLES = 0.9  # groups per image from which images are taken as independent
+SHARES = ("accuracy", "string_accuracy")  # of images: these have an interval of their own
+
+
+def score_interval(right: np.ndarray) -> tuple[float, float]:
+    """Return the 95% Wilson interval of a share of right answers; right (N,) bool.
+
+    Unlike a bootstrap's it has a width if all or none are right. Images are taken as independent.
+    """
+    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def resampled(metric: Metric, oof: OutOfFold, number: int = NUM_RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Return the scores of `number` resamples of the groups with replacement; those that are undefined are left out.
+
+    Source: Efron, Bootstrap Methods, 1979; whole groups because their images are alike.
+    """
+    groups = np.unique(oof.labels["group"].to_numpy(), return_inverse=True)[1]
+    count, rng = groups.max() + 1, np.random.default_rng(seed)
+    score = _resampler(metric, oof)
+    scores: list[np.ndarray] = []
+    for start in range(0, number, CHUNK):
+        draws = rng.integers(0, count, (min(CHUNK, number - start), count))
+        weights = np.stack([np.bincount(row, minlength=count)[groups] for row in draws])
+        scores.append(score(weights))
+    found = np.concatenate(scores)
+    return found[np.isfinite(found)]
+
+
+def _resampler(metric: Metric, oof: OutOfFold) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from weights (R, N) to scores (R,)."""
+    target, scored, competition = oof.target, oof.decided.scored, oof.competition
+    if metric.per_image:
+        values = metric.per_image(target, scored, competition).astype(np.float64)
+        return lambda weights: np.array(
+            [
+                metric.finish(float(total / weight))
+                for total, weight in zip(weights @ values, weights.sum(1), strict=True)
+            ]
+        )
+    return lambda weights: np.array([metric(target, scored, competition, weight) for weight in weights])
+
+
+def interval_of(oof: OutOfFold) -> tuple[float, float, str]:
+    """Return the 95% interval of a run's score, and how it was found."""
+    metric, num_groups = metric_of(oof.competition), oof.labels["group"].nunique()
+    if metric.name in SHARES and num_groups >= SINGLES * len(oof.target):
+        return (*score_interval(oof.right), "Wilson")
+    scores = resampled(metric, oof)
+    if not len(scores):
+        return np.nan, np.nan, "undefined"
+    low, high = np.quantile(scores, [0.025, 0.975])
+    return float(low), float(high), f"bootstrap over {num_groups:,} groups of {len(oof.target):,} images"

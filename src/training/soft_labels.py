@@ -1,0 +1,75 @@
+"""Soft labels: probabilities instead of one class, as of several annotators or of another model."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.competitions.spec import Competition
+from src.core.csv_text import parse_csv
+from src.core.errors import InputError
+from src.core.texts import Texts
+
+SUM_TOLERANCE = 1e-3
+
+
+def output_names(competition: Competition) -> list[list[str]]:
+    """Return the CSV's columns of each head: its classes or labels, with several heads after the head's name."""
+    prefix = "{head}:{text}" if len(competition.heads) > 1 else "{text}"
+    return [
+        [prefix.format(head=head.name, text=text) for text in head.classes] if head.classes else [head.name]
+        for head in competition.heads
+    ]
+
+
+def soft_targets(path: Path, competition: Competition, image_paths: Texts, targets: np.ndarray) -> np.ndarray:
+    """Return (M, num_outputs) float32 of training images: the file's where it names the image, else its hard label.
+
+    The file has a column image_path and one for each class. Raises InputError for other columns, values that are not
+    probabilities, and images that are not among the training images and never were.
+    """
+    if not path.is_file():
+        raise InputError(f"--soft-labels {path}: no such file")
+    table = parse_csv(path.read_bytes(), str(path))
+    names = output_names(competition)
+    wanted = ["image_path", *(name for of_head in names for name in of_head)]
+    if sorted(table.columns) != sorted(wanted):
+        missing, extra = sorted(set(wanted) - set(table.columns)), sorted(set(table.columns) - set(wanted))
+        what = f"no column {missing[0]!r}" if missing else f"an unknown column {extra[0]!r}"
+        raise InputError(f"{path}, line 1: {what}; expected image_path and a column for each class")
+    rows = image_paths.find(table["image_path"])
+    soft = _hard(competition, targets)
+    start = 0
+    for head, columns, width in zip(competition.heads, names, competition.layout.widths, strict=True):
+        values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+        _check(values, head.kind, columns, table, path)
+        if head.kind == "ordinal":  # of each grade but the last: that the answer is above it
+            values = 1 - np.cumsum(values, axis=1)[:, :-1]
+        soft[rows[rows >= 0], start : start + width] = values[rows >= 0]
+        start += width
+    print(f"soft labels: {int((rows >= 0).sum()):,} of {len(targets):,} training images have them in {path}")
+    return soft
+
+
+def _check(values: np.ndarray, kind: str, columns: list[str], table: pd.DataFrame, path: Path) -> None:
+    wrong = ~np.isfinite(values) if kind == "number" else ~((values >= 0) & (values <= 1))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        text = table[columns[column]].iloc[row]
+        raise InputError(f"{path}, line {table.index[row]}: {columns[column]} is {text!r}, not a probability of 0 to 1")
+    off = np.abs(values.sum(axis=1) - 1)
+    if kind in ("class", "ordinal") and (off > SUM_TOLERANCE).any():
+        row = int(off.argmax())
+        raise InputError(f"{path}, line {table.index[row]}: the probabilities sum to {values[row].sum():.6g}, not 1")
+
+
+def _hard(competition: Competition, targets: np.ndarray) -> np.ndarray:
+    """Return hard labels (M, num_targets) as probabilities (M, num_outputs)."""
+    parts = []
+    layout = competition.layout
+    for kind, width, part in zip(layout.kinds, layout.widths, layout.split_targets(targets), strict=True):
+        if kind == "class":
+            parts.append(np.eye(width, dtype=np.float32)[part[:, 0]])
+        else:
+            parts.append((part > np.arange(width) if kind == "ordinal" else part).astype(np.float32))
+    return np.concatenate(parts, axis=1)
