@@ -38,7 +38,7 @@ def main(config: TrainConfig) -> float:
     train, val = (
         make_loader(
             config, competition, compute, cache.images, cache.rows_of(part["image_path"].tolist()),
-            part[competition.targets].to_numpy(np.int64), size, train=learned,
+            part[competition.targets].to_numpy(np.int64), size, train=learned, numbers=cache.numbers,
         )
         for part, learned in ((table[~is_val], True), (table[is_val], False))
     )  # fmt: skip

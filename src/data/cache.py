@@ -1,5 +1,8 @@
 """The decoded image cache: uint8 (N, H, W, 3) RGB, one memory map for train and one for test, of each size.
 
+The rows of train are in a random order: a block of neighbouring rows, which are read together from a cache larger than
+memory, is a sample of the whole table, even if the table is sorted by class.
+
 Files: train_64x128_<pixels>.npy and .json, named after the pixels of the originals, so that several sizes and several
 data sets lie side by side; and train_64x128_<pixels>_<facts>.npz (facts.py), which says which image each row holds,
 from which file, and what was found out about it. The JSON (CacheRecord) holds the hashes of both. The cache is rebuilt
@@ -10,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -25,6 +29,7 @@ from src.core.writing import replacing, sha256_of, write_arrays
 from src.data.decoding import Run, decode_all, in_processes, keep_all
 from src.data.facts import Facts, Reading, Readings, Sources, columns_of
 from src.data.images import MAX_PIXELS
+from src.data.keyed import random_order
 from src.data.pixels import Pixels, hash_blocks
 from src.data.remote import Remote
 
@@ -40,6 +45,7 @@ class CacheRecord:
     image_size: tuple[int, int]
     pixels: str  # hash of the originals' pixels and paths, the same for caches of any size
     num_images: int
+    shuffled: bool  # whether the rows are in `random_order` instead of the table's order
     facts: str  # SHA-256 of the facts file
     blocks: list[str]  # hash of each block of the .npy
 
@@ -69,6 +75,11 @@ class ImageCache:
     def image_size(self) -> tuple[int, int]:
         return self.record.image_size
 
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """(N,) int64: the place of each row's image in the table that prepare read."""
+        return _numbers(len(self.images), self.record.shuffled)
+
     def rows_of(self, image_paths: Sequence[str]) -> np.ndarray:
         """Return the cache's row of each image path. Raises InputError if one is not in the cache."""
         rows = self.image_paths.find(image_paths)
@@ -77,6 +88,10 @@ class ImageCache:
                 f"{image_paths[int((rows < 0).argmax())]} is not in the image cache; run {self.repair} again"
             )
         return rows
+
+
+def _numbers(count: int, shuffled: bool) -> np.ndarray:
+    return random_order(count) if shuffled else np.arange(count)
 
 
 def cache_name(split: str, size: tuple[int, int], pixels: str) -> str:
@@ -100,7 +115,7 @@ def made_with(max_pixels: int) -> str:
 
 
 def pixels_hash(image_paths: Sequence[str], readings: Sequence[Reading], made_with: str) -> str:
-    """Return the hash that names the caches of these images, read and resized in this way."""
+    """Return the hash that names the caches of these images, in the table's order, read and resized in this way."""
     digest = hashlib.sha256(f"{made_with}\n".encode())
     for path, reading in zip(image_paths, readings, strict=True):
         digest.update(f"{path}\t{reading.problem}\t{reading.pixels}\n".encode())
@@ -160,12 +175,15 @@ def build_cache(
     *,
     run: Run = in_processes,
     max_pixels: int = MAX_PIXELS,
+    shuffled: bool = False,
 ) -> tuple[ImageCache, bool]:
     """Decode all images, by `run`, unless a cache of these files is there; return it and whether it was decoded.
 
-    An image that cannot be read is left black, and its reading says why.
+    An image that cannot be read is left black, and its reading says why. If `shuffled`, the rows are in `random_order`.
     """
-    locations, paths, made = files.located.locations(image_paths), Texts.of(image_paths), made_with(max_pixels)
+    table, numbers, made = Texts.of(image_paths), _numbers(len(image_paths), shuffled), made_with(max_pixels)
+    paths = table.pick(numbers) if shuffled else table
+    locations = files.located.locations(paths)
     sources = Sources(*locations.sizes_and_stamps())
     current = _find_current(folder, split, image_size, paths, sources, made)
     if current:
@@ -173,18 +191,19 @@ def build_cache(
     folder.mkdir(parents=True, exist_ok=True)
     pending = temporary_of(folder / f"{split}.npy")
     try:
-        shape = (len(image_paths), *image_size, 3)
+        shape = (len(paths), *image_size, 3)
         np.lib.format.open_memmap(pending, mode="w+", dtype=np.uint8, shape=shape).flush()
         _reserve(pending)
-        if files.pixels and all(path in files.pixels for path in image_paths):
-            readings = keep_all(pending, [files.pixels[path] for path in image_paths])
+        if files.pixels and all(path in files.pixels for path in paths):
+            readings = keep_all(pending, [files.pixels[path] for path in paths])
         else:
             readings = decode_all(pending, split, locations, max_pixels, run)
         record = CacheRecord(
             made_with=made,
             image_size=image_size,
-            pixels=pixels_hash(paths, readings, made),
+            pixels=pixels_hash(table, readings.pick(np.argsort(numbers)), made),
             num_images=len(paths),
+            shuffled=shuffled,
             facts="",
             blocks=hash_blocks(np.load(pending, mmap_mode="r")) if len(paths) else [],
         )

@@ -5,6 +5,7 @@ million images need not fit into the memory.
 """
 
 import tempfile
+from pathlib import Path
 from typing import IO, NamedTuple
 
 import cv2
@@ -49,6 +50,17 @@ class _OnDisk:
     def __init__(self, file: IO[bytes], row_shape: tuple[int, ...], dtype: type) -> None:
         self.file, self.row_shape, self.dtype, self.count = file, row_shape, dtype, 0
 
+    @classmethod
+    def reordered(cls, stored: np.ndarray, order: np.ndarray, folder: Path | None) -> np.ndarray:
+        """Return rows of a map in another order, in another file; the map itself if they are in order."""
+        if (order == np.arange(len(stored))).all():
+            return stored
+        with tempfile.TemporaryFile(dir=folder) as file:
+            other = cls(file, stored.shape[1:], stored.dtype.type)
+            for start in range(0, len(order), BLOCK):
+                other.add(stored[order[start : start + BLOCK]])
+            return other.array()
+
     def add(self, rows: np.ndarray) -> None:
         """Append rows (n, *row_shape). Raises OSError if the disk is full."""
         self.file.write(np.ascontiguousarray(rows, self.dtype).data)
@@ -63,9 +75,9 @@ class _OnDisk:
 
 
 class Described(NamedTuple):
-    """Rows whose images are not flat, with all that later stages need, so that the cache is read once."""
+    """The images that are not flat, with all that later stages need, so that the cache is read once."""
 
-    rows: np.ndarray  # (n,)
+    places: np.ndarray  # (n,) ascending: which of the rows that were given
     vectors: np.ndarray  # (n, F) float32: unit vectors of low frequencies, on disk
     signs: np.ndarray  # (F,) float32: times a vector, that of the flipped image
     small: np.ndarray  # (n, COARSE, COARSE) uint16: red + green + blue, on disk
@@ -91,20 +103,26 @@ def _vectors(images: list[np.ndarray], weights: np.ndarray, cosines: np.ndarray)
 
 
 def describe(images: Images, rows: np.ndarray) -> Described:
-    """Return what the search needs of some rows of the cache, without those whose images are flat."""
+    """Return what the search needs of some rows of the cache, without those whose images are flat.
+
+    The cache is read in its own order, whatever that of the rows.
+    """
     cosines, weights, signs = _frequencies()
     folder = images.file.parent if isinstance(images, Pixels) else None
-    kept = []
+    order, kept = np.argsort(rows), [np.zeros(0, np.int64)]
     with tempfile.TemporaryFile(dir=folder) as one, tempfile.TemporaryFile(dir=folder) as other:
         vectors, coarse = _OnDisk(one, (len(weights),), np.float32), _OnDisk(other, (COARSE, COARSE), np.uint16)
         for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            full = _images(images, chunk)
+            chunk = order[start : start + CHUNK]
+            full = _images(images, rows[chunk])
             clear, found = _vectors(full, weights, cosines)
             kept.append(chunk[clear])
             vectors.add(found)
             coarse.add(np.stack([shrunk(image, COARSE) for image in full])[clear].sum(axis=3, dtype=np.uint16))
-        return Described(np.concatenate(kept), vectors.array(), signs, coarse.array())
+        places = np.concatenate(kept)
+        back = np.argsort(places)
+        small = _OnDisk.reordered(coarse.array(), back, folder)
+        return Described(places[back], _OnDisk.reordered(vectors.array(), back, folder), signs, small)
 
 
 def _images(images: Images, rows: np.ndarray) -> list[np.ndarray]:

@@ -135,7 +135,7 @@ class DeviceLoader:
             _, kept, target = loader.concatenated(positions, epoch)
             images = concat_side_by_side(images, self._gather(whole, size, epoch), self._put(kept))
         if loader.policy and loader.policy.changes_pixels():
-            params = draw_params(loader.policy, rows, size, seed=loader.seed + 1, epoch=epoch)
+            params = draw_params(loader.policy, loader.numbers_of(rows), size, seed=loader.seed + 1, epoch=epoch)
             matrices, colours = self._put(params.matrices), self._put(params.colours)
             pixels = {name: self._put(numbers) for name, numbers in params.pixels.items()}
             images = self.change(images, matrices, colours, pixels, loader.hflip_ok)

@@ -58,10 +58,11 @@ def _coarse_difference(small: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray
     return 1 - found.correlation, found.warp
 
 
-def _fine_difference(images: Images, pairs: np.ndarray, warp: np.ndarray) -> np.ndarray:
-    """Return the differences (P,) of pairs (P, 3) of rows, finely aligned; infinite if a check rules a pair out."""
+def _fine_difference(images: Images, rows: np.ndarray, pairs: np.ndarray, warp: np.ndarray) -> np.ndarray:
+    """Return the differences (P,) of pairs (P, 3) of readings, finely aligned; infinite if a check rules a pair out."""
     one, other = (
-        np.stack([shrunk(images[row], FINE) for row in rows]).sum(axis=3, dtype=np.uint16) for rows in pairs.T[:2]
+        np.stack([shrunk(images[row], FINE) for row in rows[numbers]]).sum(axis=3, dtype=np.uint16)
+        for numbers in pairs.T[:2]
     )
     found = align(one.astype(np.float32) / 3, _hflip(other, pairs), warp, steps=4, detail=True)
     plausible = (
@@ -86,19 +87,24 @@ def _max_difference(coarse: np.ndarray) -> float:
 
 
 def near_duplicates(
-    readings: Sequence[Reading], images: Images, search: Callable[[np.ndarray, np.ndarray], np.ndarray] = candidates
+    readings: Sequence[Reading],
+    images: Images,
+    search: Callable[[np.ndarray, np.ndarray], np.ndarray] = candidates,
+    rows: np.ndarray | None = None,
 ) -> list[tuple[int, int]]:
-    """Return pairs of rows that show the same image resized, re-encoded, flipped, cropped or slightly changed.
+    """Return pairs of readings whose images are the same: resized, re-encoded, flipped, cropped or slightly changed.
 
-    `images` is the cache, (N, H, W, 3) uint8. Of exact duplicates only the first is compared. `search` finds the pairs
-    that are compared, see `candidates`.
+    `images` is the cache, (N, H, W, 3) uint8, and `rows` its row of each reading, (N,), if it has another order. Of
+    exact duplicates only the first is compared. `search` finds the pairs that are compared, see `candidates`.
     """
-    rows, begins = _columns(readings).same_pixels()
-    rows = np.sort(rows[begins])
-    if len(rows) < 2:
+    compared, begins = _columns(readings).same_pixels()
+    compared = np.sort(compared[begins])
+    if len(compared) < 2:
         return []
-    described = describe(images, rows)
-    if len(described.rows) < 2:
+    rows = np.arange(len(readings)) if rows is None else rows
+    described = describe(images, rows[compared])
+    compared = compared[described.places]
+    if len(compared) < 2:
         return []
     packed = search(described.vectors, described.signs)
     if not len(packed):
@@ -109,9 +115,10 @@ def near_duplicates(
     likely, warps = likely[chosen], warps[chosen]
     duplicates = []
     for start in range(0, len(likely), CHUNK):
-        pairs = unpacked(packed[likely[start : start + CHUNK]], len(described.rows))
-        pairs[:, :2] = described.rows[pairs[:, :2]]
-        duplicates += pairs[_fine_difference(images, pairs, warps[start : start + CHUNK]) <= limit].tolist()
+        pairs = unpacked(packed[likely[start : start + CHUNK]], len(compared))
+        pairs[:, :2] = compared[pairs[:, :2]]
+        found = _fine_difference(images, rows, pairs, warps[start : start + CHUNK]) <= limit
+        duplicates += pairs[found].tolist()
     return sorted({(one, other) for one, other, _ in duplicates})
 
 
@@ -119,7 +126,7 @@ def _aligned(described: Described, packed: np.ndarray) -> tuple[np.ndarray, np.n
     """Return the coarse differences (P,) of all pairs; which of them may be duplicates (p,), and their warps (p, 4)."""
     differences, likely, warps = np.empty(len(packed), np.float32), [], []
     for start in tqdm(range(0, len(packed), CHUNK), desc="aligning", disable=None):
-        pairs = unpacked(packed[start : start + CHUNK], len(described.rows))
+        pairs = unpacked(packed[start : start + CHUNK], len(described.places))
         difference, warp = _coarse_difference(described.small, pairs)
         differences[start : start + CHUNK] = difference
         near = np.flatnonzero(difference <= MAX_COARSE)

@@ -69,6 +69,13 @@ class Readings(Sequence[Reading]):
         found[[row for row, (problem, _) in self.remarks.items() if problem]] = False
         return found
 
+    def pick(self, rows: np.ndarray) -> "Readings":
+        """Return those of some images, each at most once."""
+        places = np.full(len(self), -1)
+        places[rows] = np.arange(len(rows))
+        remarks = {int(places[row]): remark for row, remark in self.remarks.items() if places[row] >= 0}
+        return Readings(self.pixels[rows], remarks)
+
     def same_pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the readable rows, (n,), sorted so that identical images are neighbours, the first row first; and
         (n,) bool, whether a row begins another image."""

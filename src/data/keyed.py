@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+ORDER_SEED = 1 << 40  # of random_order; no training has it
+
 
 def keyed_uniforms(seed: int, epoch: int, index: np.ndarray, num_draws: int) -> np.ndarray:
     """Return (B, num_draws) float64 in [0, 1), a function of (seed, epoch, index) alone.
@@ -23,3 +25,8 @@ def keyed_uniforms(seed: int, epoch: int, index: np.ndarray, num_draws: int) -> 
         state = mix(key + index.astype(np.uint64) * golden)[:, None]
         draws = mix(state + np.arange(1, num_draws + 1, dtype=np.uint64)[None] * golden)
     return (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def random_order(count: int) -> np.ndarray:
+    """Return (count,) int64: the numbers below `count` in an order that depends on `count` alone."""
+    return np.argsort(keyed_uniforms(ORDER_SEED, 0, np.arange(count), 1)[:, 0], kind="stable")

@@ -114,6 +114,7 @@ class Loader:
     hflip_ok: bool = False
     pad_class: int | None = None  # the class that pads strings
     seed: int = 0
+    numbers: np.ndarray | None = None  # (N,) place of each of the cache's rows in prepare's table, if it is another
     num_threads: int = 0
     progressive_resize: float = 1.0  # share of the image size in epoch 0 ...
     resize_epochs: int = 0  # ... which grows evenly to 1 in this epoch
@@ -139,6 +140,10 @@ class Loader:
         share = self.progressive_resize + (1 - self.progressive_resize) * epoch / self.resize_epochs
         height, width = (min(side, max(8, 8 * round(share * side / 8))) for side in self.image_size)
         return height, width
+
+    def numbers_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return what random draws of images depend on: their places in the table that prepare read."""
+        return rows if self.numbers is None else self.numbers[rows]
 
     @property
     def block_height(self) -> int:
@@ -175,7 +180,7 @@ class Loader:
         assert self.policy
         assert self.policy.concat
         assert self.pad_class is not None
-        draws = keyed_uniforms(self.seed + 2, epoch, self.rows[positions], 2)
+        draws = keyed_uniforms(self.seed + 2, epoch, self.numbers_of(self.rows[positions]), 2)
         partners = positions[::-1] if self.in_blocks else (draws[:, 0] * len(self.rows)).astype(np.int64)
         chosen, width = draws[:, 1] < self.policy.concat, self.size_at(epoch)[1]
         return partners, *concat_widths(self.targets[positions], self.targets[partners], chosen, self.pad_class, width)
@@ -195,7 +200,7 @@ class Loader:
             others = images[::-1].copy() if self.in_blocks else gather(cache, self.rows[partners], size)
             concat_batch(images, others, kept)
         if self.policy and self.policy.changes_pixels():
-            params = draw_params(self.policy, rows, size, seed=self.seed + 1, epoch=epoch)
+            params = draw_params(self.policy, self.numbers_of(rows), size, seed=self.seed + 1, epoch=epoch)
             images = augment_batch(images, params, self.hflip_ok)
         batch: Batch = {
             "index": torch.from_numpy(rows),

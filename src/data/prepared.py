@@ -189,9 +189,11 @@ def build_caches(
 ) -> tuple[ImageCache, ImageCache]:
     """Decode the train and test images at (height, width) unless that is done already; return both caches."""
     caches = []
-    for split, table in (("train", tables.labels), ("test", tables.test)):
+    for split, table, shuffled in (("train", tables.labels, True), ("test", tables.test, False)):
         paths = table["image_path"].tolist()
-        cache, decoded = build_cache(folder, split, paths, tables.files, size, run=run, max_pixels=config.max_pixels)
+        cache, decoded = build_cache(
+            folder, split, paths, tables.files, size, run=run, max_pixels=config.max_pixels, shuffled=shuffled
+        )
         caches.append(cache)
         done = "decoded" if decoded else "cache is up to date"
         print(f"{split}: {len(paths):,} images at {size[0]}x{size[1]}, {done}", flush=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from src.competitions.spec import Competition
@@ -37,7 +38,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """duplicates_<pixels>.json: pairs of rows that look alike, found in minutes and kept."""
+    """duplicates_<pixels>.json: pairs of rows of the label table that look alike, found in minutes and kept."""
 
     policy: int  # of src.data.duplicates
     pixels: str  # of the cache
@@ -50,8 +51,8 @@ def reading_problems(split: str, cache: ImageCache, action: str) -> list[Problem
     Images that end in zero bytes are listed too, unless there are many: then black areas are usual.
     """
     problems, notes = [], []
-    for row, (problem, detail) in sorted(cache.readings.remarks.items()):
-        path = cache.image_paths[row]
+    for row in sorted(cache.readings.remarks, key=lambda row: int(cache.numbers[row])):  # in the table's order
+        path, (problem, detail) = cache.image_paths[row], cache.readings.remarks[row]
         if problem:
             problems.append(Problem(split, path, problem, action, detail))
         else:
@@ -76,10 +77,11 @@ def _conflicts(labels: pd.DataFrame, targets: list[str], duplicates: list[list[i
     return dropped, problems
 
 
-def _near_duplicates(cache: ImageCache, folder: Path) -> list[tuple[int, int]]:
-    """Return pairs of rows, from duplicates_<pixels>.json if it is of the same images.
+def _near_duplicates(cache: ImageCache, rows: np.ndarray, folder: Path) -> list[tuple[int, int]]:
+    """Return pairs of rows of the label table; `rows` are those of the cache.
 
-    Of the same images, not of the same cache: groups, and so folds, must not change with --image-size.
+    They are read from duplicates_<pixels>.json if it is of the same images. Of the same images, not of the same cache:
+    groups, and so folds, must not change with --image-size.
     """
     path = folder / f"duplicates_{cache.record.pixels[:8]}.json"
     try:
@@ -88,7 +90,7 @@ def _near_duplicates(cache: ImageCache, folder: Path) -> list[tuple[int, int]]:
             return kept.pairs
     except (InputError, OSError):
         pass  # a missing or damaged one is made again
-    pairs = near_duplicates(cache.readings, cache.images)
+    pairs = near_duplicates(cache.readings.pick(rows), cache.images, rows=rows)
     write_record(path, Duplicates(policy=POLICY, pixels=cache.record.pixels, pairs=pairs))
     return pairs
 
@@ -101,10 +103,11 @@ def usable_labels(
     The pairs found are kept in `folder`; without one no duplicates are searched.
     """
     problems = reading_problems("train", cache, "skipped")
-    usable = cache.readings.readable
+    rows = cache.rows_of(labels["image_path"].tolist())
+    usable = cache.readings.readable[rows]
     pairs: list[tuple[int, int]] = []
     if folder:
-        dropped, pairs, duplicates = _duplicates(labels, competition, cache, folder)
+        dropped, pairs, duplicates = _duplicates(labels, competition, cache, rows, folder)
         usable[list(dropped)] = False
         problems += duplicates
     given = labels["group"].astype(str).tolist() if "group" in labels.columns else None
@@ -113,12 +116,15 @@ def usable_labels(
 
 
 def _duplicates(
-    labels: pd.DataFrame, competition: Competition, cache: ImageCache, folder: Path
+    labels: pd.DataFrame, competition: Competition, cache: ImageCache, rows: np.ndarray, folder: Path
 ) -> tuple[set[int], list[tuple[int, int]], list[Problem]]:
-    """Return the rows that are dropped, the pairs of rows that belong together, and the problems."""
-    same_pixels = exact_duplicates(cache.readings)
+    """Return the labels' rows that are dropped, the pairs that belong together, and the problems.
+
+    `rows` are those of the cache, which has another order.
+    """
+    same_pixels = exact_duplicates(cache.readings.pick(rows))
     dropped, problems = _conflicts(labels, competition.targets, same_pixels)
-    near = _near_duplicates(cache, folder)
+    near = _near_duplicates(cache, rows, folder)
     exact = {(same[0], row) for same in same_pixels for row in same[1:]}
     exact_rows = {row for pair in exact for row in pair}
     paths = labels["image_path"].tolist()

@@ -246,12 +246,13 @@ def _keep_predictions(
 ) -> FoldResult:
     """Write oof.npz and fold.json; return the result with the hashes of weights and predictions."""
     views = list(predictor.views(data.val.image_size))
+    order = np.argsort(data.val.numbers_of(data.val.rows))  # that of the labels, also if blocks were read in theirs
     belongs = {**fold.origin, "snapshot": run.prepared.id, "views": views, "precision": str(predictor.compute.dtype)}
     write_arrays(
         fold.paths.oof,
-        image_path=np.array(list(data.val_paths), dtype=str),
-        probabilities=plain,
-        probabilities_tta=mean,
+        image_path=np.array(list(data.val_paths), dtype=str)[order],
+        probabilities=plain[order],
+        probabilities_tta=mean[order],
         **{name: np.array(value) for name, value in belongs.items()},
     )
     result = replace(result, weights_sha256=sha256_of(fold.weights_file), oof_sha256=sha256_of(fold.paths.oof))

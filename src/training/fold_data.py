@@ -51,14 +51,15 @@ def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, save
     def loader(chosen: np.ndarray, train: bool) -> Loader:
         rows, targets = all_rows[chosen], all_targets[chosen]
         return make_loader(
-            config, competition, compute, cache.images, rows, targets, size, train=train,
-            in_blocks=blocks if train else remote,
+            config, competition, compute, cache.images, rows, targets, size, train=train, numbers=cache.numbers,
+            in_blocks=blocks,
         )  # fmt: skip
 
+    train, val = loader(~is_val, True), loader(is_val, False)
     return FoldData(
-        train=loader(~is_val, True),
-        val=loader(is_val, False),
-        val_paths=cache.image_paths.pick(all_rows[is_val]),
+        train=train,
+        val=val,
+        val_paths=cache.image_paths.pick(val.rows),
         cache_size=cache.image_size,
     )
 

@@ -160,23 +160,30 @@ def make_loader(
     size: tuple[int, int],
     *,
     train: bool,
+    numbers: np.ndarray | None = None,
     in_blocks: bool | None = None,
     image_weights: np.ndarray | None = None,
     soft: np.ndarray | None = None,
 ) -> Loader:
     """Serve these rows of a cache (N, H, W, 3), with targets (len(rows), num_targets), to train on or to score.
 
-    A resumed training gives `in_blocks`, to keep the order in which it began. `soft` (len(rows), num_outputs) are
-    trained on instead of the targets.
+    `numbers` are the cache's. A cache larger than the memory is read in its own order or in blocks, whatever the order
+    of `rows`; a resumed training gives `in_blocks`, to keep the order in which it began. `soft` (len(rows),
+    num_outputs) are trained on instead of the targets; `image_weights` (len(rows),) is what each image counts.
     """
     if len(rows) == 0:
         raise InputError("no image is left to train on or to score; look at folds.csv")
     hflip = config.augment.hflip if config.augment.hflip is not None else 0.5 * competition.hflip_ok
     concat = config.augment.concat if config.augment.concat is not None else 0.4 * (competition.pad_class is not None)
     if in_blocks is None:
-        in_blocks = train and images.nbytes > MAX_MEMORY_SHARE * memory_limit()
+        in_blocks = images.nbytes > MAX_MEMORY_SHARE * memory_limit()
+    is_remote = isinstance(images, RemotePixels)
+    if in_blocks:
+        order = np.argsort(rows)
+        rows, targets = rows[order], targets[order]
+        image_weights, soft = (None if each is None else each[order] for each in (image_weights, soft))
     if in_blocks and train:
-        where = "read from --cache-url" if isinstance(images, RemotePixels) else "larger than the memory"
+        where = "read from --cache-url" if is_remote else "larger than the memory"
         print(f"the cache of {images.nbytes / 2**30:.1f} GiB is {where}: images are shuffled in blocks")
     power = SAMPLERS[config.sampler] if train else 0
     weigh = (competition, targets, image_weights, config.head_weights, config.class_weights)
@@ -194,7 +201,8 @@ def make_loader(
         hflip_ok=competition.hflip_ok,
         pad_class=competition.pad_class,
         seed=config.seed,
-        in_blocks=in_blocks,
+        numbers=numbers,
+        in_blocks=in_blocks and (train or is_remote),
         num_threads=compute.num_loader_threads if config.num_threads is None else config.num_threads,
         world=compute.world,
         pin=compute.device.type == "cuda",

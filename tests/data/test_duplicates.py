@@ -100,6 +100,22 @@ def test_flat_images_are_not_duplicates() -> None:
     assert near([*flat, photo(1)]) == []
 
 
+def test_the_order_of_the_cache_does_not_matter() -> None:
+    images = [photo(seed) for seed in range(300)]
+    images += [np.full((90, 120, 3), seed, np.uint8) for seed in range(20)]
+    images += [make(images[5 * i]) for i, make in enumerate(COPIES.values())]
+    table = np.stack([resize(np.ascontiguousarray(image), SIZE) for image in images])
+    rows = np.random.default_rng(0).permutation(len(table))  # of the cache
+    cache = np.empty_like(table)
+    cache[rows] = table
+    one, other = candidates.describe(table, np.arange(len(table))), candidates.describe(cache, rows)
+    assert len(one.places) == 307
+    assert all(np.array_equal(array, same) for array, same in zip(one, other, strict=True))
+    assert len(near(images)) == 7
+    readings = [Reading("", "", str(i)) for i in range(len(table))]
+    assert near_duplicates(readings, cache, rows=rows) == near(images)
+
+
 def test_unreadable_images_are_not_duplicates() -> None:
     readings = [Reading("truncated", "", ""), Reading("", "", "a"), Reading("empty", "", "")]
     assert exact_duplicates(readings) == []

@@ -33,6 +33,7 @@ def test_readings_are_a_sequence_of_reading() -> None:
     assert [readings[row] for row in range(-5, 5)] == READINGS * 2
     assert readings[1:3] == READINGS[1:3]
     assert readings.readable.tolist() == [True, False, True, True, False]
+    assert list(readings.pick(np.array([4, 0, 2]))) == [READINGS[row] for row in (4, 0, 2)]
     rows, begins = readings.same_pixels()
     assert rows.tolist() == [0, 3, 2]
     assert begins.tolist() == [True, False, True]
