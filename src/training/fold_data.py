@@ -43,10 +43,8 @@ def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, save
             "leave the flag out, or use --restart"
         )
     fold = _folds(prepared, cache)
-    all_rows = cache.rows_of(prepared.labels["image_path"].tolist())
-    all_targets = prepared.labels[competition.targets].to_numpy(np.int64)
+    all_rows, all_targets = _labelled(prepared, cache)
     is_val = fold[all_rows] == number
-    prepared.forget_tables()
 
     def loader(chosen: np.ndarray, train: bool) -> Loader:
         rows, targets = all_rows[chosen], all_targets[chosen]
@@ -63,14 +61,20 @@ def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, save
     )
 
 
-def _folds(prepared: Prepared, cache: ImageCache) -> np.ndarray:
-    """Return (N,) int64: the fold of each of the cache's images, -1 for none.
+def _labelled(prepared: Prepared, cache: ImageCache) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cache's row, (M,) int64, and the targets, (M, num_heads) int64, of each labelled image."""
+    rows, targets = [], []
+    for chunk in prepared.chunks("labels.csv"):
+        rows.append(cache.rows_of(chunk["image_path"].tolist()))
+        targets.append(chunk[prepared.competition.targets].to_numpy(np.int64))
+    return np.concatenate(rows), np.concatenate(targets)
 
-    The table is freed at once: those of a million images take more than all else that training holds.
-    """
+
+def _folds(prepared: Prepared, cache: ImageCache) -> np.ndarray:
+    """Return (N,) int64: the fold of each of the cache's images, -1 for none."""
     folds = np.full(len(cache.images), -1)
-    folds[cache.rows_of(prepared.folds["image_path"].tolist())] = prepared.folds["fold"].fillna(-1).to_numpy(np.int64)
-    prepared.forget_tables()
+    for chunk in prepared.chunks("folds.csv"):
+        folds[cache.rows_of(chunk["image_path"].tolist())] = chunk["fold"].fillna(-1).to_numpy(np.int64)
     return folds
 
 
