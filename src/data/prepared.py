@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from src.data.decoding import Run, in_processes
 from src.data.labels import Tables
 from src.data.ray_decoding import on_ray
 from src.data.remote import Remote
-from src.data.snapshot import Current, Snapshot, read_snapshot, read_table
+from src.data.snapshot import Current, Snapshot, read_chunks, read_snapshot, read_table
 
 # Flags of prepare that decide what it writes, so a command that is to do the same again needs them.
 PREPARE_FLAGS = ("split", "num_folds", "num_val", "folds", "seed", "duplicates", "max_unreadable", "max_pixels")
@@ -70,6 +71,10 @@ class Prepared:
     def folder(self) -> Path:
         return self.root / "prepared" / self.id
 
+    def chunks(self, name: str) -> Iterator[pd.DataFrame]:
+        """Yield some rows of a table at a time: a million paths as str take more than all else that training holds."""
+        return read_chunks(self.folder, name, self.snapshot, self.command())
+
     def _table(self, name: str) -> pd.DataFrame:
         return read_table(self.folder, name, self.snapshot, self.command())
 
@@ -80,11 +85,6 @@ class Prepared:
     @cached_property
     def folds(self) -> pd.DataFrame:
         return self._table("folds.csv")
-
-    def forget_tables(self) -> None:
-        """Free the tables; they are read again when they are asked for."""
-        for name in ("labels", "folds", "test"):
-            vars(self).pop(name, None)
 
     @cached_property
     def test(self) -> pd.DataFrame:
@@ -121,9 +121,14 @@ class Prepared:
         self._opened[split, size] = cache
         return cache
 
+    @cached_property
+    def _fold_numbers(self) -> list[int]:
+        chunks = self.chunks("folds.csv")
+        return sorted({int(number) for chunk in chunks for number in chunk["fold"].dropna().unique()})
+
     def fold_numbers(self, text: str) -> list[int]:
         """Return the folds that --fold asks for. Raises InputError naming the existing ones."""
-        known = sorted(int(number) for number in self.folds["fold"].dropna().unique())
+        known = self._fold_numbers
         if text == "all":
             return known
         if not text.isdecimal() or int(text) not in known:

@@ -6,9 +6,9 @@ same id. prepared/current.json names the newest. A run reads the snapshot that i
 """
 
 import hashlib
-import io
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ TABLES = {
     "test.csv": ("image_path", "id"),
     "problems.csv": ("split", "image_path", "problem", "action", "detail"),
 }
-TEXT_COLUMNS = ("image_path", "id", "boxes", "split", "problem", "action", "detail")
+TEXT_COLUMNS = ("image_path", "id", "head", "boxes", "split", "problem", "action", "detail")
 ID_LENGTH = 12
 CHUNK = 1 << 14  # rows read at a time
 
@@ -81,29 +81,36 @@ def read_snapshot(folder: Path, repair: str) -> Snapshot:
     return snapshot
 
 
-def read_table(folder: Path, name: str, snapshot: Snapshot, repair: str) -> pd.DataFrame:
-    """Read a table of a snapshot as prepare wrote it: text stays text, targets are integers.
+def read_chunks(folder: Path, name: str, snapshot: Snapshot, repair: str) -> Iterator[pd.DataFrame]:
+    """Yield a table of a snapshot, CHUNK rows at a time, as prepare wrote it: text stays text, targets are integers or numbers.
 
-    Raises InputError, naming the command `repair`, if it is missing or not what was written.
+    Raises InputError, naming the command `repair`, before the first row if it is missing or not what was written.
     """
     path = folder / name
     if not path.is_file():
         raise InputError(f"{path}: not there; run {repair} again")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != snapshot.tables.get(name):
-        raise InputError(f"{path}: was changed after prepare wrote it (its SHA-256 differs); run {repair} again")
-    # These are the very bytes that write_csv wrote, so pandas reads them; an organiser's file needs parse_csv.
-    columns = pd.read_csv(io.BytesIO(data), nrows=0).columns
-    kinds = {column: str if column in TEXT_COLUMNS else "Int64" if column == "fold" else "int64" for column in columns}
-    chunks = pd.read_csv(
-        io.BytesIO(data),
-        dtype=kinds,
-        keep_default_na=False,
-        na_values={"fold": [""]},
-        lineterminator="\n",
-        chunksize=CHUNK,  # less memory
-    )
-    return pd.concat(chunks, ignore_index=True)
+    with open(path, "rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != snapshot.tables.get(name):
+            raise InputError(f"{path}: was changed after prepare wrote it (its SHA-256 differs); run {repair} again")
+        # These are the very bytes that write_csv wrote, so pandas reads them; an organiser's file needs parse_csv.
+        stream.seek(0)
+        kinds = dict.fromkeys(pd.read_csv(stream, nrows=0).columns, "int64")
+        kinds |= dict.fromkeys(TEXT_COLUMNS, "str") | {"fold": "Int64", "weight": "float64"}
+        kinds |= {head.name: "float64" for head in snapshot.heads if head.kind == "number"}
+        stream.seek(0)
+        yield from pd.read_csv(
+            stream,
+            dtype=kinds,
+            keep_default_na=False,
+            na_values={"fold": [""]},
+            lineterminator="\n",
+            chunksize=CHUNK,
+        )
+
+
+def read_table(folder: Path, name: str, snapshot: Snapshot, repair: str) -> pd.DataFrame:
+    """Read a whole table of a snapshot. Raises InputError as `read_chunks` does."""
+    return pd.concat(read_chunks(folder, name, snapshot, repair), ignore_index=True)
 
 
 def is_intact(folder: Path) -> bool:

@@ -7,6 +7,8 @@ import torch
 
 from src.competitions.spec import Competition, Head, HeadLayout
 
+CHUNK = 4096  # images decided at a time
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
@@ -92,6 +94,12 @@ def decide(predicted: np.ndarray, competition: Competition, rule: Rule | None = 
 
 
 def most_probable(probabilities: np.ndarray, competition: Competition) -> np.ndarray:
+    """Return (N, num_heads) int64 class ids, see `_strings`; some images at a time, as float64 of all outputs is made."""
+    starts = range(0, max(1, len(probabilities)), CHUNK)
+    return np.concatenate([_strings(probabilities[start : start + CHUNK], competition) for start in starts])
+
+
+def _strings(probabilities: np.ndarray, competition: Competition) -> np.ndarray:
     """Return (N, num_heads) int64 class ids of the most probable legal string; probabilities (N, num_outputs).
 
     Only strings of one or more classes followed by padding are legal: the most probable over all lengths is taken, so

@@ -1,6 +1,8 @@
 """What a fold reads: the loaders of its training and its held-out images."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from src.data.remote import RemotePixels
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 from src.training.setup import make_loader
+from src.training.soft_labels import soft_targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +46,17 @@ def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, save
             "leave the flag out, or use --restart"
         )
     fold = _folds(prepared, cache)
-    all_rows = cache.rows_of(prepared.labels["image_path"].tolist())
-    all_targets = prepared.labels[competition.targets].to_numpy(np.int64)
-    is_val = fold[all_rows] == number
-    prepared.forget_tables()
+    labelled = _labelled(prepared, cache)
+    is_val = fold[labelled.rows] == number
 
     def loader(chosen: np.ndarray, train: bool) -> Loader:
-        rows, targets = all_rows[chosen], all_targets[chosen]
+        rows, targets, soft = labelled.rows[chosen], labelled.targets[chosen], None
+        if train and config.soft_labels:
+            soft = soft_targets(Path(config.soft_labels), competition, cache.image_paths.pick(rows), targets)
+        weights = None if labelled.weights is None else labelled.weights[chosen]
         return make_loader(
             config, competition, compute, cache.images, rows, targets, size, train=train, numbers=cache.numbers,
-            in_blocks=blocks,
+            in_blocks=blocks, image_weights=weights, soft=soft,
         )  # fmt: skip
 
     train, val = loader(~is_val, True), loader(is_val, False)
@@ -64,14 +68,29 @@ def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, save
     )
 
 
-def _folds(prepared: Prepared, cache: ImageCache) -> np.ndarray:
-    """Return (N,) int64: the fold of each of the cache's images, -1 for none.
+class _Labelled(NamedTuple):
+    """The labelled images: the cache's row of each, (M,) int64, targets (M, num_targets), and weights (M,) if given."""
 
-    The table is freed at once: those of a million images take more than all else that training holds.
-    """
+    rows: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray | None
+
+
+def _labelled(prepared: Prepared, cache: ImageCache) -> _Labelled:
+    rows, targets, weights = [], [], []
+    for chunk in prepared.chunks("labels.csv"):
+        rows.append(cache.rows_of(chunk["image_path"].tolist()))
+        targets.append(chunk[prepared.competition.targets].to_numpy(prepared.competition.target_type))
+        if "weight" in chunk.columns:
+            weights.append(chunk["weight"].to_numpy(np.float32))
+    return _Labelled(np.concatenate(rows), np.concatenate(targets), np.concatenate(weights) if weights else None)
+
+
+def _folds(prepared: Prepared, cache: ImageCache) -> np.ndarray:
+    """Return (N,) int64: the fold of each of the cache's images, -1 for none."""
     folds = np.full(len(cache.images), -1)
-    folds[cache.rows_of(prepared.folds["image_path"].tolist())] = prepared.folds["fold"].fillna(-1).to_numpy(np.int64)
-    prepared.forget_tables()
+    for chunk in prepared.chunks("folds.csv"):
+        folds[cache.rows_of(chunk["image_path"].tolist())] = chunk["fold"].fillna(-1).to_numpy(np.int64)
     return folds
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from src.core.writing import sha256_of, write_csv
 from src.data import snapshot as snapshots
 from src.data.shelf import shelf
-from src.data.snapshot import Snapshot, SplitFacts, read_table
+from src.data.snapshot import Snapshot, SplitFacts, read_chunks, read_table
 from tests.helpers import prepared_at, run_at, snapshot_at
 from tests.world import FLAGS, PREPARE, done, link, run_command
 
@@ -82,6 +82,10 @@ def test_a_table_is_read_as_it_was_written(rows: list[tuple[str, str, int | None
         tables = {"table.csv": sha256_of(Path(name) / "table.csv")}
         snapshot = Snapshot(competition="", heads=(), flags="", tables=tables, train=facts, test=facts)
         pd.testing.assert_frame_equal(read_table(Path(name), "table.csv", snapshot, ""), table)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(snapshots, "CHUNK", 2)
+            for start, chunk in enumerate(read_chunks(Path(name), "table.csv", snapshot, "")):
+                pd.testing.assert_frame_equal(chunk, table[2 * start : 2 * start + 2])
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "snapshot.json"])
