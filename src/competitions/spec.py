@@ -26,7 +26,7 @@ KINDS = get_args(Kind)
 Answer = Literal["text", "probabilities", "heads", "rows"]
 RESERVED_COLUMNS = frozenset({"image_path", "id", "group", "boxes", "split", "fold", "row"})  # of the tables
 HELPERS = frozenset(
-    {"arrays", "demo_images", "json_text", "metric", "spec", "tables"}
+    {"arrays", "demo_images", "folders", "json_text", "metric", "reading_labels", "spec", "strings", "tables"}
 )  # modules of this package that are not competitions
 
 

@@ -1,25 +1,29 @@
 """The commonest layout on Kaggle: train.csv with an id and a label, a folder of images, a sample submission.
 
-A competition file of your own needs no more than this:
+A competition file of your own needs no more than this (examples/competitions/ has one for each kind of answer):
 
     from src.competitions.tables import csv_competition
 
     COMPETITION = csv_competition(name="leaves", id_column="image_id", label_column="species")
 """
 
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from posixpath import splitext
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from src.competitions.spec import Competition, Head, check_sample
+from src.competitions.reading_labels import Labels
+from src.competitions.spec import Competition, Head, Kind, check_sample
 from src.core.errors import InputError
 from src.core.reading import InputFiles, nfc
 from src.core.texts import Texts
 from src.core.zips import checked_name
 
 
-def _image_paths(files: InputFiles, folder: str, names: pd.Series, table: str) -> list[str]:
+def find_images(files: InputFiles, folder: str, names: "pd.Series[str]", table: str) -> list[str]:
     """Return the image path of each name: an image below the folder, with or without its extension.
 
     Raises InputError, with the line that is the name's index, for a name that fits several images.
@@ -38,76 +42,154 @@ def _image_paths(files: InputFiles, folder: str, names: pd.Series, table: str) -
     return image_paths
 
 
-def _read_labels(files: InputFiles, train_csv: str, label_column: str, columns: list[str]) -> pd.DataFrame:
-    """Return train_csv as text. Raises InputError if a column or a label is missing."""
-    table = files.table(train_csv)
-    for column in columns:
-        if column not in table.columns:
-            raise InputError(f"{train_csv}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
-    if len(table) == 0:
-        raise InputError(f"{train_csv}: has no rows")
-    for column in (columns[0], label_column):
-        broken = table.index[table[column].str.contains(r"[\x00-\x1f\x7f]", regex=True)]
-        if len(broken):
-            text = table[column][broken[0]]
-            raise InputError(f"{train_csv}, line {broken[0]}: {column} {text!r} holds a control character; correct it")
-    blank = table.index[table[label_column].str.strip() == ""]
-    if len(blank):
-        raise InputError(f"{train_csv}, line {blank[0]}: no value in column {label_column!r}; fill or remove the row")
-    return table
+def sample_ids(files: InputFiles, sample: str, competition: Competition) -> "pd.Series[str]":
+    """Return the ids of a sample submission in order, their index the line. Raises InputError if it does not fit."""
+    return check_sample(files.table(sample), competition.submission_columns, sample)
+
+
+def label_table(
+    table: pd.DataFrame, image_paths: list[str], targets: pd.DataFrame, source: str, columns: dict[str, str]
+) -> pd.DataFrame:
+    """Return what read_train returns; `columns` are those of group, split and weight in the table, "" for none.
+
+    Raises InputError for a weight that is not a number.
+    """
+    found: dict[str, Any] = {
+        "image_path": image_paths,
+        **{str(name): column.to_numpy() for name, column in targets.items()},
+    }
+    again = pd.Series(image_paths).duplicated(keep=False)  # where: for an error about these
+    found["where"] = [f"{source}, line {line}" * twice for line, twice in zip(table.index, again, strict=True)]
+    if columns.get("group"):  # a row with no group is a group of its own
+        found["group"] = [text or f"line {line}" for line, text in table[columns["group"]].items()]
+    if columns.get("split"):
+        val = table[columns["split"]].str.strip().str.lower().isin({"val", "valid", "validation", "1", "true"})
+        found["split"] = np.where(val, "val", "train")
+    if columns.get("weight"):
+        numbers = pd.to_numeric(table[columns["weight"]], errors="coerce")
+        wrong = table.index[~(np.isfinite(numbers) & (numbers >= 0))]
+        if len(wrong):
+            text = table[columns["weight"]][wrong[0]]
+            raise InputError(f"{source}, line {wrong[0]}: weight {text!r} is not a number of 0 or more; correct it")
+        found["weight"] = numbers.to_numpy(np.float64)
+    return pd.DataFrame(found)
 
 
 def csv_competition(
     *,
     name: str,
     id_column: str,
-    label_column: str,
+    label_column: str | tuple[str, ...],
+    kind: Kind = "class",
+    classes: tuple[str, ...] = (),
     train_csv: str = "train.csv",
     train_folder: str = "train",
     test_folder: str = "test",
     sample_submission: str = "sample_submission.csv",
+    read_table: Callable[[InputFiles], pd.DataFrame] | None = None,
+    test_csv: str = "",
+    test_image_column: str = "",
+    image_name: str = "{}",
     image_size: tuple[int, int] = (224, 224),
     hflip_ok: bool = True,
     group_column: str = "",
+    split_column: str = "",
+    weight_column: str = "",
     source: str = "",
+    **options: Any,
 ) -> Competition:
-    """Return a one-class competition read from CSV files.
+    """Return a competition read from CSV files.
 
-    Class ids are the sorted order of the label texts; a submission holds those texts. Ids are image names below the
-    folder, with or without extension. `group_column` names a column of train_csv (a patient, a site) that no fold may
-    split. The sample submission's columns must be id_column and label_column.
+    A class is the label's text, and classes are in sorted order; `classes` limits and orders them. With kind "labels",
+    one label column holds labels separated by `separator`, several hold 0 or 1 of a label each. With the other kinds,
+    several label columns are several heads. Ids are image names below the folder, with or without extension, or what
+    image_name makes of them ("{}_green.png").
+
+    Columns of train_csv: group_column, a patient or a site that no fold may split; split_column, "val" for the
+    organiser's own validation set; weight_column, what an image counts in the loss. read_table returns the table to use
+    instead of train_csv, joined from several. test_csv lists several test images of an id, in test_image_column.
+
+    `options` go to Competition. The sample submission's columns follow from `answer`; with "probabilities" the classes
+    are its columns, in its order, or if it has one column that is of the second of two classes.
     """
+    label_columns = (label_column,) if isinstance(label_column, str) else label_column
+    options.setdefault("columns", _columns(id_column, label_columns, options.get("answer", "text")))
+    other = {"group": group_column, "split": split_column, "weight": weight_column}
 
-    def labels(files: InputFiles) -> pd.DataFrame:
-        return _read_labels(files, train_csv, label_column, [id_column, label_column, *filter(None, [group_column])])
+    def labels(files: InputFiles) -> Labels:
+        table = read_table(files) if read_table else files.table(train_csv)
+        needed = [id_column, *label_columns, *filter(None, other.values())]
+        separator = options.get("separator", " ")
+        return Labels(table, train_csv, needed, label_columns, kind, separator, classes)
 
     def read_heads(files: InputFiles) -> tuple[Head, ...]:
-        return (Head(name="label", classes=tuple(sorted(set(labels(files)[label_column])))),)
+        wanted: tuple[str, ...] = ()
+        if options.get("answer") == "probabilities":
+            header = tuple(files.table(sample_submission).columns)
+            wanted = header[1:] if len(header) > 2 else ()
+        return labels(files).heads(wanted, sample_submission)
 
     def read_train(files: InputFiles) -> pd.DataFrame:
-        table = labels(files)
-        class_ids = {text: number for number, text in enumerate(sorted(set(table[label_column])))}
-        image_paths = _image_paths(files, train_folder, table[id_column], train_csv)
-        columns = {"image_path": image_paths, "label": table[label_column].map(class_ids).to_numpy()}
-        again = pd.Series(image_paths).duplicated(keep=False)  # where: for an error about these
-        columns["where"] = [f"{train_csv}, line {line}" * twice for line, twice in zip(table.index, again, strict=True)]
-        if group_column:
-            # A row with no group is a group of its own.
-            columns["group"] = [text or f"line {line}" for line, text in table[group_column].items()]
-        return pd.DataFrame(columns)
+        found = labels(files)
+        names = found.table[id_column].map(image_name.format)
+        paths = find_images(files, train_folder, names, train_csv)
+        return label_table(found.table, paths, found.targets(read_heads(files)), train_csv, other)
 
     def read_test(files: InputFiles) -> pd.DataFrame:
-        ids = check_sample(files.table(sample_submission), (id_column, label_column), sample_submission)
-        image_paths = _image_paths(files, test_folder, ids, sample_submission)
-        return pd.DataFrame({"image_path": image_paths, "id": ids.to_numpy()})
+        ids = sample_ids(files, sample_submission, base.with_heads_of(files))
+        rows = _test_rows(files, ids, base.with_heads_of(files), sample_submission)
+        if test_csv:
+            rows = _several_images(files, rows, test_csv, id_column, test_image_column)
+        names = rows["image"].map(image_name.format)
+        rows["image_path"] = find_images(files, test_folder, names, test_csv or sample_submission)
+        return rows.drop(columns="image").reset_index(drop=True)
 
-    return Competition(
+    base = Competition(
         name=name,
         read_heads=read_heads,
         image_size=image_size,
         hflip_ok=hflip_ok,
         read_train=read_train,
         read_test=read_test,
-        columns=(id_column, label_column),
         source=source or f"Put {train_csv}, {train_folder}/, {test_folder}/ and {sample_submission} into input/{name}/",
+        **options,
     )
+    return base
+
+
+def _columns(id_column: str, label_columns: tuple[str, ...], answer: str) -> tuple[str, ...]:
+    """Return the submission's columns, where they follow from the label table's."""
+    if answer == "probabilities":
+        return (id_column,)
+    return ("row_id", "target") if answer == "rows" else (id_column, *label_columns)
+
+
+def _test_rows(files: InputFiles, ids: "pd.Series[str]", competition: Competition, sample: str) -> pd.DataFrame:
+    """Return id, image and, with a row for each head, head; the index is the sample submission's line."""
+    rows = pd.DataFrame({"id": ids, "image": ids})
+    if competition.answer == "rows":
+        rows["head"] = ""
+        for head in competition.heads:
+            own = ids.str.endswith(f"_{head.name}")
+            rows.loc[own, "head"] = head.name
+            rows.loc[own, "image"] = ids[own].str.removesuffix(f"_{head.name}")
+        unknown = ids[rows["head"] == ""]
+        if len(unknown):
+            names = ", ".join(head.name for head in competition.heads)
+            raise InputError(f"{sample}, line {unknown.index[0]}: id {unknown.iloc[0]!r} ends with none of {names}")
+    return rows
+
+
+def _several_images(
+    files: InputFiles, rows: pd.DataFrame, test_csv: str, id_column: str, image_column: str
+) -> pd.DataFrame:
+    """Return a row for each image of each id, as test_csv lists them. Raises InputError for an id without images."""
+    table = files.table(test_csv)
+    for column in (id_column, image_column):
+        if column not in table.columns:
+            raise InputError(f"{test_csv}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
+    listed = table.rename(columns={id_column: "id", image_column: "image"})[["id", "image"]]
+    absent = rows[~rows["id"].isin(listed["id"])]
+    if len(absent):
+        raise InputError(f"{test_csv}: no image of id {absent['id'].iloc[0]!r}, which the sample submission asks for")
+    return rows.drop(columns="image").merge(listed, on="id", how="left", validate="one_to_many")

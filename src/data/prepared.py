@@ -195,7 +195,7 @@ def build_caches(
     """Decode the train and test images at (height, width) unless that is done already; return both caches."""
     caches = []
     for split, table, shuffled in (("train", tables.labels, True), ("test", tables.test, False)):
-        paths = table["image_path"].tolist()
+        paths = list(dict.fromkeys(table["image_path"]))  # a test image may answer several ids
         cache, decoded = build_cache(
             folder, split, paths, tables.files, size, run=run, max_pixels=config.max_pixels, shuffled=shuffled
         )

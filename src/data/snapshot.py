@@ -82,7 +82,7 @@ def read_snapshot(folder: Path, repair: str) -> Snapshot:
 
 
 def read_chunks(folder: Path, name: str, snapshot: Snapshot, repair: str) -> Iterator[pd.DataFrame]:
-    """Yield a table of a snapshot, CHUNK rows at a time, as prepare wrote it: text stays text, targets are integers or numbers.
+    """Yield a table of a snapshot, CHUNK rows at a time, as prepare wrote it: text stays text, class ids are integers.
 
     Raises InputError, naming the command `repair`, before the first row if it is missing or not what was written.
     """

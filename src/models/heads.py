@@ -94,7 +94,7 @@ def decide(predicted: np.ndarray, competition: Competition, rule: Rule | None = 
 
 
 def most_probable(probabilities: np.ndarray, competition: Competition) -> np.ndarray:
-    """Return (N, num_heads) int64 class ids, see `_strings`; some images at a time, as float64 of all outputs is made."""
+    """Return (N, num_heads) int64 class ids, as `_strings` does of some images at a time: it makes float64 of all."""
     starts = range(0, max(1, len(probabilities)), CHUNK)
     return np.concatenate([_strings(probabilities[start : start + CHUNK], competition) for start in starts])
 

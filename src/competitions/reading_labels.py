@@ -1,0 +1,126 @@
+"""Labels of a CSV: from texts to class ids, 0 and 1 of labels, grades or numbers, with errors that name the line."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from src.competitions.spec import Head, Kind, nearest
+from src.core.errors import InputError
+
+MAX_SPREAD = 1e-9  # a standard deviation below this is none
+
+
+def in_order(texts: set[str]) -> tuple[str, ...]:
+    """Return texts sorted: as numbers if all are, else as text."""
+    try:
+        return tuple(sorted(texts, key=lambda text: (float(text), text)))
+    except ValueError:
+        return tuple(sorted(texts))
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label columns of a table of text, whose index is the line; checked when made, which may raise InputError."""
+
+    table: pd.DataFrame
+    source: str  # the file, for messages
+    needed: list[str]  # columns that must be there
+    columns: tuple[str, ...]  # those of the labels
+    kind: Kind
+    separator: str
+    classes: tuple[str, ...]  # the known ones; default: all that occur
+
+    def __post_init__(self) -> None:
+        for column in self.needed:
+            if column not in self.table.columns:
+                raise InputError(f"{self.source}, line 1: no column {column!r}; it has {', '.join(self.table.columns)}")
+        if len(self.table) == 0:
+            raise InputError(f"{self.source}: has no rows")
+        for column in (self.needed[0], *self.columns):
+            texts = self.table[column]
+            broken = self.table.index[texts.str.contains(r"[\x00-\x1f\x7f]", regex=True)]
+            if len(broken):
+                text = texts[broken[0]]
+                raise InputError(
+                    f"{self.source}, line {broken[0]}: {column} {text!r} holds a control character; correct it"
+                )
+        if self.kind == "labels" and len(self.columns) == 1:
+            return  # an image may have no label
+        for column in self.columns:
+            blank = self.table.index[self.table[column].str.strip() == ""]
+            if len(blank):
+                raise InputError(
+                    f"{self.source}, line {blank[0]}: no value in column {column!r}; fill or remove the row"
+                )
+
+    def heads(self, wanted: tuple[str, ...], sample: str) -> tuple[Head, ...]:
+        """Return the heads; `wanted` are the answer columns of the sample submission, if they name the classes."""
+        if self.kind == "labels":
+            given = self._given()
+            classes = self._all(wanted, set(given.columns), sample)
+            return (Head(name="labels", classes=classes, kind="labels", required=bool(given.any(axis=1).all())),)
+        names = ("label",) if len(self.columns) == 1 else self.columns
+        if self.kind == "number":
+            numbers = [self._numbers(column) for column in self.columns]
+            scales = [(float(one.mean()), max(float(one.std()), MAX_SPREAD)) for one in numbers]
+            return tuple(Head(name=name, kind="number", scale=scale) for name, scale in zip(names, scales, strict=True))
+        heads = []
+        for name, column in zip(names, self.columns, strict=True):
+            classes = self._all(wanted if len(names) == 1 else (), set(self.table[column]), sample, column)
+            heads.append(Head(name=name, classes=classes, kind=self.kind))
+        return tuple(heads)
+
+    def _all(self, wanted: tuple[str, ...], found: set[str], sample: str, column: str = "") -> tuple[str, ...]:
+        """Return the classes in order. Raises InputError for one that is not known."""
+        known, where = (self.classes, "the competition's classes") if self.classes else (wanted, f"{sample}'s columns")
+        if not known:
+            return in_order(found) if self.kind == "ordinal" else tuple(sorted(found))
+        unknown = sorted(found - set(known))
+        if unknown:
+            text = unknown[0]
+            lines = self.table.index[self.table[column] == text] if column else self.table.index[:0]
+            line = f", line {lines[0]}" if len(lines) else ""
+            raise InputError(f"{self.source}{line}: label {text!r} is not one of {where}; {nearest(text, known)}")
+        return known
+
+    def targets(self, heads: tuple[Head, ...]) -> pd.DataFrame:
+        """Return the target columns of these heads, in the table's order."""
+        if self.kind == "labels":
+            given = self._given()
+            complete = given.reindex(columns=list(heads[0].classes), fill_value=0)
+            return complete.set_axis(list(heads[0].targets), axis=1)
+        if self.kind == "number":
+            pairs = zip(heads, self.columns, strict=True)
+            return pd.DataFrame({head.name: self._numbers(column) for head, column in pairs})
+        found = {}
+        for head, column in zip(heads, self.columns, strict=True):
+            ids = {text: number for number, text in enumerate(head.classes)}
+            found[head.name] = self.table[column].map(ids).to_numpy()
+        return pd.DataFrame(found)
+
+    def _given(self) -> pd.DataFrame:
+        """Return (N, labels) of 0 and 1, a column for each label that occurs."""
+        if len(self.columns) == 1:
+            texts = self.table[self.columns[0]].str.strip()
+            if not self.separator.strip():
+                texts = texts.str.split().str.join(self.separator)
+            found = texts.str.get_dummies(self.separator).astype(np.int64)
+            return found.rename(columns=str.strip)
+        found = pd.DataFrame(index=self.table.index)
+        for column in self.columns:
+            values = self._numbers(column)
+            wrong = self.table.index[~np.isin(values, (0, 1))]
+            if len(wrong):
+                text = self.table[column][wrong[0]]
+                raise InputError(f"{self.source}, line {wrong[0]}: {column} is {text!r}, neither 0 nor 1; correct it")
+            found[column] = values.astype(np.int64)
+        return found
+
+    def _numbers(self, column: str) -> np.ndarray:
+        numbers = pd.to_numeric(self.table[column], errors="coerce").to_numpy(np.float64)
+        wrong = self.table.index[~np.isfinite(numbers)]
+        if len(wrong):
+            text = self.table[column][wrong[0]]
+            raise InputError(f"{self.source}, line {wrong[0]}: {column} {text!r} is not a number; correct it")
+        return numbers
