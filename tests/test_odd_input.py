@@ -254,12 +254,13 @@ import numpy as np
 
 from src.core.zips import Location
 from src.data import decoding
+from src.data.images import Decoding
 
 decoding.MAX_MEMORY = 64 << 20
 path = Path(sys.argv[1])
 rows = path.with_suffix(".npy")
 np.lib.format.open_memmap(rows, mode="w+", dtype=np.uint8, shape=(1, 8, 8, 3)).flush()
-found = decoding.decode_all(rows, "x", [Location(str(path), "", path.stat().st_size, 0)], 10**8)
+found = decoding.decode_all(rows, "x", [Location(str(path), "", path.stat().st_size, 0)], Decoding(10**8))
 assert found[0][0] == "over-large" and "takes more than" in found[0][1], found
 assert np.ones(256 << 20, np.uint8).size, "the limit is given back"
 """

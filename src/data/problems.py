@@ -21,8 +21,8 @@ ZERO_END = "zero end"
 MAX_ZERO_ENDS = 0.05  # share of images that end in zeros, beyond which black areas are usual
 MAX_TWINS_NAMED = 5  # in a warning
 OTHER_SHAPES = (
-    "Podium answers with one class or a string of classes (docs/faq.md, Which answers?); several labels per image, "
-    "numbers and free text are not served"
+    'if they are several labels an image, grades or numbers, say so with kind="labels", "ordinal" or "number" '
+    "(docs/faq.md, Which answers?)"
 )
 
 
@@ -172,7 +172,7 @@ def _not_classes(labels: pd.DataFrame, competition: Competition) -> list[str]:
 
     Two signs: nearly as many classes as images (numbers, free text), and texts that are lists of few distinct tags.
     """
-    if len(competition.heads) != 1 or len(labels) < MIN_IMAGES:
+    if [head.kind for head in competition.heads] != ["class"] or len(labels) < MIN_IMAGES:
         return []
     texts = competition.heads[0].classes
     for separator in (",", ";", "|", " "):
