@@ -7,6 +7,7 @@ the CPU, so that no step waits for a GPU.
 """
 
 import atexit
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,10 +75,12 @@ class World:
         """Return a number of images of a batch of `count` that no rank has less of: ranks agree on it unasked."""
         return count if self.size == 1 else 2 * ((count + 1) // 2 // self.size) - count % 2
 
-    def by_turns(self, parts: list[Value]) -> list[Value]:
-        """Return all parts in order, of which this rank made every size-th, beginning with number `rank`."""
-        every = self.all(parts)
-        return [every[i % self.size][i // self.size] for i in range(sum(map(len, every)))]
+    def turns(self, batch_size: int) -> Iterator[int]:
+        """Yield where this rank's batches begin if ranks take turns with whole ones.
+
+        What each writes there, into zeros for all, is then joined by `sum`.
+        """
+        return itertools.count(self.rank * batch_size, self.size * batch_size)
 
     def _agree(self, error: Exception | None) -> None:
         """End all ranks if one met an error: rank 0 reports the first one, the others exit in silence."""

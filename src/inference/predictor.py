@@ -1,6 +1,6 @@
 """From images to probabilities: validation, test and test-time augmentation all pass here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -75,17 +75,18 @@ def predict_probabilities(
     """
     network.eval()
     forward = forward or network
-    plain, mean = [], []
+    world, shape = loader.world, (len(loader.rows), layout.num_outputs)
+    plain, mean = torch.zeros(shape), torch.zeros(shape)
     with Progress(name, len(loader.rows), "images") as progress:
-        for batch in loader.epoch(0):
+        for start, batch in zip(world.turns(loader.batch_size), loader.epoch(0), strict=False):
             images = batch["image"].to(compute.device, non_blocking=True)
+            here = slice(start, start + len(images))
             total = first = _forward(forward, images, layout, compute)
             for matrix in views:
                 total = total + _forward(forward, images, layout, compute, matrix, loader.hflip_ok)
-            plain.append(first.cpu().numpy())
-            mean.append((total / (1 + len(views))).cpu().numpy())
+            plain[here], mean[here] = first, total / (1 + len(views))
             progress.update(len(images))
-    return Predictions(_joined(loader.world.by_turns(plain)), _joined(loader.world.by_turns(mean)))
+    return Predictions(world.sum(plain).numpy(), world.sum(mean).numpy())
 
 
 def _forward(
@@ -107,7 +108,3 @@ def _forward(
             raise
     halves = images.tensor_split(2)
     return torch.cat([_forward(network, half, layout, compute, matrix, hflip_ok) for half in halves])
-
-
-def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
-    return np.concatenate(list(parts)).astype(np.float32)

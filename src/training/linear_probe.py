@@ -72,16 +72,18 @@ class LinearProbe(nn.Module):
 
 @torch.no_grad()
 def _features(network: Network, loader: Loader, compute: Compute, matrix: np.ndarray | None, name: str) -> torch.Tensor:
-    parts = []
+    backbone: Any = network.backbone
+    loader, world = loader.in_order(), loader.world
+    features = torch.zeros(len(loader.rows), backbone.get_classifier().in_features)
     with Progress(name, len(loader.rows), "images") as progress:
-        for batch in loader.in_order().epoch(0):
+        for start, batch in zip(world.turns(loader.batch_size), loader.epoch(0), strict=False):
             images = batch["image"]
             if matrix is not None:
                 images = torch.from_numpy(warp_batch(images.numpy(), matrix, loader.hflip_ok))
             with compute.autocast():
-                parts.append(network.features(images.to(compute.device)).float().cpu())
+                features[start : start + len(images)] = network.features(images.to(compute.device))
             progress.update(len(images))
-    return torch.cat(loader.world.by_turns(parts))
+    return world.sum(features)
 
 
 def serve_features(

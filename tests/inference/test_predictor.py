@@ -11,6 +11,7 @@ from src.competitions import food11, svhn
 from src.competitions.spec import Competition, HeadLayout
 from src.core.errors import InputError
 from src.core.runtime import choose_compute, is_out_of_memory, to_device
+from src.core.world import World
 from src.data.loader import Loader
 from src.data.tta import tta_views, warp_batch
 from src.inference.predictor import predict_probabilities
@@ -105,6 +106,18 @@ def test_probabilities_do_not_depend_on_the_batch_size() -> None:
     for plain, mean in results[1:]:
         np.testing.assert_allclose(plain, results[0][0], atol=1e-6)
         np.testing.assert_allclose(mean, results[0][1], atol=1e-6)
+
+
+def test_ranks_that_take_turns_write_into_one_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, layout, views = network(66), svhn.COMPETITION.layout, list(tta_views(False, SIZE).values())[1:2]
+    whole = predict_probabilities(net, loader(), layout, CPU, views)
+    monkeypatch.setattr(World, "sum", lambda _, tensor: tensor)  # what each rank has by itself
+    for size in (2, 4):  # of three batches: one rank has none
+        worlds = [World(rank, size) for rank in range(size)]
+        parts = [predict_probabilities(net, replace(loader(), world=one), layout, CPU, views) for one in worlds]
+        for several, one in zip(map(np.stack, zip(*parts, strict=True)), whole, strict=True):
+            assert np.array_equal(several.sum(axis=0), one)
+            assert ((several != 0).any(axis=2).sum(axis=0) == 1).all()
 
 
 def test_without_views_mean_and_plain_are_equal() -> None:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src import metrics
 from src.competitions import food11, svhn
 from src.competitions.spec import Competition, Head, HeadLayout
 from src.metrics import exact_matches
@@ -125,6 +126,16 @@ def test_an_image_counts_only_if_all_heads_are_right() -> None:
     predicted[1, 0], predicted[2, 2] = 9, 7
     np.put_along_axis(probabilities, predicted[:, :, None], 1, axis=2)
     assert exact_matches(probabilities.reshape(3, 66), target, svhn.COMPETITION).tolist() == [True, False, False]
+
+
+def test_many_images_are_scored_like_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    probabilities = random_probabilities(5, 20, 6, 11)
+    target = most_probable(probabilities, svhn.COMPETITION)
+    target[::3] = 0
+    expected = exact_matches(probabilities, target, svhn.COMPETITION)
+    assert 0 < expected.sum() < 20
+    monkeypatch.setattr(metrics, "CHUNK", 7)
+    assert np.array_equal(exact_matches(probabilities, target, svhn.COMPETITION), expected)
 
 
 def test_a_layout_gives_each_heads_outputs() -> None:
