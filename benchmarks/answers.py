@@ -3,8 +3,8 @@
     python -m benchmarks.answers --data input --weights tf_efficientnet_lite0.safetensors     # half an hour on 2 cores
 
 Needs mnist/, fashion_mnist/, food11/ and cifar10/ as input/ has them. Each row is a competition made of them: digits
-and clothes as probabilities with log loss, photos of dishes as several labels an image with strong imbalance, CIFAR-10 as a
-folder for each class. Test images are those whose answers the data holds, and are not used otherwise.
+and clothes as probabilities with log loss, photos of dishes as several labels an image with strong imbalance, CIFAR-10
+as a folder for each class. Test images are those whose answers the data holds, and are not used otherwise.
 """
 
 import csv
