@@ -20,10 +20,7 @@ MIN_IMAGES = 20  # fewer say nothing about that
 ZERO_END = "zero end"
 MAX_ZERO_ENDS = 0.05  # share of images that end in zeros, beyond which black areas are usual
 MAX_TWINS_NAMED = 5  # in a warning
-OTHER_SHAPES = (
-    "Podium answers with one class or a string of classes (docs/faq.md, Which answers?); several labels per image, "
-    "numbers and free text are not served"
-)
+OTHER_SHAPES = 'kind="labels" or kind="number" reads them as what they are (docs/faq.md, Which answers?)'
 
 
 class Problem(NamedTuple):
@@ -172,7 +169,7 @@ def _not_classes(labels: pd.DataFrame, competition: Competition) -> list[str]:
 
     Two signs: nearly as many classes as images (numbers, free text), and texts that are lists of few distinct tags.
     """
-    if len(competition.heads) != 1 or len(labels) < MIN_IMAGES:
+    if competition.layout.kinds != ("class",) or len(labels) < MIN_IMAGES:
         return []
     texts = competition.heads[0].classes
     for separator in (",", ";", "|", " "):
