@@ -34,6 +34,7 @@ SIDE, CLASSES, COPIES = 24, 10, 0.01
 SPEC = """from src.competitions.tables import csv_competition
 COMPETITION = csv_competition(name="growth", id_column="id", label_column="label", image_size=(24, 24))
 """
+FORKED = 0x40  # PF_FORKNOEXEC of Linux's sched.h
 STAGES = ("prepare", "load", "train", "predict")
 
 
@@ -77,8 +78,13 @@ def make(folder: Path, count: int) -> None:
 
 
 def _anonymous_bytes(pid: int) -> int:
-    """Return the anonymous memory in bytes of a process and its children."""
+    """Return the anonymous memory in bytes of a process and its children.
+
+    Not of one that was forked and has not begun its own program yet: its pages are its parent's.
+    """
     try:
+        if int(Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[6]) & FORKED:
+            return 0
         status = Path(f"/proc/{pid}/status").read_text()
         own = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -56,6 +56,7 @@ def main(config: PrepareConfig) -> None:
 def _prepare(config: PrepareConfig) -> None:
     from src.core.errors import InputError
     from src.core.flags import flags_of
+    from src.data.balance import balance
     from src.data.labels import check_unreadable, read_tables
     from src.data.prepared import PREPARE_FLAGS, build_caches, open_engine, prepared_folder
     from src.data.problems import Problem, label_warnings, usable_labels
@@ -86,6 +87,8 @@ def _prepare(config: PrepareConfig) -> None:
     if len(labels) == 0:
         raise InputError(f"{files.root}: no image can be used; see {folder / 'problems.csv'}")
 
+    for line in balance(labels, competition):
+        print(line)
     folds = make_folds(config, labels, competition)
     snapshot, is_new = publish(
         folder,

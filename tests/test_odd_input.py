@@ -21,6 +21,7 @@ from PIL import Image
 from src.core.errors import InputError
 from src.core.locking import delete_stale, locked
 from src.core.writing import write_csv
+from src.data.cache import open_cache
 from src.data.images import ImageProblem, decode_image, resize, zero_tail
 from tests.fixtures import DrawImage, Finished, MakeLeaves, MakeSvhn, Podium
 from tests.helpers import table_at
@@ -83,10 +84,10 @@ def test_of_repeated_zip_members_the_last_is_read_and_it_is_said(
     ended = prepare(podium)
     assert ended.code == 0
     assert "train.zip holds 2 files more than once, such as train/0003.png; the last of each is read" in ended.out
-    labels = table_at(tmp_path / "runs" / "leaves", "labels")
-    caches = list((tmp_path / "runs/leaves/cache").glob("train_*.npy"))
-    row = labels["image_path"].tolist().index("train/0003.png")
-    assert (np.load(caches[0])[row] == resize(decode_image(last), (24, 32))).all()
+    (file,) = (tmp_path / "runs/leaves/cache").glob("train_*.npy")
+    cache = open_cache(file.parent, file.stem)
+    (row,) = cache.rows_of(["train/0003.png"])
+    assert (cache.images[row] == resize(decode_image(last), (24, 32))).all()
 
 
 @pytest.mark.parametrize(("in_labels", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
@@ -254,12 +255,13 @@ import numpy as np
 
 from src.core.zips import Location
 from src.data import decoding
+from src.data.images import Decoding
 
 decoding.MAX_MEMORY = 64 << 20
 path = Path(sys.argv[1])
 rows = path.with_suffix(".npy")
 np.lib.format.open_memmap(rows, mode="w+", dtype=np.uint8, shape=(1, 8, 8, 3)).flush()
-found = decoding.decode_all(rows, "x", [Location(str(path), "", path.stat().st_size, 0)], 10**8)
+found = decoding.decode_all(rows, "x", [Location(str(path), "", path.stat().st_size, 0)], Decoding(10**8))
 assert found[0][0] == "over-large" and "takes more than" in found[0][1], found
 assert np.ones(256 << 20, np.uint8).size, "the limit is given back"
 """

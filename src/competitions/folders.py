@@ -35,8 +35,8 @@ def folder_competition(
     """Return a one-class competition whose training images lie in a folder for each class.
 
     With answer="probabilities" the classes are the sample submission's columns, in its order; `options` are other
-    fields of Competition. read_table returns a table with the name of each image, without folders, in image_column, and
-    its group in group_column: a driver or a patient that no fold may split.
+    fields of Competition. read_table returns a table with the name of each image, without folders, in image_column,
+    and its group in group_column: a driver or a patient that no fold may split.
     """
     columns = (id_column,) if options.get("answer") == "probabilities" else (id_column, label_column)
     options.setdefault("columns", columns)

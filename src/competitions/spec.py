@@ -21,6 +21,7 @@ from src.core.reading import InputFiles
 
 Kind = Literal["class", "labels", "ordinal", "number"]
 KINDS = get_args(Kind)
+Fit = Literal["stretch", "letterbox", "center-crop"]  # how an image of another shape is fitted to the cache's size
 # What a submission holds for an id. text: the answer as text in one column; probabilities: of each class, a column for
 # each; heads: each head's answer, a column for each; rows: each head's answer, a row for each.
 Answer = Literal["text", "probabilities", "heads", "rows"]
@@ -128,6 +129,7 @@ class Competition:
     separator: str = " "  # between several labels, or the classes of a list, in one answer
     combine: Literal["mean", "max"] = "mean"  # how predictions of several images of one answer are joined
     none_class: str = ""  # a class that stands for "none of the others"
+    resize: Fit = "stretch"
     channels: int = 3  # that a network sees; 1 for grey images
     pad_class: int | None = None  # the class that pads a short string on the right
     class_names: tuple[str, ...] = ()  # for reports, if the submission's text says little

@@ -34,6 +34,9 @@ class Augment:
     """Probability that a rectangle of 2-20% of the image is painted over."""
     effects: float = 0.0
     """Probability of blur, noise or JPEG artefacts (albumentations, CPU only)."""
+    crop: float = 0.0
+    """Smallest share of its area that a random crop keeps, whose aspect ratio is up to 4/3 wider or narrower (random
+    resized crop); 0 is off."""
     concat: float | None = None
     """Probability that another string is placed to the right of this one, if both fit; default: 0.4 for strings, else
     0."""

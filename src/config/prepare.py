@@ -22,6 +22,9 @@ class PrepareConfig(Paths):
     """A folds.csv of your own (image_path,fold), instead of --split."""
     image_size: tuple[int, int] | None = None
     """Height and width of the cache in pixels; default: the competition's. Caches of other sizes are kept."""
+    resize: Literal["stretch", "letterbox", "center-crop"] | None = None
+    """How images of another shape are fitted to the cache's size: stretched, whole between grey bars, or the centre
+    alone; default: the competition's, which is to stretch unless it says otherwise."""
     seed: int = 0
     """Of the folds."""
     duplicates: bool = True

@@ -124,6 +124,15 @@ def _effects_image(image: np.ndarray, seed: np.ndarray) -> None:
         image[:] = apply_effects(image, int(seed[0]))
 
 
+def _crop(t: Transform, policy: Augment, *, area: np.ndarray, ratio: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+    """Show a part of the image. Source: Szegedy et al., Going Deeper with Convolutions, 2015."""
+    share, aspect = policy.crop + (1 - policy.crop) * area, np.exp(np.log(4 / 3) * (2 * ratio - 1))
+    wide, high = np.minimum(1, np.sqrt(share * aspect)), np.minimum(1, np.sqrt(share / aspect))
+    t.zoom, t.ratio = t.zoom / np.sqrt(wide * high), t.ratio * high / wide
+    t.shift_x = t.shift_x + (x - 0.5) * (1 - wide) / wide * t.size[1]
+    t.shift_y = t.shift_y + (y - 0.5) * (1 - high) / high * t.size[0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """One entry: a field of `Augment`, the names of its draws, and what it does.
@@ -162,6 +171,7 @@ AUGMENTATIONS = (
         on_batch=_erase_batch,
     ),
     Augmentation(name="effects", draws=("chance", "seed"), draw=_effects, on_image=_effects_image),
+    Augmentation(name="crop", draws=("area", "ratio", "x", "y"), draw=_crop),
 )
 
 

@@ -28,7 +28,7 @@ from src.core.texts import Texts
 from src.core.writing import replacing, sha256_of, write_arrays
 from src.data.decoding import Run, decode_all, in_processes, keep_all
 from src.data.facts import Facts, Reading, Readings, Sources, columns_of
-from src.data.images import MAX_PIXELS
+from src.data.images import Decoding
 from src.data.keyed import random_order
 from src.data.pixels import Pixels, hash_blocks
 from src.data.remote import Remote
@@ -41,7 +41,7 @@ PREPARE = "python -m src.prepare"
 class CacheRecord:
     """What a cache's JSON holds."""
 
-    made_with: str  # all else that the pixels depend on: this policy, OpenCV's version, --max-pixels
+    made_with: str  # all else that the pixels depend on: this policy, OpenCV's version, --max-pixels, --resize
     image_size: tuple[int, int]
     pixels: str  # hash of the originals' pixels and paths, the same for caches of any size
     num_images: int
@@ -109,9 +109,9 @@ def sources_of(image_paths: Iterable[str], located: Located) -> Sources:
     return Sources(*located.locations(image_paths).sizes_and_stamps())
 
 
-def made_with(max_pixels: int) -> str:
+def made_with(how: Decoding) -> str:
     """Return all that an image's pixels in a cache depend on, beside its file."""
-    return f"{POLICY} {cv2.__version__} {max_pixels}"
+    return f"{POLICY} {cv2.__version__} {how.max_pixels}" + f" {how.fit}" * (how.fit != "stretch")
 
 
 def pixels_hash(image_paths: Sequence[str], readings: Sequence[Reading], made_with: str) -> str:
@@ -174,14 +174,14 @@ def build_cache(
     image_size: tuple[int, int],
     *,
     run: Run = in_processes,
-    max_pixels: int = MAX_PIXELS,
+    how: Decoding = Decoding(),  # noqa: B008
     shuffled: bool = False,
 ) -> tuple[ImageCache, bool]:
     """Decode all images, by `run`, unless a cache of these files is there; return it and whether it was decoded.
 
     An image that cannot be read is left black, and its reading says why. If `shuffled`, the rows are in `random_order`.
     """
-    table, numbers, made = Texts.of(image_paths), _numbers(len(image_paths), shuffled), made_with(max_pixels)
+    table, numbers, made = Texts.of(image_paths), _numbers(len(image_paths), shuffled), made_with(how)
     paths = table.pick(numbers) if shuffled else table
     locations = files.located.locations(paths)
     sources = Sources(*locations.sizes_and_stamps())
@@ -195,9 +195,9 @@ def build_cache(
         np.lib.format.open_memmap(pending, mode="w+", dtype=np.uint8, shape=shape).flush()
         _reserve(pending)
         if files.pixels and all(path in files.pixels for path in paths):
-            readings = keep_all(pending, [files.pixels[path] for path in paths])
+            readings = keep_all(pending, [files.pixels[path] for path in paths], how)
         else:
-            readings = decode_all(pending, split, locations, max_pixels, run)
+            readings = decode_all(pending, split, locations, how, run)
         record = CacheRecord(
             made_with=made,
             image_size=image_size,

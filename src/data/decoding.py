@@ -19,7 +19,7 @@ from src.core.errors import InputError
 from src.core.progress import Progress
 from src.core.zips import Location, read_location
 from src.data.facts import Readings
-from src.data.images import ImageProblem, decode_image, resize, zero_tail
+from src.data.images import Decoding, ImageProblem, decode_image, fitted, zero_tail
 
 CHUNK = 64  # images handed to a process at a time
 MAX_BYTES = 128 << 20  # of an image file: a zip member of zeros is tiny until it is unpacked
@@ -29,7 +29,7 @@ SOLO_SECONDS = 2.0  # of decoding before other processes are started: they take 
 WINDOW = 1024  # chunks handed to the processes together, so that those of millions of images are not all held
 
 Found = tuple[str, str, str]  # the fields of a Reading
-Job = tuple[str, int, list[Location | None], int]  # _read_chunk's arguments
+Job = tuple[str, int, list[Location | None], Decoding]  # _read_chunk's arguments
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def bounded_memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def read_one(location: Location | None, out: np.ndarray, limit: int) -> Found:
+def read_one(location: Location | None, out: np.ndarray, how: Decoding) -> Found:
     """Decode an image into `out`, (H, W, 3) uint8; return what was found out about it."""
     if location is None:
         return "missing", "no such file", ""
@@ -62,7 +62,7 @@ def read_one(location: Location | None, out: np.ndarray, limit: int) -> Found:
         return "over-large", f"{location.size:,} bytes, at most {MAX_BYTES:,} are read", ""
     try:
         data = read_location(location)
-        return _keep(decode_image(data, limit), out, zero_tail(data))
+        return _keep(decode_image(data, how.max_pixels), out, how, zero_tail(data))
     except ImageProblem as problem:
         return problem.kind, problem.detail, ""
     except MemoryError:
@@ -71,8 +71,8 @@ def read_one(location: Location | None, out: np.ndarray, limit: int) -> Found:
         return "unreadable", str(error), ""
 
 
-def _keep(image: np.ndarray, out: np.ndarray, note: str = "") -> Found:
-    out[:] = resize(image, out.shape[:2])
+def _keep(image: np.ndarray, out: np.ndarray, how: Decoding, note: str = "") -> Found:
+    out[:] = fitted(image, (out.shape[0], out.shape[1]), how.fit)
     data = np.ascontiguousarray(image).data  # no copy: it may have 143 MiB
     pixels = hashlib.blake2b(data, digest_size=12, key=str(image.shape).encode()).hexdigest()
     return "", note, pixels
@@ -89,27 +89,27 @@ def _end_with_parent(parent: int) -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _read_chunk(file: str, start: int, locations: list[Location | None], limit: int) -> list[Found]:
+def _read_chunk(file: str, start: int, locations: list[Location | None], how: Decoding) -> list[Found]:
     cv2.setNumThreads(1)
     images = np.load(file, mmap_mode="r+")
     with bounded_memory():
-        return [read_one(location, images[start + i], limit) for i, location in enumerate(locations)]
+        return [read_one(location, images[start + i], how) for i, location in enumerate(locations)]
 
 
-def keep_all(file: Path, images: list[np.ndarray]) -> Readings:
+def keep_all(file: Path, images: list[np.ndarray], how: Decoding) -> Readings:
     """Write images that need no decoding: in this process, since that is quick."""
     if not images:
         return Readings.of((), 0)
     cached = np.load(file, mmap_mode="r+")
-    found = (_keep(np.ascontiguousarray(image), out) for image, out in zip(images, cached, strict=True))
+    found = (_keep(np.ascontiguousarray(image), out, how) for image, out in zip(images, cached, strict=True))
     return Readings.of(found, len(images))
 
 
 class Jobs(Sequence[Job]):
     """The chunks of images to decode, each made when it is asked for."""
 
-    def __init__(self, file: Path, locations: Sequence[Location | None], limit: int) -> None:
-        self.file, self.locations, self.limit = str(file), locations, limit
+    def __init__(self, file: Path, locations: Sequence[Location | None], how: Decoding) -> None:
+        self.file, self.locations, self.how = str(file), locations, how
 
     def __len__(self) -> int:
         return -(-len(self.locations) // CHUNK)
@@ -118,7 +118,7 @@ class Jobs(Sequence[Job]):
         if isinstance(number, slice):
             return [self[one] for one in range(*number.indices(len(self)))]
         start = number * CHUNK
-        return self.file, start, list(self.locations[start : start + CHUNK]), self.limit
+        return self.file, start, list(self.locations[start : start + CHUNK]), self.how
 
 
 def in_processes(jobs: Jobs, num_processes: int = 1) -> Iterator[list[Found]]:
@@ -154,7 +154,7 @@ Run = Callable[[Jobs], Iterator[list[Found]]]
 
 
 def decode_all(
-    file: Path, name: str, locations: Sequence[Location | None], max_pixels: int, run: Run = in_processes
+    file: Path, name: str, locations: Sequence[Location | None], how: Decoding, run: Run = in_processes
 ) -> Readings:
     """Decode images into the rows of an array file; return what was found out about each.
 
@@ -163,7 +163,7 @@ def decode_all(
 
     def found() -> Iterator[Found]:
         with Progress(f"decoding {name}", len(locations), "images") as progress:
-            for result in run(Jobs(file, locations, max_pixels)):
+            for result in run(Jobs(file, locations, how)):
                 yield from result
                 progress.update(len(result))
 

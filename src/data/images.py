@@ -1,22 +1,32 @@
 """The one way that this project decodes and resizes images.
 
 An image becomes 8-bit RGB, upright (EXIF rotation applied), first frame only; palettes and CMYK are converted, 16 bits
-are scaled to 8, alpha is dropped. It is then stretched to the cache's size, with INTER_AREA to shrink and INTER_LINEAR
-to enlarge.
+are scaled to 8, alpha is dropped. It is then fitted to the cache's size (stretched, in a letterbox, or cropped), with
+INTER_AREA to shrink and INTER_LINEAR to enlarge. Training, validation and test images all pass here.
 """
 
 import io
 import struct
 import warnings
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from src.competitions.spec import Fit
+
 MAX_PIXELS = 50_000_000  # checked in the header, before decoding: a 23 KiB PNG can unpack to 561 MiB
 
 ZEROS = 32  # zero bytes in a row that no compressed image ends in
 MIN_ZERO_SHARE = 0.1  # of an uncompressed image's bytes, from which a zero end is told
+
+
+class Decoding(NamedTuple):
+    """How images are decoded."""
+
+    max_pixels: int = MAX_PIXELS
+    fit: Fit = "stretch"
 
 
 class ImageProblem(Exception):
@@ -127,3 +137,26 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return image
     shrinks = image.shape[0] * image.shape[1] > height * width
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+GREY = 128  # of a letterbox's bars: about zero once images are normalised
+
+
+def fitted(image: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
+    """Return (H, W, 3) uint8 at `size`: stretched, whole within grey bars (letterbox), or its centre (center-crop)."""
+    if fit == "stretch" or image.shape[:2] == tuple(size):
+        return resize(image, size)
+    factors = [wanted / given for wanted, given in zip(size, image.shape[:2], strict=True)]
+    if fit == "letterbox":
+        factor = min(factors)
+        inner = [max(1, min(side, round(factor * given))) for side, given in zip(size, image.shape[:2], strict=True)]
+        out = np.full((*size, 3), GREY, np.uint8)
+        top, left = ((side - part) // 2 for side, part in zip(size, inner, strict=True))
+        out[top : top + inner[0], left : left + inner[1]] = resize(image, (inner[0], inner[1]))
+        return out
+    factor = max(factors)
+    height, width = (
+        min(given, max(1, round(side / factor))) for side, given in zip(size, image.shape[:2], strict=True)
+    )
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return resize(np.ascontiguousarray(image[top : top + height, left : left + width]), size)

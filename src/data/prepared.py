@@ -17,13 +17,24 @@ from src.core.flags import check_range, flags_of
 from src.core.records import read_record
 from src.data.cache import ImageCache, build_cache, cache_name, open_cache
 from src.data.decoding import Run, in_processes
+from src.data.images import Decoding
 from src.data.labels import Tables
 from src.data.ray_decoding import on_ray
 from src.data.remote import Remote
 from src.data.snapshot import Current, Snapshot, read_chunks, read_snapshot, read_table
 
 # Flags of prepare that decide what it writes, so a command that is to do the same again needs them.
-PREPARE_FLAGS = ("split", "num_folds", "num_val", "folds", "seed", "duplicates", "max_unreadable", "max_pixels")
+PREPARE_FLAGS = (
+    "split",
+    "num_folds",
+    "num_val",
+    "folds",
+    "seed",
+    "duplicates",
+    "max_unreadable",
+    "max_pixels",
+    "resize",
+)
 
 
 def command(config: Paths, name: str, flags: str = "") -> str:
@@ -193,12 +204,10 @@ def build_caches(
     config: PrepareConfig, run: Run, tables: Tables, folder: Path, size: tuple[int, int]
 ) -> tuple[ImageCache, ImageCache]:
     """Decode the train and test images at (height, width) unless that is done already; return both caches."""
-    caches = []
+    caches, how = [], Decoding(config.max_pixels, config.resize or tables.competition.resize)
     for split, table, shuffled in (("train", tables.labels, True), ("test", tables.test, False)):
         paths = list(dict.fromkeys(table["image_path"]))  # a test image may answer several ids
-        cache, decoded = build_cache(
-            folder, split, paths, tables.files, size, run=run, max_pixels=config.max_pixels, shuffled=shuffled
-        )
+        cache, decoded = build_cache(folder, split, paths, tables.files, size, run=run, how=how, shuffled=shuffled)
         caches.append(cache)
         done = "decoded" if decoded else "cache is up to date"
         print(f"{split}: {len(paths):,} images at {size[0]}x{size[1]}, {done}", flush=True)

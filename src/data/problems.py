@@ -20,7 +20,10 @@ MIN_IMAGES = 20  # fewer say nothing about that
 ZERO_END = "zero end"
 MAX_ZERO_ENDS = 0.05  # share of images that end in zeros, beyond which black areas are usual
 MAX_TWINS_NAMED = 5  # in a warning
-OTHER_SHAPES = 'kind="labels" or kind="number" reads them as what they are (docs/faq.md, Which answers?)'
+OTHER_SHAPES = (
+    'if they are several labels an image, grades or numbers, say so with kind="labels", "ordinal" or "number" '
+    "(docs/faq.md, Which answers?)"
+)
 
 
 class Problem(NamedTuple):
@@ -169,7 +172,7 @@ def _not_classes(labels: pd.DataFrame, competition: Competition) -> list[str]:
 
     Two signs: nearly as many classes as images (numbers, free text), and texts that are lists of few distinct tags.
     """
-    if competition.layout.kinds != ("class",) or len(labels) < MIN_IMAGES:
+    if [head.kind for head in competition.heads] != ["class"] or len(labels) < MIN_IMAGES:
         return []
     texts = competition.heads[0].classes
     for separator in (",", ";", "|", " "):

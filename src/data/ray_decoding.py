@@ -18,6 +18,7 @@ from src.core.errors import InputError
 from src.core.zips import Location
 from src.data.cache import made_with
 from src.data.decoding import Found, Jobs, bounded_memory, read_one
+from src.data.images import Decoding
 
 SHARD_IMAGES = 4096  # at most, decoded by a task
 SHARD_BYTES = 64 << 20  # of pixels that a task returns at most
@@ -30,11 +31,15 @@ Shard = tuple[np.ndarray, list[Found]]  # pixels (n, H, W, 3) uint8, and what wa
 
 
 def read_shard(
-    locations: Sequence[Location | None], sizes: dict[str, int], image_size: tuple[int, int], limit: int, made: str
+    locations: Sequence[Location | None],
+    sizes: dict[str, int],
+    image_size: tuple[int, int],
+    decoding: tuple[Any, ...],
+    made: str,
 ) -> Shard:
     """Decode images, in a task. Raises InputError, naming this node, if its files or versions are not the driver's."""
-    node = f"--engine ray: node {platform.node()}"
-    if made != made_with(limit):
+    node, how = f"--engine ray: node {platform.node()}", Decoding(*decoding)
+    if made != made_with(how):
         raise InputError(f"{node} would decode otherwise than this machine: install the same code and versions there")
     for file, size in sizes.items():
         found = os.path.getsize(file) if os.path.exists(file) else None
@@ -44,7 +49,7 @@ def read_shard(
     cv2.setNumThreads(1)
     images = np.zeros((len(locations), *image_size, 3), np.uint8)
     with bounded_memory():
-        return images, [read_one(location, image, limit) for location, image in zip(locations, images, strict=True)]
+        return images, [read_one(location, image, how) for location, image in zip(locations, images, strict=True)]
 
 
 def _task(ray: Any) -> Any:
@@ -111,7 +116,7 @@ def on_ray(jobs: Jobs, ray: Any) -> Iterator[list[Found]]:
     images = np.load(jobs.file, mmap_mode="r+")
     fair = max(MIN_SHARD, -(-count // (SHARDS_PER_CORE * cores)))
     size = max(1, min(SHARD_IMAGES, fair, SHARD_BYTES // images[0].nbytes))
-    task, made, waiting = _task(ray), made_with(jobs.limit), deque[tuple[int, Any]]()
+    task, made, waiting = _task(ray), made_with(jobs.how), deque[tuple[int, Any]]()
 
     def written(start: int, reference: Any) -> list[Found]:
         pixels, found = _received(ray, reference)
@@ -123,7 +128,7 @@ def on_ray(jobs: Jobs, ray: Any) -> Iterator[list[Found]]:
             locations = jobs.locations[start : start + size]
             plain = [location and tuple(location) for location in locations]
             sizes = _sizes(locations, archives)
-            waiting.append((start, task.remote(CODE, plain, sizes, images.shape[1:3], jobs.limit, made)))
+            waiting.append((start, task.remote(CODE, plain, sizes, images.shape[1:3], tuple(jobs.how), made)))
             if len(waiting) == 2 * cores:
                 yield written(*waiting.popleft())
         while waiting:

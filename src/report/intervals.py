@@ -25,7 +25,7 @@ def score_interval(right: np.ndarray) -> tuple[float, float]:
 
 
 def resampled(metric: Metric, oof: OutOfFold, number: int = NUM_RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Return the scores of `number` resamples of the groups with replacement; those that are undefined are left out.
+    """Return the scores of `number` resamples of the groups with replacement, NaN where they are undefined.
 
     Source: Efron, Bootstrap Methods, 1979; whole groups because their images are alike.
     """
@@ -37,8 +37,7 @@ def resampled(metric: Metric, oof: OutOfFold, number: int = NUM_RESAMPLES, seed:
         draws = rng.integers(0, count, (min(CHUNK, number - start), count))
         weights = np.stack([np.bincount(row, minlength=count)[groups] for row in draws])
         scores.append(score(weights))
-    found = np.concatenate(scores)
-    return found[np.isfinite(found)]
+    return np.concatenate(scores)
 
 
 def _resampler(metric: Metric, oof: OutOfFold) -> Callable[[np.ndarray], np.ndarray]:
@@ -61,6 +60,7 @@ def interval_of(oof: OutOfFold) -> tuple[float, float, str]:
     if metric.name in SHARES and num_groups >= SINGLES * len(oof.target):
         return (*score_interval(oof.right), "Wilson")
     scores = resampled(metric, oof)
+    scores = scores[np.isfinite(scores)]
     if not len(scores):
         return np.nan, np.nan, "undefined"
     low, high = np.quantile(scores, [0.025, 0.975])

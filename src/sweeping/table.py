@@ -7,48 +7,73 @@ import pandas as pd
 
 from src.config import SweepConfig
 from src.core.errors import InputError
-from src.inference.ensemble import out_of_fold
+from src.inference.ensemble import OutOfFold, out_of_fold
+from src.metrics import metric_of
+from src.report.intervals import resampled
 from src.runs.run import open_run
 from src.sweeping.plan import Member
+
+NUM_RESAMPLES = 300
 
 
 def paired_difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """Return the mean of other - one over images that both answered, and half the width of its 95% interval.
 
-    one, other (N,) are shares of seeds that were right; images are taken as independent.
+    one, other (N,) are what each image scored, the mean over seeds; images are taken as independent.
     """
     difference = other.astype(np.float64) - one
     return float(difference.mean()), float(1.96 * difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
-def _right(config: SweepConfig, member: Member) -> pd.Series | None:
-    """Return whether each held-out image was right, or None if a fold is not trained."""
+def resampled_difference(ones: list[OutOfFold], others: list[OutOfFold]) -> tuple[float, float]:
+    """Return the difference of mean scores, others - ones, and half the width of its 95% interval, by a bootstrap.
+
+    For metrics that are no mean over images; both sides are scored on the same resamples.
+    """
+    metric = metric_of(ones[0].competition)
+    scores = [np.mean([resampled(metric, oof, NUM_RESAMPLES) for oof in side], axis=0) for side in (ones, others)]
+    difference = float(np.mean([oof.score for oof in others]) - np.mean([oof.score for oof in ones]))
+    low, high = np.nanquantile(scores[1] - scores[0], [0.025, 0.975])
+    return difference, float(high - low) / 2
+
+
+def _out_of_fold(config: SweepConfig, member: Member) -> OutOfFold | None:
+    """Return the out-of-fold predictions of a run, or None if a fold is not trained."""
     try:
-        oof = out_of_fold(open_run(config, member.name), None if config.fold == "all" else (int(config.fold),))
+        return out_of_fold(open_run(config, member.name), None if config.fold == "all" else (int(config.fold),))
     except InputError:
         return None
-    return pd.Series(oof.right, index=oof.labels["image_path"])
+
+
+def _difference(first: list[OutOfFold], found: list[OutOfFold]) -> tuple[float, float]:
+    metric = metric_of(found[0].competition)
+    if metric.per_image is None or metric.finish is not float:
+        return resampled_difference(first, found)
+    one, other = (
+        np.mean([metric.per_image(oof.target, oof.decided.scored, oof.competition) for oof in oofs], axis=0)
+        for oofs in (first, found)
+    )
+    return paired_difference(one, other)
 
 
 def summarise(config: SweepConfig, members: list[Member]) -> pd.DataFrame:
     """Return the table; combinations without a finished run have no score."""
-    groups: dict[tuple[tuple[str, str], ...], list[pd.Series]] = {}
+    groups: dict[tuple[tuple[str, str], ...], list[OutOfFold]] = {}
     for member in members:
-        right = _right(config, member)
+        oof = _out_of_fold(config, member)
         kept = groups.setdefault(tuple(member.settings.items()), [])
-        if right is not None:
-            kept.append(right)
-    first: pd.Series | None = None
+        if oof is not None:
+            kept.append(oof)
+    first: list[OutOfFold] = []
     rows: list[dict[str, Any]] = []
     for settings, found in groups.items():
         row: dict[str, Any] = {**dict(settings), "seeds": len(found)}
         if found:
-            scores = [right.mean() for right in found]
+            scores = [oof.score for oof in found]
             row |= {"score": np.mean(scores), "std_over_seeds": np.std(scores, ddof=1) if len(found) > 1 else np.nan}
-            mean = pd.concat(found, axis=1).mean(axis=1)
-            if first is None:
-                first = mean
-            elif mean.index.equals(first.index):
-                row["difference"], row["difference_95"] = paired_difference(first.to_numpy(), mean.to_numpy())
+            if not first:
+                first = found
+            elif found[0].labels["image_path"].equals(first[0].labels["image_path"]):
+                row["difference"], row["difference_95"] = _difference(first, found)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -264,3 +264,19 @@ def test_each_entry_has_draws_of_its_own() -> None:
     ]
     numbers = [matrices[:, 0, 1 if i in (0, 3) else 0] for i, matrices in enumerate(transforms)]
     assert np.abs(np.corrcoef(numbers) - np.eye(4)).max() < 0.1
+
+
+def test_a_random_crop_stays_inside_the_image_and_keeps_its_share() -> None:
+    size = (60, 80)
+    params = draw_params(replace(NO_AUGMENT, crop=0.2), np.arange(500), size, seed=1, epoch=0)
+    # From the corners of the output to those of the crop; half a pixel of the border belongs to the image.
+    corners = np.array([[-0.5, -0.5, 1], [79.5, -0.5, 1], [-0.5, 59.5, 1]])
+    x, y = np.einsum("bij,kj->ibk", params.matrices, corners)
+    assert x.min() >= -0.5 - 1e-9
+    assert x.max() <= 79.5 + 1e-9
+    assert y.min() >= -0.5 - 1e-9
+    assert y.max() <= 59.5 + 1e-9
+    areas = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) / (60 * 80)
+    assert areas.min() == pytest.approx(0.2, abs=0.02)
+    assert 0.5 < areas.mean() < 0.65
+    assert (x[:, 0] > 1).mean() > 0.5

@@ -22,7 +22,7 @@ from src.data import cache as caching
 from src.data import decoding
 from src.data.cache import ImageCache, build_cache, open_cache
 from src.data.decoding import in_processes
-from src.data.images import resize
+from src.data.images import Decoding, resize
 from tests.fixtures import DrawImage
 from tests.helpers import read_image
 
@@ -92,7 +92,9 @@ def test_changing_any_file_rebuilds_the_cache(root: Path, tmp_path: Path, change
     assert not build(root, tmp_path / "prepared")[0]
 
 
-@pytest.mark.parametrize("options", [{"image_size": (24, 40)}, {"max_pixels": 1199}])
+@pytest.mark.parametrize(
+    "options", [{"image_size": (24, 40)}, {"how": Decoding(1199)}, {"how": Decoding(fit="letterbox")}]
+)
 def test_changing_the_size_or_pixel_limit_rebuilds_the_cache(
     root: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:

@@ -1,10 +1,13 @@
 """The rows of the train cache are in a random order, and nothing but what blocks hold depends on it."""
 
+import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,7 +21,7 @@ from src.data.loader import Batches, Loader
 from src.training import setup
 from tests.conftest import TRAIN
 from tests.fixtures import DrawImage, MakeSvhn, Podium
-from tests.helpers import prepared_at, run_at, snapshot_at, table_at
+from tests.helpers import prepared_at, read_image, run_at, snapshot_at, table_at
 
 
 @contextmanager
@@ -38,14 +41,20 @@ def test_every_block_of_a_table_sorted_by_class_holds_all_classes() -> None:
 
 
 def test_the_order_of_the_cache_changes_no_table_and_no_id(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
-    train = svhn(num_train=24) / "mchar_train"
-    for bad in ("000003", "000017"):
+    train = svhn(num_train=40) / "mchar_train"
+    for bad in ("000003", "000017", "000025", "000031"):
         (train / f"{bad}.png").write_bytes(b"")
-    for copy, original in (("000006", "000010"), ("000021", "000001"), ("000020", "000001")):
-        (train / f"{copy}.png").write_bytes((train / f"{original}.png").read_bytes())
-    data = (train / "000009.png").read_bytes()
-    for tail in ("000009", "000004"):  # listed as ending in zeros
-        (train / f"{tail}.png").write_bytes(data + bytes(len(data)))
+    labels = train.with_suffix(".json")
+    entries = json.loads(labels.read_text())
+    for copy, original in (("6", "10"), ("21", "1"), ("20", "1"), ("30", "4"), ("28", "34")):
+        one, other = (f"{name:0>6}.png" for name in (copy, original))
+        (train / one).write_bytes((train / other).read_bytes())
+        if copy != "30":
+            entries[one] = entries[other]
+    labels.write_text(json.dumps(entries))
+    for copy, original in (("12", "35"), ("36", "11")):
+        small = cv2.resize(read_image(train / f"{original:0>6}.png"), (36, 27), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(train / f"{copy:0>6}.png"), small)
     root = tmp_path / "runs" / "svhn"
 
     def made() -> tuple[str, list[list[str]], bytes]:
@@ -59,7 +68,8 @@ def test_the_order_of_the_cache_changes_no_table_and_no_id(svhn: MakeSvhn, podiu
         paths, images = list(cache.image_paths), cache.images[:].copy()
     (root / "cache").rename(tmp_path / "old")
     assert made() == before
-    assert len(before[1]) > 6
+    kinds = Counter(problem for _, _, problem, _, _ in before[1])
+    assert kinds == {"empty": 4, "duplicate": 4, "conflicting labels": 2, "near duplicate": 2}
     cache = prepared_at(root).cache("train")
     assert list(cache.image_paths) == [paths[number] for number in random_order(len(paths))] != paths
     assert (cache.images[cache.rows_of(paths)] == images).all()

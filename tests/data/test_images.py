@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.images import ImageProblem, decode_image, resize
+from src.data.images import GREY, ImageProblem, decode_image, fitted, resize
 from tests.fixtures import DrawImage
 
 
@@ -127,3 +127,25 @@ def test_an_error_of_pillows_codecs_is_not_an_image(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Image, "open", failing)
     assert problem_kind(b"anything") == "not an image"
+
+
+def test_a_letterbox_shows_the_whole_image_between_grey_bars() -> None:
+    image = np.full((20, 40, 3), 200, np.uint8)
+    out = fitted(image, (32, 32), "letterbox")
+    assert (out[8:24] == 200).all()
+    assert (out[:8] == GREY).all()
+    assert (out[24:] == GREY).all()
+
+
+def test_a_center_crop_shows_the_middle_undistorted() -> None:
+    image = np.zeros((20, 40, 3), np.uint8)
+    image[:, 10:30] = 250
+    assert (fitted(image, (10, 10), "center-crop") == 250).all()
+    assert fitted(image.transpose(1, 0, 2), (10, 20), "center-crop").shape == (10, 20, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 7), (30, 2), (16, 16)])
+@pytest.mark.parametrize("shape", [(1, 500), (500, 1), (3, 5)])
+def test_any_shape_fits_any_size(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    for fit in ("stretch", "letterbox", "center-crop"):
+        assert fitted(np.zeros((*shape, 3), np.uint8), size, fit).shape == (*size, 3)

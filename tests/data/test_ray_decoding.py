@@ -17,6 +17,7 @@ from src.data import prepared as prepared_module
 from src.data import ray_decoding
 from src.data.cache import made_with
 from src.data.decoding import Found, Jobs
+from src.data.images import Decoding
 from src.data.ray_decoding import read_shard
 from tests.conftest import write_image
 from tests.fixtures import DrawImage, MakeSvhn, Podium
@@ -50,24 +51,24 @@ def test_a_task_refuses_a_node_whose_files_or_versions_are_not_the_drivers(
     write_image(path, draw_image(1))
     location, sizes, made = Location(str(path), "", path.stat().st_size, 0), {str(path): path.stat().st_size}, "8"
     with pytest.raises(InputError, match=f"{NODE} would decode otherwise than this machine"):
-        read_shard([location], sizes, (24, 32), 10**6, made)
-    made = made_with(10**6)
-    images, found = read_shard([location, None], sizes, (24, 32), 10**6, made)
+        read_shard([location], sizes, (24, 32), (10**6,), made)
+    made = made_with(Decoding(10**6))
+    images, found = read_shard([location, None], sizes, (24, 32), (10**6,), made)
     assert images[0].any()
     assert not images[1].any()
     assert [problem for problem, _, _ in found] == ["", "missing"]
     with pytest.raises(InputError, match=f"{NODE} has another file as {path}; share or copy the input folder"):
-        read_shard([location], {str(path): 1}, (24, 32), 10**6, made)
+        read_shard([location], {str(path): 1}, (24, 32), (10**6,), made)
     path.unlink()
     with pytest.raises(InputError, match=f"{NODE} does not see {path}; share or copy the input folder"):
-        read_shard([location], sizes, (24, 32), 10**6, made)
+        read_shard([location], sizes, (24, 32), (10**6,), made)
 
 
 def test_a_task_bounds_the_memory_of_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_DATA)
     monkeypatch.setattr(ray_decoding, "read_one", lambda *_: resource.getrlimit(resource.RLIMIT_DATA))
-    _, found = read_shard([None], {}, (2, 2), 10**6, made_with(10**6))
+    _, found = read_shard([None], {}, (2, 2), (10**6,), made_with(Decoding(10**6)))
     assert 0 < int(found[0][0]) < 64 << 30
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
@@ -127,7 +128,7 @@ def test_a_node_without_the_input_folder_ends_in_one_line(cluster: Any, tmp_path
     np.save(file, np.zeros((300, 24, 32, 3), np.uint8))
     locations = [Location(f"/nowhere/{number}.png", "", 5, 0) for number in range(300)]
     with pytest.raises(InputError, match=f"{NODE} does not see /nowhere/.*png; share or copy the input folder"):
-        list(ray_decoding.on_ray(Jobs(file, locations, 10**6), join_cluster(cluster.address)))
+        list(ray_decoding.on_ray(Jobs(file, locations, Decoding(10**6)), join_cluster(cluster.address)))
 
 
 @pytest.mark.parametrize(

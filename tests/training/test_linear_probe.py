@@ -9,14 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from src.competitions import food11
 from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
+from src.core.runtime import choose_compute
 from src.core.signals import Stopped
+from src.data import loader as loading
 from src.data.loader import Loader
 from src.models.build import build_model
 from src.models.network import Network, Normalise
 from src.training import trainer as loop
-from src.training.linear_probe import Features, LinearProbe, with_linear_probe
+from src.training.linear_probe import Features, LinearProbe, serve_features, with_linear_probe
 from tests.fixtures import Podium, Train
 from tests.helpers import classifier
 
@@ -72,6 +75,19 @@ def test_the_last_layer_on_features_gives_the_logits_of_the_network(name: str) -
     images = torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.allclose(LinearProbe(network).eval()(network.features(images)), network(images), atol=1e-5)
+
+
+def test_features_of_all_batches_are_in_the_images_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "INFERENCE_BATCH_SIZE", 4)
+    images, rows = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), np.uint8), np.arange(10)[::-1]
+    network = Network(build_model("test_resnet", HeadLayout((11,)), (32, 32)), Normalise((0.5,) * 3, (0.25,) * 3, 32))
+    loader = Loader(images=images, rows=rows, targets=rows[:, None], image_size=(32, 32), batch_size=3)
+    competition, compute = food11.COMPETITION, choose_compute("cpu", "fp32")
+    served, _ = serve_features(network, loader, loader, competition, compute)
+    with torch.no_grad():
+        expected = network.features(torch.from_numpy(images[rows]))
+    assert len(expected.unique(dim=0)) == 10
+    assert torch.allclose(served.views[0], expected, atol=1e-5)
 
 
 def test_views_alternate_and_each_image_keeps_its_features_and_target() -> None:
