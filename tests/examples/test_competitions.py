@@ -44,9 +44,10 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 
 @pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the intervals of scores of a few resamples: a thousand take seconds."""
+def quick_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a few resamples make an interval, and a few candidates a rule: as many as usual take seconds."""
     monkeypatch.setattr("src.report.intervals.resampled.__defaults__", (20, 0))
+    monkeypatch.setattr("src.inference.rules.NUM_CANDIDATES", 6)
 
 
 def walk(podium: Podium, tmp_path: Path, path: Path) -> tuple[Competition, dict[str, object], pd.DataFrame]:
