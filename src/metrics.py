@@ -100,6 +100,18 @@ def _log_losses(target: np.ndarray, predicted: np.ndarray, competition: Competit
     return np.average(losses, axis=0, weights=competition.head_weights or None)
 
 
+def roc_auc(true: np.ndarray, shares: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
+    """Return how often one that is true has the higher probability than one that is not; equal ones count a half.
+
+    scikit-learn's takes 4 to 20 times as long: minutes, for a thousand resamples of many labels.
+    """
+    weight = np.ones(len(true)) if sample_weight is None else sample_weight
+    place = np.unique(shares, return_inverse=True)[1]
+    positive, negative = np.bincount(place, weight * true), np.bincount(place, weight * (1 - true))
+    below = np.cumsum(negative) - negative / 2
+    return float(positive @ below / (positive.sum() * negative.sum()))
+
+
 def _each_label(
     function: Callable[..., float],
     target: np.ndarray,
@@ -116,7 +128,7 @@ def _each_label(
     for head, true, part in parts:
         shares = class_probabilities(part, head)
         if head.kind != "labels":
-            true = np.arange(head.num_classes) == true
+            true = (np.arange(head.num_classes) == true).astype(np.int64)
             if head.num_classes == 2:  # of two classes, the second is the one that is looked for
                 true, shares = true[:, 1:], shares[:, 1:]
         seen = np.ones(len(true), bool) if weight is None else weight > 0
@@ -180,7 +192,7 @@ _CLASSES: dict[str, Callable[..., float]] = {
     "matthews": sklearn_metrics.matthews_corrcoef,
 }
 _PROBABILITIES: dict[str, Callable[..., float]] = {
-    "roc_auc": sklearn_metrics.roc_auc_score,
+    "roc_auc": roc_auc,
     "mean_average_precision": sklearn_metrics.average_precision_score,
 }
 _ERRORS = {"kinds": ("number", "ordinal"), "greater_is_better": False}

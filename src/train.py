@@ -24,7 +24,7 @@ def main(config: TrainConfig) -> None:
     from src.training.fold import train_fold
     from src.training.restart import publish
     from src.training.resume import run_to_train
-    from src.training.setup import check_flags
+    from src.training.setup import check_flags, check_weights
 
     started = time.perf_counter()
     set_up_process(config.deterministic)
@@ -33,6 +33,7 @@ def main(config: TrainConfig) -> None:
     world.together(lambda: check_flags(config, load_competition(config.competition)))
     run = world.main_first(lambda: run_to_train(config))
     check_run(run, world)
+    world.together(lambda: check_weights(config, run.competition))
     numbers = run.prepared.fold_numbers(config.fold)
     compute = world.together(lambda: in_world(choose_compute(config.device, config.precision), world))
     print(f"training on {compute.describe()}", flush=True)

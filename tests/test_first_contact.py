@@ -183,6 +183,15 @@ def test_costs_are_measured_for_classes_that_only_the_data_tells(
     done(podium(command, *LEAVES, *flags))
 
 
+def test_what_heads_and_classes_count_is_checked_when_the_data_tell_them(leaves: MakeLeaves, podium: Podium) -> None:
+    leaves()
+    done(podium("prepare", *LEAVES, "--num-folds", 2))
+    net = (*LEAVES, *NET, "--fold", 0, "--class-weights", "--sampler", "balanced")
+    line = error_of(podium("train", *net, "--head-weights", 1, 2))
+    assert line == "error: --head-weights: give 1 numbers of 0 or more, one for each head"
+    done(podium("train", *net, "--head-weights", 2))
+
+
 def test_a_competition_file_is_suggested_for_its_bare_name(leaves: MakeLeaves, podium: Podium) -> None:
     leaves()
     line = error_of(podium("prepare", "--competition", "leaves"))
@@ -229,6 +238,13 @@ def test_labels_that_are_not_classes_are_pointed_out(
 def test_labels_that_are_classes_get_no_warning(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
     leaves(num_train=24, num_test=4)
     write_labels(tmp_path, [("red maple", "silver maple", "sugar maple")[i % 3] for i in range(24)])
+    assert "warning" not in done(podium("prepare", *LEAVES, "--num-folds", 2))
+
+
+def test_labels_that_are_said_to_be_several_get_no_warning(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
+    path = leaves(num_train=24, num_test=4)
+    path.write_text(path.read_text().replace('label_column="species"', 'label_column="species", kind="labels"'))
+    write_labels(tmp_path, [f"tag{i} tag{i + 4}" for i in range(24)])
     assert "warning" not in done(podium("prepare", *LEAVES, "--num-folds", 2))
 
 

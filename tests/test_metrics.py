@@ -13,7 +13,7 @@ from src.competitions import food11
 from src.competitions.metric import own_metric
 from src.competitions.spec import Competition, Head
 from src.core.errors import InputError
-from src.metrics import METRICS, edit_distance, goodness, metric_of, score_of
+from src.metrics import METRICS, edit_distance, goodness, metric_of, roc_auc, score_of
 from src.models.heads import Rule, decide
 
 CLASSES = ("a", "b", "c", "d")
@@ -100,6 +100,15 @@ def test_metrics_of_probabilities_are_scikit_learns(weight: np.ndarray | None) -
     by_label = [reference.log_loss(tags[rows, i], likely[rows, i].astype(np.float64)) for i in range(4)]
     clipped = np.clip(likely, 1e-7, 1 - 1e-7)
     assert metric_of(one)(tags, clipped, one, weight) == pytest.approx(np.mean(by_label), rel=1e-3)
+
+
+@pytest.mark.parametrize("weight", WEIGHTS, ids=["once", "weighted"])
+def test_equal_probabilities_count_a_half_in_the_area_under_the_roc_curve(weight: np.ndarray | None) -> None:
+    tags, likely = labels(6)
+    coarse = likely[:, 0].round(1)
+    expected = reference.roc_auc_score(tags[:, 0], coarse, sample_weight=weight)
+    assert roc_auc(tags[:, 0], coarse, weight) == pytest.approx(expected, abs=1e-12)
+    assert roc_auc(np.array([0, 1, 1]), np.array([0.5, 0.5, 0.5])) == 0.5
 
 
 def test_lists_of_classes_by_hand() -> None:

@@ -27,8 +27,11 @@ Fit = Literal["stretch", "letterbox", "center-crop"]  # how an image of another 
 Answer = Literal["text", "probabilities", "heads", "rows"]
 RESERVED_COLUMNS = frozenset({"image_path", "id", "group", "boxes", "split", "fold", "row"})  # of the tables
 HELPERS = frozenset(
-    {"arrays", "demo_images", "folders", "json_text", "metric", "reading_labels", "spec", "strings", "tables"}
-)  # modules of this package that are not competitions
+    {
+        "arrays", "demo_images", "folders", "json_text", "metric", "parquet", "reading_labels", "spec", "strings",
+        "tables",
+    }
+)  # fmt: skip  # modules of this package that are not competitions
 
 
 @dataclass(frozen=True, kw_only=True)

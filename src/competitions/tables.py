@@ -22,6 +22,8 @@ from src.core.reading import InputFiles, nfc
 from src.core.texts import Texts
 from src.core.zips import checked_name
 
+FindImages = Callable[[InputFiles, str, "pd.Series[str]", str], list[str]]  # see find_images
+
 
 def find_images(files: InputFiles, folder: str, names: "pd.Series[str]", table: str) -> list[str]:
     """Return the image path of each name: an image below the folder, with or without its extension.
@@ -90,6 +92,7 @@ def csv_competition(
     test_csv: str = "",
     test_image_column: str = "",
     image_name: str = "{}",
+    find: FindImages = find_images,
     image_size: tuple[int, int] = (224, 224),
     hflip_ok: bool = True,
     group_column: str = "",
@@ -103,14 +106,14 @@ def csv_competition(
     A class is the label's text, and classes are in sorted order; `classes` limits and orders them. With kind "labels",
     one label column holds labels separated by `separator`, several hold 0 or 1 of a label each. With the other kinds,
     several label columns are several heads. Ids are image names below the folder, with or without extension, or what
-    image_name makes of them ("{}_green.png").
+    image_name makes of them ("{}_green.png"); `find` finds images that are not files, see parquet.py.
 
     Columns of train_csv: group_column, a patient or a site that no fold may split; split_column, "val" for the
     organiser's own validation set; weight_column, what an image counts in the loss. read_table returns the table to use
     instead of train_csv, joined from several. test_csv lists several test images of an id, in test_image_column.
 
     `options` go to Competition. The sample submission's columns follow from `answer`; with "probabilities" the classes
-    are its columns, in its order, or if it has one column that is of the second of two classes.
+    are its columns, in its order; columns=(id, answer) asks for that of the second of two classes.
     """
     label_columns = (label_column,) if isinstance(label_column, str) else label_column
     options.setdefault("columns", _columns(id_column, label_columns, options.get("answer", "text")))
@@ -132,7 +135,7 @@ def csv_competition(
     def read_train(files: InputFiles) -> pd.DataFrame:
         found = labels(files)
         names = found.table[id_column].map(image_name.format)
-        paths = find_images(files, train_folder, names, train_csv)
+        paths = find(files, train_folder, names, train_csv)
         return label_table(found.table, paths, found.targets(read_heads(files)), train_csv, other)
 
     def read_test(files: InputFiles) -> pd.DataFrame:
@@ -141,8 +144,9 @@ def csv_competition(
         if test_csv:
             rows = _several_images(files, rows, test_csv, id_column, test_image_column)
         names = rows["image"].map(image_name.format)
-        rows["image_path"] = find_images(files, test_folder, names, test_csv or sample_submission)
-        return rows.drop(columns="image").reset_index(drop=True)
+        rows["image_path"] = find(files, test_folder, names, test_csv or sample_submission)
+        columns = ["image_path", "id", *(["head"] if base.answer == "rows" else [])]
+        return rows[columns].reset_index(drop=True)
 
     base = Competition(
         name=name,

@@ -8,7 +8,7 @@ import os
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -239,15 +239,18 @@ class InputFiles:
         kept = self._without_repeats(names, np.array(rows, dtype=np.int64), what_to_do)
         self.located.add(names.pick(kept), np.array(rows, dtype=np.int64)[kept])
 
-    def add_pixels(self, folder: str, images: np.ndarray, location: Location) -> list[str]:
-        """Register the images that one file holds as raw pixels, as "folder/00000", "folder/00001" ...
+    def add_pixels(
+        self, folder: str, images: np.ndarray, location: Location, names: Sequence[str] = (), first_row: int = 0
+    ) -> list[str]:
+        """Register the images that one file holds as raw pixels, as "folder/00000", "folder/00001" ..., or by `names`.
 
-        images (N, H, W) or (N, H, W, 3) uint8; returns their image paths.
+        images (N, H, W) or (N, H, W, 3) uint8, of which the file's row `first_row` is the first; returns their image
+        paths.
         """
         if images.ndim == 3:
             images = np.broadcast_to(images[..., None], (*images.shape, 3))
-        paths = [f"{folder}/{row:05d}" for row in range(len(images))]
-        for row, (path, image) in enumerate(zip(paths, images, strict=True)):
+        paths = [f"{folder}/{name}" for name in names or [f"{first_row + row:05d}" for row in range(len(images))]]
+        for row, (path, image) in enumerate(zip(paths, images, strict=True), first_row):
             self.pixels[path] = image
             self.located[path] = Location(location.file, f"{location.member}:{row}", image.size, location.stamp)
         return paths

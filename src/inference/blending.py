@@ -11,7 +11,7 @@ from src.competitions.spec import Competition
 from src.config import BlendConfig
 from src.core.errors import InputError
 from src.inference.ensemble import OutOfFold, weighted_mean
-from src.inference.rules import decide_honestly
+from src.inference.rules import decide_honestly, is_for_rules
 from src.metrics import goodness, likelihood_losses, metric_of, score_of
 from src.models.heads import Rule
 
@@ -44,8 +44,13 @@ def check_same_images(names: list[str], oofs: list[OutOfFold]) -> None:
 
 
 def quality(predicted: np.ndarray, target: np.ndarray, competition: Competition) -> tuple[float, float]:
-    """Return how good predictions are, by the metric; the likelihood of the truth decides between equal scores."""
+    """Return how good predictions are, by the metric; the likelihood of the truth decides between equal scores.
+
+    Where a rule is fitted afterwards, the score without one says little, and the likelihood alone decides.
+    """
     likelihood = -float(likelihood_losses(predicted, target, competition).mean())
+    if is_for_rules(competition):
+        return likelihood, 0.0
     return goodness(score_of(predicted, target, competition), competition), likelihood
 
 

@@ -23,7 +23,7 @@ MAX_IMAGES = 20_000  # that a rule is fitted on
 class Decided:
     """Out-of-fold predictions, decided by a fitted rule."""
 
-    rule: Rule  # fitted on all images; what predict uses
+    rule: Rule  # fitted on all images; what predict uses. None is, if it does not help
     scored: np.ndarray  # what the metric takes, of each image by a rule that was fitted without it
     plain_score: float  # without a rule
 
@@ -104,7 +104,10 @@ def _between(cuts: Sequence[float], place: int, value: float) -> bool:
 def decide_honestly(
     predicted: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray, seed: int = 0
 ) -> Decided:
-    """Return the rule for new images, and these images as rules decide that were fitted without them; groups (N,)."""
+    """Return the rule for new images, and these images as rules decide that were fitted without them; groups (N,).
+
+    A rule that does not raise the honest score is left out. That choice between two is made on these very images.
+    """
     plain = score_of(predicted, target, competition)
     numbers = np.unique(groups, return_inverse=True)[1]
     if not is_for_rules(competition) or numbers.max(initial=0) + 1 < NUM_PARTS:
@@ -115,4 +118,7 @@ def decide_honestly(
         inside = part_of == part
         rule = fit_rule(predicted[~inside], target[~inside], competition)
         honest[inside] = scored(predicted[inside], competition, rule)
+    with_rule = metric_of(competition)(target, honest, competition)
+    if goodness(with_rule, competition) <= goodness(plain, competition):
+        return Decided(rule=Rule(), scored=scored(predicted, competition), plain_score=plain)
     return Decided(rule=fit_rule(predicted, target, competition), scored=honest, plain_score=plain)

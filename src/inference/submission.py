@@ -23,7 +23,7 @@ from src.inference.autotune import check_compile
 from src.inference.blending import check_same_images
 from src.inference.ensemble import out_of_fold, predict_test, weighted_mean
 from src.inference.predictor import Predictor
-from src.inference.rules import fit_rule, is_for_rules
+from src.inference.rules import decide_honestly, is_for_rules
 from src.inference.testset import TestSet
 from src.models.heads import Rule
 from src.runs.record import RunRecord
@@ -112,7 +112,7 @@ def fitted_rule(runs: Sequence[Run], folds: tuple[int, ...] | None, tta: bool) -
     if len(oofs) > 1:
         check_same_images([run.name for run in runs], oofs)
     mean = weighted_mean([oof.probabilities for oof in oofs], [1.0] * len(oofs))
-    return fit_rule(mean, oofs[0].target, competition)
+    return decide_honestly(mean, oofs[0].target, competition, oofs[0].labels["group"].to_numpy()).rule
 
 
 def write_submission(

@@ -68,7 +68,8 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--augment.concat {config.augment.concat}: {competition.name}'s answers are not strings")
     if config.cutmix and competition.is_string:
         raise InputError(f"--cutmix {config.cutmix}: would cut strings apart; use it with one class per image")
-    _check_weights(config, competition)
+    if competition.heads:  # otherwise only the snapshot tells them
+        check_weights(config, competition)
     known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]
     if config.optimizer not in known:
         raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")
@@ -76,7 +77,8 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--loss {config.loss}: there are {', '.join(LOSSES)}")
 
 
-def _check_weights(config: TrainConfig, competition: Competition) -> None:
+def check_weights(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError for weights or draws that do not fit the competition's heads."""
     weights, kinds = config.head_weights, competition.layout.kinds
     if weights and (len(weights) != len(kinds) or min(weights) < 0 or not any(weights)):
         raise InputError(f"--head-weights: give {len(kinds)} numbers of 0 or more, one for each head")

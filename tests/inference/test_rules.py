@@ -7,6 +7,7 @@ import pytest
 
 from src.competitions import food11
 from src.competitions.spec import Competition, Head
+from src.inference.blending import quality, select
 from src.inference.rules import decide_honestly, fit_rule, is_for_rules
 from src.metrics import metric_of, score_of
 from src.models.heads import Rule, decide
@@ -80,3 +81,21 @@ def test_an_image_that_needs_a_label_gets_the_nearest() -> None:
 )
 def test_rules_are_fitted_only_where_they_decide_something(metric: str, head: Head, expected: bool) -> None:
     assert is_for_rules(competition(metric, head)) is expected
+
+
+def test_a_rule_that_does_not_help_is_left_out() -> None:
+    target = np.tile(np.arange(4), 50)[:, None]
+    predicted = (target > np.arange(3)).astype(np.float32)  # already perfect
+    decided = decide_honestly(predicted, target, competition("quadratic_kappa", GRADE), np.arange(200))
+    assert decided.rule == Rule()
+    assert decided.plain_score == 1
+
+
+def test_a_blend_with_a_rule_to_come_chooses_by_likelihood() -> None:
+    target, predicted = rare_labels()
+    one = competition("macro_f1", replace(LABELS, required=False))
+    better = np.clip(0.5 * target + 0.2 + 0 * predicted, 0, 1).astype(np.float32)
+    chance = np.full_like(predicted, 0.51)  # F1 without a rule prefers to give every label
+    assert score_of(chance, target, one) > score_of(predicted, target, one)
+    assert quality(predicted, target, one) > quality(chance, target, one)
+    assert select([chance, predicted, better], target, one, 3).argmax() == 2
