@@ -12,6 +12,7 @@ from src.metrics import metric_of
 NUM_RESAMPLES = 1000
 CHUNK = 100  # resamples of per-image values at a time
 SINGLES = 0.9  # groups per image from which images are taken as independent
+FEW = 20  # groups below which a bootstrap's interval is too narrow
 SHARES = ("accuracy", "string_accuracy")  # of images: these have an interval of their own
 
 
@@ -64,4 +65,5 @@ def interval_of(oof: OutOfFold) -> tuple[float, float, str]:
     if not len(scores):
         return np.nan, np.nan, "undefined"
     low, high = np.quantile(scores, [0.025, 0.975])
-    return float(low), float(high), f"bootstrap over {num_groups:,} groups of {len(oof.target):,} images"
+    few = f", fewer than {FEW}: rough" if num_groups < FEW else ""
+    return float(low), float(high), f"bootstrap over {num_groups:,} groups of {len(oof.target):,} images{few}"
