@@ -67,6 +67,8 @@ def _show(scores: dict[str, Any], parts: "pd.DataFrame") -> None:
         which = "" if scores["greater_is_better"] else " (less is better)"
         print(f"out-of-fold {scores['score_name']}: {scores['score']:.4f} on {scores['num_images']:,} images{which}")
         print(f"95% interval ({scores['interval_by']}): {low:.4f} to {high:.4f}")
+    if scores["views"]:
+        print(f"views: {', '.join(scores['views'])}")
     if scores["rule"]:
         print(f"fitted cuts included, by cross-validation over groups; without them {scores['plain_score']:.4f}")
     spread = scores["std_over_folds"]

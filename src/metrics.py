@@ -264,22 +264,3 @@ def exact_matches(
 ) -> np.ndarray:
     """Return (N,) bool: whether the whole answer is right; predicted (N, num_outputs), target (N, num_targets)."""
     return _matches(target, decide(predicted, competition, rule), competition)
-
-
-def likelihood_losses(predicted: np.ndarray, target: np.ndarray, competition: Competition) -> np.ndarray:
-    """Return how far each image's prediction is from its label, (N,): -log of its probability, or the absolute error
-    of a number in standard deviations."""
-    layout, losses = competition.layout, np.zeros(len(target))
-    parts = zip(competition.heads, layout.split_targets(target), layout.split(predicted), strict=True)
-    for head, true, part in parts:
-        if head.kind == "number":
-            losses += (np.abs(part.astype(np.float64) - true) / head.scale[1])[:, 0]
-            continue
-        shares = class_probabilities(part, head).astype(np.float64)
-        of_truth = (
-            np.where(true == 1, shares, 1 - shares)
-            if head.kind == "labels"
-            else np.take_along_axis(shares, true.astype(np.int64), axis=1)
-        )
-        losses -= np.log(of_truth + 1e-12).sum(axis=1)
-    return losses

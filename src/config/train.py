@@ -75,6 +75,9 @@ class TrainSettings:
     clip_grad: float | None = 5.0
     """Largest norm of the gradient."""
     augment: Augment = field(default_factory=Augment)
+    views: tuple[str, ...] = ()
+    """Views of test-time augmentation, besides the original; default: all that keep the label. auto: those that help
+    out of fold, which evaluate and predict choose; smaller and larger show the network another size."""
     early_stopping: int | None = None
     """Stop after this many epochs without a better score. The score is then optimistic: it chose the epoch."""
     keep: Literal["last", "best"] = "last"

@@ -63,6 +63,14 @@ def warp_on_device(images: torch.Tensor, matrix: np.ndarray, reflect: bool) -> t
     return augment_on_device(images, matrices, colours, {}, reflect)
 
 
+def resize_on_device(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Return (B, H, W, 3) uint8 images at another size, on their device."""
+    shrinks = size[0] * size[1] < images.shape[1] * images.shape[2]
+    how = {"mode": "area"} if shrinks else {"mode": "bilinear", "align_corners": False}
+    resized = functional.interpolate(images.permute(0, 3, 1, 2).float(), size=size, **how)
+    return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
 def concat_side_by_side(images: torch.Tensor, others: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     """Return `images` shrunk into their left `kept` (B,) columns, with `others` in the rest; (B, H, W, 3)."""
     width = images.shape[2]
@@ -122,10 +130,7 @@ class DeviceLoader:
             picked = self.images[self._put(positions(world.rank), torch.int64)]
         if tuple(picked.shape[1:3]) == size:
             return picked
-        shrinks = size[0] * size[1] < picked.shape[1] * picked.shape[2]
-        how = {"mode": "area"} if shrinks else {"mode": "bilinear", "align_corners": False}
-        resized = functional.interpolate(picked.permute(0, 3, 1, 2).float(), size=size, **how)
-        return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        return resize_on_device(picked, size)
 
     def _batch(self, whole: np.ndarray, epoch: int) -> Batch:
         loader, positions = self.loader, self.loader.own(whole)

@@ -4,8 +4,18 @@ import numpy as np
 import torch
 
 from src.data.augment import warp
-from src.data.device import warp_on_device
+from src.data.device import resize_on_device, warp_on_device
+from src.data.images import resize
 from src.data.transform import affine_matrices
+
+SIZES = {"smaller": 0.8, "larger": 1.25}  # views of the whole image that the network sees at another size
+View = np.ndarray | tuple[int, int]  # an affine matrix (2, 3), or the height and width that an image is resized to
+
+
+def sized_view(name: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of a view of another size, multiples of 8."""
+    height, width = (max(8, 8 * round(SIZES[name] * side / 8)) for side in size)
+    return height, width
 
 
 def tta_views(hflip_ok: bool, size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -32,8 +42,13 @@ def warp_batch(images: np.ndarray, matrix: np.ndarray, hflip_ok: bool) -> np.nda
     return out
 
 
-def warped(images: torch.Tensor, matrix: np.ndarray, hflip_ok: bool) -> torch.Tensor:
+def warped(images: torch.Tensor, view: View, hflip_ok: bool) -> torch.Tensor:
     """Return one view of (B, H, W, 3) uint8 images, made on their device: by opencv on a CPU, in one pass on a GPU."""
-    if images.device.type == "cpu":
-        return torch.from_numpy(warp_batch(images.numpy(), matrix, hflip_ok))
-    return warp_on_device(images, matrix, hflip_ok)
+    on_cpu = images.device.type == "cpu"
+    if isinstance(view, tuple):
+        if on_cpu:
+            return torch.from_numpy(np.stack([resize(image, view) for image in images.numpy()]))
+        return resize_on_device(images, view)
+    if on_cpu:
+        return torch.from_numpy(warp_batch(images.numpy(), view, hflip_ok))
+    return warp_on_device(images, view, hflip_ok)

@@ -11,8 +11,9 @@ from src.competitions.spec import Competition
 from src.config import BlendConfig
 from src.core.errors import InputError
 from src.inference.ensemble import OutOfFold, weighted_mean
-from src.inference.rules import decide_honestly, is_for_rules
-from src.metrics import goodness, likelihood_losses, metric_of, score_of
+from src.inference.quality import quality
+from src.inference.rules import decide_honestly
+from src.metrics import metric_of, score_of
 from src.models.heads import Rule
 
 
@@ -41,17 +42,6 @@ def check_same_images(names: list[str], oofs: list[OutOfFold]) -> None:
             raise InputError(
                 f"--run-name: {name} and {names[0]} were scored with different labels; train both on one snapshot"
             )
-
-
-def quality(predicted: np.ndarray, target: np.ndarray, competition: Competition) -> tuple[float, float]:
-    """Return how good predictions are, by the metric; the likelihood of the truth decides between equal scores.
-
-    Where a rule is fitted afterwards, the score without one says little, and the likelihood alone decides.
-    """
-    likelihood = -float(likelihood_losses(predicted, target, competition).mean())
-    if is_for_rules(competition):
-        return likelihood, 0.0
-    return goodness(score_of(predicted, target, competition), competition), likelihood
 
 
 def select(parts: list[np.ndarray], target: np.ndarray, competition: Competition, rounds: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from src.inference.kept import KeptPredictions
 from src.inference.predictor import Predictor
 from src.inference.rules import Decided, decide_honestly
 from src.inference.testset import TestSet
+from src.inference.views import choose_views
 from src.metrics import metric_of
 from src.models.heads import decide
 from src.runs.fold import TrainedFold
@@ -33,6 +34,7 @@ class OutOfFold:
     target: np.ndarray  # (N, num_targets)
     answers: np.ndarray  # (N, num_targets), decided as `decided` says
     decided: Decided
+    views: tuple[str, ...]  # chosen with --views auto; otherwise those that were named
     complete: bool  # whether every held-out image of every fold is there
     optimistic: bool  # whether the epoch was chosen on these very images
 
@@ -77,8 +79,13 @@ def out_of_fold(run: Run, folds: tuple[int, ...] | None = None, tta: bool = True
     table = run.prepared.labels.merge(run.prepared.folds, on="image_path", validate="one_to_one")
     table = table.merge(joined, on="image_path", validate="one_to_one")
     assert len(table) == len(joined)  # labels and folds are of one sealed snapshot
-    ordered = probabilities[table["row"].to_numpy()]
+    order = table["row"].to_numpy()
+    ordered, views = probabilities[order], run.begun.train.views
     target = table[competition.targets].to_numpy(competition.target_type)
+    if tta and "each" in oofs[0]:
+        each = np.concatenate([oof["each"] for oof in oofs], axis=1)[:, order]
+        chosen = choose_views(oofs[0]["views"].tolist(), each, target, competition, table["group"].to_numpy())
+        ordered, views = chosen.predicted, chosen.names
     decided = decide_honestly(ordered, target, competition, table["group"].to_numpy())
     of_answers = metric_of(competition).of == "answers"
     return OutOfFold(
@@ -88,6 +95,7 @@ def out_of_fold(run: Run, folds: tuple[int, ...] | None = None, tta: bool = True
         target=target,
         answers=decided.scored if of_answers else decide(decided.scored, competition),
         decided=decided,
+        views=views,
         complete=present == expected,
         optimistic=any(train.keep == "best" or train.early_stopping is not None for train in [run.begun.train]),
     )

@@ -1,6 +1,6 @@
 """From images to probabilities: validation, test and test-time augmentation all pass here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,8 +12,9 @@ from src.competitions.spec import Competition, HeadLayout
 from src.core.progress import Progress
 from src.core.runtime import Compute, is_out_of_memory
 from src.data.loader import Loader
-from src.data.tta import tta_views, warped
+from src.data.tta import View, warped
 from src.inference.autotune import Forward, Wanted, fastest
+from src.inference.views import candidates
 from src.metrics import score_of
 from src.models.heads import probabilities_of
 
@@ -31,15 +32,16 @@ class Predictor:
 
     competition: Competition
     compute: Compute
-    tta: bool = True  # the mean over label-safe views, or the plain image only
+    tta: bool = True  # the mean over views, or the plain image only
+    wanted: tuple[str, ...] = ()  # views by name, see src.inference.views
     tune: bool = False  # whether to find the fastest batch size and try torch.compile first
     batch_size: int | None = None
     compile: Wanted = "off"
 
-    def views(self, image_size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """Return the views of an image by name, the original first, each an affine matrix (2, 3)."""
-        views = tta_views(self.competition.hflip_ok, image_size)
-        return views if self.tta else {"original": views["original"]}
+    def views(self, image_size: tuple[int, int]) -> dict[str, View]:
+        """Return the views of an image by name, the original first."""
+        found = candidates(self.wanted, self.competition.hflip_ok, image_size)
+        return found if self.tta else {"original": found["original"]}
 
     def describe(self) -> dict[str, Any]:
         """Return what the submission's JSON says of it."""
@@ -54,6 +56,17 @@ class Predictor:
             forward, loader = fastest(network, loader, self.compute, 1 + len(others), self.batch_size, self.compile)
         return predict_probabilities(network, loader, self.competition.layout, self.compute, others, forward, name)
 
+    @torch.inference_mode()
+    def predict_each(self, network: nn.Module, loader: Loader, name: str = "") -> np.ndarray:
+        """Return the predictions of every view, (V, N, num_outputs) float32, in the order of `views`."""
+        loader, others = loader.in_order(self.batch_size), list(self.views(loader.image_size).values())[1:]
+        each = torch.zeros(1 + len(others), len(loader.rows), self.competition.layout.num_outputs)
+        of_batches = _predicted(network, loader, self.competition.layout, self.compute, others, network, name)
+        for here, views in of_batches:
+            for view, predicted in enumerate(views):
+                each[view, here] = predicted.cpu()
+        return loader.world.sum(each).numpy()
+
     def score(self, network: nn.Module, loader: Loader) -> float:
         """Return the score of a loader's images."""
         return score_of(self.predict(network, loader).mean, loader.targets, self.competition)
@@ -65,28 +78,41 @@ def predict_probabilities(
     loader: Loader,
     layout: HeadLayout,
     compute: Compute,
-    views: Sequence[np.ndarray] = (),
+    views: Sequence[View] = (),
     forward: Forward | None = None,
     name: str = "",
 ) -> Predictions:
     """Predict a loader's images; each is gathered once for all views.
 
-    `views` are affine matrices from `tta_views`, without the original. `forward` is the network, or a compiled form.
+    `views` come without the original. `forward` is the network, or a compiled form.
     """
-    network.eval()
-    forward = forward or network
     world, shape = loader.world, (len(loader.rows), layout.num_outputs)
     plain, mean = torch.zeros(shape), torch.zeros(shape)
-    with Progress(name, len(loader.rows), "images") as progress:
-        for start, batch in zip(world.turns(loader.batch_size), loader.epoch(0), strict=False):
-            images = batch["image"].to(compute.device, non_blocking=True)
-            here = slice(start, start + len(images))
-            total = first = _forward(forward, images, layout, compute)
-            for matrix in views:
-                total = total + _forward(forward, images, layout, compute, matrix, loader.hflip_ok)
-            plain[here], mean[here] = first, total / (1 + len(views))
-            progress.update(len(images))
+    for here, each in _predicted(network, loader, layout, compute, views, forward or network, name):
+        total = first = next(each)
+        for predicted in each:
+            total = total + predicted
+        plain[here], mean[here] = first, total / (1 + len(views))
     return Predictions(world.sum(plain).numpy(), world.sum(mean).numpy())
+
+
+def _predicted(
+    network: nn.Module,
+    loader: Loader,
+    layout: HeadLayout,
+    compute: Compute,
+    views: Sequence[View],
+    forward: Forward,
+    name: str,
+) -> Iterator[tuple[slice, Iterator[torch.Tensor]]]:
+    """Yield which images each batch of this rank holds, and their predictions, view by view, the original first."""
+    network.eval()
+    with Progress(name, len(loader.rows), "images") as progress:
+        for start, batch in zip(loader.world.turns(loader.batch_size), loader.epoch(0), strict=False):
+            images = batch["image"].to(compute.device, non_blocking=True)
+            seen = (_forward(forward, images, layout, compute, view, loader.hflip_ok) for view in (None, *views))
+            yield slice(start, start + len(images)), seen
+            progress.update(len(images))
 
 
 def _forward(
@@ -94,12 +120,12 @@ def _forward(
     images: torch.Tensor,
     layout: HeadLayout,
     compute: Compute,
-    matrix: np.ndarray | None = None,
+    view: View | None = None,
     hflip_ok: bool = False,
 ) -> torch.Tensor:
     """Return the probabilities of images, or of one view of them; in halves if memory runs out."""
     try:
-        seen = images if matrix is None else warped(images, matrix, hflip_ok)
+        seen = images if view is None else warped(images, view, hflip_ok)
         with compute.autocast():
             logits = network(seen)
         return probabilities_of(logits, layout)
@@ -107,4 +133,4 @@ def _forward(
         if not is_out_of_memory(error) or len(images) < 2:
             raise
     halves = images.tensor_split(2)
-    return torch.cat([_forward(network, half, layout, compute, matrix, hflip_ok) for half in halves])
+    return torch.cat([_forward(network, half, layout, compute, view, hflip_ok) for half in halves])

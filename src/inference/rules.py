@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.competitions.spec import Competition, Head
+from src.inference.quality import is_for_rules
 from src.metrics import goodness, metric_of, score_of, scored
 from src.models.heads import Rule
 
@@ -30,14 +31,6 @@ class Decided:
     @property
     def is_fitted(self) -> bool:
         return bool(self.rule.cuts)
-
-
-def is_for_rules(competition: Competition) -> bool:
-    """Return whether there is something to fit: a metric of answers over labels or grades, or a none_class."""
-    if competition.none_class and len(competition.heads) == 1 and competition.heads[0].kind == "class":
-        return competition.none_class in competition.heads[0].classes
-    fitted_kinds = {"labels", "ordinal"} & set(competition.layout.kinds)
-    return bool(fitted_kinds) and metric_of(competition).of == "answers"
 
 
 def _starts(head: Head) -> tuple[float, ...]:

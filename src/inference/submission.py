@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,12 @@ from src.inference.autotune import check_compile
 from src.inference.blending import check_same_images
 from src.inference.ensemble import out_of_fold, predict_test, weighted_mean
 from src.inference.predictor import Predictor
-from src.inference.rules import decide_honestly, is_for_rules
+from src.inference.quality import is_for_rules
+from src.inference.rules import decide_honestly
 from src.inference.testset import TestSet
+from src.inference.views import AUTO
 from src.models.heads import Rule
+from src.runs.fold import TrainedFold
 from src.runs.record import RunRecord
 from src.runs.run import Run
 from src.runs.versions import versions
@@ -66,6 +69,7 @@ def answer(run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Pr
     absent = sorted(set(run.prepared.fold_numbers("all")) - {fold.number for fold in trained})
     if absent and not folds:
         print(f"note: {run.name}: fold {', '.join(map(str, absent))} is not trained to its end and does not answer")
+    predictor = replace(predictor, wanted=world.together(lambda: views_of(run, trained, predictor.tta)))
     cache = world.together(lambda: test.cache(run.prepared, run.begun.cache_size))
     parts = []
     for fold in trained:
@@ -86,6 +90,13 @@ def answer(run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Pr
         num_unreadable=test.num_unreadable(cache),
         facts=facts,
     )
+
+
+def views_of(run: Run, trained: Sequence[TrainedFold], tta: bool) -> tuple[str, ...]:
+    """Return the names of the views that a run answers with; with --views auto, those that help out of fold."""
+    if not tta or AUTO not in run.begun.train.views:
+        return run.begun.train.views
+    return out_of_fold(run, tuple(fold.number for fold in trained)).views
 
 
 def same_classes(runs: Sequence[Run]) -> Competition:

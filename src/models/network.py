@@ -26,8 +26,11 @@ class Normalise(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         images = images[..., : self.channels]
         flat = images.flatten(2).float()  # (B, H, W * C)
-        width = flat.shape[2]  # narrower at first with --progressive-resize
-        return flat.sub_(self.shift[:width]).mul_(self.scale[:width]).view(images.shape).permute(0, 3, 1, 2)
+        width = flat.shape[2]  # narrower at first with --progressive-resize, wider in a view of a larger size
+        shift, scale = self.shift, self.scale
+        if width > len(shift):
+            shift, scale = (values.repeat(-(-width // len(values))) for values in (shift, scale))
+        return flat.sub_(shift[:width]).mul_(scale[:width]).view(images.shape).permute(0, 3, 1, 2)
 
 
 class Network(nn.Module):

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from src.inference.ensemble import OutOfFold
-from src.metrics import likelihood_losses, metric_of
+from src.inference.quality import likelihood_losses
+from src.metrics import metric_of
 from src.report.intervals import interval_of
 
 MAX_GROUPS = 0.5  # groups per image up to which they are told one by one
@@ -36,6 +37,7 @@ def summary(oof: OutOfFold) -> dict[str, Any]:
         "rule": {
             head.name: list(cuts) for head, cuts in zip(oof.competition.heads, oof.decided.rule.cuts, strict=False)
         },
+        "views": list(oof.views),
         "num_images": len(oof.target),
         "complete": oof.complete,
         "optimistic": oof.optimistic,

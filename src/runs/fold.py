@@ -116,7 +116,8 @@ class TrainedFold:
         return self.paths.oof.is_file() and sha256_of(self.paths.oof) == self.result.oof_sha256
 
     def oof(self) -> dict[str, np.ndarray]:
-        """Return image_path (N,), probabilities and probabilities_tta (N, num_outputs).
+        """Return image_path (N,), probabilities and probabilities_tta (N, num_outputs); with --views auto each (V, N,
+        num_outputs), and views, their names.
 
         Raises InputError if the file is missing or not the one that this fold ended with.
         """
@@ -132,7 +133,9 @@ class TrainedFold:
             )
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in ("image_path", "probabilities", "probabilities_tta")}
+                names = ("image_path", "probabilities", "probabilities_tta")
+                of_views = {name: arrays[name] for name in ("each", "views") if "each" in arrays}
+                return {name: arrays[name] for name in names} | of_views
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: is damaged ({error}); {repair}") from error
 

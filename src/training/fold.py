@@ -20,6 +20,7 @@ from src.core.runtime import Compute, to_device
 from src.core.writing import sha256_of, write_arrays, write_bytes
 from src.data.loader import Batches
 from src.inference.predictor import Predictor
+from src.inference.views import AUTO, candidates
 from src.metrics import goodness, score_of
 from src.models.build import read_options
 from src.models.contract import check_takes, normalisation
@@ -65,7 +66,7 @@ def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Com
         if not saved:  # all checks have passed: an old folder may be deleted
             run = world.main_first(lambda: run.begin(_run_record(config, run, data, network)))
             world.on_main(lambda: _begin(config, run, number, data))
-        predictor = Predictor(competition=run.competition, compute=compute)
+        predictor = Predictor(competition=run.competition, compute=compute, wanted=config.views)
         if saved and saved.record.result and saved.weights_fit():
             print(f"fold {number}: {paths.oof} is missing or damaged, and is made again")
             return run, _finish(run, number, saved.result, data, predictor)
@@ -100,6 +101,10 @@ def _open_network(
     if config.progressive_resize < 1:
         shape = (run.competition.channels, *data.train.size_at(0))
         check_takes(network.backbone, config.backbone, shape, run.competition.layout)
+    size = data.train.image_size
+    for view in candidates(config.views, run.competition.hflip_ok, size).values():
+        if isinstance(view, tuple):
+            check_takes(network.backbone, config.backbone, (run.competition.channels, *view), run.competition.layout)
     to_device(network, compute)
     return network
 
@@ -224,12 +229,17 @@ def _finish(run: Run, number: int, result: FoldResult, data: FoldData, predictor
     world = predictor.compute.world
     fold = world.together(lambda: run.open_fold(number))
     network = to_device(world.together(lambda: run.load_network(fold)), predictor.compute)
-    plain, mean = predictor.predict(network, data.val, f"fold {number}, held-out images")
+    name, each = f"fold {number}, held-out images", None
+    if AUTO in predictor.wanted:
+        each = predictor.predict_each(network, data.val, name)
+        plain, mean = each[0], each.mean(axis=0)
+    else:
+        plain, mean = predictor.predict(network, data.val, name)
     if not np.isfinite(mean).all():
         raise InputError(f"{fold.weights_file}: predicts values that are not finite; train with a smaller --lr")
     scores = [score_of(values, data.val.targets, run.competition) for values in (plain, mean)]
     result = replace(result, score=scores[0], score_tta=scores[1])
-    result = world.on_main(lambda: _keep_predictions(run, fold, result, data, predictor, plain, mean))
+    result = world.on_main(lambda: _keep_predictions(run, fold, result, data, predictor, plain, mean, each))
     print(f"fold {number}: score {scores[0]:.4f}, with test-time views {scores[1]:.4f}; {fold.paths.folder}")
     print(f"fold {number}: SHA-256 of the weights {result.weights_sha256[:16]}")
     return result
@@ -243,6 +253,7 @@ def _keep_predictions(
     predictor: Predictor,
     plain: np.ndarray,
     mean: np.ndarray,
+    each: np.ndarray | None,
 ) -> FoldResult:
     """Write oof.npz and fold.json; return the result with the hashes of weights and predictions."""
     views = list(predictor.views(data.val.image_size))
@@ -253,6 +264,7 @@ def _keep_predictions(
         image_path=np.array(list(data.val_paths), dtype=str)[order],
         probabilities=plain[order],
         probabilities_tta=mean[order],
+        **({} if each is None else {"each": each[:, order]}),
         **{name: np.array(value) for name, value in belongs.items()},
     )
     result = replace(result, weights_sha256=sha256_of(fold.weights_file), oof_sha256=sha256_of(fold.paths.oof))

@@ -21,6 +21,7 @@ from src.data.pixels import Images
 from src.data.remote import RemotePixels
 from src.data.weighting import loss_weights, sampling_shares
 from src.inference.autotune import check_compile
+from src.inference.views import candidates
 from src.models.build import build_model, read_options
 from src.models.contract import normalisation
 from src.models.network import Network, Normalise
@@ -70,6 +71,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--cutmix {config.cutmix}: would cut strings apart; use it with one class per image")
     if competition.heads:  # otherwise only the snapshot tells them
         check_weights(config, competition)
+    candidates(config.views, competition.hflip_ok, (64, 64))  # an unknown one is told now
     known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]
     if config.optimizer not in known:
         raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")

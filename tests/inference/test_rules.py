@@ -7,8 +7,9 @@ import pytest
 
 from src.competitions import food11
 from src.competitions.spec import Competition, Head
-from src.inference.blending import quality, select
-from src.inference.rules import decide_honestly, fit_rule, is_for_rules
+from src.inference.blending import select
+from src.inference.quality import is_for_rules, quality
+from src.inference.rules import decide_honestly, fit_rule
 from src.metrics import metric_of, score_of
 from src.models.heads import Rule, decide
 

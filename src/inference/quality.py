@@ -1,0 +1,45 @@
+"""How good predictions are where runs, views or epochs are compared: by the metric, and by the truth's likelihood."""
+
+import numpy as np
+
+from src.competitions.spec import Competition
+from src.metrics import goodness, metric_of, score_of
+from src.models.heads import class_probabilities
+
+
+def likelihood_losses(predicted: np.ndarray, target: np.ndarray, competition: Competition) -> np.ndarray:
+    """Return how far each image's prediction is from its label, (N,): -log of its probability, or the absolute error
+    of a number in standard deviations."""
+    layout, losses = competition.layout, np.zeros(len(target))
+    parts = zip(competition.heads, layout.split_targets(target), layout.split(predicted), strict=True)
+    for head, true, part in parts:
+        if head.kind == "number":
+            losses += (np.abs(part.astype(np.float64) - true) / head.scale[1])[:, 0]
+            continue
+        shares = class_probabilities(part, head).astype(np.float64)
+        of_truth = (
+            np.where(true == 1, shares, 1 - shares)
+            if head.kind == "labels"
+            else np.take_along_axis(shares, true.astype(np.int64), axis=1)
+        )
+        losses -= np.log(of_truth + 1e-12).sum(axis=1)
+    return losses
+
+
+def is_for_rules(competition: Competition) -> bool:
+    """Return whether there is something to fit: a metric of answers over labels or grades, or a none_class."""
+    if competition.none_class and len(competition.heads) == 1 and competition.heads[0].kind == "class":
+        return competition.none_class in competition.heads[0].classes
+    fitted_kinds = {"labels", "ordinal"} & set(competition.layout.kinds)
+    return bool(fitted_kinds) and metric_of(competition).of == "answers"
+
+
+def quality(predicted: np.ndarray, target: np.ndarray, competition: Competition) -> tuple[float, float]:
+    """Return how good predictions are, by the metric; the likelihood of the truth decides between equal scores.
+
+    Where a rule is fitted afterwards, the score without one says little, and the likelihood alone decides.
+    """
+    likelihood = -float(likelihood_losses(predicted, target, competition).mean())
+    if is_for_rules(competition):
+        return likelihood, 0.0
+    return goodness(score_of(predicted, target, competition), competition), likelihood
