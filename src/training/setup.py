@@ -84,6 +84,8 @@ def check_weights(config: TrainConfig, competition: Competition) -> None:
     weights, kinds = config.head_weights, competition.layout.kinds
     if weights and (len(weights) != len(kinds) or min(weights) < 0 or not any(weights)):
         raise InputError(f"--head-weights: give {len(kinds)} numbers of 0 or more, one for each head")
+    if {"labels", "ordinal"} & set(kinds) and "labels" not in LOSSES[config.loss]:
+        raise InputError(f"--loss {config.loss}: is for classes only; choose another one")
     if config.sampler != "uniform" and kinds[0] == "number":
         raise InputError(f"--sampler {config.sampler}: {competition.name}'s answer is a number, not a class")
     if config.class_weights and "number" in kinds:
