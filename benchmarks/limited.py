@@ -21,6 +21,7 @@ from src.core import cli
 from src.core.errors import InputError
 from src.core.runtime import CGROUPS, memory_limit
 from src.data.loader import Loader
+from src.data.pixels import Pixels, hash_blocks
 
 SIZE = (64, 128)
 
@@ -74,7 +75,10 @@ def _bytes_read() -> int:
 
 def _serve(config: LimitedConfig) -> None:
     assert config.serve
-    images = np.load(config.serve, mmap_mode="r")
+    images: np.ndarray | Pixels = np.load(config.serve, mmap_mode="r")
+    if config.in_blocks:  # as train reads it: through a plain map, the system would read megabytes around each row
+        hashes = config.serve.with_suffix(".txt").read_text().split()
+        images = Pixels(config.serve, images.shape, hashes, "")  # type: ignore[arg-type]
     rows = np.arange(len(images))
     loader = Loader(
         images=images,
@@ -106,6 +110,7 @@ def main(config: LimitedConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "train.npy")
         make_cache(path, count)
+        path.with_suffix(".txt").write_text("\n".join(hash_blocks(np.load(path, mmap_mode="r"))))
         for _ in range(config.rounds):
             for name, flag in (("in blocks", "--in-blocks"), ("globally", "--no-in-blocks")):
                 forget(path)

@@ -31,11 +31,16 @@ def copy_into_test(competition: str, folder: Path) -> dict[str, str]:
     return copies
 
 
-@pytest.mark.parametrize("image_size", [None, (32, 48), (56, 72)], ids=["cache size", "smaller", "larger"])
+@pytest.mark.parametrize(
+    ("image_size", "fit"),
+    [(None, "stretch"), ((32, 48), "center-crop"), ((56, 72), "letterbox")],
+    ids=["cache size", "smaller, center crop", "larger, letterbox"],
+)
 @pytest.mark.parametrize("competition", ["svhn", "food11"])
 def test_predict_gives_the_out_of_fold_probabilities_for_the_same_images(
     competition: str,
     image_size: tuple[int, int] | None,
+    fit: str,
     request: pytest.FixtureRequest,
     podium: Podium,
     tmp_path: Path,
@@ -43,7 +48,7 @@ def test_predict_gives_the_out_of_fold_probabilities_for_the_same_images(
     folder: Path = request.getfixturevalue(competition)()
     copies = copy_into_test(competition, folder)
     common = ("--competition", competition)
-    assert podium("prepare", *common, "--num-folds", 2, "--image-size", 48, 64).code == 0
+    assert podium("prepare", *common, "--num-folds", 2, "--image-size", 48, 64, "--resize", fit).code == 0
     flags = ("--backbone", BACKBONES[competition], "--no-pretrained", "--epochs", 1, "--batch-size", 4, "--lr", 0.03,
              "--ema", 0)  # fmt: skip
     size = ("--image-size", *image_size) if image_size else ()

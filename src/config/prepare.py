@@ -24,7 +24,8 @@ class PrepareConfig(Paths):
     """Height and width of the cache in pixels; default: the competition's. Caches of other sizes are kept."""
     resize: Literal["stretch", "letterbox", "center-crop"] | None = None
     """How images of another shape are fitted to the cache's size: stretched, whole between grey bars, or the centre
-    alone; default: the competition's, which is to stretch unless it says otherwise."""
+    alone; default: the competition's, which is to stretch unless it says otherwise. Train, validation and test images
+    alike; for random resized crops see --augment.crop of train."""
     seed: int = 0
     """Of the folds."""
     duplicates: bool = True
