@@ -25,7 +25,9 @@ Fit = Literal["stretch", "letterbox", "center-crop"]  # how an image of another 
 # What a submission holds for an id. text: the answer as text in one column; probabilities: of each class, a column for
 # each; heads: each head's answer, a column for each; rows: each head's answer, a row for each.
 Answer = Literal["text", "probabilities", "heads", "rows"]
-RESERVED_COLUMNS = frozenset({"image_path", "id", "group", "boxes", "split", "fold", "row"})  # of the tables
+RESERVED_COLUMNS = frozenset(
+    {"image_path", "id", "group", "boxes", "split", "fold", "row", "answer", "weight"}
+)  # of the tables
 HELPERS = frozenset(
     {
         "arrays", "demo_images", "folders", "json_text", "metric", "parquet", "reading_labels", "spec", "strings",

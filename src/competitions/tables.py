@@ -52,7 +52,7 @@ def sample_ids(files: InputFiles, sample: str, competition: Competition) -> "pd.
 def label_table(
     table: pd.DataFrame, image_paths: list[str], targets: pd.DataFrame, source: str, columns: dict[str, str]
 ) -> pd.DataFrame:
-    """Return what read_train returns; `columns` are those of group, split and weight in the table, "" for none.
+    """Return what read_train returns; `columns` are those of group, answer, split and weight in the table, if any.
 
     Raises InputError for a weight that is not a number.
     """
@@ -64,6 +64,8 @@ def label_table(
     found["where"] = [f"{source}, line {line}" * twice for line, twice in zip(table.index, again, strict=True)]
     if columns.get("group"):  # a row with no group is a group of its own
         found["group"] = [text or f"line {line}" for line, text in table[columns["group"]].items()]
+    if columns.get("answer"):
+        found["answer"] = table[columns["answer"]].to_numpy()
     if columns.get("split"):
         val = table[columns["split"]].str.strip().str.lower().isin({"val", "valid", "validation", "1", "true"})
         found["split"] = np.where(val, "val", "train")
@@ -89,6 +91,7 @@ def csv_competition(
     test_folder: str = "test",
     sample_submission: str = "sample_submission.csv",
     read_table: Callable[[InputFiles], pd.DataFrame] | None = None,
+    image_column: str = "",
     test_csv: str = "",
     test_image_column: str = "",
     image_name: str = "{}",
@@ -110,18 +113,24 @@ def csv_competition(
 
     Columns of train_csv: group_column, a patient or a site that no fold may split; split_column, "val" for the
     organiser's own validation set; weight_column, what an image counts in the loss. read_table returns the table to use
-    instead of train_csv, joined from several. test_csv lists several test images of an id, in test_image_column.
+    instead of train_csv, joined from several. If an id has several images, which are answered together, image_column of
+    train_csv names them, and test_csv lists those of the test set, in test_image_column.
 
     `options` go to Competition. The sample submission's columns follow from `answer`; with "probabilities" the classes
     are its columns, in its order; columns=(id, answer) asks for that of the second of two classes.
     """
     label_columns = (label_column,) if isinstance(label_column, str) else label_column
     options.setdefault("columns", _columns(id_column, label_columns, options.get("answer", "text")))
-    other = {"group": group_column, "split": split_column, "weight": weight_column}
+    other = {
+        "answer": id_column if image_column else "",
+        "group": group_column,
+        "split": split_column,
+        "weight": weight_column,
+    }
 
     def labels(files: InputFiles) -> Labels:
         table = read_table(files) if read_table else files.table(train_csv)
-        needed = [id_column, *label_columns, *filter(None, other.values())]
+        needed = [image_column or id_column, *label_columns, *filter(None, other.values())]
         separator = options.get("separator", " ")
         return Labels(table, train_csv, needed, label_columns, kind, separator, classes)
 
@@ -134,7 +143,7 @@ def csv_competition(
 
     def read_train(files: InputFiles) -> pd.DataFrame:
         found = labels(files)
-        names = found.table[id_column].map(image_name.format)
+        names = found.table[image_column or id_column].map(image_name.format)
         paths = find(files, train_folder, names, train_csv)
         return label_table(found.table, paths, found.targets(read_heads(files)), train_csv, other)
 

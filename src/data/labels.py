@@ -30,6 +30,12 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
     for head in competition.heads:
         for column in head.targets:
             _check_target(labels, head, column, competition.name)
+    if "answer" in labels.columns:
+        of_answer = labels.groupby("answer")[competition.targets].nunique().max(axis=1)
+        if (of_answer > 1).any():
+            raise InputError(
+                f"{competition.name}: the images of {of_answer.idxmax()!r} have different labels; they have one answer"
+            )
     if "weight" in labels.columns:
         wrong = labels[~(np.isfinite(labels["weight"]) & (labels["weight"] >= 0))]
         if len(wrong):
@@ -37,7 +43,7 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
             raise InputError(f"{row['image_path']}: weight {row['weight']} is not a number of 0 or more; correct it")
         if not labels["weight"].any():
             raise InputError(f"{competition.name}: all weights are 0; correct them")
-    known = ("image_path", *competition.targets, "group", "boxes", "split", "weight")
+    known = ("image_path", *competition.targets, "group", "answer", "boxes", "split", "weight")
     return labels[[column for column in known if column in labels.columns]]
 
 

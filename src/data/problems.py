@@ -110,6 +110,9 @@ def usable_labels(
         dropped, pairs, duplicates = _duplicates(labels, competition, cache, rows, folder)
         usable[list(dropped)] = False
         problems += duplicates
+    if "answer" in labels.columns:  # images that are answered together
+        first = {answer: row for row, answer in reversed(list(enumerate(labels["answer"])))}
+        pairs = [*pairs, *((first[answer], row) for row, answer in enumerate(labels["answer"]))]
     given = labels["group"].astype(str).tolist() if "group" in labels.columns else None
     group = group_duplicates(given, pairs, len(labels))
     return labels.assign(group=group)[usable].reset_index(drop=True), problems

@@ -28,7 +28,7 @@ TABLES = {
     "test.csv": ("image_path", "id"),
     "problems.csv": ("split", "image_path", "problem", "action", "detail"),
 }
-TEXT_COLUMNS = ("image_path", "id", "head", "boxes", "split", "problem", "action", "detail")
+TEXT_COLUMNS = ("image_path", "id", "head", "answer", "boxes", "split", "problem", "action", "detail")
 ID_LENGTH = 12
 CHUNK = 1 << 14  # rows read at a time
 

@@ -18,20 +18,24 @@ SUM_TOLERANCE = 1e-3  # of probabilities that must sum to one
 
 
 def joined(predicted: np.ndarray, test: TestSet, competition: Competition) -> np.ndarray:
-    """Return (number of ids, num_outputs) from predictions of `test.image_paths`: several images of an id are combined.
+    """Return (number of ids, num_outputs) from predictions of `test.image_paths`: several images of an id count as one."""
+    rows = pd.Index(test.image_paths).get_indexer(pd.Index(test.table["image_path"]))
+    answers = pd.factorize(test.table["id"])[0]
+    return predicted[rows] if len(test.ids) == len(rows) else combined(predicted[rows], answers, competition)
+
+
+def combined(predicted: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
+    """Return the mean or maximum of the predictions of each answer; answers (N,) are numbers from 0 without gaps.
 
     The maximum of class probabilities is divided by its sum, so that they are probabilities again.
     """
-    rows = pd.Index(test.image_paths).get_indexer(pd.Index(test.table["image_path"]))
-    answers = pd.factorize(test.table["id"])[0]
-    if len(test.ids) == len(rows):
-        return predicted[rows]
+    count = int(answers.max()) + 1
     if competition.combine == "mean":
-        total = np.zeros((len(test.ids), predicted.shape[1]))
-        np.add.at(total, answers, predicted[rows])
+        total = np.zeros((count, predicted.shape[1]))
+        np.add.at(total, answers, predicted)
         return (total / np.bincount(answers)[:, None]).astype(np.float32)
-    most = np.full((len(test.ids), predicted.shape[1]), -np.inf, np.float32)
-    np.maximum.at(most, answers, predicted[rows])
+    most = np.full((count, predicted.shape[1]), -np.inf, np.float32)
+    np.maximum.at(most, answers, predicted)
     parts = [
         part / part.sum(axis=1, keepdims=True) if head.kind == "class" else part
         for head, part in zip(competition.heads, competition.layout.split(most), strict=True)

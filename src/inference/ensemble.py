@@ -12,6 +12,7 @@ from src.core.runtime import Compute, to_device
 from src.data.cache import ImageCache
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader
 from src.data.remote import RemotePixels
+from src.inference.answers import combined
 from src.inference.kept import KeptPredictions
 from src.inference.predictor import Predictor
 from src.inference.rules import Decided, decide_honestly
@@ -86,6 +87,10 @@ def out_of_fold(run: Run, folds: tuple[int, ...] | None = None, tta: bool = True
         each = np.concatenate([oof["each"] for oof in oofs], axis=1)[:, order]
         chosen = choose_views(oofs[0]["views"].tolist(), each, target, competition, table["group"].to_numpy())
         ordered, views = chosen.predicted, chosen.names
+    if "answer" in table.columns:  # several images of an answer are scored as one, as the organiser does
+        answers = pd.factorize(table["answer"])[0]
+        ordered, first = combined(ordered, answers, competition), np.unique(answers, return_index=True)[1]
+        table, target = table.iloc[first].reset_index(drop=True), target[first]
     decided = decide_honestly(ordered, target, competition, table["group"].to_numpy())
     of_answers = metric_of(competition).of == "answers"
     return OutOfFold(

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from src.core.errors import InputError
 from src.core.records import write_record
 from src.inference.ensemble import OutOfFold, out_of_fold, weighted_mean
-from tests.fixtures import MakeFood11, MakeSvhn, Podium
+from tests.fixtures import DrawImage, MakeFood11, MakeSvhn, Podium
 from tests.helpers import replace_oof, run_at
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 1)
@@ -187,3 +189,40 @@ def test_a_record_edited_by_hand_is_refused(run_dir: Path, podium: Podium, comma
     assert code == 2
     assert "fold1/fold.json: was edited after it was written" in err
     assert "--fold 1" in err
+
+
+def test_several_images_of_an_id_are_one_answer_in_training_and_in_the_test_set(
+    podium: Podium, tmp_path: Path, draw_image: DrawImage
+) -> None:
+    folder = tmp_path / "input" / "eyes"
+    for part in ("train", "test"):
+        (folder / part).mkdir(parents=True)
+    rows, test_rows = [], []
+    for patient in range(12):
+        for eye in ("left", "right"):
+            cv2.imwrite(str(folder / "train" / f"{patient}_{eye}.png"), draw_image(2 * patient + (eye == "left")))
+            rows.append(f"p{patient},{patient}_{eye}.png,{'ill' if patient % 2 else 'well'}")
+    for number, name in enumerate(("a", "a", "b")):
+        cv2.imwrite(str(folder / "test" / f"{number}.png"), draw_image(100 + number))
+        test_rows.append(f"{name},{number}.png")
+    (folder / "train.csv").write_text("\n".join(["patient,image,state", *rows, ""]))
+    (folder / "test.csv").write_text("\n".join(["patient,image", *test_rows, ""]))
+    (folder / "sample_submission.csv").write_text("patient,state\na,ill\nb,ill\n")
+    (tmp_path / "eyes.py").write_text(
+        "from src.competitions.tables import csv_competition\n\nCOMPETITION = csv_competition(name='eyes', "
+        "id_column='patient', label_column='state', image_column='image', test_csv='test.csv', "
+        "test_image_column='image', image_size=(32, 32))\n"
+    )
+    common = ("--competition", tmp_path / "eyes.py")
+    assert podium("prepare", *common, "--num-folds", 2).code == 0
+    flags = ("--backbone", "test_resnet", "--no-pretrained", "--epochs", 1, "--batch-size", 4)
+    assert podium("train", *common, *flags).code == 0
+    assert podium("evaluate", *common).code == 0
+    scores = json.loads((tmp_path / "runs" / "eyes" / "baseline" / "evaluation" / "scores.json").read_text())
+    assert scores["num_images"] == 12
+    (snapshot,) = (tmp_path / "runs" / "eyes" / "prepared").glob("*/folds.csv")
+    folds = pd.read_csv(snapshot).assign(patient=lambda table: table["image_path"].str.extract(r"(\d+)_"))
+    assert (folds.groupby("patient")["fold"].nunique() == 1).all()
+    assert podium("predict", *common).code == 0
+    answers = (tmp_path / "submissions" / "eyes" / "baseline.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in answers] == ["patient", "a", "b"]
