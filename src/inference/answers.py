@@ -18,7 +18,7 @@ SUM_TOLERANCE = 1e-3  # of probabilities that must sum to one
 
 
 def joined(predicted: np.ndarray, test: TestSet, competition: Competition) -> np.ndarray:
-    """Return (number of ids, num_outputs) from predictions of `test.image_paths`: several images of an id count as one."""
+    """Return (number of ids, num_outputs) from predictions of `test.image_paths`: those of an id count as one."""
     rows = pd.Index(test.image_paths).get_indexer(pd.Index(test.table["image_path"]))
     answers = pd.factorize(test.table["id"])[0]
     return predicted[rows] if len(test.ids) == len(rows) else combined(predicted[rows], answers, competition)
