@@ -38,7 +38,7 @@ def main(config: TrainConfig) -> float:
     train, val = (
         make_loader(
             config, competition, compute, cache.images, cache.rows_of(part["image_path"].tolist()),
-            part[competition.targets].to_numpy(np.int64), size, train=learned, numbers=cache.numbers,
+            part[competition.targets].to_numpy(competition.target_type), size, train=learned, numbers=cache.numbers,
         )
         for part, learned in ((table[~is_val], True), (table[is_val], False))
     )  # fmt: skip
@@ -70,7 +70,7 @@ def main(config: TrainConfig) -> float:
                 average.update(network, step=step)
             losses.append(loss.item())
 
-        # 4. The score: the share of held-out images of which every head is right.
+        # 4. The score, by the metric of the competition.
         score = predictor.score(state.scored, val)
         print(f"fold {fold} epoch {epoch + 1}/{config.epochs}: loss {np.mean(losses):.3f}, score {score:.4f}")
     return score
