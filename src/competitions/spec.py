@@ -101,10 +101,6 @@ class HeadLayout:
         """Return (N, target width) of each head from targets (N, num_targets)."""
         return np.split(target, np.cumsum(self.target_widths)[:-1], axis=1)
 
-    def pick(self, values: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
-        """Return (N, num_heads): from values (N, num_outputs) that of each head's class id (N, num_heads)."""
-        return np.take_along_axis(values, class_ids + np.array(self.starts), axis=1)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Competition:

@@ -144,7 +144,6 @@ def test_a_layout_gives_each_heads_outputs() -> None:
     assert layout.num_outputs == 6
     values = np.arange(12).reshape(2, 6)
     assert [part.tolist() for part in layout.split(values)] == [[[0, 1], [6, 7]], [[2, 3, 4], [8, 9, 10]], [[5], [11]]]
-    assert layout.pick(values, np.array([[1, 2, 0], [0, 0, 0]])).tolist() == [[1, 4, 5], [6, 8, 11]]
 
 
 def test_the_focal_loss_gives_confident_predictions_less_weight() -> None:
