@@ -28,8 +28,8 @@ Answer = Literal["text", "probabilities", "heads", "rows"]
 RESERVED_COLUMNS = frozenset({"image_path", "id", "group", "boxes", "split", "fold", "row"})  # of the tables
 HELPERS = frozenset(
     {
-        "arrays", "demo_images", "folders", "json_text", "metric", "parquet", "reading_labels", "spec", "strings",
-        "tables",
+        "arrays", "counts", "demo_images", "folders", "json_text", "metric", "parquet", "reading_labels", "spec",
+        "strings", "tables",
     }
 )  # fmt: skip  # modules of this package that are not competitions
 
