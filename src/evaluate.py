@@ -66,9 +66,11 @@ def _show(scores: dict[str, Any], parts: "pd.DataFrame") -> None:
     else:
         which = "" if scores["greater_is_better"] else " (less is better)"
         print(f"out-of-fold {scores['score_name']}: {scores['score']:.4f} on {scores['num_images']:,} images{which}")
-        print(f"95% interval ({scores['interval_by']}): {low:.4f} to {high:.4f}")
+        if low is not None:
+            print(f"95% interval ({scores['interval_by']}): {low:.4f} to {high:.4f}")
     if scores["rule"]:
-        print(f"fitted cuts included, by cross-validation over groups; without them {scores['plain_score']:.4f}")
+        plain = "undefined" if scores["plain_score"] is None else f"{scores['plain_score']:.4f}"
+        print(f"fitted cuts included, by cross-validation over groups; without them {plain}")
     spread = scores["std_over_folds"]
     folds = ", ".join(
         f"{fold}: {'undefined' if score is None else f'{score:.4f}'}" for fold, score in scores["folds"].items()
@@ -77,7 +79,8 @@ def _show(scores: dict[str, Any], parts: "pd.DataFrame") -> None:
     print(f"folds {folds}{mean}")
     if None in scores["folds"].values():
         print("note: an undefined fold has too few classes for this metric, and is left out of the mean")
-    print("heads " + ", ".join(f"{head}: {score:.4f}" for head, score in scores["heads"].items()))
+    measures = {head: "" if name == "accuracy" else f" ({name})" for head, name in scores["measures"].items()}
+    print("heads " + ", ".join(f"{head}: {score:.4f}{measures[head]}" for head, score in scores["heads"].items()))
     print(parts.to_string(index=False, float_format="{:.4f}".format))
     if not scores["complete"]:
         print("note: not all folds are included; this is the score of part of the data")

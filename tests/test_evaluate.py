@@ -175,7 +175,8 @@ def test_the_report_does_not_grow_with_the_square_of_the_classes(num_classes: in
     counts[3, 5], counts[7, 2] = 4, 6
     scores = {
         "interval_95": (0.1, 0.2), "complete": True, "optimistic": False, "folds": {"0": 0.15},
-        "heads": {"label": 0.15}, "competition": "many", "score": 0.15, "num_images": 10, "score_name": "accuracy",
+        "heads": {"label": 0.15}, "measures": {"label": "accuracy"}, "competition": "many", "score": 0.15,
+        "num_images": 10, "score_name": "accuracy", "greater_is_better": True, "interval_by": "Wilson", "rule": {},
     }  # fmt: skip
     empty = pd.DataFrame({"class": []})
     page = render(scores, "run", empty, {"all": (names, counts)}, empty, np.zeros((0, 8, 8, 3), np.uint8))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from src.inference.predictor import Predictor
 from src.inference.rules import decide_honestly, is_for_rules
 from src.inference.testset import TestSet
 from src.models.heads import Rule
-from src.runs.record import RunRecord
+from src.runs.record import FoldResult, RunRecord
 from src.runs.run import Run
 from src.runs.versions import versions
 
@@ -78,7 +78,7 @@ def answer(run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Pr
         "weight": weight,
         "views": list(predictor.views(run.begun.model.image_size)),
         **TypeAdapter(RunRecord).dump_python(run.begun, mode="json", include={"model", "train", "weights"}),
-        "folds": [{"fold": fold.number, **asdict(fold.result)} for fold in trained],
+        "folds": [{"fold": fold.number, **_described(fold.result)} for fold in trained],
         "folds_absent": absent,
     }
     return Answer(
@@ -86,6 +86,11 @@ def answer(run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Pr
         num_unreadable=test.num_unreadable(cache),
         facts=facts,
     )
+
+
+def _described(result: FoldResult) -> dict[str, Any]:
+    found: dict[str, Any] = TypeAdapter(FoldResult).dump_python(result, mode="json")
+    return found
 
 
 def same_classes(runs: Sequence[Run]) -> Competition:

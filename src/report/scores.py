@@ -10,6 +10,12 @@ from src.inference.ensemble import OutOfFold
 from src.metrics import likelihood_losses, metric_of
 from src.report.intervals import interval_of
 
+MEASURES = {  # of one head, whatever the metric
+    "class": "accuracy",
+    "ordinal": "accuracy",
+    "labels": "accuracy over all labels",
+    "number": "mean absolute error",
+}
 MAX_GROUPS = 0.5  # groups per image up to which they are told one by one
 
 
@@ -43,15 +49,16 @@ def summary(oof: OutOfFold) -> dict[str, Any]:
         "mean_over_folds": float(np.mean(defined)) if defined else None,
         "std_over_folds": float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
         "heads": {head.name: score for head, score in zip(oof.competition.heads, _of_heads(oof), strict=True)},
+        "measures": {head.name: MEASURES[head.kind] for head in oof.competition.heads},
     }
 
 
 def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None
 
 
 def _of_heads(oof: OutOfFold) -> list[float]:
-    """Return of each head the share of right answers, of labels that of all labels, of a number the mean error."""
+    """Return of each head what MEASURES calls it."""
     split = oof.competition.layout.split_targets
     parts = zip(oof.competition.heads, split(oof.answers), split(oof.target), strict=True)
     return [
@@ -133,13 +140,14 @@ def by_class(oof: OutOfFold) -> pd.DataFrame:
 
 
 def by_head(oof: OutOfFold) -> pd.DataFrame:
-    """Return a row per head: number of classes and accuracy."""
+    """Return a row per head: number of classes, and what is measured of it."""
     heads = oof.competition.heads
     return pd.DataFrame(
         {
             "head": [head.name for head in heads],
             "classes": [head.num_classes for head in heads],
-            "accuracy": _of_heads(oof),
+            "measure": [MEASURES[head.kind] for head in heads],
+            "value": _of_heads(oof),
         }
     )
 
