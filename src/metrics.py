@@ -227,6 +227,11 @@ def scored(predicted: np.ndarray, competition: Competition, rule: Rule | None = 
     return predicted
 
 
+def direction(competition: Competition) -> str:
+    """Return what a reader of a score must know: nothing, unless less is better."""
+    return "" if metric_of(competition).greater_is_better else " (less is better)"
+
+
 def goodness(score: float, competition: Competition) -> float:
     """Return a number that is greater for a better score; an undefined score is the worst."""
     if math.isnan(score):
