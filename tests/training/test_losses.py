@@ -67,6 +67,13 @@ def test_hard_labels_as_probabilities_cost_the_same() -> None:
         assert one == pytest.approx(other, abs=1e-6)
 
 
+def test_a_soft_label_of_two_grades_is_no_hard_one() -> None:
+    layout, logits = HeadLayout((1,), ("ordinal",)), torch.tensor([[0.5], [-1.0]])
+    for target in (torch.tensor([[0.25], [0.75]]), torch.tensor([[0], [1]])):
+        expected = functional.binary_cross_entropy_with_logits(logits, target.float())
+        assert loss_of(logits, target, layout, "cross_entropy").item() == pytest.approx(expected.item(), abs=1e-6)
+
+
 def test_rare_classes_count_more_and_one_on_average() -> None:
     targets = np.array([[0]] * 6 + [[1]] * 3 + [[2]])
     weights = loss_weights(competition(ABC), targets, None, balanced=True)
