@@ -51,15 +51,17 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         if groups is not None:
             write_csv(run.evaluation / "by_group.csv", groups, for_people=True)
         write_csv(run.evaluation / "worst.csv", worst, for_people=True)
-        _show(scores, parts)
-        write_text(run.evaluation / "report.html", render(scores, config.run_name, parts, matrices, shown, images))
+        table, note = counting.for_readers(kind, parts)
+        _show(scores, table, note)
+        page = render(scores, config.run_name, kind, table, note, matrices, shown, images)
+        write_text(run.evaluation / "report.html", page)
     if run.prepared.unreadable_note():
         print(run.prepared.unreadable_note())
     print(f"report: {run.evaluation / 'report.html'}")
     return scores
 
 
-def _show(scores: dict[str, Any], parts: "pd.DataFrame") -> None:
+def _show(scores: dict[str, Any], parts: "pd.DataFrame", note: str) -> None:
     low, high = scores["interval_95"]
     if scores["score"] is None:
         print(f"out-of-fold {scores['score_name']}: not defined for these {scores['num_images']:,} images")
@@ -82,6 +84,8 @@ def _show(scores: dict[str, Any], parts: "pd.DataFrame") -> None:
     measures = {head: "" if name == "accuracy" else f" ({name})" for head, name in scores["measures"].items()}
     print("heads " + ", ".join(f"{head}: {score:.4f}{measures[head]}" for head, score in scores["heads"].items()))
     print(parts.to_string(index=False, float_format="{:.4f}".format))
+    if note:
+        print(f"({note})")
     if not scores["complete"]:
         print("note: not all folds are included; this is the score of part of the data")
     if scores["optimistic"]:

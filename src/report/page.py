@@ -32,7 +32,7 @@ def _table(frame: pd.DataFrame) -> str:
     shown = frame.map(
         lambda value: f"{value:.4f}" if isinstance(value, float) else "undefined" if value is None else value
     )
-    return shown.to_html(index=False, border=0, escape=True)
+    return shown.rename(columns=lambda name: name.replace("_", " ")).to_html(index=False, border=0, escape=True)
 
 
 def _most_confused(counts: np.ndarray, names: list[str]) -> str:
@@ -72,12 +72,15 @@ def _figure(image: np.ndarray, row: dict[Hashable, Any], has_confidence: bool) -
 def render(
     scores: dict[str, Any],
     run: str,
+    kind: str,
     parts: pd.DataFrame,
+    note: str,
     matrices: dict[str, tuple[list[str], np.ndarray]],
     worst: pd.DataFrame,
     images: np.ndarray,
 ) -> str:
-    """Return the page; `images` (K, H, W, 3) uint8 are those of the first K rows of `worst`."""
+    """Return the page; `parts` and `note` are what `for_readers` gives, by `kind`; `images` (K, H, W, 3) uint8 are
+    those of the first K rows of `worst`."""
     warnings = []
     if not scores["complete"]:
         warnings.append("Not all folds are in: this is the score of part of the data.")
@@ -109,7 +112,7 @@ def render(
 {_notes(scores)}
 {"".join(f'<p class="warning">{warning}</p>' for warning in warnings)}
 <h2>Folds</h2>{_table(folds)}<h2>Heads</h2>{_table(heads)}
-<h2>By {parts.columns[0]}</h2>{_table(parts)}
+<h2>By {kind}</h2>{f'<p class="note">{note}</p>' if note else ""}{_table(parts)}
 {confusions}
 <h2>The {"largest errors" if has_numbers else "most confident mistakes"}</h2>
 <div class="gallery">{gallery or "none"}</div></html>

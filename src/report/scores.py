@@ -16,6 +16,7 @@ MEASURES = {  # of one head, whatever the metric
     "labels": "accuracy over all labels",
     "number": "mean absolute error",
 }
+MAX_ROWS = 40  # of a table of classes or labels that is read by people
 MAX_GROUPS = 0.5  # groups per image up to which they are told one by one
 
 
@@ -77,6 +78,16 @@ def breakdown(oof: OutOfFold) -> tuple[str, pd.DataFrame]:
     if kind == "labels":
         return "label", by_label(oof)
     return ("value", by_value(oof)) if kind == "number" else ("class", by_class(oof))
+
+
+def for_readers(kind: str, parts: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the table's rows that are shown, and a note: of thousands of classes those with the lowest recall."""
+    if kind == "value":
+        return parts, "Tenths of the images, from the smallest number up; an error is the answer less the truth."
+    if len(parts) <= MAX_ROWS or "recall" not in parts:
+        return parts, ""
+    shown = parts.sort_values("recall", kind="stable").head(MAX_ROWS)
+    return shown, f"The {MAX_ROWS} of {len(parts):,} with the lowest recall; all are in by_{kind}.csv."
 
 
 def by_label(oof: OutOfFold) -> pd.DataFrame:
