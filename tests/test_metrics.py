@@ -196,6 +196,14 @@ def test_a_metric_of_ones_own_and_what_is_better() -> None:
     assert goodness(0.3, competition("accuracy")) > goodness(0.2, competition("accuracy")) > goodness(math.nan, mine)
 
 
+def test_a_mistake_in_a_metric_of_ones_own_is_one_line() -> None:
+    target, shares = classes(11)
+    functions: list[Any] = [lambda true, answer: true["label"], lambda true, answer: None]
+    for function in functions:
+        with pytest.raises(InputError, match=r"^metric mine: (IndexError|TypeError): "):
+            score_of(shares, target, competition(own_metric("mine", function)))
+
+
 def test_a_metric_that_is_not_defined_is_nan() -> None:
     tags, likely = labels(9)
     tags[:, :] = 0

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from src.core.errors import InputError
+
 Of = Literal["answers", "probabilities"]
 Values = Callable[[np.ndarray, np.ndarray, Any], np.ndarray]  # target, predicted, competition -> (N,)
 OfWeights = Callable[[np.ndarray | None], float]  # how often each image counts, (N,), or None: once -> the score
@@ -51,14 +53,23 @@ def own_metric(
     of: Of = "answers",
     greater_is_better: bool = True,
 ) -> Metric:
-    """Return a metric of a function of your own: function(target, predicted) -> float, see Metric for the arrays."""
+    """Return a metric of a function of your own: function(target, predicted) -> float, see Metric for the arrays.
+
+    NaN stands for "not defined for these images". The metric raises InputError for whatever the function raises.
+    """
+
+    def scored(target: np.ndarray, predicted: np.ndarray) -> float:
+        try:
+            return float(function(target, predicted))
+        except Exception as error:  # whatever their code raises is a mistake in their file
+            raise InputError(f"metric {name}: {type(error).__name__}: {error}") from error
 
     def value(target: np.ndarray, predicted: np.ndarray, competition: Any) -> OfWeights:
         def score(weight: np.ndarray | None) -> float:
             if weight is None:
-                return float(function(target, predicted))
+                return scored(target, predicted)
             rows = np.repeat(np.arange(len(target)), weight.astype(np.int64))
-            return float(function(target[rows], predicted[rows]))
+            return scored(target[rows], predicted[rows])
 
         return score
 

@@ -122,6 +122,8 @@ def by_group(oof: OutOfFold) -> pd.DataFrame | None:
     losses = likelihood_losses(oof.probabilities, oof.target, oof.competition)
     table = pd.DataFrame({"group": groups, "right": oof.right, "loss": losses})
     found = table.groupby("group").agg(images=("loss", "size"), right=("right", "mean"), loss=("loss", "mean"))
+    if "number" in oof.competition.layout.kinds:  # a number is never exactly right
+        found = found.drop(columns="right")
     return found.reset_index().sort_values("loss", ascending=False)
 
 
