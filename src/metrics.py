@@ -5,7 +5,7 @@ Metrics of one head are averaged over heads, with the competition's head_weights
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -140,7 +140,7 @@ def _precision_at(k: int, target: np.ndarray, predicted: np.ndarray, competition
     return np.where(ranks <= k, 1 / ranks, 0.0)
 
 
-def edit_distance(one: list[Any], other: list[Any]) -> int:
+def edit_distance(one: Sequence[Any], other: Sequence[Any]) -> int:
     """Return how many insertions, deletions and substitutions make one sequence the other (Levenshtein, 1966)."""
     row = list(range(len(other) + 1))
     for i, left in enumerate(one, 1):
@@ -151,10 +151,9 @@ def edit_distance(one: list[Any], other: list[Any]) -> int:
 
 
 def _edit_distances(target: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
-    def texts(ids: np.ndarray) -> list[list[int]]:
-        return [[one for one in row if one != competition.pad_class] for row in ids.tolist()]
-
-    return np.array([edit_distance(*pair) for pair in zip(texts(answers), texts(target), strict=True)], dtype=float)
+    pairs = zip(answers.tolist(), target.tolist(), strict=True)
+    distances = [edit_distance(competition.decode(answer), competition.decode(true)) for answer, true in pairs]
+    return np.array(distances, dtype=np.float64)
 
 
 def _errors(power: int, target: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:

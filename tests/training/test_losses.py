@@ -119,10 +119,11 @@ def write(path: Path, *lines: str) -> Path:
 def test_soft_labels_replace_those_of_the_images_they_name(tmp_path: Path) -> None:
     file = write(tmp_path / "soft.csv", "image_path,c,a,b", "train/2.png,0.5,0.25,0.25", "train/9.png,1,0,0")
     paths, targets = Texts.of(["train/1.png", "train/2.png"]), np.array([[1], [0]])
-    found = soft_targets(file, competition(ABC), paths, targets)
+    known = Texts.of(["train/1.png", "train/2.png", "train/9.png"])  # one is held out
+    found = soft_targets(file, competition(ABC), paths, targets, known)
     assert found.tolist() == [[0, 1, 0], [0.25, 0.25, 0.5]]
     grade = competition(replace(ABC, kind="ordinal"))
-    assert soft_targets(file, grade, paths, targets) == pytest.approx(np.array([[1, 0], [0.75, 0.5]]))
+    assert soft_targets(file, grade, paths, targets, known) == pytest.approx(np.array([[1, 0], [0.75, 0.5]]))
 
 
 @pytest.mark.parametrize(
@@ -132,10 +133,12 @@ def test_soft_labels_replace_those_of_the_images_they_name(tmp_path: Path) -> No
         (["image_path,a,b,c,d", "x,1,0,0,0"], "line 1: an unknown column 'd'"),
         (["image_path,a,b,c", "x,1,0,0", "y,0.5,0.2,0.2"], "line 3: the probabilities sum to 0.9, not 1"),
         (["image_path,a,b,c", "x,1.5,-0.5,0"], "line 2: a is '1.5', not a probability"),
+        (["image_path,a,b,c", "x,1,0,0", "z,1,0,0"], "line 3: 'z' is no image of labels.csv; image_paths are such as"),
+        (["image_path,a,b,c", "x,1,0,0", "x,1,0,0"], "line 3: 'x' is there twice"),
         (["image_path,a,b,c", "x,,1,0"], "line 2: a is '', not a probability"),
     ],
 )
 def test_soft_labels_that_are_none_are_refused(tmp_path: Path, lines: list[str], message: str) -> None:
     file = write(tmp_path / "soft.csv", *lines)
     with pytest.raises(InputError, match=message):
-        soft_targets(file, competition(ABC), Texts.of(["x"]), np.array([[0]]))
+        soft_targets(file, competition(ABC), Texts.of(["x"]), np.array([[0]]), Texts.of(["x", "y"]))
