@@ -93,6 +93,11 @@ def test_images_and_heads_have_weights() -> None:
     assert weights.of(np.array([1, 0]), np.zeros((2, 2), np.int64)).tolist() == [[2.25, 0.75], [0.75, 0.25]]
 
 
+def test_a_fold_in_which_no_image_counts_is_told() -> None:
+    with pytest.raises(InputError, match="all images that this fold trains on have the weight 0"):
+        loss_weights(competition(ABC), np.zeros((2, 1), np.int64), np.zeros(2, np.float32))
+
+
 @pytest.mark.parametrize(("power", "expected"), [(1.0, [1 / 3] * 3), (0.5, [0.42, 0.32, 0.26])])
 def test_a_sampler_draws_rare_classes_more_often(power: float, expected: list[float]) -> None:
     targets = np.array([[0]] * 500 + [[1]] * 300 + [[2]] * 200)
