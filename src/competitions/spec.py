@@ -28,7 +28,7 @@ Answer = Literal["text", "probabilities", "heads", "rows"]
 ANSWERS = get_args(Answer)
 FITS = get_args(Fit)
 RESERVED_COLUMNS = frozenset(  # of the tables
-    {"image_path", "id", "group", "boxes", "split", "fold", "row", "weight", "where", "head"}
+    {"image_path", "id", "group", "boxes", "split", "fold", "row", "weight", "where"}
 )
 HELPERS = frozenset(
     {
