@@ -20,6 +20,7 @@ def main(config: BlendConfig) -> None:
     from src.inference.ensemble import out_of_fold
     from src.inference.submission import answer, make_predictor, same_classes, write_submission
     from src.inference.testset import open_test_set
+    from src.metrics import direction
     from src.runs.ranks import join_ranks
     from src.runs.run import open_run
 
@@ -39,7 +40,7 @@ def main(config: BlendConfig) -> None:
     print(f"on the images the weights were fitted on: {blend.fitted_score:.4f}")
     print(
         f"honestly, by {config.outer_folds}-fold outer cross-validation: {blend.honest_score:.4f}, best single run "
-        f"{blend.honest_best_single:.4f}"
+        f"{blend.honest_best_single:.4f}{direction(competition)}"
     )
     used = [(run, float(weight)) for run, weight in zip(runs, blend.weights, strict=True) if weight > 0]
     test = world.on_main(lambda: open_test_set(runs[0].prepared))

@@ -51,26 +51,30 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         if groups is not None:
             write_csv(run.evaluation / "by_group.csv", groups, for_people=True)
         write_csv(run.evaluation / "worst.csv", worst, for_people=True)
-        _show(scores, parts)
-        write_text(run.evaluation / "report.html", render(scores, config.run_name, parts, matrices, shown, images))
+        table, note = counting.for_readers(kind, parts)
+        _show(scores, table, note)
+        page = render(scores, config.run_name, kind, table, note, matrices, shown, images)
+        write_text(run.evaluation / "report.html", page)
     if run.prepared.unreadable_note():
         print(run.prepared.unreadable_note())
     print(f"report: {run.evaluation / 'report.html'}")
     return scores
 
 
-def _show(scores: dict[str, Any], parts: "pd.DataFrame") -> None:
+def _show(scores: dict[str, Any], parts: "pd.DataFrame", note: str) -> None:
     low, high = scores["interval_95"]
     if scores["score"] is None:
         print(f"out-of-fold {scores['score_name']}: not defined for these {scores['num_images']:,} images")
     else:
         which = "" if scores["greater_is_better"] else " (less is better)"
         print(f"out-of-fold {scores['score_name']}: {scores['score']:.4f} on {scores['num_images']:,} images{which}")
-        print(f"95% interval ({scores['interval_by']}): {low:.4f} to {high:.4f}")
+        if low is not None:
+            print(f"95% interval ({scores['interval_by']}): {low:.4f} to {high:.4f}")
     if scores["views"]:
         print(f"views: {', '.join(scores['views'])}")
     if scores["rule"]:
-        print(f"fitted cuts included, by cross-validation over groups; without them {scores['plain_score']:.4f}")
+        plain = "undefined" if scores["plain_score"] is None else f"{scores['plain_score']:.4f}"
+        print(f"fitted cuts included, by cross-validation over groups; without them {plain}")
     spread = scores["std_over_folds"]
     folds = ", ".join(
         f"{fold}: {'undefined' if score is None else f'{score:.4f}'}" for fold, score in scores["folds"].items()
@@ -79,8 +83,11 @@ def _show(scores: dict[str, Any], parts: "pd.DataFrame") -> None:
     print(f"folds {folds}{mean}")
     if None in scores["folds"].values():
         print("note: an undefined fold has too few classes for this metric, and is left out of the mean")
-    print("heads " + ", ".join(f"{head}: {score:.4f}" for head, score in scores["heads"].items()))
+    measures = {head: "" if name == "accuracy" else f" ({name})" for head, name in scores["measures"].items()}
+    print("heads " + ", ".join(f"{head}: {score:.4f}{measures[head]}" for head, score in scores["heads"].items()))
     print(parts.to_string(index=False, float_format="{:.4f}".format))
+    if note:
+        print(f"({note})")
     if not scores["complete"]:
         print("note: not all folds are included; this is the score of part of the data")
     if scores["optimistic"]:

@@ -5,15 +5,15 @@ Metrics of one head are averaged over heads, with the competition's head_weights
 
 import math
 import re
-import warnings
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from sklearn import metrics as sklearn_metrics
 
-from src.competitions.metric import Metric
+from src.competitions import counts
+from src.competitions.counts import OfCounts, average_precision, roc_auc, score_of_weights
+from src.competitions.metric import Metric, OfWeights
 from src.competitions.spec import Competition, Head, nearest
 from src.core.errors import InputError
 from src.models.heads import Rule, class_probabilities, decide, with_none
@@ -32,52 +32,43 @@ def _matches(target: np.ndarray, answers: np.ndarray, competition: Competition) 
     return found
 
 
-def _counted(*columns: np.ndarray, weight: np.ndarray | None) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the distinct rows of some integer columns, and how often each occurs: scikit-learn is quick on few."""
-    rows = np.stack(columns, axis=1).astype(np.int64)
-    width = rows.max(initial=0) + 1
-    keys, inverse = np.unique(rows @ width ** np.arange(rows.shape[1]), return_inverse=True)
-    counts = np.bincount(inverse, weight, minlength=len(keys))
-    first = [(keys // width**place) % width for place in range(rows.shape[1])]
-    return first, counts
+def _of_classes(function: OfCounts, target: np.ndarray, answers: np.ndarray, competition: Competition) -> OfWeights:
+    heads = zip(competition.heads, target.T, answers.T, strict=True)
+    scores = [score_of_weights(function, true, answer, head.num_classes) for head, true, answer in heads]
+    return lambda weight: _mean_over_heads([score(weight) for score in scores], competition)
 
 
-def _of_head(function: Callable[..., float], true: np.ndarray, answers: np.ndarray, weight: Any) -> float:
-    """Return a score of one head's classes, (N,) each, by scikit-learn's function of them and sample_weight."""
-    (one, other), counts = _counted(true, answers, weight=weight)
-    kept = counts > 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes that no image has, or one class only
-        return float(function(one[kept], other[kept], sample_weight=counts[kept]))
-
-
-def _of_classes(
-    function: Callable[..., float], target: np.ndarray, answers: np.ndarray, weight: Any, competition: Competition
-) -> float:
-    pairs = zip(target.T, answers.T, strict=True)
-    return _mean_over_heads([_of_head(function, *pair, weight) for pair in pairs], competition)
-
-
-def _f1(average: str, target: np.ndarray, answers: np.ndarray, weight: Any, competition: Competition) -> float:
-    """Return F1 over classes, or over labels; one that no image has and that is never answered counts 0."""
-    scores, split = [], competition.layout.split_targets
+def _f1(average: str, target: np.ndarray, answers: np.ndarray, competition: Competition) -> OfWeights:
+    """Return F1 over classes, of which those that no image has and that are never answered are left out, or over
+    labels, of which such count 0."""
+    scores: list[OfWeights] = []
+    split = competition.layout.split_targets
     for head, true, answer in zip(competition.heads, split(target), split(answers), strict=True):
         if head.kind == "labels":
-            scores.append(_f1_of_labels(average, true, answer, np.ones(len(true)) if weight is None else weight))
+            scores.append(_f1_of_labels(average, true, answer))
         else:
-            function = partial(sklearn_metrics.f1_score, average=average, zero_division=0)
-            scores.append(_of_head(function, true[:, 0], answer[:, 0], weight))
-    return _mean_over_heads(scores, competition)
+            scores.append(score_of_weights(_F1[average], true[:, 0], answer[:, 0], head.num_classes))
+    return lambda weight: _mean_over_heads([score(weight) for score in scores], competition)
 
 
-def _f1_of_labels(average: str, true: np.ndarray, answers: np.ndarray, weight: np.ndarray) -> float:
-    both, either = weight @ (true * answers), weight @ true + weight @ answers
-    if average == "micro":
-        return float(2 * both.sum() / max(either.sum(), SMALLEST))
-    each, shares = 2 * both / np.maximum(either, SMALLEST), weight @ true
-    if average == "macro":
-        return float(each.mean())
-    return float(np.average(each, weights=shares)) if shares.any() else math.nan
+def _f1_of_labels(average: str, true: np.ndarray, answers: np.ndarray) -> OfWeights:
+    @cache
+    def columns() -> list[np.ndarray]:
+        return [each.astype(np.float32) for each in (true * answers, true, answers)]  # exact up to 2**24 images
+
+    def score(weight: np.ndarray | None) -> float:
+        if weight is None:
+            both, there, given = np.einsum("ij,ij->j", true, answers), true.sum(axis=0), answers.sum(axis=0)
+        else:
+            both, there, given = ((weight.astype(np.float32) @ each).astype(np.float64) for each in columns())
+        if average == "micro":
+            return float(2 * both.sum() / max((there + given).sum(), SMALLEST))
+        each = 2 * both / np.maximum(there + given, SMALLEST)
+        if average == "macro":
+            return float(each.mean())
+        return float(np.average(each, weights=there)) if there.any() else math.nan
+
+    return score
 
 
 def _samples_f1(target: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
@@ -100,30 +91,17 @@ def _log_losses(target: np.ndarray, predicted: np.ndarray, competition: Competit
     return np.average(losses, axis=0, weights=competition.head_weights or None)
 
 
-def roc_auc(true: np.ndarray, shares: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
-    """Return how often one that is true has the higher probability than one that is not; equal ones count a half.
-
-    scikit-learn's takes 4 to 20 times as long: minutes, for a thousand resamples of many labels.
-    """
-    weight = np.ones(len(true)) if sample_weight is None else sample_weight
-    place = np.unique(shares, return_inverse=True)[1]
-    positive, negative = np.bincount(place, weight * true), np.bincount(place, weight * (1 - true))
-    below = np.cumsum(negative) - negative / 2
-    return float(positive @ below / (positive.sum() * negative.sum()))
-
-
 def _each_label(
-    function: Callable[..., float],
+    function: Callable[[np.ndarray, np.ndarray], OfWeights],
     target: np.ndarray,
     predicted: np.ndarray,
-    weight: np.ndarray | None,
-    competition: Any,
-) -> float:
+    competition: Competition,
+) -> OfWeights:
     """Return the mean over labels, or over classes each against the others, of a score of probabilities.
 
     Labels that all images have, or none, are left out; NaN if no label is left.
     """
-    layout, scores = competition.layout, []
+    layout, of_heads = competition.layout, []
     parts = zip(competition.heads, layout.split_targets(target), layout.split(predicted), strict=True)
     for head, true, part in parts:
         shares = class_probabilities(part, head)
@@ -131,11 +109,14 @@ def _each_label(
             true = (np.arange(head.num_classes) == true).astype(np.int64)
             if head.num_classes == 2:  # of two classes, the second is the one that is looked for
                 true, shares = true[:, 1:], shares[:, 1:]
-        seen = np.ones(len(true), bool) if weight is None else weight > 0
-        mixed = [column for column in range(true.shape[1]) if 0 < true[seen, column].mean() < 1]
-        each = [function(true[:, column], shares[:, column], sample_weight=weight) for column in mixed]
-        scores.append(float(np.mean(each)) if each else math.nan)
-    return _mean_over_heads(scores, competition)
+        of_heads.append([function(*column) for column in zip(true.T, shares.T, strict=True)])
+
+    def score(weight: np.ndarray | None) -> float:
+        found = [np.array([one(weight) for one in of_labels]) for of_labels in of_heads]
+        defined = [each[~np.isnan(each)] for each in found]
+        return _mean_over_heads([float(each.mean()) if len(each) else math.nan for each in defined], competition)
+
+    return score
 
 
 def ranked(predicted: np.ndarray, head: Head, count: int, rule: Rule, none_class: str = "") -> np.ndarray:
@@ -159,7 +140,7 @@ def _precision_at(k: int, target: np.ndarray, predicted: np.ndarray, competition
     return np.where(ranks <= k, 1 / ranks, 0.0)
 
 
-def edit_distance(one: list[Any], other: list[Any]) -> int:
+def edit_distance(one: Sequence[Any], other: Sequence[Any]) -> int:
     """Return how many insertions, deletions and substitutions make one sequence the other (Levenshtein, 1966)."""
     row = list(range(len(other) + 1))
     for i, left in enumerate(one, 1):
@@ -170,10 +151,9 @@ def edit_distance(one: list[Any], other: list[Any]) -> int:
 
 
 def _edit_distances(target: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
-    def texts(ids: np.ndarray) -> list[list[int]]:
-        return [[one for one in row if one != competition.pad_class] for row in ids.tolist()]
-
-    return np.array([edit_distance(*pair) for pair in zip(texts(answers), texts(target), strict=True)], dtype=float)
+    pairs = zip(answers.tolist(), target.tolist(), strict=True)
+    distances = [edit_distance(competition.decode(answer), competition.decode(true)) for answer, true in pairs]
+    return np.array(distances, dtype=np.float64)
 
 
 def _errors(power: int, target: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
@@ -182,25 +162,24 @@ def _errors(power: int, target: np.ndarray, answers: np.ndarray, competition: Co
     return np.average(errors, axis=1, weights=competition.head_weights or None)
 
 
-_kappa = sklearn_metrics.cohen_kappa_score
-_recall = partial(sklearn_metrics.recall_score, average="macro", zero_division=0)
-_CLASSES: dict[str, Callable[..., float]] = {
-    "balanced_accuracy": sklearn_metrics.balanced_accuracy_score,
-    "mean_recall": _recall,
-    "kappa": _kappa,
-    "quadratic_kappa": partial(_kappa, weights="quadratic"),
-    "matthews": sklearn_metrics.matthews_corrcoef,
+_CLASSES: dict[str, OfCounts] = {
+    one.__name__: one
+    for one in (
+        counts.balanced_accuracy,
+        counts.mean_recall,
+        counts.kappa,
+        counts.quadratic_kappa,
+        counts.matthews,
+    )
 }
-_PROBABILITIES: dict[str, Callable[..., float]] = {
-    "roc_auc": roc_auc,
-    "mean_average_precision": sklearn_metrics.average_precision_score,
-}
+_F1: dict[str, OfCounts] = {"macro": counts.macro_f1, "micro": counts.micro_f1, "weighted": counts.weighted_f1}
+_PROBABILITIES = {"roc_auc": roc_auc, "mean_average_precision": average_precision}
 _ERRORS = {"kinds": ("number", "ordinal"), "greater_is_better": False}
 _LIST = [
     Metric(name="accuracy", kinds=NO_NUMBER, per_image=_matches),
     Metric(name="string_accuracy", per_image=_matches),
     *(Metric(name=name, kinds=GRADES, value=partial(_of_classes, one)) for name, one in _CLASSES.items()),
-    *(Metric(name=f"{one}_f1", kinds=NO_NUMBER, value=partial(_f1, one)) for one in ("macro", "micro", "weighted")),
+    *(Metric(name=f"{one}_f1", kinds=NO_NUMBER, value=partial(_f1, one)) for one in _F1),
     Metric(name="samples_f1", kinds=("labels",), per_image=_samples_f1),
     Metric(name="log_loss", of="probabilities", kinds=NO_NUMBER, greater_is_better=False, per_image=_log_losses),
     *(
@@ -245,6 +224,11 @@ def scored(predicted: np.ndarray, competition: Competition, rule: Rule | None = 
     if rule and rule.cuts and competition.none_class:
         return with_none(predicted, competition.heads[0], rule.of(0), competition.none_class)
     return predicted
+
+
+def direction(competition: Competition) -> str:
+    """Return what a reader of a score must know: nothing, unless less is better."""
+    return "" if metric_of(competition).greater_is_better else " (less is better)"
 
 
 def goodness(score: float, competition: Competition) -> float:

@@ -12,6 +12,7 @@ import pytest
 from src.core.csv_text import parse_csv
 from src.report.intervals import score_interval
 from src.report.page import render
+from src.report.scores import for_readers
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
 from tests.helpers import replace_oof, run_at, snapshot_at, table_at
 
@@ -175,12 +176,21 @@ def test_the_report_does_not_grow_with_the_square_of_the_classes(num_classes: in
     counts[3, 5], counts[7, 2] = 4, 6
     scores = {
         "interval_95": (0.1, 0.2), "complete": True, "optimistic": False, "folds": {"0": 0.15},
-        "heads": {"label": 0.15}, "competition": "many", "score": 0.15, "num_images": 10, "score_name": "accuracy",
+        "heads": {"label": 0.15}, "measures": {"label": "accuracy"}, "competition": "many", "score": 0.15,
+        "num_images": 10, "score_name": "accuracy", "greater_is_better": True, "interval_by": "Wilson", "rule": {},
     }  # fmt: skip
     empty = pd.DataFrame({"class": []})
-    page = render(scores, "run", empty, {"all": (names, counts)}, empty, np.zeros((0, 8, 8, 3), np.uint8))
+    page = render(scores, "run", "class", empty, "", {"all": (names, counts)}, empty, np.zeros((0, 8, 8, 3), np.uint8))
     assert ('class="matrix"' in page) == drawn
     assert len(page) < 300_000
     if not drawn:
         cells = re.findall(r"<td>(.*?)</td>", page.split("most confused pairs")[1])
         assert cells[:6] == ["class 7", "class 2", "6", "class 3", "class 5", "4"]
+
+
+def test_of_many_classes_the_worst_are_shown() -> None:
+    parts = pd.DataFrame({"class": [f"c{i}" for i in range(100)], "images": 1, "recall": np.arange(100)[::-1] / 100})
+    shown, note = for_readers("class", parts)
+    assert shown["class"].tolist()[:2] == ["c99", "c98"]
+    assert (len(shown), note) == (40, "The 40 of 100 with the lowest recall; all are in by_class.csv.")
+    assert for_readers("class", parts.head(40))[1] == ""

@@ -1,6 +1,8 @@
 """Every metric agrees with scikit-learn or a case worked by hand, weighted by how often an image counts too."""
 
 import math
+import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,10 +12,11 @@ import pytest
 from sklearn import metrics as reference
 
 from src.competitions import food11
+from src.competitions.counts import roc_auc
 from src.competitions.metric import own_metric
 from src.competitions.spec import Competition, Head
 from src.core.errors import InputError
-from src.metrics import METRICS, edit_distance, goodness, metric_of, roc_auc, score_of
+from src.metrics import METRICS, edit_distance, goodness, metric_of, score_of
 from src.models.heads import Rule, decide
 
 CLASSES = ("a", "b", "c", "d")
@@ -65,6 +68,42 @@ def test_a_metric_of_classes_is_scikit_learns(name: str, weight: np.ndarray | No
     assert found == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", OF_CLASSES)
+def test_a_metric_of_classes_is_scikit_learns_where_some_are_missing_and_of_many(name: str) -> None:
+    rng = np.random.default_rng(3)
+    for true, answer in (
+        (rng.integers(0, 3, 40), rng.choice([0, 3], 40)),  # never answered, only answered
+        (rng.integers(0, 2, 40), np.zeros(40, np.int64)),
+        *((rng.integers(0, 90, 300),) * 2,),
+        (rng.integers(0, 90, 300), rng.integers(0, 90, 300)),
+    ):
+        head = Head(name="label", classes=tuple(f"{number:02}" for number in range(90 if answer.max() > 3 else 4)))
+        one, grades = competition(name, head), {"labels": range(head.num_classes)} if "quadratic" in name else {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of classes that are never answered
+            expected = OF_CLASSES[name](true, answer, **grades)
+        assert metric_of(one)(true[:, None], answer[:, None], one) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_quadratic_kappa_counts_grades_that_no_image_has() -> None:
+    four = competition("quadratic_kappa", Head(name="grade", classes=CLASSES, kind="ordinal"))
+    true, answer = np.array([[0], [1], [3], [3]]), np.array([[0], [1], [3], [1]])  # no image has grade 2
+    expected = reference.cohen_kappa_score(true, answer, weights="quadratic", labels=range(4))
+    assert metric_of(four)(true, answer, four) == pytest.approx(expected)
+    assert abs(expected - reference.cohen_kappa_score(true, answer, weights="quadratic")) > 0.01
+
+
+@pytest.mark.parametrize("name", ["kappa", "mean_recall", "macro_f1"])
+def test_a_thousand_resamples_of_30000_images_take_seconds(name: str) -> None:
+    target, shares = classes(12, 30_000)
+    one, weight = competition(name), np.random.default_rng(0).integers(0, 3, 30_000).astype(float)
+    score = metric_of(one).of_weights(target, decide(shares, one), one)
+    start = time.process_time()
+    for _ in range(30):
+        score(weight)
+    assert time.process_time() - start < 30 * 0.002
+
+
 @pytest.mark.parametrize("weight", WEIGHTS, ids=["once", "weighted"])
 @pytest.mark.parametrize("average", ["macro", "micro", "weighted", "samples"])
 def test_f1_of_labels_is_scikit_learns(average: str, weight: np.ndarray | None) -> None:
@@ -107,8 +146,8 @@ def test_equal_probabilities_count_a_half_in_the_area_under_the_roc_curve(weight
     tags, likely = labels(6)
     coarse = likely[:, 0].round(1)
     expected = reference.roc_auc_score(tags[:, 0], coarse, sample_weight=weight)
-    assert roc_auc(tags[:, 0], coarse, weight) == pytest.approx(expected, abs=1e-12)
-    assert roc_auc(np.array([0, 1, 1]), np.array([0.5, 0.5, 0.5])) == 0.5
+    assert roc_auc(tags[:, 0], coarse)(weight) == pytest.approx(expected, abs=1e-12)
+    assert roc_auc(np.array([0, 1, 1]), np.array([0.5, 0.5, 0.5]))(None) == 0.5
 
 
 def test_lists_of_classes_by_hand() -> None:
@@ -143,6 +182,10 @@ def test_edit_distances_by_hand() -> None:
     assert edit_distance(list("kitten"), list("sitting")) == 3
     assert edit_distance([], [1, 2]) == 2
     assert edit_distance([1, 2, 3], [1, 3]) == 1
+    heads = (Head(name="one", classes=("a", "b")), Head(name="two", classes=("x", "yy")))
+    code = competition("edit_distance", *heads)
+    found = metric_of(code)(np.array([[0, 1]]), np.array([[1, 0]]), code)
+    assert found == 3  # "bx" for "ayy": the same number is another text in another head
 
 
 def test_a_metric_of_ones_own_and_what_is_better() -> None:
@@ -155,6 +198,14 @@ def test_a_metric_of_ones_own_and_what_is_better() -> None:
     assert metric_of(mine)(target, decide(shares, mine), mine, weight) == 1
     assert goodness(0.2, mine) > goodness(0.3, mine)
     assert goodness(0.3, competition("accuracy")) > goodness(0.2, competition("accuracy")) > goodness(math.nan, mine)
+
+
+def test_a_mistake_in_a_metric_of_ones_own_is_one_line() -> None:
+    target, shares = classes(11)
+    functions: list[Any] = [lambda true, answer: true["label"], lambda true, answer: None]
+    for function in functions:
+        with pytest.raises(InputError, match=r"^metric mine: (IndexError|TypeError): "):
+            score_of(shares, target, competition(own_metric("mine", function)))
 
 
 def test_a_metric_that_is_not_defined_is_nan() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from src.competitions.reading_labels import in_order
 from src.competitions.spec import Competition, Head, nearest
-from src.competitions.tables import find_images, label_table, sample_ids
+from src.competitions.tables import find_images, label_table, own_table, sample_ids
 from src.core.errors import InputError
 from src.core.reading import InputFiles
 
@@ -76,8 +76,13 @@ def folder_competition(
         return label_table(found, found["image_path"].tolist(), targets, train_folder, other)
 
     def _groups(files: InputFiles, found: pd.DataFrame) -> "pd.Series[str]":
-        assert read_table
-        groups = read_table(files).drop_duplicates(image_column).set_index(image_column)[group_column]
+        if read_table is None:
+            raise InputError(f"{name}: group_column {group_column!r} is a column of read_table's table; give both")
+        table, _ = own_table(read_table, files, name, "")
+        for column in (image_column, group_column):
+            if column not in table.columns:
+                raise InputError(f"{name}: read_table gives no column {column!r}; it has {', '.join(table.columns)}")
+        groups = table.drop_duplicates(image_column).set_index(image_column)[group_column]
         return found["name"].map(groups).fillna("")
 
     def read_test(files: InputFiles) -> pd.DataFrame:

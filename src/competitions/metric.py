@@ -6,9 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from src.core.errors import InputError
+
 Of = Literal["answers", "probabilities"]
 Values = Callable[[np.ndarray, np.ndarray, Any], np.ndarray]  # target, predicted, competition -> (N,)
-Value = Callable[[np.ndarray, np.ndarray, np.ndarray | None, Any], float]  # target, predicted, weight, competition
+OfWeights = Callable[[np.ndarray | None], float]  # how often each image counts, (N,), or None: once -> the score
+Value = Callable[[np.ndarray, np.ndarray, Any], OfWeights]  # target, predicted, competition -> see OfWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +20,7 @@ class Metric:
 
     `of` answers: predicted (N, num_targets) holds what would be handed in, as target does; of probabilities: (N,
     num_outputs), the network's. Either `per_image` gives (N,) values whose mean, passed through `finish`, is the score,
-    or `value` gives the score of all images, which count `weight` (N,) times (None: once).
+    or `value` gives the score of all images as a function of how often each counts: a bootstrap asks a thousand times.
     """
 
     name: str
@@ -28,14 +31,19 @@ class Metric:
     finish: Callable[[float], float] = float
     value: Value | None = None
 
+    def of_weights(self, target: np.ndarray, predicted: np.ndarray, competition: Any) -> OfWeights:
+        """Return the score as a function of how often each image counts."""
+        if self.per_image is None:
+            assert self.value
+            return self.value(target, predicted, competition)
+        values = self.per_image(target, predicted, competition).astype(np.float64)
+        return lambda weight: self.finish(float(np.average(values, weights=weight)))
+
     def __call__(
         self, target: np.ndarray, predicted: np.ndarray, competition: Any, weight: np.ndarray | None = None
     ) -> float:
         """Return the score; NaN if it is not defined for these images."""
-        if self.per_image:
-            return self.finish(float(np.average(self.per_image(target, predicted, competition), weights=weight)))
-        assert self.value
-        return float(self.value(target, predicted, weight, competition))
+        return float(self.of_weights(target, predicted, competition)(weight))
 
 
 def own_metric(
@@ -45,13 +53,25 @@ def own_metric(
     of: Of = "answers",
     greater_is_better: bool = True,
 ) -> Metric:
-    """Return a metric of a function of your own: function(target, predicted) -> float, see Metric for the arrays."""
+    """Return a metric of a function of your own: function(target, predicted) -> float, see Metric for the arrays.
 
-    def value(target: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None, competition: Any) -> float:
-        if weight is None:
-            return function(target, predicted)
-        rows = np.repeat(np.arange(len(target)), weight.astype(np.int64))
-        return function(target[rows], predicted[rows])
+    NaN stands for "not defined for these images". The metric raises InputError for whatever the function raises.
+    """
+
+    def scored(target: np.ndarray, predicted: np.ndarray) -> float:
+        try:
+            return float(function(target, predicted))
+        except Exception as error:  # whatever their code raises is a mistake in their file
+            raise InputError(f"metric {name}: {type(error).__name__}: {error}") from error
+
+    def value(target: np.ndarray, predicted: np.ndarray, competition: Any) -> OfWeights:
+        def score(weight: np.ndarray | None) -> float:
+            if weight is None:
+                return scored(target, predicted)
+            rows = np.repeat(np.arange(len(target)), weight.astype(np.int64))
+            return scored(target[rows], predicted[rows])
+
+        return score
 
     kinds = ("class", "labels", "ordinal", "number")
     return Metric(name=name, of=of, kinds=kinds, greater_is_better=greater_is_better, value=value)

@@ -1,5 +1,6 @@
 """Labels of a CSV: from texts to class ids, 0 and 1 of labels, grades or numbers, with errors that name the line."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,15 @@ MAX_SPREAD = 1e-9  # a standard deviation below this is none
 
 def in_order(texts: set[str]) -> tuple[str, ...]:
     """Return texts sorted: as numbers if all are, else as text."""
+    return tuple(sorted(texts, key=lambda text: (float(text), text)) if are_numbers(texts) else sorted(texts))
+
+
+def are_numbers(texts: set[str]) -> bool:
+    """Return whether all texts are finite numbers: "nan" has no place in an order."""
     try:
-        return tuple(sorted(texts, key=lambda text: (float(text), text)))
+        return all(math.isfinite(float(text)) for text in texts)
     except ValueError:
-        return tuple(sorted(texts))
+        return False
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,8 @@ class Labels:
                 raise InputError(
                     f"{self.source}, line {broken[0]}: {column} {text!r} holds a control character; correct it"
                 )
-        if self.kind == "labels" and len(self.columns) == 1:
-            return  # an image may have no label
-        for column in self.columns:
+        may_be_empty = self.kind == "labels" and len(self.columns) == 1  # an image may have no label
+        for column in (self.needed[0], *(() if may_be_empty else self.columns)):
             blank = self.table.index[self.table[column].str.strip() == ""]
             if len(blank):
                 raise InputError(
@@ -75,14 +80,25 @@ class Labels:
         """Return the classes in order. Raises InputError for one that is not known."""
         known, where = (self.classes, "the competition's classes") if self.classes else (wanted, f"{sample}'s columns")
         if not known:
+            if self.kind == "ordinal" and not are_numbers(found):
+                names = ", ".join(sorted(found)[:4])
+                raise InputError(f"{self.source}: grades are texts ({names}); give classes=(lowest, ..., highest)")
             return in_order(found) if self.kind == "ordinal" else tuple(sorted(found))
         unknown = sorted(found - set(known))
         if unknown:
-            text = unknown[0]
-            lines = self.table.index[self.table[column] == text] if column else self.table.index[:0]
-            line = f", line {lines[0]}" if len(lines) else ""
+            line, text = self._first_line(set(unknown), column)
             raise InputError(f"{self.source}{line}: label {text!r} is not one of {where}; {nearest(text, known)}")
         return known
+
+    def _first_line(self, texts: set[str], column: str) -> tuple[str, str]:
+        """Return where the first of these labels is, for a message, and which it is."""
+        if not column and len(self.columns) > 1:
+            return ", line 1", min(texts)
+        for line, cell in self.table[column or self.columns[0]].items():
+            for text in [cell] if column else self._tags(cell):
+                if text in texts:
+                    return f", line {line}", text
+        raise AssertionError(texts)
 
     def targets(self, heads: tuple[Head, ...]) -> pd.DataFrame:
         """Return the target columns of these heads, in the table's order."""
@@ -102,11 +118,13 @@ class Labels:
     def _given(self) -> pd.DataFrame:
         """Return (N, labels) of 0 and 1, a column for each label that occurs."""
         if len(self.columns) == 1:
-            texts = self.table[self.columns[0]].str.strip()
-            if not self.separator.strip():
-                texts = texts.str.split().str.join(self.separator)
-            found = texts.str.get_dummies(self.separator).astype(np.int64)
-            return found.rename(columns=str.strip)
+            tags = self.table[self.columns[0]].map(self._tags)
+            names = sorted({tag for of_image in tags for tag in of_image})
+            numbers = {tag: number for number, tag in enumerate(names)}
+            given = np.zeros((len(tags), len(names)), np.int64)
+            for row, of_image in enumerate(tags):
+                given[row, [numbers[tag] for tag in of_image]] = 1
+            return pd.DataFrame(given, index=self.table.index, columns=names)
         found = pd.DataFrame(index=self.table.index)
         for column in self.columns:
             values = self._numbers(column)
@@ -116,6 +134,11 @@ class Labels:
                 raise InputError(f"{self.source}, line {wrong[0]}: {column} is {text!r}, neither 0 nor 1; correct it")
             found[column] = values.astype(np.int64)
         return found
+
+    def _tags(self, cell: str) -> list[str]:
+        """Return the labels of one cell, without spaces around them; empty ones are left out."""
+        parts = cell.split(self.separator if self.separator.strip() else None)
+        return [tag for tag in (part.strip() for part in parts) if tag]
 
     def _numbers(self, column: str) -> np.ndarray:
         numbers = pd.to_numeric(self.table[column], errors="coerce").to_numpy(np.float64)

@@ -25,13 +25,15 @@ Fit = Literal["stretch", "letterbox", "center-crop"]  # how an image of another 
 # What a submission holds for an id. text: the answer as text in one column; probabilities: of each class, a column for
 # each; heads: each head's answer, a column for each; rows: each head's answer, a row for each.
 Answer = Literal["text", "probabilities", "heads", "rows"]
-RESERVED_COLUMNS = frozenset(
-    {"image_path", "id", "group", "boxes", "split", "fold", "row", "answer", "weight"}
-)  # of the tables
+ANSWERS = get_args(Answer)
+FITS = get_args(Fit)
+RESERVED_COLUMNS = frozenset(  # of the tables
+    {"image_path", "id", "group", "boxes", "split", "fold", "row", "answer", "weight", "where"}
+)
 HELPERS = frozenset(
     {
-        "arrays", "demo_images", "folders", "json_text", "metric", "parquet", "reading_labels", "spec", "strings",
-        "tables",
+        "arrays", "counts", "demo_images", "folders", "json_text", "metric", "parquet", "reading_labels", "spec",
+        "strings", "tables",
     }
 )  # fmt: skip  # modules of this package that are not competitions
 
@@ -192,6 +194,13 @@ def check_heads(competition: Competition) -> None:
     name, pad_class = competition.name, competition.pad_class
     if pad_class is not None and len({(head.classes, head.kind) for head in competition.heads}) > 1:
         raise InputError(f"{name}: the heads of a string (it has a pad_class) must all have the same classes")
+    for what, value, known in (
+        ("answer", competition.answer, ANSWERS),
+        ("resize", competition.resize, FITS),
+        ("combine", competition.combine, ("mean", "max")),
+    ):
+        if value not in known:
+            raise InputError(f"{name}: {what} {value!r} is not known; there are {', '.join(known)}")
     for head in competition.heads:
         if head.kind not in KINDS:
             raise InputError(f"{name}: {head.name} is of kind {head.kind!r}; {nearest(head.kind, KINDS)}")

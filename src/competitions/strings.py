@@ -36,6 +36,10 @@ def string_competition(
     name, without extension, is its text. `options` are other fields of Competition; images are never flipped.
     """
     shortest, longest = (length, length) if isinstance(length, int) else length
+    if not 1 <= shortest <= longest or len(set(alphabet)) < len(alphabet) or len(alphabet) < 2:
+        raise InputError(
+            f"{name}: give length=N or (shortest, longest), from 1, and an alphabet of different characters"
+        )
     padded = shortest < longest
     classes = tuple(alphabet) + ("",) * padded
     pad_class = len(alphabet) if padded else None
@@ -80,12 +84,11 @@ def string_competition(
         name=name,
         heads=heads,
         pad_class=pad_class,
-        columns=(id_column, label_column),
         image_size=image_size,
         hflip_ok=False,
         read_train=read_train,
         read_test=read_test,
         source=source or f"Put {labels}, {test_folder}/ and {sample_submission} into input/{name}/",
-        **{"metric": "string_accuracy", **options},
+        **{"metric": "string_accuracy", "columns": (id_column, label_column), **options},
     )
     return competition

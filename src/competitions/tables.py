@@ -49,6 +49,26 @@ def sample_ids(files: InputFiles, sample: str, competition: Competition) -> "pd.
     return check_sample(files.table(sample), competition.submission_columns, sample)
 
 
+def own_table(
+    read_table: Callable[[InputFiles], pd.DataFrame], files: InputFiles, name: str, source: str
+) -> tuple[pd.DataFrame, str]:
+    """Return a competition's own table, as text, and what messages call it: `source`, or if tables were joined
+    read_table, whose index is then the row from 1.
+
+    Raises InputError for whatever its code raises.
+    """
+    try:
+        table = read_table(files)
+        texts = table.astype(object).where(table.notna(), "").map(str)
+    except InputError:
+        raise
+    except Exception as error:  # whatever their code raises is a mistake in their file
+        raise InputError(f"{name}: read_table: {type(error).__name__}: {error}") from error
+    if texts.index.is_unique and not (texts.index == 0).any():
+        return texts, source
+    return texts.set_axis(range(1, len(texts) + 1)), f"{name}: the table of read_table"
+
+
 def label_table(
     table: pd.DataFrame, image_paths: list[str], targets: pd.DataFrame, source: str, columns: dict[str, str]
 ) -> pd.DataFrame:
@@ -119,6 +139,8 @@ def csv_competition(
     `options` go to Competition. The sample submission's columns follow from `answer`; with "probabilities" the classes
     are its columns, in its order; columns=(id, answer) asks for that of the second of two classes.
     """
+    if bool(test_csv) != bool(test_image_column):
+        raise InputError(f"{name}: test_csv and test_image_column belong together; give both or none")
     label_columns = (label_column,) if isinstance(label_column, str) else label_column
     options.setdefault("columns", _columns(id_column, label_columns, options.get("answer", "text")))
     other = {
@@ -129,10 +151,13 @@ def csv_competition(
     }
 
     def labels(files: InputFiles) -> Labels:
-        table = read_table(files) if read_table else files.table(train_csv)
+        if read_table:
+            table, table_name = own_table(read_table, files, name, train_csv)
+        else:
+            table, table_name = files.table(train_csv), train_csv
         needed = [image_column or id_column, *label_columns, *filter(None, other.values())]
         separator = options.get("separator", " ")
-        return Labels(table, train_csv, needed, label_columns, kind, separator, classes)
+        return Labels(table, table_name, needed, label_columns, kind, separator, classes)
 
     def read_heads(files: InputFiles) -> tuple[Head, ...]:
         wanted: tuple[str, ...] = ()
@@ -144,8 +169,8 @@ def csv_competition(
     def read_train(files: InputFiles) -> pd.DataFrame:
         found = labels(files)
         names = found.table[image_column or id_column].map(image_name.format)
-        paths = find(files, train_folder, names, train_csv)
-        return label_table(found.table, paths, found.targets(read_heads(files)), train_csv, other)
+        paths = find(files, train_folder, names, found.source)
+        return label_table(found.table, paths, found.targets(read_heads(files)), found.source, other)
 
     def read_test(files: InputFiles) -> pd.DataFrame:
         ids = sample_ids(files, sample_submission, base.with_heads_of(files))
@@ -201,8 +226,10 @@ def _several_images(
     for column in (id_column, image_column):
         if column not in table.columns:
             raise InputError(f"{test_csv}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
-    listed = table.rename(columns={id_column: "id", image_column: "image"})[["id", "image"]]
-    absent = rows[~rows["id"].isin(listed["id"])]
+    listed = table.rename(columns={id_column: "key", image_column: "image"})[["key", "image"]]
+    listed["line"] = listed.index
+    rows = rows.rename(columns={"image": "key"})  # of a row for each head, the id without the head's name
+    absent = rows[~rows["key"].isin(listed["key"])]
     if len(absent):
-        raise InputError(f"{test_csv}: no image of id {absent['id'].iloc[0]!r}, which the sample submission asks for")
-    return rows.drop(columns="image").merge(listed, on="id", how="left", validate="one_to_many")
+        raise InputError(f"{test_csv}: no image of id {absent['key'].iloc[0]!r}, which the sample submission asks for")
+    return rows.merge(listed, on="key", how="left").set_index("line")

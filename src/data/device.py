@@ -132,7 +132,7 @@ class DeviceLoader:
             return picked
         return resize_on_device(picked, size)
 
-    def _batch(self, whole: np.ndarray, epoch: int) -> Batch:
+    def _batch(self, whole: np.ndarray, first: int, epoch: int) -> Batch:
         loader, positions = self.loader, self.loader.own(whole)
         size, rows, target = loader.size_at(epoch), loader.rows[positions], loader.targets[positions]
         images = self._gather(whole, size)
@@ -140,7 +140,7 @@ class DeviceLoader:
             _, kept, target = loader.concatenated(positions, epoch)
             images = concat_side_by_side(images, self._gather(whole, size, epoch), self._put(kept))
         if loader.policy and loader.policy.changes_pixels():
-            params = draw_params(loader.policy, loader.numbers_of(rows), size, seed=loader.seed + 1, epoch=epoch)
+            params = draw_params(loader.policy, loader.keys_of(whole, first), size, seed=loader.seed + 1, epoch=epoch)
             matrices, colours = self._put(params.matrices), self._put(params.colours)
             pixels = {name: self._put(numbers) for name, numbers in params.pixels.items()}
             images = self.change(images, matrices, colours, pixels, loader.hflip_ok)
@@ -158,7 +158,7 @@ class DeviceLoader:
         """Yield the epoch's batches, all or those from number `start`."""
         order = self.loader.order(epoch)
         for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            yield self._batch(order[first : first + self.batch_size], epoch)
+            yield self._batch(order[first : first + self.batch_size], first, epoch)
 
 
 def on_device(loader: Loader, device: torch.device, compiled: bool, *, sharded: bool = False) -> DeviceLoader:

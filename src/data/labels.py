@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from src.competitions.spec import Competition, Head, load_competition
+from src.competitions.spec import Competition, Head, load_competition, nearest
 from src.config import Paths
 from src.core.errors import InputError
 from src.core.reading import InputFiles
@@ -78,6 +78,42 @@ def check_classes(competition: Competition) -> None:
                 )
 
 
+def check_answers(competition: Competition) -> None:
+    """Raise InputError if the heads cannot be handed in as `answer` and `columns` say: now, not after the training."""
+    name, heads, columns = competition.name, competition.heads, competition.submission_columns
+    kinds, given = {head.kind for head in heads}, f"the submission's columns are {', '.join(columns[:6])}"
+    several = len(heads) > 1
+    if competition.answer == "probabilities":
+        wanted = sum(head.num_classes for head in heads)
+        if "number" in kinds:
+            raise InputError(f"{name}: a number has no probabilities; leave answer='probabilities' out")
+        if len(columns) - 1 != wanted and not (len(columns) == 2 == wanted):
+            raise InputError(f"{name}: {given}, {len(columns) - 1} beside the id for {wanted} probabilities")
+    elif competition.answer == "heads":
+        if len(columns) != 1 + len(heads):
+            raise InputError(f"{name}: {given}, {len(columns) - 1} beside the id for {len(heads)} heads")
+    elif len(columns) != 2:
+        raise InputError(
+            f"{name}: {given}, but answer={competition.answer!r} is one column beside the id; give columns=(id, "
+            "answer), or answer='heads' or 'probabilities'"
+        )
+    if competition.answer == "text" and several and kinds != {"class"}:
+        raise InputError(f"{name}: {len(heads)} heads that are not all classes make no text; give answer='heads'")
+    if competition.num_answers > 1 and (several or kinds != {"class"} or competition.answer != "text"):
+        raise InputError(f"{name}: num_answers={competition.num_answers} is for one class an image, handed in as text")
+    none, classes = competition.none_class, heads[0].classes
+    if none and (several or none not in classes):
+        raise InputError(f"{name}: none_class {none!r} is no class; {nearest(none, classes)}")
+    for head in heads:
+        is_list = head.kind == "labels" or competition.num_answers > 1
+        held = [text for text in head.classes if competition.separator in text]
+        if competition.answer != "probabilities" and is_list and held:
+            raise InputError(
+                f"{name}: class {held[0]!r} holds the separator {competition.separator!r} of a list of answers; give "
+                "another separator"
+            )
+
+
 def check_test(test: pd.DataFrame, competition: Competition) -> pd.DataFrame:
     """Return image_path, id and, where several rows answer for an image, head (the name of one).
 
@@ -125,6 +161,7 @@ def read_tables(config: Paths) -> Tables:
     files = InputFiles(config.input_dir / competition.name, competition.source)
     competition = competition.with_heads_of(files)
     check_classes(competition)
+    check_answers(competition)
     # Sorted: neither the cache nor a group's name may depend on the order in which the organiser lists images.
     labels = check_labels(competition.read_train(files), competition).sort_values("image_path", ignore_index=True)
     files.locate(labels["image_path"])

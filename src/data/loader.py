@@ -145,6 +145,16 @@ class Loader:
         """Return what random draws of images depend on: their places in the table that prepare read."""
         return rows if self.numbers is None else self.numbers[rows]
 
+    def keys_of(self, whole: np.ndarray, first: int) -> np.ndarray:
+        """Return what this rank's draws depend on in a batch that begins at place `first` of an epoch.
+
+        Where images are drawn several times in an epoch it is the place too: each time they are changed otherwise.
+        """
+        numbers = self.numbers_of(self.rows[self.own(whole)])
+        if self.shares is None:
+            return numbers
+        return numbers + len(self.images) * (1 + first + self.own(np.arange(len(whole))))
+
     @property
     def block_height(self) -> int:
         """How many rows of the cache are read together if it is read in blocks."""
@@ -191,7 +201,7 @@ class Loader:
             return positions
         return positions[self.world.share_of(len(positions), self.world.rank if rank is None else rank)]
 
-    def _batch(self, whole: np.ndarray, epoch: int, cache: Images | Blocks) -> Batch:
+    def _batch(self, whole: np.ndarray, first: int, epoch: int, cache: Images | Blocks) -> Batch:
         positions = self.own(whole)
         rows, size = self.rows[positions], self.size_at(epoch)
         images, target = gather(cache, rows, size), self.targets[positions]
@@ -200,7 +210,7 @@ class Loader:
             others = images[::-1].copy() if self.in_blocks else gather(cache, self.rows[partners], size)
             concat_batch(images, others, kept)
         if self.policy and self.policy.changes_pixels():
-            params = draw_params(self.policy, self.numbers_of(rows), size, seed=self.seed + 1, epoch=epoch)
+            params = draw_params(self.policy, self.keys_of(whole, first), size, seed=self.seed + 1, epoch=epoch)
             images = augment_batch(images, params, self.hflip_ok)
         batch: Batch = {
             "index": torch.from_numpy(rows),
@@ -217,21 +227,22 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the epoch's batches, all or those from number `start`."""
         order = self.order(epoch)
-        parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, len(self))]
+        firsts = [number * self.batch_size for number in range(start, len(self))]
         if not self.policy:
-            parts = parts[self.world.rank :: self.world.size]
+            firsts = firsts[self.world.rank :: self.world.size]
+        parts = [order[first : first + self.batch_size] for first in firsts]
         cache: Images | Blocks = self.images
         if self.in_blocks and parts:
             rows = self.rows[np.concatenate([self.own(part) for part in parts])]
             cache = Blocks(self.images, rows, self.block_height)
         if not self.num_threads:
-            yield from (self._batch(part, epoch, cache) for part in parts)
+            yield from (self._batch(part, first, epoch, cache) for part, first in zip(parts, firsts, strict=True))
             return
         with ThreadPoolExecutor(self.num_threads) as pool:
             waiting: deque[Future[Batch]] = deque()
             try:
-                for part in parts:
-                    waiting.append(pool.submit(self._batch, part, epoch, cache))
+                for part, first in zip(parts, firsts, strict=True):
+                    waiting.append(pool.submit(self._batch, part, first, epoch, cache))
                     if len(waiting) > 2 * self.num_threads:
                         yield waiting.popleft().result()
                 while waiting:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.competitions.spec import Competition
+from src.core.errors import InputError
 from src.data.keyed import keyed_uniforms
 
 LARGEST_RATIO = 100.0  # between the weights of the rarest and the commonest class
@@ -41,9 +42,14 @@ def loss_weights(
     head_weights: tuple[float, ...] = (),
     balanced: bool = False,
 ) -> LossWeights | None:
-    """Return what counts more than 1 or less; None if nothing does. targets (M, num_targets), images (M,)."""
+    """Return what counts more than 1 or less; None if nothing does. targets (M, num_targets), images (M,).
+
+    Raises InputError if no image counts.
+    """
     if images is None and not head_weights and not balanced:
         return None
+    if images is not None and not images.any():
+        raise InputError(f"{competition.name}: all images that this fold trains on have the weight 0; correct them")
     layout = competition.layout
     of_heads = np.array(head_weights or [1.0] * len(competition.heads), dtype=np.float32)
     values: list[np.ndarray] = []

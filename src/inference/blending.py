@@ -3,6 +3,7 @@
 Source of the selection: Caruana et al., Ensemble Selection from Libraries of Models, 2004.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,10 +28,10 @@ class Blend:
     honest_score: float  # by an outer cross-validation
     honest_best_single: float
 
-    def describe(self) -> dict[str, float]:
-        """Return what the submission's JSON says of it."""
+    def describe(self) -> dict[str, float | None]:
+        """Return what the submission's JSON says of it; None for a score that is not defined."""
         names = ("fitted_score", "honest_score", "honest_best_single")
-        return {name: getattr(self, name) for name in names}
+        return {name: score if math.isfinite(score := getattr(self, name)) else None for name in names}
 
 
 def check_same_images(names: list[str], oofs: list[OutOfFold]) -> None:

@@ -27,7 +27,12 @@ def likelihood_losses(predicted: np.ndarray, target: np.ndarray, competition: Co
 
 
 def is_for_rules(competition: Competition) -> bool:
-    """Return whether there is something to fit: a metric of answers over labels or grades, or a none_class."""
+    """Return whether there is something to fit: a metric of answers over labels or grades, or a none_class.
+
+    Probabilities are handed in as they are: what the organiser makes of them is no rule of ours.
+    """
+    if competition.answer == "probabilities":
+        return False
     if competition.none_class and len(competition.heads) == 1 and competition.heads[0].kind == "class":
         return competition.none_class in competition.heads[0].classes
     fitted_kinds = {"labels", "ordinal"} & set(competition.layout.kinds)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from src.inference.testset import TestSet
 from src.inference.views import AUTO
 from src.models.heads import Rule
 from src.runs.fold import TrainedFold
-from src.runs.record import RunRecord
+from src.runs.record import FoldResult, RunRecord
 from src.runs.run import Run
 from src.runs.versions import versions
 
@@ -82,7 +82,7 @@ def answer(run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Pr
         "weight": weight,
         "views": list(predictor.views(run.begun.model.image_size)),
         **TypeAdapter(RunRecord).dump_python(run.begun, mode="json", include={"model", "train", "weights"}),
-        "folds": [{"fold": fold.number, **asdict(fold.result)} for fold in trained],
+        "folds": [{"fold": fold.number, **_described(fold.result)} for fold in trained],
         "folds_absent": absent,
     }
     return Answer(
@@ -97,6 +97,11 @@ def views_of(run: Run, trained: Sequence[TrainedFold], tta: bool) -> tuple[str, 
     if not tta or AUTO not in run.begun.train.views:
         return run.begun.train.views
     return out_of_fold(run, tuple(fold.number for fold in trained)).views
+
+
+def _described(result: FoldResult) -> dict[str, Any]:
+    found: dict[str, Any] = TypeAdapter(FoldResult).dump_python(result, mode="json")
+    return found
 
 
 def same_classes(runs: Sequence[Run]) -> Competition:

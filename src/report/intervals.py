@@ -1,7 +1,5 @@
 """Intervals of scores: how far a score would move if other images of the same kind had been scored."""
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.stats import binomtest
 
@@ -10,7 +8,7 @@ from src.inference.ensemble import OutOfFold
 from src.metrics import metric_of
 
 NUM_RESAMPLES = 1000
-CHUNK = 100  # resamples of per-image values at a time
+CHUNK = 100  # resamples drawn at a time
 SINGLES = 0.9  # groups per image from which images are taken as independent
 FEW = 20  # groups below which a bootstrap's interval is too narrow
 SHARES = ("accuracy", "string_accuracy")  # of images: these have an interval of their own
@@ -32,27 +30,12 @@ def resampled(metric: Metric, oof: OutOfFold, number: int = NUM_RESAMPLES, seed:
     """
     groups = np.unique(oof.labels["group"].to_numpy(), return_inverse=True)[1]
     count, rng = groups.max() + 1, np.random.default_rng(seed)
-    score = _resampler(metric, oof)
-    scores: list[np.ndarray] = []
+    score = metric.of_weights(oof.target, oof.decided.scored, oof.competition)
+    scores: list[float] = []
     for start in range(0, number, CHUNK):
         draws = rng.integers(0, count, (min(CHUNK, number - start), count))
-        weights = np.stack([np.bincount(row, minlength=count)[groups] for row in draws])
-        scores.append(score(weights))
-    return np.concatenate(scores)
-
-
-def _resampler(metric: Metric, oof: OutOfFold) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function from weights (R, N) to scores (R,)."""
-    target, scored, competition = oof.target, oof.decided.scored, oof.competition
-    if metric.per_image:
-        values = metric.per_image(target, scored, competition).astype(np.float64)
-        return lambda weights: np.array(
-            [
-                metric.finish(float(total / weight))
-                for total, weight in zip(weights @ values, weights.sum(1), strict=True)
-            ]
-        )
-    return lambda weights: np.array([metric(target, scored, competition, weight) for weight in weights])
+        scores += [score(np.bincount(row, minlength=count)[groups].astype(np.float64)) for row in draws]
+    return np.array(scores)
 
 
 def interval_of(oof: OutOfFold) -> tuple[float, float, str]:

@@ -2,13 +2,14 @@
 
 import base64
 import html
-import math
 from collections.abc import Hashable
 from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
+
+from src.report.scores import MEASURES
 
 MAX_MATRIX_CLASSES, MAX_PAIRS = 40, 50  # classes of a matrix that is drawn; pairs listed of more classes
 GREEN, RED = "34,120,80", "179,38,30"
@@ -28,8 +29,10 @@ figcaption b { color: #b3261e }
 
 
 def _table(frame: pd.DataFrame) -> str:
-    shown = frame.map(lambda value: f"{value:.4f}" if isinstance(value, float) else value)
-    return shown.to_html(index=False, border=0, escape=True)
+    shown = frame.map(
+        lambda value: f"{value:.4f}" if isinstance(value, float) else "undefined" if value is None else value
+    )
+    return shown.rename(columns=lambda name: name.replace("_", " ")).to_html(index=False, border=0, escape=True)
 
 
 def _most_confused(counts: np.ndarray, names: list[str]) -> str:
@@ -55,11 +58,12 @@ def _matrix(counts: np.ndarray, names: list[str]) -> str:
     return f'<table class="matrix"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
 
 
-def _figure(image: np.ndarray, row: dict[Hashable, Any]) -> str:
+def _figure(image: np.ndarray, row: dict[Hashable, Any], has_confidence: bool) -> str:
     _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     encoded = base64.b64encode(data.tobytes()).decode()
     path, truth, answer = (html.escape(str(row[key])) for key in ("image_path", "truth", "answer"))
-    caption = f"<b>{answer}</b> for {truth}, {row['confidence']:.0%} sure<br>{path}"
+    sure = f", {row['confidence']:.0%} sure" if has_confidence else ""
+    caption = f"<b>{answer or '(none)'}</b> for {truth or '(none)'}{sure}<br>{path}"
     return (
         f'<figure><img alt="{path}" src="data:image/jpeg;base64,{encoded}"><figcaption>{caption}</figcaption></figure>'
     )
@@ -68,21 +72,35 @@ def _figure(image: np.ndarray, row: dict[Hashable, Any]) -> str:
 def render(
     scores: dict[str, Any],
     run: str,
+    kind: str,
     parts: pd.DataFrame,
+    note: str,
     matrices: dict[str, tuple[list[str], np.ndarray]],
     worst: pd.DataFrame,
     images: np.ndarray,
 ) -> str:
-    """Return the page; `images` (K, H, W, 3) uint8 are those of the first K rows of `worst`."""
-    low, high = (math.nan if edge is None else edge for edge in scores["interval_95"])
+    """Return the page; `parts` and `note` are what `for_readers` gives, by `kind`; `images` (K, H, W, 3) uint8 are
+    those of the first K rows of `worst`."""
     warnings = []
     if not scores["complete"]:
         warnings.append("Not all folds are in: this is the score of part of the data.")
     if scores["optimistic"]:
         warnings.append("The epoch was chosen on these very images: the score is optimistic.")
-    folds = pd.DataFrame({"fold": list(scores["folds"]), "score": list(scores["folds"].values())})
-    heads = pd.DataFrame({"head": list(scores["heads"]), "accuracy": list(scores["heads"].values())})
-    gallery = "".join(_figure(image, row) for image, row in zip(images, worst.to_dict("records"), strict=False))
+    folds = pd.DataFrame(
+        {"fold": list(scores["folds"]), "score": pd.Series(list(scores["folds"].values()), dtype=object)}
+    )
+    names = list(scores["heads"])
+    heads = pd.DataFrame(
+        {
+            "head": names,
+            "measure": [scores["measures"][name] for name in names],
+            "value": [scores["heads"][name] for name in names],
+        }
+    )
+    has_numbers = MEASURES["number"] in scores["measures"].values()
+    gallery = "".join(
+        _figure(image, row, not has_numbers) for image, row in zip(images, worst.to_dict("records"), strict=False)
+    )
     title = html.escape(f"{scores['competition']} · {run}")
     confusions = "".join(
         f"<h2>True class (rows) and answer (columns){'' if head == 'all' else ', ' + html.escape(head)}</h2>"
@@ -91,11 +109,26 @@ def render(
     )
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>
 <h1>{title}</h1><p class="score">{"undefined" if scores["score"] is None else f"{scores['score']:.4f}"}</p>
-<p class="note">out-of-fold {scores["score_name"]} on {scores["num_images"]:,} images;
-95% interval {low:.4f}–{high:.4f}</p>
+{_notes(scores)}
 {"".join(f'<p class="warning">{warning}</p>' for warning in warnings)}
 <h2>Folds</h2>{_table(folds)}<h2>Heads</h2>{_table(heads)}
-<h2>By {parts.columns[0]}</h2>{_table(parts)}
+<h2>By {kind}</h2>{f'<p class="note">{note}</p>' if note else ""}{_table(parts)}
 {confusions}
-<h2>The most confident mistakes</h2><div class="gallery">{gallery}</div></html>
+<h2>The {"largest errors" if has_numbers else "most confident mistakes"}</h2>
+<div class="gallery">{gallery or "none"}</div></html>
 """
+
+
+def _notes(scores: dict[str, Any]) -> str:
+    """Return what the score is, how far it may move, and what is decided by fitted cuts."""
+    less = "" if scores["greater_is_better"] else " (less is better)"
+    lines = [f"out-of-fold {html.escape(scores['score_name'])}{less} on {scores['num_images']:,} images"]
+    low, high = scores["interval_95"]
+    if low is None or high is None:
+        lines.append("the metric is not defined for these images, or hardly ever: there is no interval")
+    else:
+        lines.append(f"95% interval {low:.4f} to {high:.4f} ({html.escape(scores['interval_by'])})")
+    if scores["rule"]:
+        plain = "undefined" if scores["plain_score"] is None else f"{scores['plain_score']:.4f}"
+        lines.append(f"fitted cuts included, by cross-validation over groups; without them {plain}")
+    return "".join(f'<p class="note">{line}</p>' for line in lines)

@@ -11,6 +11,13 @@ from src.inference.quality import likelihood_losses
 from src.metrics import metric_of
 from src.report.intervals import interval_of
 
+MEASURES = {  # of one head, whatever the metric
+    "class": "accuracy",
+    "ordinal": "accuracy",
+    "labels": "accuracy over all labels",
+    "number": "mean absolute error",
+}
+MAX_ROWS = 40  # of a table of classes or labels that is read by people
 MAX_GROUPS = 0.5  # groups per image up to which they are told one by one
 
 
@@ -45,15 +52,16 @@ def summary(oof: OutOfFold) -> dict[str, Any]:
         "mean_over_folds": float(np.mean(defined)) if defined else None,
         "std_over_folds": float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
         "heads": {head.name: score for head, score in zip(oof.competition.heads, _of_heads(oof), strict=True)},
+        "measures": {head.name: MEASURES[head.kind] for head in oof.competition.heads},
     }
 
 
 def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None
 
 
 def _of_heads(oof: OutOfFold) -> list[float]:
-    """Return of each head the share of right answers, of labels that of all labels, of a number the mean error."""
+    """Return of each head what MEASURES calls it."""
     split = oof.competition.layout.split_targets
     parts = zip(oof.competition.heads, split(oof.answers), split(oof.target), strict=True)
     return [
@@ -72,6 +80,16 @@ def breakdown(oof: OutOfFold) -> tuple[str, pd.DataFrame]:
     if kind == "labels":
         return "label", by_label(oof)
     return ("value", by_value(oof)) if kind == "number" else ("class", by_class(oof))
+
+
+def for_readers(kind: str, parts: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the table's rows that are shown, and a note: of thousands of classes those with the lowest recall."""
+    if kind == "value":
+        return parts, "Tenths of the images, from the smallest number up; an error is the answer less the truth."
+    if len(parts) <= MAX_ROWS or "recall" not in parts:
+        return parts, ""
+    shown = parts.sort_values("recall", kind="stable").head(MAX_ROWS)
+    return shown, f"The {MAX_ROWS} of {len(parts):,} with the lowest recall; all are in by_{kind}.csv."
 
 
 def by_label(oof: OutOfFold) -> pd.DataFrame:
@@ -106,6 +124,8 @@ def by_group(oof: OutOfFold) -> pd.DataFrame | None:
     losses = likelihood_losses(oof.probabilities, oof.target, oof.competition)
     table = pd.DataFrame({"group": groups, "right": oof.right, "loss": losses})
     found = table.groupby("group").agg(images=("loss", "size"), right=("right", "mean"), loss=("loss", "mean"))
+    if "number" in oof.competition.layout.kinds:  # a number is never exactly right
+        found = found.drop(columns="right")
     return found.reset_index().sort_values("loss", ascending=False)
 
 
@@ -135,13 +155,14 @@ def by_class(oof: OutOfFold) -> pd.DataFrame:
 
 
 def by_head(oof: OutOfFold) -> pd.DataFrame:
-    """Return a row per head: number of classes and accuracy."""
+    """Return a row per head: number of classes, and what is measured of it."""
     heads = oof.competition.heads
     return pd.DataFrame(
         {
             "head": [head.name for head in heads],
             "classes": [head.num_classes for head in heads],
-            "accuracy": _of_heads(oof),
+            "measure": [MEASURES[head.kind] for head in heads],
+            "value": _of_heads(oof),
         }
     )
 

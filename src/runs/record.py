@@ -1,14 +1,22 @@
 """What a run and its folds say of themselves: run.json, written when the run begins, and fold.json of each fold."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BeforeValidator, PlainSerializer
 
 from src.competitions.spec import Head, HeadLayout
 from src.config import TrainSettings
 from src.core.progress import minutes
+
+Score = Annotated[  # NaN where the metric is not defined, which JSON cannot hold
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    PlainSerializer(lambda value: value if math.isfinite(value) else None),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +50,8 @@ class RunRecord:
 class FoldResult:
     """How a fold's training ended, and the hashes of what it left."""
 
-    score: float  # of the plain images
-    score_tta: float  # of the mean over views
+    score: Score  # of the plain images
+    score_tta: Score  # of the mean over views
     epochs: int
     seconds: float  # of training and scoring, over all interruptions
     images_per_second: float  # median over epochs
@@ -71,9 +79,11 @@ def training_summary(results: list[FoldResult], seconds: float, folder: Path) ->
     """Return the closing lines of a training: the folds' mean score, and the time of all and of this command."""
     lines = []
     if len(results) > 1:
-        scores = [result.score for result in results]
-        spread = f"{np.mean(scores):.4f} ± {np.std(scores, ddof=1):.4f}"
-        lines.append(f"{len(scores)} folds: {spread} (standard deviation over folds)")
+        scores = [result.score for result in results if not math.isnan(result.score)]
+        spread = f" ± {np.std(scores, ddof=1):.4f} (standard deviation over folds)" if len(scores) > 1 else ""
+        lines.append(f"{len(scores)} folds: {np.mean(scores):.4f}{spread}" if scores else "no fold's score is defined")
+        if 0 < len(scores) < len(results):
+            lines[0] += f"; of {len(results) - len(scores)} more the score is not defined"
     total = sum(result.seconds for result in results)
     lines.append(f"trained for {minutes(total)} in all, this command took {minutes(seconds)}: {folder}")
     return "\n".join(lines)

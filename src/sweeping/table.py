@@ -1,5 +1,6 @@
 """sweep.csv: a row per combination of settings, with mean, spread and the paired difference to the first one."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,16 @@ def paired_difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]
 def resampled_difference(ones: list[OutOfFold], others: list[OutOfFold]) -> tuple[float, float]:
     """Return the difference of mean scores, others - ones, and half the width of its 95% interval, by a bootstrap.
 
-    For metrics that are no mean over images; both sides are scored on the same resamples.
+    For metrics that are no mean over images; both sides are scored on the same resamples. NaN where neither is defined.
     """
     metric = metric_of(ones[0].competition)
     scores = [np.mean([resampled(metric, oof, NUM_RESAMPLES) for oof in side], axis=0) for side in (ones, others)]
     difference = float(np.mean([oof.score for oof in others]) - np.mean([oof.score for oof in ones]))
-    low, high = np.nanquantile(scores[1] - scores[0], [0.025, 0.975])
+    moved = scores[1] - scores[0]
+    moved = moved[np.isfinite(moved)]
+    if not len(moved):
+        return difference, math.nan
+    low, high = np.quantile(moved, [0.025, 0.975])
     return difference, float(high - low) / 2
 
 

@@ -21,7 +21,7 @@ from src.core.writing import sha256_of, write_arrays, write_bytes
 from src.data.loader import Batches
 from src.inference.predictor import Predictor
 from src.inference.views import AUTO, candidates
-from src.metrics import goodness, score_of
+from src.metrics import direction, goodness, score_of
 from src.models.build import read_options
 from src.models.contract import check_takes, normalisation
 from src.models.network import Network
@@ -240,7 +240,10 @@ def _finish(run: Run, number: int, result: FoldResult, data: FoldData, predictor
     scores = [score_of(values, data.val.targets, run.competition) for values in (plain, mean)]
     result = replace(result, score=scores[0], score_tta=scores[1])
     result = world.on_main(lambda: _keep_predictions(run, fold, result, data, predictor, plain, mean, each))
-    print(f"fold {number}: score {scores[0]:.4f}, with test-time views {scores[1]:.4f}; {fold.paths.folder}")
+    print(
+        f"fold {number}: score {scores[0]:.4f}, with test-time views {scores[1]:.4f}{direction(run.competition)}; "
+        f"{fold.paths.folder}"
+    )
     print(f"fold {number}: SHA-256 of the weights {result.weights_sha256[:16]}")
     return result
 

@@ -52,7 +52,8 @@ def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, save
     def loader(chosen: np.ndarray, train: bool) -> Loader:
         rows, targets, soft = labelled.rows[chosen], labelled.targets[chosen], None
         if train and config.soft_labels:
-            soft = soft_targets(Path(config.soft_labels), competition, cache.image_paths.pick(rows), targets)
+            own = cache.image_paths.pick(rows)
+            soft = soft_targets(Path(config.soft_labels), competition, own, targets, cache.image_paths)
         weights = None if labelled.weights is None else labelled.weights[chosen]
         return make_loader(
             config, competition, compute, cache.images, rows, targets, size, train=train, numbers=cache.numbers,

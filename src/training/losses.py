@@ -92,7 +92,7 @@ def _of_head(
         return LOSSES[loss]["labels"](logits, target.float(), label_smoothing, weight)
     if kind == "ordinal":  # of each grade but the last: is the answer above it?
         grades = torch.arange(logits.shape[1], device=logits.device)
-        above = target.float() if soft and logits.shape[1] > 1 else (target > grades).float()
+        above = target.float() if soft else (target > grades).float()  # of two grades, the higher one is 1 and soft too
         return LOSSES[loss]["labels"](logits, above, label_smoothing, weight)
     mean, std = scale
     return _mean(((target.float() - mean) / std - logits) ** 2, weight)

@@ -22,11 +22,13 @@ def output_names(competition: Competition) -> list[list[str]]:
     ]
 
 
-def soft_targets(path: Path, competition: Competition, image_paths: Texts, targets: np.ndarray) -> np.ndarray:
+def soft_targets(
+    path: Path, competition: Competition, image_paths: Texts, targets: np.ndarray, known: Texts | None = None
+) -> np.ndarray:
     """Return (M, num_outputs) float32 of training images: the file's where it names the image, else its hard label.
 
-    The file has a column image_path and one for each class. Raises InputError for other columns, values that are not
-    probabilities, and images that are not among the training images and never were.
+    The file has a column image_path and one for each class; `known` are all images, also those held out. Raises
+    InputError for other columns, values that are not probabilities, and images that are unknown or there twice.
     """
     if not path.is_file():
         raise InputError(f"--soft-labels {path}: no such file")
@@ -37,6 +39,7 @@ def soft_targets(path: Path, competition: Competition, image_paths: Texts, targe
         missing, extra = sorted(set(wanted) - set(table.columns)), sorted(set(table.columns) - set(wanted))
         what = f"no column {missing[0]!r}" if missing else f"an unknown column {extra[0]!r}"
         raise InputError(f"{path}, line 1: {what}; expected image_path and a column for each class")
+    _check_images(table["image_path"], image_paths if known is None else known, path)
     rows = image_paths.find(table["image_path"])
     soft = _hard(competition, targets)
     start = 0
@@ -49,6 +52,13 @@ def soft_targets(path: Path, competition: Competition, image_paths: Texts, targe
         start += width
     print(f"soft labels: {int((rows >= 0).sum()):,} of {len(targets):,} training images have them in {path}")
     return soft
+
+
+def _check_images(names: "pd.Series[str]", known: Texts, path: Path) -> None:
+    for wrong, what in ((known.find(names) < 0, "is no image of labels.csv"), (names.duplicated(), "is there twice")):
+        if wrong.any():
+            line = names.index[np.flatnonzero(wrong)[0]]
+            raise InputError(f"{path}, line {line}: {names[line]!r} {what}; image_paths are such as {known[0]!r}")
 
 
 def _check(values: np.ndarray, kind: str, columns: list[str], table: pd.DataFrame, path: Path) -> None:

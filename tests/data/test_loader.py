@@ -118,6 +118,22 @@ def test_augmented_images_are_the_same_if_an_epoch_is_repeated_and_differ_in_the
     assert all(first[row] != later[row] for row in first)
 
 
+def test_an_image_that_is_drawn_several_times_is_changed_otherwise_each_time(images: np.ndarray) -> None:
+    shares = np.cumsum([0.7, *[0.3 / 19] * 19])
+    drawing = loader(images, policy=Augment(), shares=shares)
+    batches = list(drawing.epoch(1))
+    rows, found = (torch.cat([batch[key] for batch in batches]) for key in ("index", "image"))
+    repeated = found[rows == rows.mode().values]
+    assert len(repeated) > 9
+    assert len({image.numpy().tobytes() for image in repeated}) == len(repeated)
+    assert all(
+        torch.equal(one["image"], two["image"]) for one, two in zip(batches[1:], drawing.epoch(1, 1), strict=True)
+    )
+    ranks = [dataclasses.replace(drawing, world=World(rank, 2)) for rank in range(2)]
+    parts = torch.cat([next(iter(own.epoch(1)))["image"] for own in ranks])
+    assert {image.numpy().tobytes() for image in parts} == {image.numpy().tobytes() for image in batches[0]["image"]}
+
+
 def test_a_batch_is_a_copy_of_the_cache(images: np.ndarray) -> None:
     images.setflags(write=False)
     batch = next(iter(loader(images).epoch(0)))

@@ -84,6 +84,14 @@ def test_rules_are_fitted_only_where_they_decide_something(metric: str, head: He
     assert is_for_rules(competition(metric, head)) is expected
 
 
+def test_there_is_no_rule_where_probabilities_are_handed_in() -> None:
+    head = Head(name="label", classes=("none", "x"))
+    one = competition("log_loss", head, none_class="none", answer="probabilities")
+    assert not is_for_rules(one)
+    assert is_for_rules(replace(one, answer="text"))
+    assert not is_for_rules(competition("macro_f1", LABELS, answer="probabilities"))
+
+
 def test_a_rule_that_does_not_help_is_left_out() -> None:
     target = np.tile(np.arange(4), 50)[:, None]
     predicted = (target > np.arange(3)).astype(np.float32)  # already perfect

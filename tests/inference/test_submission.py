@@ -67,7 +67,7 @@ def test_an_unknown_class_is_refused(tmp_path: Path, answer: str) -> None:
 
 def test_without_a_pad_class_an_answer_has_a_class_of_every_head(tmp_path: Path) -> None:
     head = Head(name="size", classes=("small", "large"))
-    pair = replace(street.COMPETITION, heads=(head, replace(head, name="weight")), pad_class=None)
+    pair = replace(street.COMPETITION, heads=(head, replace(head, name="colour")), pad_class=None)
     (tmp_path / "answers.csv").write_text("file_name,file_code\na.png,smalllarge\n")
     validate(tmp_path / "answers.csv", asked(pd.Series(["a.png"])), pair)
     digits = replace(street.COMPETITION, heads=street.DIGITS[:2], pad_class=None)

@@ -67,6 +67,13 @@ def test_hard_labels_as_probabilities_cost_the_same() -> None:
         assert one == pytest.approx(other, abs=1e-6)
 
 
+def test_a_soft_label_of_two_grades_is_no_hard_one() -> None:
+    layout, logits = HeadLayout((1,), ("ordinal",)), torch.tensor([[0.5], [-1.0]])
+    for target in (torch.tensor([[0.25], [0.75]]), torch.tensor([[0], [1]])):
+        expected = functional.binary_cross_entropy_with_logits(logits, target.float())
+        assert loss_of(logits, target, layout, "cross_entropy").item() == pytest.approx(expected.item(), abs=1e-6)
+
+
 def test_rare_classes_count_more_and_one_on_average() -> None:
     targets = np.array([[0]] * 6 + [[1]] * 3 + [[2]])
     weights = loss_weights(competition(ABC), targets, None, balanced=True)
@@ -84,6 +91,11 @@ def test_images_and_heads_have_weights() -> None:
     weights = loss_weights(two, np.zeros((2, 2), np.int64), given, head_weights=(3.0, 1.0))
     assert weights
     assert weights.of(np.array([1, 0]), np.zeros((2, 2), np.int64)).tolist() == [[2.25, 0.75], [0.75, 0.25]]
+
+
+def test_a_fold_in_which_no_image_counts_is_told() -> None:
+    with pytest.raises(InputError, match="all images that this fold trains on have the weight 0"):
+        loss_weights(competition(ABC), np.zeros((2, 1), np.int64), np.zeros(2, np.float32))
 
 
 @pytest.mark.parametrize(("power", "expected"), [(1.0, [1 / 3] * 3), (0.5, [0.42, 0.32, 0.26])])
@@ -112,10 +124,11 @@ def write(path: Path, *lines: str) -> Path:
 def test_soft_labels_replace_those_of_the_images_they_name(tmp_path: Path) -> None:
     file = write(tmp_path / "soft.csv", "image_path,c,a,b", "train/2.png,0.5,0.25,0.25", "train/9.png,1,0,0")
     paths, targets = Texts.of(["train/1.png", "train/2.png"]), np.array([[1], [0]])
-    found = soft_targets(file, competition(ABC), paths, targets)
+    known = Texts.of(["train/1.png", "train/2.png", "train/9.png"])  # one is held out
+    found = soft_targets(file, competition(ABC), paths, targets, known)
     assert found.tolist() == [[0, 1, 0], [0.25, 0.25, 0.5]]
     grade = competition(replace(ABC, kind="ordinal"))
-    assert soft_targets(file, grade, paths, targets) == pytest.approx(np.array([[1, 0], [0.75, 0.5]]))
+    assert soft_targets(file, grade, paths, targets, known) == pytest.approx(np.array([[1, 0], [0.75, 0.5]]))
 
 
 @pytest.mark.parametrize(
@@ -125,10 +138,12 @@ def test_soft_labels_replace_those_of_the_images_they_name(tmp_path: Path) -> No
         (["image_path,a,b,c,d", "x,1,0,0,0"], "line 1: an unknown column 'd'"),
         (["image_path,a,b,c", "x,1,0,0", "y,0.5,0.2,0.2"], "line 3: the probabilities sum to 0.9, not 1"),
         (["image_path,a,b,c", "x,1.5,-0.5,0"], "line 2: a is '1.5', not a probability"),
+        (["image_path,a,b,c", "x,1,0,0", "z,1,0,0"], "line 3: 'z' is no image of labels.csv; image_paths are such as"),
+        (["image_path,a,b,c", "x,1,0,0", "x,1,0,0"], "line 3: 'x' is there twice"),
         (["image_path,a,b,c", "x,,1,0"], "line 2: a is '', not a probability"),
     ],
 )
 def test_soft_labels_that_are_none_are_refused(tmp_path: Path, lines: list[str], message: str) -> None:
     file = write(tmp_path / "soft.csv", *lines)
     with pytest.raises(InputError, match=message):
-        soft_targets(file, competition(ABC), Texts.of(["x"]), np.array([[0]]))
+        soft_targets(file, competition(ABC), Texts.of(["x"]), np.array([[0]]), Texts.of(["x", "y"]))
