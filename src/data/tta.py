@@ -25,7 +25,7 @@ def tta_views(hflip_ok: bool, size: tuple[int, int]) -> dict[str, np.ndarray]:
 
 
 def warp_batch(images: np.ndarray, matrix: np.ndarray, hflip_ok: bool) -> np.ndarray:
-    """Return (B, H, W, 3) uint8 images all warped by one view's matrix."""
+    """Return (B, H, W, C) images all warped by one view's matrix."""
     out = np.empty_like(images)
     for image, warped in zip(images, out, strict=True):
         warp(image, matrix, hflip_ok, warped)
@@ -33,7 +33,7 @@ def warp_batch(images: np.ndarray, matrix: np.ndarray, hflip_ok: bool) -> np.nda
 
 
 def warped(images: torch.Tensor, matrix: np.ndarray, hflip_ok: bool) -> torch.Tensor:
-    """Return one view of (B, H, W, 3) uint8 images, made on their device: by opencv on a CPU, in one pass on a GPU."""
+    """Return one view of (B, H, W, C) images, made on their device: by opencv on a CPU, in one pass on a GPU."""
     if images.device.type == "cpu":
         return torch.from_numpy(warp_batch(images.numpy(), matrix, hflip_ok))
     return warp_on_device(images, matrix, hflip_ok)

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from src.competitions.spec import Head, HeadLayout
 from src.config import TrainSettings
@@ -19,8 +20,9 @@ class ModelRecord:
     options: dict[str, Any] = field(default_factory=dict)
     layout: HeadLayout
     image_size: tuple[int, int]
-    mean: tuple[float, ...]  # of RGB in [0, 1]; one value for grey images
+    mean: tuple[float, ...]  # of RGB in [0, 1]; one value for grey images, or one for each band
     std: tuple[float, ...]
+    depth: Annotated[int, Field(exclude_if=lambda depth: depth == 8)] = 8  # bits of each channel; not written if 8
 
 
 @dataclass(frozen=True, kw_only=True)
