@@ -25,6 +25,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
 
     from src.core.locking import locked
     from src.core.writing import write_csv, write_json, write_text
+    from src.data.levels import thumbnails
     from src.inference.ensemble import out_of_fold
     from src.report import scores as counting
     from src.report.page import render
@@ -53,7 +54,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         write_csv(run.evaluation / "worst.csv", worst, for_people=True)
         table, note = counting.for_readers(kind, parts)
         _show(scores, table, note)
-        page = render(scores, config.run_name, kind, table, note, matrices, shown, images)
+        page = render(scores, config.run_name, kind, table, note, matrices, shown, thumbnails(images))
         write_text(run.evaluation / "report.html", page)
     if run.prepared.unreadable_note():
         print(run.prepared.unreadable_note())

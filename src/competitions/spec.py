@@ -17,10 +17,11 @@ from src import competitions
 from src.competitions.metric import Metric
 from src.core.errors import InputError
 from src.core.modules import load_module
-from src.core.reading import InputFiles
+from src.core.reading import IMAGE_SUFFIXES, InputFiles
 
 Kind = Literal["class", "labels", "ordinal", "number"]
 KINDS = get_args(Kind)
+MAX_BANDS = 16
 Fit = Literal["stretch", "letterbox", "center-crop"]  # how an image of another shape is fitted to the cache's size
 # What a submission holds for an id. text: the answer as text in one column; probabilities: of each class, a column for
 # each; heads: each head's answer, a column for each; rows: each head's answer, a row for each.
@@ -130,13 +131,23 @@ class Competition:
     combine: Literal["mean", "max"] = "mean"  # how predictions of several images of one answer are joined
     none_class: str = ""  # a class that stands for "none of the others"
     resize: Fit = "stretch"
-    channels: int = 3  # that a network sees; 1 for grey images
+    channels: int = 3  # that a network sees; 1 for grey images; with bands as many as these
+    bands: int = 0  # 1-16: that many channels are kept as they are, see src/data/bands.py; 0: ordinary pictures
+    depth: Literal[8, 16] = 8  # bits of each channel; 16 only with bands
     pad_class: int | None = None  # the class that pads a short string on the right
     class_names: tuple[str, ...] = ()  # for reports, if the submission's text says little
     source: str = ""  # where to download the files
 
     def __post_init__(self) -> None:
         check_heads(self)
+        check_bands(self)
+        if self.bands:
+            object.__setattr__(self, "channels", self.bands)
+
+    @property
+    def image_suffixes(self) -> frozenset[str]:
+        """The ends of image files' names."""
+        return IMAGE_SUFFIXES | {".npy"} if self.bands else IMAGE_SUFFIXES
 
     @property
     def targets(self) -> list[str]:
@@ -216,6 +227,17 @@ def check_heads(competition: Competition) -> None:
     weights = competition.head_weights
     if competition.heads and weights and (len(weights) != len(competition.heads) or min(weights) < 0):
         raise InputError(f"{name}: head_weights must be {len(competition.heads)} numbers of 0 or more")
+
+
+def check_bands(competition: Competition) -> None:
+    """Raise InputError for bands or a depth that cannot be kept."""
+    name, bands, depth = competition.name, competition.bands, competition.depth
+    if not 0 <= bands <= MAX_BANDS or depth not in (8, 16):
+        raise InputError(f"{name}: bands={bands}, depth={depth}: 1 to {MAX_BANDS} bands of 8 or 16 bits can be kept")
+    if depth == 16 and not bands:
+        raise InputError(f"{name}: depth=16 needs bands, how many channels are kept: 1 for grey images")
+    if bands and competition.channels not in (3, bands):
+        raise InputError(f"{name}: channels={competition.channels} with bands={bands}: leave channels out")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

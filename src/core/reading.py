@@ -30,10 +30,6 @@ def _is_junk(path: str) -> bool:
     return any(part in JUNK_NAMES or part.startswith("._") for part in path.split("/"))
 
 
-def _is_image(path: str) -> bool:
-    return _suffix(path) in IMAGE_SUFFIXES
-
-
 def _suffix(path: str) -> str:
     """Return the end of a file's name, as ".png"; of ".png" itself nothing."""
     stem, dot, end = path.rpartition("/")[2].rpartition(".")
@@ -104,6 +100,7 @@ class InputFiles:
     root: Path
     source: str = ""  # where to download the data; part of the message if something is missing
     pixels: dict[str, np.ndarray] = field(default_factory=dict, repr=False)  # image_path -> (H, W, 3) uint8, if raw
+    suffixes: frozenset[str] = IMAGE_SUFFIXES  # of images
     notes: list[str] = field(default_factory=list)  # what the user should know about the files
     found: FileTable = field(init=False, repr=False)  # every file
     located: Located = field(init=False, repr=False)  # image_path -> where it lies
@@ -130,7 +127,10 @@ class InputFiles:
             )
         if not len(self.found):
             raise InputError(f"{self.root}: the folder is empty. {self.source}".strip())
-        self._others = [row for row, path in enumerate(self.found.paths) if not _is_image(path)]
+        self._others = [row for row, path in enumerate(self.found.paths) if not self._is_image(path)]
+
+    def _is_image(self, path: str) -> bool:
+        return _suffix(path) in self.suffixes
 
     def _add_zip(self, path: Path, relative: str) -> None:
         """Add a zip's members as if it were unpacked."""
@@ -177,7 +177,7 @@ class InputFiles:
                 start = starts.get(parent)
                 if start is None:
                     start = starts[parent] = _start_in(parent, wanted)
-                if start >= 0 and _is_image(path):
+                if start >= 0 and self._is_image(path):
                     name = path[start:]
                     if not name.isascii():
                         _check_encoding(self.found.location(row), name)
@@ -208,7 +208,7 @@ class InputFiles:
 
     def _image_folders(self) -> str:
         """Return which folders do hold images, for a message."""
-        counts = Counter(str(PurePosixPath(path).parent) for path in self.found.paths if _is_image(path))
+        counts = Counter(str(PurePosixPath(path).parent) for path in self.found.paths if self._is_image(path))
         if not counts:
             return "; the folder holds no images"
         names = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(MAX_FOLDERS_NAMED))
@@ -266,7 +266,7 @@ class InputFiles:
         return next(self._called(name), None) is not None
 
     def _called(self, name: str) -> Iterator[Location]:
-        rows = range(len(self.found)) if _is_image(name) else self._others
+        rows = range(len(self.found)) if self._is_image(name) else self._others
         return (self.found.location(row) for row in rows if self.found.paths[row].rpartition("/")[2] == name)
 
     def find(self, name: str) -> Location:

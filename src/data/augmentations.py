@@ -7,14 +7,15 @@ all), or returns numbers for its own change of the pixels.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from src.config import Augment
+from src.core.errors import InputError
 from src.data.keyed import keyed_uniforms
-from src.data.transform import Transform
+from src.data.transform import WHITE, Transform
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +97,7 @@ def _erase(
     box_height = np.clip(np.round(height * np.sqrt(share * aspect)), 1, height)
     box_width = np.clip(np.round(width * np.sqrt(share / aspect)), 1, width)
     y, x = np.floor(top * (height - box_height + 1)), np.floor(left * (width - box_width + 1))
-    value = np.floor(chance / max(policy.erase, 1e-9) * 256)
+    value = np.floor(chance / max(policy.erase, 1e-9) * (t.white + 1))
     boxes = np.stack([y, x, box_height, box_width, value], axis=1)
     return np.where((chance < policy.erase)[:, None], boxes, 0).astype(np.int64)
 
@@ -138,8 +139,8 @@ class Augmentation:
     """One entry: a field of `Augment`, the names of its draws, and what it does.
 
     `draw(transform, policy, **draws)` gets each named draw as (B,) uniforms in [0, 1). It fills in the transform, or
-    returns (B, K) numbers that `on_image` (one uint8 image (H, W, 3), in place; its K numbers) and `on_batch` (float
-    images (B, 3, H, W) on the GPU; (B, K); pixel coordinates y and x, each (H, W)) turn into pixels. Without `on_batch`
+    returns (B, K) numbers that `on_image` (one image (H, W, C), in place; its K numbers) and `on_batch` (float
+    images (B, C, H, W) on the GPU; (B, K); pixel coordinates y and x, each (H, W)) turn into pixels. Without `on_batch`
     it runs on the CPU only.
     """
 
@@ -198,10 +199,12 @@ class AugmentParams:
     pixels: dict[str, np.ndarray]  # (B, K) numbers of each entry of PIXEL_CHANGES that is on
 
 
-def draw_params(policy: Augment, index: np.ndarray, size: tuple[int, int], *, seed: int, epoch: int) -> AugmentParams:
-    """Return each image's own random changes; `index` (B,) says which images they are."""
+def draw_params(
+    policy: Augment, index: np.ndarray, size: tuple[int, int], *, seed: int, epoch: int, white: float = WHITE
+) -> AugmentParams:
+    """Return each image's own random changes; `index` (B,) says which images they are, `white` how bright they get."""
     uniforms = keyed_uniforms(seed, epoch, index, NUM_DRAWS)
-    transform = Transform(size=size, index=index, seed=seed, epoch=epoch)
+    transform = Transform(size=size, index=index, seed=seed, epoch=epoch, white=white)
     pixels = {}
     for entry in AUGMENTATIONS:
         if getattr(policy, entry.name):
@@ -210,6 +213,18 @@ def draw_params(policy: Augment, index: np.ndarray, size: tuple[int, int], *, se
             if numbers is not None:
                 pixels[entry.name] = numbers
     return AugmentParams(matrices=transform.matrices(), colours=transform.colours(), pixels=pixels)
+
+
+NOT_OF_BANDS = ("saturation", "tint", "effects")  # which need red, green and blue of 8 bits
+
+
+def of_bands(policy: Augment) -> Augment:
+    """Return the policy without the changes that are for ordinary pictures. Raises InputError if one is asked for."""
+    for name in NOT_OF_BANDS:
+        value = getattr(policy, name)
+        if value not in (0, getattr(Augment(), name)):
+            raise InputError(f"--augment.{name} {value}: is for ordinary pictures, not for bands; leave it out")
+    return replace(policy, saturation=0.0, tint=0.0)
 
 
 def cpu_only(policy: Augment) -> list[str]:

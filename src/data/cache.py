@@ -1,4 +1,6 @@
-"""The decoded image cache: uint8 (N, H, W, 3) RGB, one memory map for train and one for test, of each size.
+"""The decoded image cache: (N, H, W, 3) uint8 RGB, one memory map for train and one for test, of each size.
+
+A competition with bands has (N, H, W, bands) uint8 or uint16 instead.
 
 The rows of train are in a random order: a block of neighbouring rows, which are read together from a cache larger than
 memory, is a sample of the whole table, even if the table is sorted by class.
@@ -15,9 +17,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import Field
 
 from src.core.errors import InputError
 from src.core.located import Located
@@ -43,11 +47,18 @@ class CacheRecord:
 
     made_with: str  # all else that the pixels depend on: this policy, OpenCV's version, --max-pixels, --resize
     image_size: tuple[int, int]
+    bands: Annotated[int, Field(exclude_if=lambda bands: not bands)] = 0  # not written for ordinary pictures
+    depth: Annotated[int, Field(exclude_if=lambda depth: depth == 8)] = 8
     pixels: str  # hash of the originals' pixels and paths, the same for caches of any size
     num_images: int
     shuffled: bool  # whether the rows are in `random_order` instead of the table's order
     facts: str  # SHA-256 of the facts file
     blocks: list[str]  # hash of each block of the .npy
+
+    @property
+    def kind(self) -> Decoding:
+        """What its pixels are: channels and dtype."""
+        return Decoding(bands=self.bands, depth=self.depth)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +122,8 @@ def sources_of(image_paths: Iterable[str], located: Located) -> Sources:
 
 def made_with(how: Decoding) -> str:
     """Return all that an image's pixels in a cache depend on, beside its file."""
-    return f"{POLICY} {cv2.__version__} {how.max_pixels}" + f" {how.fit}" * (how.fit != "stretch")
+    made = f"{POLICY} {cv2.__version__} {how.max_pixels}" + f" {how.fit}" * (how.fit != "stretch")
+    return made + (f" {how.bands} bands of {how.depth} bits" if how.bands else "")
 
 
 def pixels_hash(image_paths: Sequence[str], readings: Sequence[Reading], made_with: str) -> str:
@@ -135,9 +147,12 @@ def open_cache(folder: Path, name: str, repair: str = PREPARE, remote: Remote | 
     file = folder / f"{name}.npy"
     record = read_cache_record(folder, name, repair)
     facts = Facts(facts_file(folder, name, record.facts), record.facts, repair)
-    shape = (record.num_images, *record.image_size, 3)
+    shape, dtype = (record.num_images, *record.image_size, record.kind.channels), record.kind.dtype
     try:
-        images = remote.open(name, shape, record.blocks) if remote else Pixels(file, shape, record.blocks, repair)
+        if remote:
+            images: Pixels = remote.open(name, shape, record.blocks, dtype)
+        else:
+            images = Pixels(file, shape, record.blocks, repair, dtype)
     except FileNotFoundError as error:
         raise InputError(f"{file}: not there; run {repair} again") from error
     return ImageCache(images=images, record=record, facts=facts, repair=repair)
@@ -191,16 +206,20 @@ def build_cache(
     folder.mkdir(parents=True, exist_ok=True)
     pending = temporary_of(folder / f"{split}.npy")
     try:
-        shape = (len(paths), *image_size, 3)
-        np.lib.format.open_memmap(pending, mode="w+", dtype=np.uint8, shape=shape).flush()
+        shape = (len(paths), *image_size, how.channels)
+        np.lib.format.open_memmap(pending, mode="w+", dtype=how.dtype, shape=shape).flush()
         _reserve(pending)
         if files.pixels and all(path in files.pixels for path in paths):
+            if how.bands:
+                raise InputError(f"{split}: bands={how.bands} is for images in files of their own; leave it out")
             readings = keep_all(pending, [files.pixels[path] for path in paths], how)
         else:
             readings = decode_all(pending, split, locations, how, run)
         record = CacheRecord(
             made_with=made,
             image_size=image_size,
+            bands=how.bands,
+            depth=how.depth,
             pixels=pixels_hash(table, readings.pick(np.argsort(numbers)), made),
             num_images=len(paths),
             shuffled=shuffled,

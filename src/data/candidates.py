@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from src.data.levels import Pictures
 from src.data.pixels import Images, Pixels
 
 SMALL = 32  # side in pixels of the images whose frequencies are taken
@@ -102,13 +103,14 @@ def _vectors(images: list[np.ndarray], weights: np.ndarray, cosines: np.ndarray)
     return clear, vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
 
-def describe(images: Images, rows: np.ndarray) -> Described:
+def describe(images: Images | Pictures, rows: np.ndarray) -> Described:
     """Return what the search needs of some rows of the cache, without those whose images are flat.
 
     The cache is read in its own order, whatever that of the rows.
     """
     cosines, weights, signs = _frequencies()
-    folder = images.file.parent if isinstance(images, Pixels) else None
+    stored = images.images if isinstance(images, Pictures) else images
+    folder = stored.file.parent if isinstance(stored, Pixels) else None
     order, kept = np.argsort(rows), [np.zeros(0, np.int64)]
     with tempfile.TemporaryFile(dir=folder) as one, tempfile.TemporaryFile(dir=folder) as other:
         vectors, coarse = _OnDisk(one, (len(weights),), np.float32), _OnDisk(other, (COARSE, COARSE), np.uint16)
@@ -125,7 +127,7 @@ def describe(images: Images, rows: np.ndarray) -> Described:
         return Described(places[back], _OnDisk.reordered(vectors.array(), back, folder), signs, small)
 
 
-def _images(images: Images, rows: np.ndarray) -> list[np.ndarray]:
+def _images(images: Images | Pictures, rows: np.ndarray) -> list[np.ndarray]:
     """Return images, (H, W, 3) each: copied together if they are small, which is quicker."""
     size = int(np.prod(images.shape[1:]))
     return list(images[rows]) if size * len(rows) <= MAX_COPY else [images[row] for row in rows.tolist()]

@@ -25,7 +25,7 @@ def concat_widths(
 
 
 def concat_batch(images: np.ndarray, others: np.ndarray, kept: np.ndarray) -> None:
-    """Paste `others` to the right of `images`, both (B, H, W, 3) uint8, in place, if `kept` (B,) leaves room."""
+    """Paste `others` to the right of `images`, both (B, H, W, C), in place, if `kept` (B,) leaves room."""
     height, width = images.shape[1:3]
     for i in np.flatnonzero(kept < width):
         images[i, :, : kept[i]] = resize(images[i], (height, int(kept[i])))

@@ -18,8 +18,9 @@ import numpy as np
 from src.core.errors import InputError
 from src.core.progress import Progress
 from src.core.zips import Location, read_location
+from src.data.bands import decode_bands
 from src.data.facts import Readings
-from src.data.images import Decoding, ImageProblem, decode_image, fitted, zero_tail
+from src.data.images import GREY, Decoding, ImageProblem, decode_image, fitted, zero_tail
 
 CHUNK = 64  # images handed to a process at a time
 MAX_BYTES = 128 << 20  # of an image file: a zip member of zeros is tiny until it is unpacked
@@ -55,14 +56,15 @@ def bounded_memory() -> Iterator[None]:
 
 
 def read_one(location: Location | None, out: np.ndarray, how: Decoding) -> Found:
-    """Decode an image into `out`, (H, W, 3) uint8; return what was found out about it."""
+    """Decode an image into `out`, (H, W, C); return what was found out about it."""
     if location is None:
         return "missing", "no such file", ""
     if location.size > MAX_BYTES:
         return "over-large", f"{location.size:,} bytes, at most {MAX_BYTES:,} are read", ""
     try:
         data = read_location(location)
-        return _keep(decode_image(data, how.max_pixels), out, how, zero_tail(data))
+        image = decode_bands(data, how) if how.bands else decode_image(data, how.max_pixels)
+        return _keep(image, out, how, zero_tail(data))
     except ImageProblem as problem:
         return problem.kind, problem.detail, ""
     except MemoryError:
@@ -72,7 +74,7 @@ def read_one(location: Location | None, out: np.ndarray, how: Decoding) -> Found
 
 
 def _keep(image: np.ndarray, out: np.ndarray, how: Decoding, note: str = "") -> Found:
-    out[:] = fitted(image, (out.shape[0], out.shape[1]), how.fit)
+    out[:] = fitted(image, (out.shape[0], out.shape[1]), how.fit, 0 if how.bands else GREY)
     data = np.ascontiguousarray(image).data  # no copy: it may have 143 MiB
     pixels = hashlib.blake2b(data, digest_size=12, key=str(image.shape).encode()).hexdigest()
     return "", note, pixels

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from src.data.augmentations import PIXEL_CHANGES, draw_params
+from src.data.augmentations import PIXEL_CHANGES
 from src.data.loader import Batch, Loader
 from src.data.sharded import ShardedImages
 
@@ -31,7 +31,7 @@ def fits(num_bytes: int, device: torch.device) -> bool:
 def augment_on_device(
     images: torch.Tensor, matrices: torch.Tensor, colours: torch.Tensor, pixels: dict[str, torch.Tensor], reflect: bool
 ) -> torch.Tensor:
-    """Return changed (B, H, W, 3) uint8 images; the other arguments are those of `AugmentParams`, as float32."""
+    """Return changed (B, H, W, C) images; the other arguments are those of `AugmentParams`, as float32."""
     _, height, width, _ = images.shape
     rows = torch.arange(height, device=images.device, dtype=torch.float32)
     columns = torch.arange(width, device=images.device, dtype=torch.float32)
@@ -45,18 +45,22 @@ def augment_on_device(
         torch.stack(scaled, dim=-1),
         padding_mode="reflection" if reflect else "border",
         align_corners=True,
-    ).round()  # (B, 3, H, W)
-    coloured = torch.einsum("bck,bkhw->bchw", colours[:, :, :3], warped) + colours[:, :, 3, None, None]
-    out = coloured.round().clamp(0, 255)
+    ).round()  # (B, C, H, W)
+    if images.dtype == torch.uint8 and images.shape[3] == 3:
+        coloured = torch.einsum("bck,bkhw->bchw", colours[:, :, :3], warped) + colours[:, :, 3, None, None]
+    else:  # bands, each alike; in full precision, which a matrix product on a GPU may lack
+        contrast, added = colours[:, 0, 0, None, None, None], colours[:, 0, 3, None, None, None]
+        coloured = warped * contrast + added
+    out = coloured.round().clamp(0, torch.iinfo(images.dtype).max)
     for name, numbers in pixels.items():
         change = PIXEL_CHANGES[name].on_batch
         assert change, f"{name} runs on the CPU only"
         out = change(out, numbers, y, x)
-    return out.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return out.to(images.dtype).permute(0, 2, 3, 1).contiguous()
 
 
 def warp_on_device(images: torch.Tensor, matrix: np.ndarray, reflect: bool) -> torch.Tensor:
-    """Return (B, H, W, 3) uint8 images all warped by one view's matrix, on their device."""
+    """Return (B, H, W, C) images all warped by one view's matrix, on their device."""
     count, device = len(images), images.device
     matrices = torch.from_numpy(matrix).to(device, torch.float32).expand(count, 2, 3)
     colours = torch.eye(3, 4, device=device).expand(count, 3, 4)
@@ -64,15 +68,15 @@ def warp_on_device(images: torch.Tensor, matrix: np.ndarray, reflect: bool) -> t
 
 
 def resize_on_device(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Return (B, H, W, 3) uint8 images at another size, on their device."""
+    """Return (B, H, W, C) images at another size, on their device."""
     shrinks = size[0] * size[1] < images.shape[1] * images.shape[2]
     how = {"mode": "area"} if shrinks else {"mode": "bilinear", "align_corners": False}
     resized = functional.interpolate(images.permute(0, 3, 1, 2).float(), size=size, **how)
-    return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    return resized.round().clamp(0, torch.iinfo(images.dtype).max).to(images.dtype).permute(0, 2, 3, 1)
 
 
 def concat_side_by_side(images: torch.Tensor, others: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """Return `images` shrunk into their left `kept` (B,) columns, with `others` in the rest; (B, H, W, 3)."""
+    """Return `images` shrunk into their left `kept` (B,) columns, with `others` in the rest; (B, H, W, C)."""
     width = images.shape[2]
     columns = torch.arange(width, device=images.device, dtype=torch.float32)
     within = (torch.arange(SAMPLES, device=images.device) + 0.5) / SAMPLES  # positions within a pixel
@@ -93,13 +97,16 @@ def concat_side_by_side(images: torch.Tensor, others: torch.Tensor, kept: torch.
     left = shrunk(images, torch.zeros_like(kept), kept)
     right = shrunk(others, kept, width - kept)
     at_left = columns[None] < kept[:, None]  # (B, W)
-    joined = torch.where(at_left[:, None, :, None], left, right).to(torch.uint8)
+    joined = torch.where(at_left[:, None, :, None], left, right).to(images.dtype)
     return torch.where((kept < width)[:, None, None, None], joined, images)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceLoader:
-    """Serves what `loader` would, from images (M, H, W, 3) uint8 on the device, in the order of `loader.rows`."""
+    """Serves what `loader` would, from images on the device, in the order of `loader.rows`.
+
+    They are held as bytes, (M, H, W, C * bytes of a number): torch can pick and send no uint16 everywhere.
+    """
 
     loader: Loader
     images: torch.Tensor | ShardedImages
@@ -112,6 +119,11 @@ class DeviceLoader:
 
     def __len__(self) -> int:
         return len(self.loader)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the images."""
+        return torch.uint8 if self.loader.images.dtype == np.uint8 else torch.uint16
 
     def _put(self, array: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device, dtype, non_blocking=True)
@@ -128,6 +140,7 @@ class DeviceLoader:
             picked = self.images.pick([positions(rank) for rank in range(world.size)])
         else:
             picked = self.images[self._put(positions(world.rank), torch.int64)]
+        picked = picked.view(self.dtype)
         if tuple(picked.shape[1:3]) == size:
             return picked
         return resize_on_device(picked, size)
@@ -138,9 +151,12 @@ class DeviceLoader:
         images = self._gather(whole, size)
         if loader.concatenates:
             _, kept, target = loader.concatenated(positions, epoch)
-            images = concat_side_by_side(images, self._gather(whole, size, epoch), self._put(kept))
+            others = self._gather(whole, size, epoch)
+            if self.dtype != torch.uint8:  # of which torch can do less
+                images, others = images.int(), others.int()
+            images = concat_side_by_side(images, others, self._put(kept)).to(self.dtype)
         if loader.policy and loader.policy.changes_pixels():
-            params = draw_params(loader.policy, loader.keys_of(whole, first), size, seed=loader.seed + 1, epoch=epoch)
+            params = loader.params_of(whole, first, epoch)
             matrices, colours = self._put(params.matrices), self._put(params.colours)
             pixels = {name: self._put(numbers) for name, numbers in params.pixels.items()}
             images = self.change(images, matrices, colours, pixels, loader.hflip_ok)
@@ -164,9 +180,13 @@ class DeviceLoader:
 def on_device(loader: Loader, device: torch.device, compiled: bool, *, sharded: bool = False) -> DeviceLoader:
     """Copy the loader's images to the device, all or only this rank's part; return a loader that serves them there."""
     rows = loader.rows[loader.world.rank :: loader.world.size] if sharded else loader.rows
-    images = torch.empty((len(rows), *loader.images.shape[1:]), dtype=torch.uint8, device=device)
+    _, height, width, channels = loader.images.shape
+    room = (len(rows), height, width, channels * loader.images.dtype.itemsize)
+    images = torch.empty(room, dtype=torch.uint8, device=device)
     for start in range(0, len(rows), CHUNK):
-        images[start : start + CHUNK] = torch.from_numpy(loader.images[rows[start : start + CHUNK]]).to(device)
+        images[start : start + CHUNK] = torch.from_numpy(loader.images[rows[start : start + CHUNK]].view(np.uint8)).to(
+            device
+        )
     change = torch.compile(augment_on_device) if compiled and loader.progressive_resize == 1 else augment_on_device
     held = ShardedImages(images, loader.world) if sharded else images
     return DeviceLoader(loader=loader, images=held, device=device, change=change)

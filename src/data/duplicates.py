@@ -13,6 +13,7 @@ from tqdm import tqdm
 from src.data.alignment import align
 from src.data.candidates import Described, candidates, describe, shrunk, unpacked
 from src.data.facts import Reading, Readings
+from src.data.levels import Pictures, as_pictures
 from src.data.pixels import Images
 
 POLICY = 2  # increase when the pairs found may change: it invalidates the pairs that prepare has saved
@@ -58,7 +59,7 @@ def _coarse_difference(small: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray
     return 1 - found.correlation, found.warp
 
 
-def _fine_difference(images: Images, rows: np.ndarray, pairs: np.ndarray, warp: np.ndarray) -> np.ndarray:
+def _fine_difference(images: Images | Pictures, rows: np.ndarray, pairs: np.ndarray, warp: np.ndarray) -> np.ndarray:
     """Return the differences (P,) of pairs (P, 3) of readings, finely aligned; infinite if a check rules a pair out."""
     one, other = (
         np.stack([shrunk(images[row], FINE) for row in rows[numbers]]).sum(axis=3, dtype=np.uint16)
@@ -94,7 +95,7 @@ def near_duplicates(
 ) -> list[tuple[int, int]]:
     """Return pairs of readings whose images are the same: resized, re-encoded, flipped, cropped or slightly changed.
 
-    `images` is the cache, (N, H, W, 3) uint8, and `rows` its row of each reading, (N,), if it has another order. Of
+    `images` is the cache, (N, H, W, C), and `rows` its row of each reading, (N,), if it has another order. Of
     exact duplicates only the first is compared. `search` finds the pairs that are compared, see `candidates`.
     """
     compared, begins = _columns(readings).same_pixels()
@@ -102,7 +103,8 @@ def near_duplicates(
     if len(compared) < 2:
         return []
     rows = np.arange(len(readings)) if rows is None else rows
-    described = describe(images, rows[compared])
+    seen = as_pictures(images)
+    described = describe(seen, rows[compared])
     compared = compared[described.places]
     if len(compared) < 2:
         return []
@@ -117,7 +119,7 @@ def near_duplicates(
     for start in range(0, len(likely), CHUNK):
         pairs = unpacked(packed[likely[start : start + CHUNK]], len(compared))
         pairs[:, :2] = compared[pairs[:, :2]]
-        found = _fine_difference(images, rows, pairs, warps[start : start + CHUNK]) <= limit
+        found = _fine_difference(seen, rows, pairs, warps[start : start + CHUNK]) <= limit
         duplicates += pairs[found].tolist()
     return sorted({(one, other) for one, other, _ in duplicates})
 

@@ -2,12 +2,14 @@
 
 An image becomes 8-bit RGB, upright (EXIF rotation applied), first frame only; palettes and CMYK are converted, 16 bits
 are scaled to 8, alpha is dropped. It is then fitted to the cache's size (stretched, in a letterbox, or cropped), with
-INTER_AREA to shrink and INTER_LINEAR to enlarge. Training, validation and test images all pass here.
+INTER_AREA to shrink and INTER_LINEAR to enlarge. Training, validation and test images all pass here. What keeps more
+than that, if a competition asks for it, is decoded in bands.py and fitted here.
 """
 
 import io
 import struct
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -27,10 +29,20 @@ class Decoding(NamedTuple):
 
     max_pixels: int = MAX_PIXELS
     fit: Fit = "stretch"
+    bands: int = 0  # channels kept as they are (bands.py); 0: ordinary pictures
+    depth: int = 8  # bits of each
+
+    @property
+    def channels(self) -> int:
+        return self.bands or 3
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.uint16 if self.depth == 16 else np.uint8)
 
 
 class ImageProblem(Exception):
-    """An unusable image; `kind` is one of: empty, not an image, over-large, truncated."""
+    """An unusable image; `kind` is one of: empty, not an image, over-large, truncated, unfit."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
@@ -113,14 +125,24 @@ def zero_tail(data: bytes) -> str:
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode an image file to (H, W, 3) uint8 RGB. Raises ImageProblem, and MemoryError if there is too little."""
+    check_file(data, max_pixels)
+    return imdecode(data, cv2.IMREAD_COLOR_RGB)
+
+
+def check_file(data: bytes, max_pixels: int) -> None:
+    """Raise ImageProblem for a file that is empty, no image, over-large or cut short, before it is decoded."""
     if not data:
         raise ImageProblem("empty", "0 bytes")
     _check_header(data, max_pixels)
     for beginning, check in CHECKS.items():
         if data.startswith(beginning):
             check(data)
+
+
+def imdecode(data: bytes, flags: int) -> np.ndarray:
+    """Decode a checked file by opencv. Raises ImageProblem and MemoryError."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError from error
@@ -131,26 +153,36 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretch (H, W, 3) uint8 to `size` (height, width)."""
+    """Stretch (H, W, C) to `size` (height, width)."""
     height, width = size
     if image.shape[:2] == (height, width):
         return image
     shrinks = image.shape[0] * image.shape[1] > height * width
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    if image.shape[2] != 3:
+        return by_fours(image, size, lambda part: cv2.resize(part, (width, height), interpolation=how))
+    return cv2.resize(image, (width, height), interpolation=how)
+
+
+def by_fours(image: np.ndarray, size: tuple[int, int], change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return (*size, C): what `change` makes of four channels at a time, as opencv takes no more."""
+    parts = [np.ascontiguousarray(image[..., first : first + 4]) for first in range(0, image.shape[2], 4)]
+    changed = [change(part).reshape(*size, part.shape[2]) for part in parts]
+    return changed[0] if len(changed) == 1 else np.concatenate(changed, axis=2)
 
 
 GREY = 128  # of a letterbox's bars: about zero once images are normalised
 
 
-def fitted(image: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
-    """Return (H, W, 3) uint8 at `size`: stretched, whole within grey bars (letterbox), or its centre (center-crop)."""
+def fitted(image: np.ndarray, size: tuple[int, int], fit: Fit, bars: int = GREY) -> np.ndarray:
+    """Return (H, W, C) at `size`: stretched, whole within grey bars (letterbox), or its centre (center-crop)."""
     if fit == "stretch" or image.shape[:2] == tuple(size):
         return resize(image, size)
     factors = [wanted / given for wanted, given in zip(size, image.shape[:2], strict=True)]
     if fit == "letterbox":
         factor = min(factors)
         inner = [max(1, min(side, round(factor * given))) for side, given in zip(size, image.shape[:2], strict=True)]
-        out = np.full((*size, 3), GREY, np.uint8)
+        out = np.full((*size, image.shape[2]), bars, image.dtype)
         top, left = ((side - part) // 2 for side, part in zip(size, inner, strict=True))
         out[top : top + inner[0], left : left + inner[1]] = resize(image, (inner[0], inner[1]))
         return out

@@ -158,7 +158,7 @@ class Tables:
 def read_tables(config: Paths) -> Tables:
     """Read a competition's labels and test table from input/. Raises InputError."""
     competition = load_competition(config.competition)
-    files = InputFiles(config.input_dir / competition.name, competition.source)
+    files = InputFiles(config.input_dir / competition.name, competition.source, suffixes=competition.image_suffixes)
     competition = competition.with_heads_of(files)
     check_classes(competition)
     check_answers(competition)

@@ -1,4 +1,4 @@
-"""Batches from the cache: gathered, resized and augmented in this process, uint8 out."""
+"""Batches from the cache: gathered, resized and augmented in this process; uint8, or uint16, out."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -13,11 +13,13 @@ import torch
 from src.config import Augment
 from src.core.world import World
 from src.data.augment import augment_batch
-from src.data.augmentations import draw_params
+from src.data.augmentations import AugmentParams, draw_params
 from src.data.concat import concat_batch, concat_widths
 from src.data.images import resize
 from src.data.keyed import keyed_uniforms
-from src.data.pixels import Images, Pixels, rows_per_block
+from src.data.levels import Levels
+from src.data.pixels import Images, Pixels, height_of
+from src.data.transform import WHITE
 from src.data.weighting import LossWeights, drawn
 
 INFERENCE_BATCH_SIZE = 256  # images a batch when nothing is learned; on a CPU no other size is faster
@@ -26,7 +28,7 @@ MAX_KEPT = 2 * WINDOW  # blocks in memory, whatever the order of the rows
 
 
 class Batch(TypedDict):
-    """index (B,) int64: rows of the cache; image (B, H, W, 3) uint8; target (B, num_targets), int64 or float32; count:
+    """index (B,) int64: rows of the cache; image (B, H, W, C); target (B, num_targets), int64 or float32; count:
     images of the whole batch, of which this rank has B; weight (B, num_targets) float32: what each target counts."""
 
     index: torch.Tensor
@@ -48,7 +50,7 @@ class Batches(Protocol):
 
 
 def gather(images: "Images | Blocks", rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return (B, H, W, 3) uint8 copies of the cache's rows at `size`: for training, validation and test alike."""
+    """Return (B, H, W, C) copies of the cache's rows at `size`: for training, validation and test alike."""
     picked = images[rows]
     if picked.shape[1:3] == tuple(size):
         return picked
@@ -72,8 +74,8 @@ class Blocks:
         self.reader = images.reader(order.tolist()) if isinstance(images, Pixels) else self._copy
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Return (B, H, W, 3) copies; threads may ask at the same time."""
-        out = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
+        """Return (B, H, W, C) copies; threads may ask at the same time."""
+        out = np.empty((len(rows), *self.images.shape[1:]), self.images.dtype)
         blocks = rows // self.height
         with self.lock:
             for block in np.unique(blocks):
@@ -103,7 +105,7 @@ class Loader:
     are no worker processes, so nothing passes through /dev/shm.
     """
 
-    images: Images  # (N, H, W, 3) uint8
+    images: Images  # (N, H, W, C) uint8 or uint16
     rows: np.ndarray  # (M,) int64, the rows to serve
     targets: np.ndarray  # (M, num_targets) int64 or float32, in the order of rows
     image_size: tuple[int, int]
@@ -111,6 +113,7 @@ class Loader:
     policy: Augment | None = None
     weights: LossWeights | None = None  # of targets in the loss; None: all count 1
     shares: np.ndarray | None = None  # (M,) float64, running sums of how often each is drawn; None: once an epoch
+    levels: Levels | None = None  # of a competition's bands
     hflip_ok: bool = False
     pad_class: int | None = None  # the class that pads strings
     seed: int = 0
@@ -141,6 +144,12 @@ class Loader:
         height, width = (min(side, max(8, 8 * round(share * side / 8))) for side in self.image_size)
         return height, width
 
+    def params_of(self, whole: np.ndarray, first: int, epoch: int) -> AugmentParams:
+        """Return the random changes of this rank's images in a batch that begins at place `first` of an epoch."""
+        assert self.policy
+        white, keys = self.levels.white if self.levels else WHITE, self.keys_of(whole, first)
+        return draw_params(self.policy, keys, self.size_at(epoch), seed=self.seed + 1, epoch=epoch, white=white)
+
     def numbers_of(self, rows: np.ndarray) -> np.ndarray:
         """Return what random draws of images depend on: their places in the table that prepare read."""
         return rows if self.numbers is None else self.numbers[rows]
@@ -158,7 +167,7 @@ class Loader:
     @property
     def block_height(self) -> int:
         """How many rows of the cache are read together if it is read in blocks."""
-        return rows_per_block(self.images.shape[1:3])
+        return height_of(self.images)
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the positions in `rows` in the order of this epoch, a function of (seed, epoch) alone."""
@@ -210,8 +219,7 @@ class Loader:
             others = images[::-1].copy() if self.in_blocks else gather(cache, self.rows[partners], size)
             concat_batch(images, others, kept)
         if self.policy and self.policy.changes_pixels():
-            params = draw_params(self.policy, self.keys_of(whole, first), size, seed=self.seed + 1, epoch=epoch)
-            images = augment_batch(images, params, self.hflip_ok)
+            images = augment_batch(images, self.params_of(whole, first, epoch), self.hflip_ok)
         batch: Batch = {
             "index": torch.from_numpy(rows),
             "image": torch.from_numpy(images),

@@ -17,41 +17,54 @@ from xxhash import xxh3_64_hexdigest
 from src.core.errors import InputError
 
 BLOCK = 4 << 20  # bytes hashed together, and read together if the cache is larger than the memory
+BYTES = np.dtype(np.uint8)
 
 
-def rows_per_block(image_size: Sequence[int]) -> int:
-    """Return how many images a block holds."""
-    return max(1, BLOCK // (image_size[0] * image_size[1] * 3))
+def rows_per_block(image_size: Sequence[int], pixel: int = 3) -> int:
+    """Return how many images a block holds, of `pixel` bytes a pixel."""
+    return max(1, BLOCK // (image_size[0] * image_size[1] * pixel))
+
+
+def height_of(images: "Images") -> int:
+    """Return how many images a block of (N, H, W, C) holds."""
+    return rows_per_block(images.shape[1:3], images.shape[3] * images.dtype.itemsize)
 
 
 def hash_block(block: np.ndarray) -> str:
-    """Return the hash of some images, (N, H, W, 3) uint8."""
+    """Return the hash of some images, (N, H, W, C)."""
     return xxh3_64_hexdigest(np.ascontiguousarray(block).data)
 
 
 def hash_blocks(images: np.ndarray) -> list[str]:
-    """Return the hash of each block of (N, H, W, 3) uint8."""
-    height = rows_per_block(images.shape[1:3])
+    """Return the hash of each block of (N, H, W, C)."""
+    height = height_of(images)
     return [hash_block(images[start : start + height]) for start in range(0, len(images), height)]
 
 
 class Pixels:
-    """(N, H, W, 3) uint8 of a cache file, indexed like an array; an image is returned only if its block is sound.
+    """(N, H, W, C) uint8 or uint16 of a cache file, indexed like an array; images are returned only of a sound block.
 
     Raises InputError, naming the command `repair`, when a block is read that differs from what was written.
     """
 
-    def __init__(self, file: Path, shape: tuple[int, int, int, int], blocks: Sequence[str], repair: str) -> None:
-        self.file, self.blocks, self.repair = file, blocks, repair
-        self.images: np.ndarray = np.empty(shape, np.uint8)
+    def __init__(
+        self,
+        file: Path,
+        shape: tuple[int, int, int, int],
+        blocks: Sequence[str],
+        repair: str,
+        dtype: np.dtype = BYTES,
+    ) -> None:
+        self.file, self.blocks, self.repair, self.dtype = file, blocks, repair, dtype
+        self.images: np.ndarray = np.empty(shape, dtype)
         if shape[0]:
             try:
                 self.images = np.load(file, mmap_mode="r")
             except (ValueError, EOFError, SyntaxError, TokenError) as error:  # what numpy's header parser raises
                 raise self.damage(str(error)) from error
-            if self.images.shape != shape or self.images.dtype != np.uint8:
-                raise self.damage(f"it holds {self.images.shape} of {self.images.dtype}, not {shape} of uint8")
-        self.height = rows_per_block(shape[1:3])
+            if self.images.shape != shape or self.images.dtype != dtype:
+                raise self.damage(f"it holds {self.images.shape} of {self.images.dtype}, not {shape} of {dtype}")
+        self.height = height_of(self)
         self.checked = np.zeros(len(blocks), bool)
         self.all_checked = not blocks
 
@@ -127,7 +140,7 @@ class Pixels:
         data = os.pread(self._descriptor, images.nbytes, offset)
         if len(data) != images.nbytes:
             raise self.damage("it was cut short")
-        read = np.frombuffer(data, np.uint8).reshape(images.shape)
+        read = np.frombuffer(data, self.dtype).reshape(images.shape)
         self.check(block, read)
         return read
 
@@ -136,4 +149,4 @@ class Pixels:
         return self.read_block
 
 
-Images = np.ndarray | Pixels  # (N, H, W, 3) uint8, indexed by rows
+Images = np.ndarray | Pixels  # (N, H, W, C) uint8 or uint16, indexed by rows

@@ -129,6 +129,12 @@ class Prepared:
         cache = open_cache(file.parent, file.stem, self.command(size=size), self.remote)
         if (cache.record.pixels, cache.image_size) != (getattr(self.snapshot, split).pixels, size):
             raise InputError(f"{file.with_suffix('.json')}: is of another cache; run {cache.repair} again")
+        competition = self.competition
+        if (cache.record.bands, cache.record.depth) != (competition.bands, competition.depth):
+            raise InputError(
+                f"{file}: was made with bands={cache.record.bands}, depth={cache.record.depth}, the competition has "
+                f"bands={competition.bands}, depth={competition.depth}; change it back, or run {cache.repair} again"
+            )
         self._opened[split, size] = cache
         return cache
 
@@ -204,7 +210,8 @@ def build_caches(
     config: PrepareConfig, run: Run, tables: Tables, folder: Path, size: tuple[int, int]
 ) -> tuple[ImageCache, ImageCache]:
     """Decode the train and test images at (height, width) unless that is done already; return both caches."""
-    caches, how = [], Decoding(config.max_pixels, config.resize or tables.competition.resize)
+    caches, competition = [], tables.competition
+    how = Decoding(config.max_pixels, config.resize or competition.resize, competition.bands, competition.depth)
     for split, table, shuffled in (("train", tables.labels, True), ("test", tables.test, False)):
         paths = list(dict.fromkeys(table["image_path"]))  # a test image may answer several ids
         cache, decoded = build_cache(folder, split, paths, tables.files, size, run=run, how=how, shuffled=shuffled)

@@ -27,7 +27,7 @@ MIN_SHARD = 64  # images
 RETRIES = 3  # of a task whose node or process has died
 SECONDS = 10.0  # between looks whether any node is left
 
-Shard = tuple[np.ndarray, list[Found]]  # pixels (n, H, W, 3) uint8, and what was found out about each image
+Shard = tuple[np.ndarray, list[Found]]  # pixels (n, H, W, C), and what was found out about each image
 
 
 def read_shard(
@@ -47,7 +47,7 @@ def read_shard(
             what = "does not see" if found is None else "has another file as"
             raise InputError(f"{node} {what} {file}; share or copy the input folder")
     cv2.setNumThreads(1)
-    images = np.zeros((len(locations), *image_size, 3), np.uint8)
+    images = np.zeros((len(locations), *image_size, how.channels), how.dtype)
     with bounded_memory():
         return images, [read_one(location, image, how) for location, image in zip(locations, images, strict=True)]
 

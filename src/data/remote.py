@@ -22,7 +22,7 @@ from src.core.progress import minutes
 from src.core.runtime import share_arenas
 from src.core.signals import Stopped, stop
 from src.data.local_blocks import LocalBlocks
-from src.data.pixels import Pixels, hash_block, rows_per_block
+from src.data.pixels import BYTES, Pixels, hash_block, height_of
 
 AHEAD = 16  # blocks that are read ahead of the one that is needed
 CONNECTIONS = 8  # of them fetched at the same time; the others are checked, written, or wait for their turn
@@ -168,16 +168,22 @@ class ReadAhead:
 
 
 class RemotePixels(Pixels):
-    """(N, H, W, 3) uint8 of a cache's .npy at a URL. Raises InputError if it is not that file."""
+    """(N, H, W, C) of a cache's .npy at a URL. Raises InputError if it is not that file."""
 
     def __init__(
-        self, url: str, local: LocalBlocks, shape: tuple[int, int, int, int], blocks: Sequence[str], name: str
+        self,
+        url: str,
+        local: LocalBlocks,
+        shape: tuple[int, int, int, int],
+        blocks: Sequence[str],
+        name: str,
+        dtype: np.dtype = BYTES,
     ) -> None:
         """Read the header. `name` is the cache's, under which `local` keeps its blocks."""
         share_arenas()
         self.source, self.local, self.name = RemoteFile(url), local, name
-        self.blocks, self._shape = blocks, shape
-        self.height = rows_per_block(shape[1:3])
+        self.blocks, self._shape, self.dtype = blocks, shape, dtype
+        self.height = height_of(self)
         self.offset = self._header() if shape[0] else 0
 
     def _header(self) -> int:
@@ -190,9 +196,9 @@ class RemotePixels(Pixels):
         except ValueError as error:
             raise InputError(f"{self.source.url}: is not a cache's .npy file ({error}); copy it there again") from error
         size, expected = self.source.size(), data.tell() + self.nbytes
-        if shape != self._shape or dtype != np.uint8:
-            raise InputError(f"{self.source.url}: holds {shape} of {dtype}, not {self._shape} of uint8; copy it there "
-                             "again")  # fmt: skip
+        if shape != self._shape or dtype != self.dtype:
+            holds = f"holds {shape} of {dtype}, not {self._shape} of {self.dtype}"
+            raise InputError(f"{self.source.url}: {holds}; copy it there again")
         if size is not None and size != expected:
             raise InputError(f"{self.source.url}: has {size:,} bytes instead of {expected:,}; copy it there again")
         return data.tell()
@@ -206,13 +212,13 @@ class RemotePixels(Pixels):
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self._shape))
+        return int(np.prod(self._shape)) * self.dtype.itemsize
 
     def __getitem__(self, index: Any) -> np.ndarray:
         """Return copies of images, for any index of rows that numpy takes."""
         rows = np.arange(len(self))[index]
         flat = np.atleast_1d(rows)
-        out, blocks = np.empty((len(flat), *self._shape[1:]), np.uint8), flat // self.height
+        out, blocks = np.empty((len(flat), *self._shape[1:]), self.dtype), flat // self.height
         needed = np.unique(blocks).tolist()
         read = self.reader(needed)
         for block in needed:
@@ -237,7 +243,7 @@ class RemotePixels(Pixels):
         """Return the images of a block: from this machine, or fetched, by one process at a time, and kept here."""
         first = block * self.height
         shape = (min(self.height, len(self) - first), *self._shape[1:])
-        row = int(np.prod(shape[1:]))
+        row = int(np.prod(shape[1:])) * self.dtype.itemsize
 
         def check(data: bytes) -> None:
             if hash_block(np.frombuffer(data, np.uint8)) != self.blocks[block]:
@@ -251,7 +257,7 @@ class RemotePixels(Pixels):
                     start = self.offset + first * row
                     data = self.source.read(start, start + shape[0] * row, check)
                     self.local.write(self.name, block, data)
-        return np.frombuffer(data, np.uint8).reshape(shape)
+        return np.frombuffer(data, self.dtype).reshape(shape)
 
     def _kept(self, block: int, check: Callable[[bytes], None]) -> bytes | None:
         """Return a block that is here and sound, or None."""
@@ -272,7 +278,9 @@ class Remote:
     folder: Path
     limit: int  # bytes
 
-    def open(self, name: str, shape: tuple[int, int, int, int], blocks: Sequence[str]) -> RemotePixels:
+    def open(
+        self, name: str, shape: tuple[int, int, int, int], blocks: Sequence[str], dtype: np.dtype = BYTES
+    ) -> RemotePixels:
         """Open <url>/<name>.npy. Raises InputError."""
         local = LocalBlocks(self.folder, self.limit)
-        return RemotePixels(f"{self.url.rstrip('/')}/{name}.npy", local, shape, blocks, name)
+        return RemotePixels(f"{self.url.rstrip('/')}/{name}.npy", local, shape, blocks, name, dtype)

@@ -14,7 +14,7 @@ from src.core.world import World
 
 @dataclass(frozen=True)
 class ShardedImages:
-    """This rank's images, on its device: (ceil((M - rank) / size), H, W, 3) uint8, every size-th of M."""
+    """This rank's images, on its device: (ceil((M - rank) / size), H, W, bytes) uint8, every size-th of M."""
 
     own: torch.Tensor
     world: World

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+WHITE = 255.0  # of ordinary pictures
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -15,6 +16,7 @@ class Transform:
     index: np.ndarray  # (B,) which image it is
     seed: int
     epoch: int
+    white: float = WHITE  # what brightness and the like are shares of
     angle: np.ndarray = field(init=False)  # (B,) radians
     zoom: np.ndarray = field(init=False)  # (B,) factor
     ratio: np.ndarray = field(init=False)  # (B,) factor on width / height
@@ -24,7 +26,7 @@ class Transform:
     hflip: np.ndarray = field(init=False)  # (B,) bool
     saturation: np.ndarray = field(init=False)  # (B,) factor
     contrast: np.ndarray = field(init=False)  # (B,) factor
-    added: np.ndarray = field(init=False)  # (B, 3) share of 255 added to each channel
+    added: np.ndarray = field(init=False)  # (B, 3) share of white added to each channel
     inverted: np.ndarray = field(init=False)  # (B,) bool
 
     def __post_init__(self) -> None:
@@ -51,9 +53,9 @@ class Transform:
         """Return (B, 3, 4) float64 from RGB and 1 to RGB: saturation, contrast about mid-grey, added, inversion."""
         saturation, contrast = self.saturation[:, None, None], self.contrast[:, None, None]
         linear = contrast * (saturation * np.eye(3) + (1 - saturation) * LUMA)
-        offset = 127.5 * (1 - self.contrast)[:, None] + 255 * self.added
+        offset = self.white / 2 * (1 - self.contrast)[:, None] + self.white * self.added
         linear = np.where(self.inverted[:, None, None], -linear, linear)
-        offset = np.where(self.inverted[:, None], 255 - offset, offset)
+        offset = np.where(self.inverted[:, None], self.white - offset, offset)
         return np.concatenate([linear, offset[:, :, None]], axis=2)
 
 

@@ -35,7 +35,7 @@ def tta_views(hflip_ok: bool, size: tuple[int, int]) -> dict[str, np.ndarray]:
 
 
 def warp_batch(images: np.ndarray, matrix: np.ndarray, hflip_ok: bool) -> np.ndarray:
-    """Return (B, H, W, 3) uint8 images all warped by one view's matrix."""
+    """Return (B, H, W, C) images all warped by one view's matrix."""
     out = np.empty_like(images)
     for image, warped in zip(images, out, strict=True):
         warp(image, matrix, hflip_ok, warped)
@@ -43,7 +43,7 @@ def warp_batch(images: np.ndarray, matrix: np.ndarray, hflip_ok: bool) -> np.nda
 
 
 def warped(images: torch.Tensor, view: View, hflip_ok: bool) -> torch.Tensor:
-    """Return one view of (B, H, W, 3) uint8 images, made on their device: by opencv on a CPU, in one pass on a GPU."""
+    """Return one view of (B, H, W, C) images, made on their device: by opencv on a CPU, in one pass on a GPU."""
     on_cpu = images.device.type == "cpu"
     if isinstance(view, tuple):
         if on_cpu:

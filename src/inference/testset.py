@@ -105,7 +105,7 @@ def open_test_set(prepared: Prepared) -> TestSet:
         note = f"note: {root} is not on this machine; prepare's copy of the sample submission is answered"
         test = TestSet(table=prepared.test, sources=None, note=note, sample="snapshot")
     else:
-        files = InputFiles(root, competition.source)
+        files = InputFiles(root, competition.source, suffixes=competition.image_suffixes)
         table = check_test(competition.read_test(files), competition).reset_index(drop=True)
         paths = list(dict.fromkeys(table["image_path"]))
         files.locate(paths)

@@ -82,8 +82,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Load a backbone's weights; a last layer of another width stays new. Raises InputError if they do not fit."""
     state, own, last = read_weights(path), model.state_dict(), last_layer(model)
     first = f"{pretrained_facts(model).get('first_conv')}.weight"
-    if first in state and first in own and own[first].shape[1] == 1:  # grey images: the sum over colours
-        state[first] = adapt_input_conv(1, state[first])
+    if first in state and first in own and own[first].shape[1] != state[first].shape[1] == 3:
+        state[first] = adapt_input_conv(own[first].shape[1], state[first])  # grey images: the sum over colours
     fitting = {key: value for key, value in state.items() if key not in last or own[key].shape == value.shape}
     wrong = [
         key for key, value in own.items() if key not in last and (key not in state or state[key].shape != value.shape)

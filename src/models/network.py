@@ -8,20 +8,20 @@ from torch import nn
 
 
 class Normalise(nn.Module):
-    """uint8 images (B, H, W, 3) to normalised float32 (B, C, H, W) in channels_last order, on the images' device.
+    """Images (B, H, W, C) of `depth` bits to normalised float32 (B, C, H, W) in channels_last order, on their device.
 
-    C is the length of `mean`: 3, or 1 for grey images, whose three channels are equal.
+    C is the length of `mean`: 3, or a competition's bands; or 1 for grey pictures, whose three channels are equal.
     """
 
     shift: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], width: int) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], width: int, depth: int = 8) -> None:
         super().__init__()
-        self.channels = len(mean)
+        self.channels, most = len(mean), 2**depth - 1
         # Rows are seen as W * 3 flat values: broadcasting over a last axis of 3 is several times slower on a CPU.
-        self.register_buffer("shift", torch.tensor(mean).repeat(width) * 255, persistent=False)
-        self.register_buffer("scale", 1 / (torch.tensor(std).repeat(width) * 255), persistent=False)
+        self.register_buffer("shift", torch.tensor(mean).repeat(width) * most, persistent=False)
+        self.register_buffer("scale", 1 / (torch.tensor(std).repeat(width) * most), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         images = images[..., : self.channels]
@@ -34,7 +34,7 @@ class Normalise(nn.Module):
 
 
 class Network(nn.Module):
-    """Normalisation and a backbone: uint8 images (B, H, W, 3) to logits (B, num_outputs)."""
+    """Normalisation and a backbone: images (B, H, W, C) to logits (B, num_outputs)."""
 
     def __init__(self, backbone: nn.Module, normalise: Normalise) -> None:
         super().__init__()

@@ -133,9 +133,11 @@ def check_images(tables: Tables) -> Iterator[Finding]:
 def check_room(config: DoctorConfig, tables: Tables) -> Iterator[Finding]:
     """Compare disk and memory with what cache and checkpoints will take."""
     size = config.image_size or tables.competition.image_size
-    cache = (len(tables.labels) + len(tables.test)) * size[0] * size[1] * 3
+    competition = tables.competition
+    pixel = (competition.bands or 3) * competition.depth // 8  # bytes
+    cache = (len(tables.labels) + len(tables.test)) * size[0] * size[1] * pixel
     with torch.device("meta"):
-        network = build_model(config.backbone, tables.competition.layout, size, tables.competition.channels)
+        network = build_model(config.backbone, competition.layout, size, competition.channels)
     kept = config.num_folds * COPIES * 4 * sum(value.numel() for value in network.parameters())
     free = shutil.disk_usage(_existing(config.runs_dir)).free
     text = f"cache {cache / GIB:.2f} GiB at {size[0]}x{size[1]}, {config.num_folds} folds {kept / GIB:.2f} GiB"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from src.competitions.spec import Head, HeadLayout
 from src.config import TrainSettings
@@ -27,8 +27,9 @@ class ModelRecord:
     options: dict[str, Any] = field(default_factory=dict)
     layout: HeadLayout
     image_size: tuple[int, int]
-    mean: tuple[float, ...]  # of RGB in [0, 1]; one value for grey images
+    mean: tuple[float, ...]  # of RGB in [0, 1]; one value for grey images, or one for each band
     std: tuple[float, ...]
+    depth: Annotated[int, Field(exclude_if=lambda depth: depth == 8)] = 8  # bits of each channel; not written if 8
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -266,4 +266,4 @@ def build_network(model: ModelRecord, folder: Path | None = None, **options: obj
     if backbone.endswith(".py") and folder is not None:
         backbone = str(folder / Path(backbone).name)
     built = build_model(backbone, model.layout, model.image_size, len(model.mean), model.options, **options)  # type: ignore[arg-type]
-    return Network(built, Normalise(model.mean, model.std, model.image_size[1]))
+    return Network(built, Normalise(model.mean, model.std, model.image_size[1], model.depth))

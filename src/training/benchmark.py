@@ -11,6 +11,7 @@ import torch
 from src.competitions.spec import Competition
 from src.config import BenchConfig
 from src.core.runtime import Compute, to_device
+from src.data.images import Decoding, by_fours
 from src.data.loader import Batch, Batches, Loader
 from src.inference.predictor import Predictor
 from src.models.summary import summarise
@@ -61,10 +62,15 @@ def matrix_rate(compute: Compute) -> float:
 
 
 def synthetic(competition: Competition, size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return smooth random images (N, H, W, 3) uint8 and random targets (N, num_targets)."""
+    """Return smooth random images (N, H, W, C) and random targets (N, num_targets)."""
+
+    def enlarged(image: np.ndarray) -> np.ndarray:
+        return by_fours(image, size, lambda part: cv2.resize(part, (size[1], size[0])))
+
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    images = np.stack([cv2.resize(image, (size[1], size[0])) for image in coarse])
+    kind = Decoding(bands=competition.bands, depth=competition.depth)
+    coarse = rng.integers(0, 2**kind.depth, (count, 8, 8, kind.channels), dtype=kind.dtype)
+    images = np.stack([enlarged(image) for image in coarse])
     columns: list[np.ndarray] = []
     for head in competition.heads:
         if head.kind == "number":
@@ -80,7 +86,7 @@ def parts_of(config: BenchConfig, competition: Competition, compute: Compute) ->
     size = config.image_size or competition.image_size
     images, targets = synthetic(competition, size, max(NUM_IMAGES, 4 * config.batch_size))
     loader = make_loader(config, competition, compute, images, np.arange(len(images)), targets, size, train=True)
-    network = make_network(replace(config, pretrained=False, weights=None), competition, size, resumed=False)
+    network = make_network(replace(config, pretrained=False, weights=None), competition, size, False, loader.levels)
     costs = summarise(network.backbone, size, competition.channels)
     to_device(network, compute)
     return Parts(
@@ -95,12 +101,13 @@ def parts_of(config: BenchConfig, competition: Competition, compute: Compute) ->
 
 def limits(parts: Parts) -> dict[str, float]:
     """Return the images a second that copying memory and a large matrix product would allow all ranks together."""
-    height, width = parts.loader.image_size
     on_cpu = parts.served is parts.loader
     rate, ranks = matrix_rate(parts.compute), parts.compute.world.size
     return {
         # Each image is read and written once by the gather, and once more by the warp.
-        "loader": ranks * bandwidth(torch.device("cpu") if on_cpu else parts.compute.device) / (4 * height * width * 3),
+        "loader": ranks
+        * bandwidth(torch.device("cpu") if on_cpu else parts.compute.device)
+        / (4 * parts.loader.images[0].nbytes),
         # Backward costs twice what forward does.
         "step": ranks * rate / (3 * parts.multiply_adds),
         "inference": ranks * rate / parts.multiply_adds,

@@ -23,7 +23,7 @@ from src.inference.predictor import Predictor
 from src.inference.views import AUTO, candidates
 from src.metrics import direction, goodness, score_of
 from src.models.build import read_options
-from src.models.contract import check_takes, normalisation
+from src.models.contract import check_takes
 from src.models.network import Network
 from src.runs.fold import FoldPaths, TrainedFold, origin_of
 from src.runs.ranks import check_batch
@@ -34,7 +34,7 @@ from src.training.changes import check_unchanged, settings_of
 from src.training.fold_data import FoldData, open_data
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
 from src.training.resume import lost_record, saved_fold
-from src.training.setup import choose_device_cache, make_network, make_state
+from src.training.setup import choose_device_cache, make_network, make_state, normalisation_of
 from src.training.trainer import Trainer
 
 
@@ -97,7 +97,7 @@ def _open_network(
     config: TrainConfig, run: Run, data: FoldData, saved: TrainedFold | None, compute: Compute
 ) -> Network:
     own = _with_own_network(config, run) if run.record else config
-    network = make_network(own, run.competition, data.train.image_size, saved is not None)
+    network = make_network(own, run.competition, data.train.image_size, saved is not None, data.train.levels)
     if config.progressive_resize < 1:
         shape = (run.competition.channels, *data.train.size_at(0))
         check_takes(network.backbone, config.backbone, shape, run.competition.layout)
@@ -111,7 +111,7 @@ def _open_network(
 
 def _run_record(config: TrainConfig, run: Run, data: FoldData, network: Network) -> RunRecord:
     settings, weights = settings_of(config, run.record)
-    mean, std = normalisation(network.backbone, run.competition.channels)
+    mean, std = normalisation_of(network.backbone, run.competition, data.train.levels)
     return RunRecord(
         competition=run.competition.name,
         snapshot=run.prepared.id,
@@ -126,6 +126,7 @@ def _run_record(config: TrainConfig, run: Run, data: FoldData, network: Network)
             image_size=data.train.image_size,
             mean=mean,
             std=std,
+            depth=run.competition.depth,
         ),
         train=settings,
         weights=weights,

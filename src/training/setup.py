@@ -14,8 +14,9 @@ from src.config import TrainConfig, TrainSettings
 from src.core.errors import InputError
 from src.core.flags import check_name, check_range
 from src.core.runtime import Compute, memory_limit
-from src.data.augmentations import cpu_only
+from src.data.augmentations import cpu_only, of_bands
 from src.data.device import fits, on_device
+from src.data.levels import Levels, levels_of
 from src.data.loader import INFERENCE_BATCH_SIZE, Batches, Loader
 from src.data.pixels import Images
 from src.data.remote import RemotePixels
@@ -67,6 +68,8 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         )
     if config.augment.concat and competition.pad_class is None:
         raise InputError(f"--augment.concat {config.augment.concat}: {competition.name}'s answers are not strings")
+    if competition.bands:
+        of_bands(config.augment)
     if config.cutmix and competition.is_string:
         raise InputError(f"--cutmix {config.cutmix}: would cut strings apart; use it with one class per image")
     if competition.heads:  # otherwise only the snapshot tells them
@@ -100,7 +103,20 @@ FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # update all wei
 RESIZE_SHARE = 0.7  # share of the epochs in which images grow with --progressive-resize
 
 
-def make_network(settings: TrainSettings, competition: Competition, size: tuple[int, int], resumed: bool) -> Network:
+def normalisation_of(
+    backbone: nn.Module, competition: Competition, levels: Levels | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std of each channel: those of the network's pictures, or the bands' own."""
+    return (levels.mean, levels.std) if levels else normalisation(backbone, competition.channels)
+
+
+def make_network(
+    settings: TrainSettings,
+    competition: Competition,
+    size: tuple[int, int],
+    resumed: bool,
+    levels: Levels | None = None,
+) -> Network:
     """Return the network, new or with pretrained weights; of a resumed training, last.pt holds the weights."""
     torch.manual_seed(settings.seed)  # the new layers' weights
     backbone = build_model(
@@ -114,7 +130,8 @@ def make_network(settings: TrainSettings, competition: Competition, size: tuple[
         dropout=settings.dropout,
         drop_path=settings.drop_path,
     )
-    return Network(backbone, Normalise(*normalisation(backbone, competition.channels), size[1]))
+    mean, std = normalisation_of(backbone, competition, levels)
+    return Network(backbone, Normalise(mean, std, size[1], competition.depth))
 
 
 def begin_momentum(optimizer: torch.optim.Optimizer) -> None:
@@ -171,7 +188,7 @@ def make_loader(
     image_weights: np.ndarray | None = None,
     soft: np.ndarray | None = None,
 ) -> Loader:
-    """Serve these rows of a cache (N, H, W, 3), with targets (len(rows), num_targets), to train on or to score.
+    """Serve these rows of a cache (N, H, W, C), with targets (len(rows), num_targets), to train on or to score.
 
     `numbers` are the cache's. A cache larger than the memory is read in its own order or in blocks, whatever the order
     of `rows`; a resumed training gives `in_blocks`, to keep the order in which it began. `soft` (len(rows),
@@ -192,6 +209,7 @@ def make_loader(
         where = "read from --cache-url" if is_remote else "larger than the memory"
         print(f"the cache of {images.nbytes / 2**30:.1f} GiB is {where}: images are shuffled in blocks")
     power = SAMPLERS[config.sampler] if train else 0
+    policy = of_bands(config.augment) if competition.bands else config.augment
     weigh = (competition, targets, image_weights, config.head_weights, config.class_weights)
     return Loader(
         images=images,
@@ -203,7 +221,8 @@ def make_loader(
         batch_size=config.batch_size if train else INFERENCE_BATCH_SIZE,
         progressive_resize=config.progressive_resize if train else 1.0,
         resize_epochs=min(round(RESIZE_SHARE * config.epochs), config.epochs - 1),
-        policy=replace(config.augment, hflip=hflip, concat=concat) if train else None,
+        policy=replace(policy, hflip=hflip, concat=concat) if train else None,
+        levels=levels_of(images) if train and competition.bands else None,
         hflip_ok=competition.hflip_ok,
         pad_class=competition.pad_class,
         seed=config.seed,

@@ -56,18 +56,20 @@ def _mix(
     Sources: Zhang et al., mixup, 2018; Yun et al., CutMix, 2019.
     """
     partners = torch.arange(len(images) - 1, -1, -1, device=images.device)
+    # The same bits as int16: not every device picks images of uint16.
+    held = images if images.dtype == torch.uint8 else images.view(torch.int16)
     cut = settings.cutmix > 0 and (settings.mixup == 0 or rng.random() < 0.5)
     alpha = settings.cutmix if cut else settings.mixup
     share = float(rng.beta(alpha, alpha))
     if not cut:
-        mixed = images.float().lerp(images[partners].float(), 1 - share)
-        return mixed.round_().to(torch.uint8), share, partners
+        mixed = images.float().lerp(held[partners].view(images.dtype).float(), 1 - share)
+        return mixed.round_().to(images.dtype), share, partners
     height, width = images.shape[1:3]
     high, wide = (round(side * (1 - share) ** 0.5) for side in (height, width))
     top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
-    mixed = images.clone()
-    mixed[:, top : top + high, left : left + wide] = images[partners, top : top + high, left : left + wide]
-    return mixed, 1 - high * wide / (height * width), partners
+    mixed = held.clone()
+    mixed[:, top : top + high, left : left + wide] = held[partners, top : top + high, left : left + wide]
+    return mixed.view(images.dtype), 1 - high * wide / (height * width), partners
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 
 from src.config import Augment
 from src.core.world import World
+from src.data.augmentations import of_bands
 from src.data.device import on_device
 from tests.data.test_device import images, loader  # noqa: F401
 
@@ -37,6 +38,7 @@ class Threads:
         return Rank(rank, self.size)
 
 
+@pytest.mark.parametrize("bands", [0, 1, 5])
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize(
     ("policy", "options"),
@@ -49,9 +51,13 @@ class Threads:
 def test_shards_serve_the_batches_of_one_device(
     images: np.ndarray,  # noqa: F811
     size: int,
+    bands: int,
     policy: Augment,
     options: dict[str, Any],
 ) -> None:
+    if bands:
+        images = np.repeat(images[..., :1].astype(np.uint16) * 16, bands, axis=3)  # noqa: F811
+        policy = of_bands(policy)
     one, cpu, threads = loader(images, policy, **options), torch.device("cpu"), Threads(size)
 
     def served(rank: int, sharded: bool) -> list[torch.Tensor]:
@@ -63,4 +69,5 @@ def test_shards_serve_the_batches_of_one_device(
         found = list(pool.map(lambda rank: served(rank, sharded=True), range(size)))
     for theirs, ours in zip(expected, found, strict=True):
         assert len(theirs) == len(ours) > 1
+        assert {batch.dtype for batch in ours} == {torch.from_numpy(images).dtype}
         assert all(torch.equal(a, b) for a, b in zip(theirs, ours, strict=True))

@@ -168,6 +168,17 @@ def test_colour_weights_load_into_a_grey_net_as_the_sum_over_channels(tmp_path: 
     assert logits.std() > 0.01
 
 
+def test_colour_weights_load_into_a_net_of_six_bands_as_repeated_colours(tmp_path: Path) -> None:
+    colour = build_model("test_resnet", HeadLayout((12,)), (32, 64)).eval()
+    with torch.no_grad():
+        classifier(colour).weight.normal_()
+    save_file(colour.state_dict(), tmp_path / "weights.safetensors")
+    six = build_model("test_resnet", HeadLayout((12,)), (32, 64), 6, weights=tmp_path / "weights.safetensors").eval()
+    images = torch.randn(2, 3, 32, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(six(images.repeat(1, 2, 1, 1)), colour(images), atol=1e-4, rtol=1e-4)
+
+
 def test_options_are_parsed_as_python_literals() -> None:
     texts = ["batch_norm=False", "num_points=1", "drop_rate=0.25", "act_layer=silu", "depths=(2, 2)", "name=a=b"]
     assert read_options(texts) == {

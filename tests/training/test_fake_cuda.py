@@ -13,9 +13,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from src.competitions.spec import HeadLayout
-from src.config import Augment
+from src.config import Augment, TrainSettings
 from src.core.runtime import Compute
 from src.core.world import World
+from src.data.augmentations import of_bands
 from src.data.device import DeviceLoader, augment_on_device
 from src.data.loader import Loader
 from src.data.tta import tta_views, warped
@@ -87,6 +88,27 @@ def test_batches_are_made_on_the_device(fake: FakeTensorMode, policy: Augment, w
         own = len(world.share_of(COUNT, world.rank))
         is_on_gpu(batch["image"], (own, *SIZE, 3), torch.uint8)
         is_on_gpu(batch["target"], (own, 2), torch.int64)
+
+
+@pytest.mark.parametrize("settings", [plain_settings(mixup=0.2), plain_settings(cutmix=1.0)])
+def test_bands_of_16_bits_stay_on_the_device(fake: FakeTensorMode, settings: TrainSettings) -> None:
+    loader = Loader(
+        images=np.zeros((COUNT, *SIZE, 6), np.uint16),
+        rows=np.arange(COUNT),
+        targets=np.ones((COUNT, 2), np.int64),
+        image_size=SIZE,
+        batch_size=COUNT,
+        policy=of_bands(Augment(concat=0.5, erase=0.6, hflip=0.5)),
+        pad_class=10,
+    )
+    held = torch.zeros((COUNT, *SIZE, 12), dtype=torch.uint8, device=CUDA)  # bytes
+    served = DeviceLoader(loader=loader, images=held, device=CUDA, change=augment_on_device)
+    (batch,) = served.epoch(0)
+    for image in (batch["image"], _mix(batch["image"], settings, np.random.default_rng(0))[0]):
+        is_on_gpu(image, (COUNT, *SIZE, 6), torch.uint16)
+    with CUDA:
+        normalise = Normalise((0.1,) * 6, (0.1,) * 6, SIZE[1], 16)
+    is_on_gpu(normalise(batch["image"]), (COUNT, 6, *SIZE), torch.float32)
 
 
 def test_views_are_warped_and_answered_on_the_device(fake: FakeTensorMode) -> None:
