@@ -9,6 +9,7 @@ import numpy as np
 
 from src.data.augmentations import PIXEL_CHANGES, AugmentParams
 from src.data.images import by_fours
+from src.data.levels import is_picture
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, hflip_ok: bool, out: np.ndarray) -> None:
@@ -31,12 +32,9 @@ def warp(image: np.ndarray, matrix: np.ndarray, hflip_ok: bool, out: np.ndarray)
     cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
 
 
-def recolour(image: np.ndarray, colours: np.ndarray, out: np.ndarray) -> None:
-    """Apply a colour matrix (3, 4) to an ordinary picture; to bands, each alike, its contrast and brightness."""
-    if image.dtype == np.uint8 and image.shape[2] == 3:
-        cv2.transform(image, colours, dst=out)
-    else:
-        out[:] = cv2.addWeighted(image, colours[0, 0], image, 0.0, colours[0, 3]).reshape(out.shape)
+def _recolour_bands(image: np.ndarray, colours: np.ndarray, dst: np.ndarray) -> None:
+    """Apply contrast and brightness of a colour matrix (3, 4) to all bands alike."""
+    dst[:] = cv2.addWeighted(image, colours[0, 0], image, 0.0, colours[0, 3]).reshape(dst.shape)
 
 
 def augment_batch(images: np.ndarray, params: AugmentParams, hflip_ok: bool) -> np.ndarray:
@@ -45,6 +43,7 @@ def augment_batch(images: np.ndarray, params: AugmentParams, hflip_ok: bool) -> 
     moved, recoloured = (
         (matrices != np.eye(*matrices.shape[1:])).any(axis=(1, 2)) for matrices in (params.matrices, params.colours)
     )
+    recolour = cv2.transform if is_picture(images) else _recolour_bands
     changes = [(PIXEL_CHANGES[name].on_image, numbers) for name, numbers in params.pixels.items()]
     between = np.empty(images.shape[1:], images.dtype)
     for i, image in enumerate(images):
@@ -53,7 +52,7 @@ def augment_batch(images: np.ndarray, params: AugmentParams, hflip_ok: bool) -> 
             source = between if recoloured[i] else out[i]
             warp(image, params.matrices[i], hflip_ok, source)
         if recoloured[i]:
-            recolour(source, params.colours[i], out[i])
+            recolour(source, params.colours[i], dst=out[i])
         elif not moved[i]:
             out[i] = source
         for change, numbers in changes:
