@@ -9,10 +9,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.fixtures import MakeSvhn
 from tests.trust.conftest import ROOT
 
 
+@pytest.mark.slow
 def test_the_doctor_checks_thirty_thousand_images(
     tmp_path: Path, svhn: MakeSvhn, figure: Callable[[str], None]
 ) -> None:

@@ -35,7 +35,7 @@ def state(world: Path) -> str:
     return json.dumps([scores["run_id"], scores["score"], scores["folds"]])
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_restart_killed_at_random_moments_leaves_the_old_or_the_new(
     commands: Commands, finished_world: Path, tmp_path: Path, figure: Callable[[str], None], count: int
 ) -> None:
