@@ -83,7 +83,7 @@ def _show(scores: dict[str, Any], parts: "pd.DataFrame", note: str) -> None:
     mean = f"; mean {scores['mean_over_folds']:.4f} ± {spread:.4f} (standard deviation)" if spread is not None else ""
     print(f"folds {folds}{mean}")
     if None in scores["folds"].values():
-        print("note: an undefined fold has too few classes for this metric, and is left out of the mean")
+        print("note: the mean skips undefined folds, which have too few classes for this metric")
     measures = {head: "" if name == "accuracy" else f" ({name})" for head, name in scores["measures"].items()}
     print("heads " + ", ".join(f"{head}: {score:.4f}{measures[head]}" for head, score in scores["heads"].items()))
     print(parts.to_string(index=False, float_format="{:.4f}".format))

@@ -39,8 +39,7 @@ def _of_classes(function: OfCounts, target: np.ndarray, answers: np.ndarray, com
 
 
 def _f1(average: str, target: np.ndarray, answers: np.ndarray, competition: Competition) -> OfWeights:
-    """Return F1 over classes, of which those that no image has and that are never answered are left out, or over
-    labels, of which such count 0."""
+    """Return F1 over classes or labels. With neither images nor answers, a class is skipped and a label counts 0."""
     scores: list[OfWeights] = []
     split = competition.layout.split_targets
     for head, true, answer in zip(competition.heads, split(target), split(answers), strict=True):
@@ -99,7 +98,7 @@ def _each_label(
 ) -> OfWeights:
     """Return the mean over labels, or over classes each against the others, of a score of probabilities.
 
-    Labels that all images have, or none, are left out; NaN if no label is left.
+    Labels that all images have, or none, are skipped; NaN if none remain.
     """
     layout, of_heads = competition.layout, []
     parts = zip(competition.heads, layout.split_targets(target), layout.split(predicted), strict=True)

@@ -67,7 +67,7 @@ def _prepare(config: PrepareConfig) -> None:
     run = open_engine(config)  # first: its mistakes are told before labels are read
     tables = read_tables(config)
     competition, files, folder = tables.competition, tables.files, prepared_folder(config, tables.competition)
-    metric_of(competition)  # an unknown one is told now, not after the training
+    metric_of(competition)  # fail now on an unknown metric, not after training
     size = check_image_size(config.image_size or competition.image_size)
     check_split(config, tables.labels, competition)
     missing = tables.test["image_path"].iloc[files.located.locations(tables.test["image_path"]).missing()].tolist()

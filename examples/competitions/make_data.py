@@ -3,7 +3,7 @@
     python -m examples.competitions.make_data aptos2019
     python -m examples.competitions.make_data all --num-train 400
 
-Writes input/NAME/: small pictures whose marks tell the label, so that a network learns them on a CPU.
+Writes input/NAME/: small images with marks that encode the label, so that a network learns them on a CPU.
 """
 
 import string
@@ -61,8 +61,10 @@ class Maker:
         return list(found)
 
     def draw(self, marks: Iterable[int], size: tuple[int, int] = (32, 32)) -> np.ndarray:
-        """Return (H, W, 3) uint8, BGR: dark clouds, before them a mark for each number, which tells its colour, its
-        shape and about where it is."""
+        """Return (H, W, 3) uint8, BGR: a mark for each number on a dark, cloudy background.
+
+        The number decides the mark's colour, shape and rough position.
+        """
         clouds = self.random.uniform(0, 110, (6, 6, 3)).astype(np.uint8)
         image = cv2.resize(clouds, size[::-1], interpolation=cv2.INTER_LINEAR)
         for mark in marks:

@@ -4,6 +4,7 @@ COMPETITION = folder_competition(name="pets", id_column="id", label_column="spec
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,9 +12,71 @@ import pandas as pd
 
 from src.competitions.reading_labels import in_order
 from src.competitions.spec import Competition, Head, nearest
-from src.competitions.tables import find_images, label_table, own_table, sample_ids
+from src.competitions.tables import label_table, own_table, test_table
 from src.core.errors import InputError
 from src.core.reading import InputFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Folders:
+    """Reads the labels of a folder for each class; the fields are `folder_competition`'s."""
+
+    name: str
+    train_folder: str
+    sample_submission: str
+    hands_in_probabilities: bool
+    read_table: Callable[[InputFiles], pd.DataFrame] | None
+    image_column: str
+    group_column: str
+
+    def images(self, files: InputFiles) -> pd.DataFrame:
+        """Return image_path, folder and name of every image in a class's folder. Raises InputError for others."""
+        depth, rows = len(PurePosixPath(self.train_folder).parts), []
+        for path in files.images(self.train_folder):
+            parts = PurePosixPath(path).parts
+            if len(parts) < depth + 2:
+                raise InputError(f"{path}: lies in no class's folder; move it to {self.train_folder}/CLASS/")
+            rows.append((path, parts[depth], parts[-1]))
+        if not rows:
+            where = f"{self.train_folder}/CLASS/IMAGE"
+            raise InputError(f"{self.train_folder}/: has no images in folders; expected {where}")
+        return pd.DataFrame(rows, columns=["image_path", "folder", "name"])
+
+    def read_heads(self, files: InputFiles) -> tuple[Head, ...]:
+        classes = in_order(set(self.images(files)["folder"]))
+        if self.hands_in_probabilities:
+            wanted = tuple(files.table(self.sample_submission).columns)[1:]
+            unknown = sorted(set(classes) - set(wanted))
+            if len(wanted) > 1 and unknown:
+                raise InputError(
+                    f"{self.train_folder}/{unknown[0]}: is not one of {self.sample_submission}'s columns; "
+                    f"{nearest(unknown[0], wanted)}"
+                )
+            classes = wanted if len(wanted) > 1 else classes
+        return (Head(name="label", classes=classes),)
+
+    def read_train(self, files: InputFiles) -> pd.DataFrame:
+        found = self.images(files)
+        ids = {text: number for number, text in enumerate(self.read_heads(files)[0].classes)}
+        other = {}
+        if self.group_column:
+            found[self.group_column], other = self.groups(files, found["name"]), {"group": self.group_column}
+        targets = pd.DataFrame({"label": found["folder"].map(ids)})
+        return label_table(found, found["image_path"].tolist(), targets, self.train_folder, other)
+
+    def groups(self, files: InputFiles, names: "pd.Series[str]") -> "pd.Series[str]":
+        """Return the group of each image, "" for none. Raises InputError if read_table does not give it."""
+        if self.read_table is None:
+            raise InputError(
+                f"{self.name}: group_column {self.group_column!r} is a column of read_table's table; give both"
+            )
+        table, _ = own_table(self.read_table, files, self.name, "")
+        for column in (self.image_column, self.group_column):
+            if column not in table.columns:
+                known = ", ".join(table.columns)
+                raise InputError(f"{self.name}: read_table gives no column {column!r}; it has {known}")
+        groups = table.drop_duplicates(self.image_column).set_index(self.image_column)[self.group_column]
+        return names.map(groups).fillna("")
 
 
 def folder_competition(
@@ -41,64 +104,23 @@ def folder_competition(
     columns = (id_column,) if options.get("answer") == "probabilities" else (id_column, label_column)
     options.setdefault("columns", columns)
 
-    def images(files: InputFiles) -> pd.DataFrame:
-        """Return image_path, folder and name of every image that lies in a class's folder."""
-        depth, rows = len(PurePosixPath(train_folder).parts), []
-        for path in files.images(train_folder):
-            parts = PurePosixPath(path).parts
-            if len(parts) < depth + 2:
-                raise InputError(f"{path}: lies in no class's folder; move it to {train_folder}/CLASS/")
-            rows.append((path, parts[depth], parts[-1]))
-        if not rows:
-            raise InputError(f"{train_folder}/: has no images in folders; expected {train_folder}/CLASS/IMAGE")
-        return pd.DataFrame(rows, columns=["image_path", "folder", "name"])
-
-    def read_heads(files: InputFiles) -> tuple[Head, ...]:
-        classes = in_order(set(images(files)["folder"]))
-        if options.get("answer") == "probabilities":
-            wanted = tuple(files.table(sample_submission).columns)[1:]
-            unknown = sorted(set(classes) - set(wanted))
-            if len(wanted) > 1 and unknown:
-                raise InputError(
-                    f"{train_folder}/{unknown[0]}: is not one of {sample_submission}'s columns; "
-                    f"{nearest(unknown[0], wanted)}"
-                )
-            classes = wanted if len(wanted) > 1 else classes
-        return (Head(name="label", classes=classes),)
-
-    def read_train(files: InputFiles) -> pd.DataFrame:
-        found = images(files)
-        ids = {text: number for number, text in enumerate(read_heads(files)[0].classes)}
-        other = {}
-        if group_column:
-            found[group_column], other = _groups(files, found), {"group": group_column}
-        targets = pd.DataFrame({"label": found["folder"].map(ids)})
-        return label_table(found, found["image_path"].tolist(), targets, train_folder, other)
-
-    def _groups(files: InputFiles, found: pd.DataFrame) -> "pd.Series[str]":
-        if read_table is None:
-            raise InputError(f"{name}: group_column {group_column!r} is a column of read_table's table; give both")
-        table, _ = own_table(read_table, files, name, "")
-        for column in (image_column, group_column):
-            if column not in table.columns:
-                raise InputError(f"{name}: read_table gives no column {column!r}; it has {', '.join(table.columns)}")
-        groups = table.drop_duplicates(image_column).set_index(image_column)[group_column]
-        return found["name"].map(groups).fillna("")
-
-    def read_test(files: InputFiles) -> pd.DataFrame:
-        ids = sample_ids(files, sample_submission, base.with_heads_of(files))
-        return pd.DataFrame(
-            {"image_path": find_images(files, test_folder, ids, sample_submission), "id": ids.to_numpy()}
-        )
-
-    base = Competition(
+    reader = _Folders(
         name=name,
-        read_heads=read_heads,
+        train_folder=train_folder,
+        sample_submission=sample_submission,
+        hands_in_probabilities=options.get("answer") == "probabilities",
+        read_table=read_table,
+        image_column=image_column,
+        group_column=group_column,
+    )
+    competition = Competition(
+        name=name,
+        read_heads=reader.read_heads,
         image_size=image_size,
         hflip_ok=hflip_ok,
-        read_train=read_train,
-        read_test=read_test,
+        read_train=reader.read_train,
+        read_test=lambda files: test_table(files, sample_submission, test_folder, competition),
         source=source or f"Put {train_folder}/CLASS/, {test_folder}/ and {sample_submission} into input/{name}/",
         **options,
     )
-    return base
+    return competition

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from src.core.errors import InputError
+from src.core.errors import own_code
 
 Of = Literal["answers", "probabilities"]
 Values = Callable[[np.ndarray, np.ndarray, Any], np.ndarray]  # target, predicted, competition -> (N,)
@@ -59,10 +59,8 @@ def own_metric(
     """
 
     def scored(target: np.ndarray, predicted: np.ndarray) -> float:
-        try:
+        with own_code(f"metric {name}"):
             return float(function(target, predicted))
-        except Exception as error:  # whatever their code raises is a mistake in their file
-            raise InputError(f"metric {name}: {type(error).__name__}: {error}") from error
 
     def value(target: np.ndarray, predicted: np.ndarray, competition: Any) -> OfWeights:
         def score(weight: np.ndarray | None) -> float:

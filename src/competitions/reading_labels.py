@@ -136,7 +136,7 @@ class Labels:
         return found
 
     def _tags(self, cell: str) -> list[str]:
-        """Return the labels of one cell, without spaces around them; empty ones are left out."""
+        """Return the labels in one cell, stripped of spaces; empty ones are skipped."""
         parts = cell.split(self.separator if self.separator.strip() else None)
         return [tag for tag in (part.strip() for part in parts) if tag]
 

@@ -4,15 +4,58 @@ COMPETITION = string_competition(name="plates", alphabet="0123456789ABC", length
                                  id_column="image", label_column="text")
 """
 
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
 
 from src.competitions.spec import Competition, Head
-from src.competitions.tables import find_images, label_table, sample_ids
+from src.competitions.tables import check_columns, find_images, label_table, test_table
 from src.core.errors import InputError
 from src.core.reading import InputFiles
+
+
+@dataclass(frozen=True)
+class _Strings:
+    """Reads texts as class ids; the fields are `string_competition`'s."""
+
+    alphabet: str
+    shortest: int
+    heads: tuple[Head, ...]
+    train_csv: str
+    train_folder: str
+    id_column: str
+    label_column: str
+
+    def ids_of(self, text: str, where: str) -> list[int]:
+        """Return a class id for each place, padded. Raises InputError for another length or character."""
+        longest = len(self.heads)
+        if not self.shortest <= len(text) <= longest:
+            allowed = f"{self.shortest} to {longest}" if self.shortest < longest else f"{longest}"
+            raise InputError(f"{where}: {text!r} has {len(text)} characters, expected {allowed}; correct it")
+        for character in text:
+            if character not in self.alphabet:
+                raise InputError(f"{where}: {text!r} holds {character!r}, which is not in the alphabet; correct it")
+        return [self.alphabet.index(character) for character in text] + [len(self.alphabet)] * (longest - len(text))
+
+    def read_train(self, files: InputFiles) -> pd.DataFrame:
+        if self.train_csv:
+            table = files.table(self.train_csv)
+            check_columns(table, (self.id_column, self.label_column), self.train_csv)
+            paths = find_images(files, self.train_folder, table[self.id_column], self.train_csv)
+            wheres = [f"{self.train_csv}, line {line}" for line in table.index]
+            texts = table[self.label_column].tolist()
+        else:
+            paths = list(files.images(self.train_folder))
+            table, wheres = pd.DataFrame(index=range(len(paths))), paths
+            texts = [PurePosixPath(path).stem for path in paths]
+        source = self.train_csv or self.train_folder
+        if not paths:
+            raise InputError(f"{source}: has no rows")
+        ids = [self.ids_of(text, where) for text, where in zip(texts, wheres, strict=True)]
+        targets = pd.DataFrame(ids, columns=[head.name for head in self.heads])
+        return label_table(table, paths, targets, source, {})
 
 
 def string_competition(
@@ -42,52 +85,17 @@ def string_competition(
         )
     padded = shortest < longest
     classes = tuple(alphabet) + ("",) * padded
-    pad_class = len(alphabet) if padded else None
-
-    def ids_of(text: str, where: str) -> list[int]:
-        if not shortest <= len(text) <= longest:
-            allowed = f"{shortest} to {longest}" if padded else f"{longest}"
-            raise InputError(f"{where}: {text!r} has {len(text)} characters, expected {allowed}; correct it")
-        for character in text:
-            if character not in alphabet:
-                raise InputError(f"{where}: {text!r} holds {character!r}, which is not in the alphabet; correct it")
-        return [alphabet.index(character) for character in text] + [len(alphabet)] * (longest - len(text))
-
-    def read_train(files: InputFiles) -> pd.DataFrame:
-        if train_csv:
-            table = files.table(train_csv)
-            for column in (id_column, label_column):
-                if column not in table.columns:
-                    raise InputError(f"{train_csv}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
-            paths = find_images(files, train_folder, table[id_column], train_csv)
-            wheres = [f"{train_csv}, line {line}" for line in table.index]
-            texts = table[label_column].tolist()
-        else:
-            paths = list(files.images(train_folder))
-            table, wheres = pd.DataFrame(index=range(len(paths))), paths
-            texts = [PurePosixPath(path).stem for path in paths]
-        if not paths:
-            raise InputError(f"{train_csv or train_folder}: has no rows")
-        ids = [ids_of(text, where) for text, where in zip(texts, wheres, strict=True)]
-        targets = pd.DataFrame(ids, columns=[head.name for head in heads])
-        return label_table(table, paths, targets, train_csv or train_folder, {})
-
-    def read_test(files: InputFiles) -> pd.DataFrame:
-        ids = sample_ids(files, sample_submission, competition)
-        return pd.DataFrame(
-            {"image_path": find_images(files, test_folder, ids, sample_submission), "id": ids.to_numpy()}
-        )
-
     heads = tuple(Head(name=f"character{place + 1}", classes=classes) for place in range(longest))
+    reader = _Strings(alphabet, shortest, heads, train_csv, train_folder, id_column, label_column)
     labels = train_csv or f"{train_folder}/TEXT.png"
     competition = Competition(
         name=name,
         heads=heads,
-        pad_class=pad_class,
+        pad_class=len(alphabet) if padded else None,
         image_size=image_size,
         hflip_ok=False,
-        read_train=read_train,
-        read_test=read_test,
+        read_train=reader.read_train,
+        read_test=lambda files: test_table(files, sample_submission, test_folder, competition),
         source=source or f"Put {labels}, {test_folder}/ and {sample_submission} into input/{name}/",
         **{"metric": "string_accuracy", "columns": (id_column, label_column), **options},
     )

@@ -7,7 +7,8 @@ A competition file of your own needs no more than this (examples/competitions/ h
     COMPETITION = csv_competition(name="leaves", id_column="image_id", label_column="species")
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from posixpath import splitext
 from typing import Any
@@ -17,7 +18,7 @@ import pandas as pd
 
 from src.competitions.reading_labels import Labels
 from src.competitions.spec import Competition, Head, Kind, check_sample
-from src.core.errors import InputError
+from src.core.errors import InputError, own_code
 from src.core.reading import InputFiles, nfc
 from src.core.texts import Texts
 from src.core.zips import checked_name
@@ -49,6 +50,19 @@ def sample_ids(files: InputFiles, sample: str, competition: Competition) -> "pd.
     return check_sample(files.table(sample), competition.submission_columns, sample)
 
 
+def test_table(files: InputFiles, sample: str, folder: str, competition: Competition) -> pd.DataFrame:
+    """Return image_path and id of a sample submission whose ids are image names below a folder."""
+    ids = sample_ids(files, sample, competition.with_heads_of(files))
+    return pd.DataFrame({"image_path": find_images(files, folder, ids, sample), "id": ids.to_numpy()})
+
+
+def check_columns(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:
+    """Raise InputError for the first column that the table does not have."""
+    for column in columns:
+        if column not in table.columns:
+            raise InputError(f"{source}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
+
+
 def own_table(
     read_table: Callable[[InputFiles], pd.DataFrame], files: InputFiles, name: str, source: str
 ) -> tuple[pd.DataFrame, str]:
@@ -57,13 +71,9 @@ def own_table(
 
     Raises InputError for whatever its code raises.
     """
-    try:
+    with own_code(f"{name}: read_table"):
         table = read_table(files)
         texts = table.astype(object).where(table.notna(), "").map(str)
-    except InputError:
-        raise
-    except Exception as error:  # whatever their code raises is a mistake in their file
-        raise InputError(f"{name}: read_table: {type(error).__name__}: {error}") from error
     if texts.index.is_unique and not (texts.index == 0).any():
         return texts, source
     return texts.set_axis(range(1, len(texts) + 1)), f"{name}: the table of read_table"
@@ -97,6 +107,61 @@ def label_table(
             raise InputError(f"{source}, line {wrong[0]}: weight {text!r} is not a number of 0 or more; correct it")
         found["weight"] = numbers.to_numpy(np.float64)
     return pd.DataFrame(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tables:
+    """Reads labels and ids from CSV files; the fields are `csv_competition`'s."""
+
+    name: str
+    id_column: str
+    label_columns: tuple[str, ...]
+    kind: Kind
+    classes: tuple[str, ...]
+    train_csv: str
+    train_folder: str
+    test_folder: str
+    sample_submission: str
+    read_table: Callable[[InputFiles], pd.DataFrame] | None
+    image_column: str
+    test_csv: str
+    test_image_column: str
+    image_name: str
+    find: FindImages
+    other: dict[str, str]  # columns of group, answer, split and weight, "" for none
+    answer: str
+    separator: str
+
+    def labels(self, files: InputFiles) -> Labels:
+        if self.read_table:
+            table, source = own_table(self.read_table, files, self.name, self.train_csv)
+        else:
+            table, source = files.table(self.train_csv), self.train_csv
+        needed = [self.image_column or self.id_column, *self.label_columns, *filter(None, self.other.values())]
+        return Labels(table, source, needed, self.label_columns, self.kind, self.separator, self.classes)
+
+    def read_heads(self, files: InputFiles) -> tuple[Head, ...]:
+        wanted: tuple[str, ...] = ()
+        if self.answer == "probabilities":
+            header = tuple(files.table(self.sample_submission).columns)
+            wanted = header[1:] if len(header) > 2 else ()
+        return self.labels(files).heads(wanted, self.sample_submission)
+
+    def read_train(self, files: InputFiles) -> pd.DataFrame:
+        found = self.labels(files)
+        names = found.table[self.image_column or self.id_column].map(self.image_name.format)
+        paths = self.find(files, self.train_folder, names, found.source)
+        return label_table(found.table, paths, found.targets(self.read_heads(files)), found.source, self.other)
+
+    def read_test(self, files: InputFiles, competition: Competition) -> pd.DataFrame:
+        ids = sample_ids(files, self.sample_submission, competition)
+        rows = _test_rows(files, ids, competition, self.sample_submission)
+        if self.test_csv:
+            rows = _several_images(files, rows, self.test_csv, self.id_column, self.test_image_column)
+        names = rows["image"].map(self.image_name.format)
+        rows["image_path"] = self.find(files, self.test_folder, names, self.test_csv or self.sample_submission)
+        columns = ["image_path", "id", *(["head"] if competition.answer == "rows" else [])]
+        return rows[columns].reset_index(drop=True)
 
 
 def csv_competition(
@@ -150,49 +215,23 @@ def csv_competition(
         "weight": weight_column,
     }
 
-    def labels(files: InputFiles) -> Labels:
-        if read_table:
-            table, table_name = own_table(read_table, files, name, train_csv)
-        else:
-            table, table_name = files.table(train_csv), train_csv
-        needed = [image_column or id_column, *label_columns, *filter(None, other.values())]
-        separator = options.get("separator", " ")
-        return Labels(table, table_name, needed, label_columns, kind, separator, classes)
-
-    def read_heads(files: InputFiles) -> tuple[Head, ...]:
-        wanted: tuple[str, ...] = ()
-        if options.get("answer") == "probabilities":
-            header = tuple(files.table(sample_submission).columns)
-            wanted = header[1:] if len(header) > 2 else ()
-        return labels(files).heads(wanted, sample_submission)
-
-    def read_train(files: InputFiles) -> pd.DataFrame:
-        found = labels(files)
-        names = found.table[image_column or id_column].map(image_name.format)
-        paths = find(files, train_folder, names, found.source)
-        return label_table(found.table, paths, found.targets(read_heads(files)), found.source, other)
-
-    def read_test(files: InputFiles) -> pd.DataFrame:
-        ids = sample_ids(files, sample_submission, base.with_heads_of(files))
-        rows = _test_rows(files, ids, base.with_heads_of(files), sample_submission)
-        if test_csv:
-            rows = _several_images(files, rows, test_csv, id_column, test_image_column)
-        names = rows["image"].map(image_name.format)
-        rows["image_path"] = find(files, test_folder, names, test_csv or sample_submission)
-        columns = ["image_path", "id", *(["head"] if base.answer == "rows" else [])]
-        return rows[columns].reset_index(drop=True)
-
-    base = Competition(
+    reader = _Tables(
+        name=name, id_column=id_column, label_columns=label_columns, kind=kind, classes=classes, train_csv=train_csv,
+        train_folder=train_folder, test_folder=test_folder, sample_submission=sample_submission, read_table=read_table,
+        image_column=image_column, test_csv=test_csv, test_image_column=test_image_column, image_name=image_name,
+        find=find, other=other, answer=options.get("answer", "text"), separator=options.get("separator", " "),
+    )  # fmt: skip
+    competition = Competition(
         name=name,
-        read_heads=read_heads,
+        read_heads=reader.read_heads,
         image_size=image_size,
         hflip_ok=hflip_ok,
-        read_train=read_train,
-        read_test=read_test,
+        read_train=reader.read_train,
+        read_test=lambda files: reader.read_test(files, competition.with_heads_of(files)),
         source=source or f"Put {train_csv}, {train_folder}/, {test_folder}/ and {sample_submission} into input/{name}/",
         **options,
     )
-    return base
+    return competition
 
 
 def _columns(id_column: str, label_columns: tuple[str, ...], answer: str) -> tuple[str, ...]:
@@ -223,9 +262,7 @@ def _several_images(
 ) -> pd.DataFrame:
     """Return a row for each image of each id, as test_csv lists them. Raises InputError for an id without images."""
     table = files.table(test_csv)
-    for column in (id_column, image_column):
-        if column not in table.columns:
-            raise InputError(f"{test_csv}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
+    check_columns(table, (id_column, image_column), test_csv)
     listed = table.rename(columns={id_column: "key", image_column: "image"})[["key", "image"]]
     listed["line"] = listed.index
     rows = rows.rename(columns={"image": "key"})  # of a row for each head, the id without the head's name

@@ -1,5 +1,19 @@
-"""The error of every mistake in data or flags."""
+"""The error of every mistake in data, flags or a user's own code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
     """A mistake in data or flags. Its text is one line: the file, row and value, and what to do."""
+
+
+@contextmanager
+def own_code(what: str) -> Iterator[None]:
+    """Run a user's own code. Raises InputError, which begins with `what`, for anything that it raises."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # any error of theirs is a mistake in their file, not a fault of ours
+        raise InputError(f"{what}: {type(error).__name__}: {error}") from error

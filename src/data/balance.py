@@ -1,4 +1,4 @@
-"""How many images each class has, told by prepare: rare classes need a sampler, weights or another metric."""
+"""Class counts that prepare prints: rare classes need a sampler, weights or another metric."""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ def counts_of(labels: pd.DataFrame, head: Head) -> "pd.Series[int]":
 
 
 def balance(labels: pd.DataFrame, competition: Competition) -> list[str]:
-    """Return lines about each head's classes. Strings are left out: their places have the pad class most often."""
+    """Return lines about each head's classes, none for strings: most of their positions hold the pad class."""
     if competition.is_string:
         return []
     lines = []

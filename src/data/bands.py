@@ -1,7 +1,7 @@
 """Images whose channels are kept as they are: .npy, .tif, .png and the like, of 1 to 16 channels of 8 or 16 bits.
 
-A competition asks for it with `bands` and `depth`. Nothing is converted, scaled or turned: a file of another number of
-channels or of other numbers is told as a problem. Training, validation and test images all pass here.
+A competition asks for it with `bands` and `depth`. Nothing is converted, scaled or turned: a file with another number
+of channels or another type is reported as a problem. Training, validation and test images all pass here.
 """
 
 import io
@@ -72,9 +72,9 @@ def _decode_npy(data: bytes, how: Decoding) -> np.ndarray:
 
 
 def _channels_first(shape: tuple[int, ...], bands: int) -> bool:
-    """Return whether an array is (bands, H, W). Raises ImageProblem if it is no image, or may be read in two ways."""
+    """Return whether an array is (bands, H, W). Raises ImageProblem if its shape is not an image's, or is ambiguous."""
     if len(shape) not in (2, 3) or min(shape) < 1:
-        raise ImageProblem("unfit", f"an array {shape} is no image")
+        raise ImageProblem("unfit", f"an array of shape {shape} is not an image")
     if len(shape) == 2:
         return False
     first, last = shape[0] == bands, shape[2] == bands

@@ -103,7 +103,7 @@ def check_answers(competition: Competition) -> None:
         raise InputError(f"{name}: num_answers={competition.num_answers} is for one class an image, handed in as text")
     none, classes = competition.none_class, heads[0].classes
     if none and (several or none not in classes):
-        raise InputError(f"{name}: none_class {none!r} is no class; {nearest(none, classes)}")
+        raise InputError(f"{name}: none_class {none!r} is not a class; {nearest(none, classes)}")
     for head in heads:
         is_list = head.kind == "labels" or competition.num_answers > 1
         held = [text for text in head.classes if competition.separator in text]

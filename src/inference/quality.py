@@ -29,7 +29,7 @@ def likelihood_losses(predicted: np.ndarray, target: np.ndarray, competition: Co
 def is_for_rules(competition: Competition) -> bool:
     """Return whether there is something to fit: a metric of answers over labels or grades, or a none_class.
 
-    Probabilities are handed in as they are: what the organiser makes of them is no rule of ours.
+    Nothing is fitted if probabilities are submitted: the organiser decides how to use them.
     """
     if competition.answer == "probabilities":
         return False

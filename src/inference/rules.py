@@ -1,7 +1,7 @@
 """What is decided after training: thresholds of labels, cut points of grades, when to answer "none of these".
 
-A rule is fitted on out-of-fold predictions, so on no image's own network; what it gains is told by a cross-validation
-over groups, in which it is fitted on other images than it is scored on. Source of the search: coordinate ascent.
+Rules are fitted on out-of-fold predictions. Their gain is measured by cross-validation over groups: no image is decided
+by cuts that were fitted on it. The search is a coordinate ascent.
 """
 
 from collections.abc import Sequence
@@ -99,7 +99,7 @@ def decide_honestly(
 ) -> Decided:
     """Return the rule for new images, and these images as rules decide that were fitted without them; groups (N,).
 
-    A rule that does not raise the honest score is left out. That choice between two is made on these very images.
+    A rule that does not raise the honest score is dropped; that choice is made on these same images.
     """
     plain = score_of(predicted, target, competition)
     numbers = np.unique(groups, return_inverse=True)[1]

@@ -18,13 +18,13 @@ MEASURES = {  # of one head, whatever the metric
     "number": "mean absolute error",
 }
 MAX_ROWS = 40  # of a table of classes or labels that is read by people
-MAX_GROUPS = 0.5  # groups per image up to which they are told one by one
+MAX_GROUPS = 0.5  # groups per image up to which by_group.csv lists them
 
 
 def summary(oof: OutOfFold) -> dict[str, Any]:
     """Return the score, its interval, its mean and standard deviation over folds, and the score of each head.
 
-    A fold for which the metric is not defined (one class only, say) has the score None and is left out of the mean.
+    A fold for which the metric is not defined (one class only, say) has the score None, and the mean skips it.
     """
     metric, low_high = metric_of(oof.competition), interval_of(oof)
     fold_of = oof.labels["fold"].to_numpy()

@@ -29,7 +29,7 @@ def paired_difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]
 def resampled_difference(ones: list[OutOfFold], others: list[OutOfFold]) -> tuple[float, float]:
     """Return the difference of mean scores, others - ones, and half the width of its 95% interval, by a bootstrap.
 
-    For metrics that are no mean over images; both sides are scored on the same resamples. NaN where neither is defined.
+    For metrics that are not a mean over images. Both sides are scored on the same resamples; NaN if neither is defined.
     """
     metric = metric_of(ones[0].competition)
     scores = [np.mean([resampled(metric, oof, NUM_RESAMPLES) for oof in side], axis=0) for side in (ones, others)]

@@ -74,7 +74,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--cutmix {config.cutmix}: would cut strings apart; use it with one class per image")
     if competition.heads:  # otherwise only the snapshot tells them
         check_weights(config, competition)
-    candidates(config.views, competition.hflip_ok, (64, 64))  # an unknown one is told now
+    candidates(config.views, competition.hflip_ok, (64, 64))  # fail now on an unknown view
     known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]
     if config.optimizer not in known:
         raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")

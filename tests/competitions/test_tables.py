@@ -123,7 +123,7 @@ def test_a_mistake_in_the_table_is_one_line(
          "give another separator"),
         ({"kind": "labels", "separator": "|", "columns": ("id", "label"), "label_column": ("0|1", "size")},
          "leaves: class '0|1' holds the separator '|' of a list of answers; give another separator"),
-        ({"none_class": "nothing"}, "leaves: none_class 'nothing' is no class; there are a, b, red oak"),
+        ({"none_class": "nothing"}, "leaves: none_class 'nothing' is not a class; there are a, b, red oak"),
         ({"answer": "probs"}, "leaves: answer 'probs' is not known; there are text, probabilities, heads, rows"),
         ({"combine": "maximum"}, "leaves: combine 'maximum' is not known; there are mean, max"),
         ({"resize": "crop"}, "leaves: resize 'crop' is not known; there are stretch, letterbox, center-crop"),
