@@ -128,9 +128,21 @@ class _Tables:
     test_image_column: str
     image_name: str
     find: FindImages
-    other: dict[str, str]  # columns of group, answer, split and weight, "" for none
+    group_column: str
+    split_column: str
+    weight_column: str
     answer: str
     separator: str
+
+    def __post_init__(self) -> None:
+        if bool(self.test_csv) != bool(self.test_image_column):
+            raise InputError(f"{self.name}: test_csv and test_image_column belong together; give both or none")
+
+    @property
+    def other(self) -> dict[str, str]:
+        """The columns of group, answer, split and weight, "" for none."""
+        columns = {"group": self.group_column, "split": self.split_column, "weight": self.weight_column}
+        return columns | {"answer": self.id_column if self.image_column else ""}
 
     def labels(self, files: InputFiles) -> Labels:
         if self.read_table:
@@ -140,18 +152,22 @@ class _Tables:
         needed = [self.image_column or self.id_column, *self.label_columns, *filter(None, self.other.values())]
         return Labels(table, source, needed, self.label_columns, self.kind, self.separator, self.classes)
 
-    def read_heads(self, files: InputFiles) -> tuple[Head, ...]:
+    def heads(self, files: InputFiles, labels: Labels) -> tuple[Head, ...]:
+        """Return the heads that these labels name; classes in the order of the sample submission's columns, if any."""
         wanted: tuple[str, ...] = ()
         if self.answer == "probabilities":
             header = tuple(files.table(self.sample_submission).columns)
             wanted = header[1:] if len(header) > 2 else ()
-        return self.labels(files).heads(wanted, self.sample_submission)
+        return labels.heads(wanted, self.sample_submission)
+
+    def read_heads(self, files: InputFiles) -> tuple[Head, ...]:
+        return self.heads(files, self.labels(files))
 
     def read_train(self, files: InputFiles) -> pd.DataFrame:
         found = self.labels(files)
         names = found.table[self.image_column or self.id_column].map(self.image_name.format)
         paths = self.find(files, self.train_folder, names, found.source)
-        return label_table(found.table, paths, found.targets(self.read_heads(files)), found.source, self.other)
+        return label_table(found.table, paths, found.targets(self.heads(files, found)), found.source, self.other)
 
     def read_test(self, files: InputFiles, competition: Competition) -> pd.DataFrame:
         ids = sample_ids(files, self.sample_submission, competition)
@@ -204,22 +220,14 @@ def csv_competition(
     `options` go to Competition. The sample submission's columns follow from `answer`; with "probabilities" the classes
     are its columns, in its order; columns=(id, answer) asks for that of the second of two classes.
     """
-    if bool(test_csv) != bool(test_image_column):
-        raise InputError(f"{name}: test_csv and test_image_column belong together; give both or none")
     label_columns = (label_column,) if isinstance(label_column, str) else label_column
     options.setdefault("columns", _columns(id_column, label_columns, options.get("answer", "text")))
-    other = {
-        "answer": id_column if image_column else "",
-        "group": group_column,
-        "split": split_column,
-        "weight": weight_column,
-    }
-
     reader = _Tables(
         name=name, id_column=id_column, label_columns=label_columns, kind=kind, classes=classes, train_csv=train_csv,
         train_folder=train_folder, test_folder=test_folder, sample_submission=sample_submission, read_table=read_table,
         image_column=image_column, test_csv=test_csv, test_image_column=test_image_column, image_name=image_name,
-        find=find, other=other, answer=options.get("answer", "text"), separator=options.get("separator", " "),
+        find=find, group_column=group_column, split_column=split_column, weight_column=weight_column,
+        answer=options.get("answer", "text"), separator=options.get("separator", " "),
     )  # fmt: skip
     competition = Competition(
         name=name,
