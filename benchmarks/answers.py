@@ -25,13 +25,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.table import processor
+from src.competitions.decision import Rule
 from src.competitions.spec import load_competition
 from src.config import Paths
 from src.core import cli
 from src.data.prepared import open_prepared
 from src.data.weighting import LARGEST_RATIO
 from src.metrics import metric_of, score_of
-from src.models.heads import Rule
 
 FOOD = ("Bread", "Dairy", "Dessert", "Egg", "Fried", "Meat", "Noodles", "Rice", "Seafood", "Soup", "Vegetable")
 HELPERS = {

@@ -26,8 +26,9 @@ from torchvision import transforms
 from benchmarks.table import processor
 from src.competitions.svhn import COMPETITION as STREET
 from src.core import cli
+from src.core.malloc import keep_freed_memory
 from src.core.reading import InputFiles
-from src.core.runtime import choose_compute, keep_freed_memory, to_device
+from src.core.runtime import choose_compute, to_device
 from src.core.zips import read_location
 from src.data.cache import build_cache
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader

@@ -28,8 +28,8 @@ from torchvision import transforms
 from benchmarks.table import processor
 from src.config import Augment
 from src.core import cli
+from src.core.malloc import keep_freed_memory
 from src.core.reading import InputFiles
-from src.core.runtime import keep_freed_memory
 from src.core.zips import read_location
 from src.data.images import decode_image, resize
 from src.data.loader import Loader

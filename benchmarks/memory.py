@@ -11,7 +11,7 @@ import time
 import timm
 import torch
 
-from src.core.runtime import keep_freed_memory
+from src.core.malloc import keep_freed_memory
 
 ROUNDS, STEPS, BATCH = 4, 12, 64
 

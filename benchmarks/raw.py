@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.table import processor
 from src.config import NO_AUGMENT
 from src.core import cli
-from src.core.runtime import keep_freed_memory
+from src.core.malloc import keep_freed_memory
 from src.data.loader import Loader
 
 Epoch = Callable[[int], Iterator[Any]]

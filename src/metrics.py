@@ -13,10 +13,10 @@ import numpy as np
 
 from src.competitions import counts
 from src.competitions.counts import OfCounts, average_precision, roc_auc, score_of_weights
+from src.competitions.decision import Rule, class_probabilities, decide, with_none
 from src.competitions.metric import Metric, OfWeights
 from src.competitions.spec import Competition, Head, nearest
 from src.core.errors import InputError
-from src.models.heads import Rule, class_probabilities, decide, with_none
 
 SMALLEST = 1e-15  # probability in a log loss, as in Kaggle's
 NO_NUMBER = ("class", "labels", "ordinal")

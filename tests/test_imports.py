@@ -1,6 +1,8 @@
 """Imports go one way: a room imports only from rooms below it, and nothing imports a command."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,12 @@ def test_the_lower_rooms_import_only_what_is_allowed(room: str, allowed: tuple[s
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_file_exceeds_the_line_limit(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_prepare_imports_no_network_library() -> None:
+    """torch and timm take five seconds and 400 MiB, and prepare runs where many images are decoded at once."""
+    modules = sorted(imports_of(ROOT / "src" / "prepare.py"))
+    assert "src.metrics" in modules
+    code = f"import sys, {', '.join(modules)}; print(sorted({{'torch', 'timm', 'sklearn'}} & set(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"

@@ -13,11 +13,11 @@ from sklearn import metrics as reference
 
 from src.competitions import food11
 from src.competitions.counts import roc_auc
+from src.competitions.decision import Rule, decide
 from src.competitions.metric import own_metric
 from src.competitions.spec import Competition, Head
 from src.core.errors import InputError
 from src.metrics import METRICS, edit_distance, goodness, metric_of, score_of
-from src.models.heads import Rule, decide
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -33,8 +33,8 @@ RESERVED_COLUMNS = frozenset(  # of the tables
 )
 HELPERS = frozenset(
     {
-        "arrays", "counts", "demo_images", "folders", "json_text", "metric", "parquet", "reading_labels", "spec",
-        "strings", "tables",
+        "arrays", "counts", "decision", "demo_images", "folders", "json_text", "metric", "parquet", "reading_labels",
+        "spec", "strings", "tables",
     }
 )  # fmt: skip  # modules of this package that are not competitions
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from src.core.errors import InputError
+from src.core.malloc import share_arenas
 from src.core.progress import minutes
-from src.core.runtime import share_arenas
 from src.core.signals import Stopped, stop
 from src.data.local_blocks import LocalBlocks
 from src.data.pixels import BYTES, Pixels, hash_block, height_of

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.competitions.decision import Rule, class_probabilities, decide
 from src.competitions.spec import Competition, Head
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.inference.testset import TestSet
 from src.metrics import ranked
-from src.models.heads import Rule, class_probabilities, decide
 
 SUM_TOLERANCE = 1e-3  # of probabilities that must sum to one
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.competitions.decision import Rule
 from src.competitions.spec import Competition
 from src.config import BlendConfig
 from src.core.errors import InputError
@@ -15,7 +16,6 @@ from src.inference.ensemble import OutOfFold, weighted_mean
 from src.inference.quality import quality
 from src.inference.rules import decide_honestly
 from src.metrics import metric_of, score_of
-from src.models.heads import Rule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from src.competitions.decision import decide
 from src.competitions.spec import Competition
 from src.core.errors import InputError
 from src.core.runtime import Compute, to_device
@@ -19,7 +20,6 @@ from src.inference.rules import Decided, decide_honestly
 from src.inference.testset import TestSet
 from src.inference.views import choose_views
 from src.metrics import metric_of
-from src.models.heads import decide
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 from src.runs.versions import code_version

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from src.competitions.decision import class_probabilities
 from src.competitions.spec import Competition
 from src.metrics import goodness, metric_of, score_of
-from src.models.heads import class_probabilities
 
 
 def likelihood_losses(predicted: np.ndarray, target: np.ndarray, competition: Competition) -> np.ndarray:

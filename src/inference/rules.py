@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.competitions.decision import Rule
 from src.competitions.spec import Competition, Head
 from src.inference.quality import is_for_rules
 from src.metrics import goodness, metric_of, score_of, scored
-from src.models.heads import Rule
 
 NUM_CANDIDATES = 24  # cuts tried at a time, at even shares of the predictions
 NUM_ROUNDS = 2

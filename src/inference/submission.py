@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from src.competitions.decision import Rule
 from src.competitions.spec import Competition
 from src.config import InferenceFlags
 from src.core.errors import InputError
@@ -27,7 +28,6 @@ from src.inference.quality import is_for_rules
 from src.inference.rules import decide_honestly
 from src.inference.testset import TestSet
 from src.inference.views import AUTO
-from src.models.heads import Rule
 from src.runs.fold import TrainedFold
 from src.runs.record import FoldResult, RunRecord
 from src.runs.run import Run

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from src.competitions import food11
+from src.competitions.decision import Rule
 from src.competitions.spec import Competition, Head
 from src.core.errors import InputError
 from src.core.writing import write_csv
 from src.inference.answers import answers_table, joined, validate
 from src.inference.testset import TestSet
-from src.models.heads import Rule
 
 ABC = Head(name="label", classes=("a", "b", "c"))
 TAGS = Head(name="tags", classes=("a", "b"), kind="labels")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from src.competitions import food11
+from src.competitions.decision import Rule, decide
 from src.competitions.spec import Competition, Head
 from src.inference.blending import select
 from src.inference.quality import is_for_rules, quality
 from src.inference.rules import decide_honestly, fit_rule
 from src.metrics import metric_of, score_of
-from src.models.heads import Rule, decide
 
 LABELS = Head(name="tags", classes=("a", "b", "c"), kind="labels", required=True)
 GRADE = Head(name="grade", classes=("0", "1", "2", "3"), kind="ordinal")

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.competitions import food11, svhn
+from src.competitions import decision, food11, svhn
+from src.competitions.decision import decide
 from src.competitions.spec import Competition, Head, HeadLayout
 from src.metrics import exact_matches
-from src.models import heads
-from src.models.heads import decide, probabilities_of
+from src.models.heads import probabilities_of
 from src.training.losses import loss_of
 
 
@@ -134,7 +134,7 @@ def test_many_images_are_scored_like_few(monkeypatch: pytest.MonkeyPatch) -> Non
     target[::3] = 0
     expected = exact_matches(probabilities, target, svhn.COMPETITION)
     assert 0 < expected.sum() < 20
-    monkeypatch.setattr(heads, "CHUNK", 7)
+    monkeypatch.setattr(decision, "CHUNK", 7)
     assert np.array_equal(exact_matches(probabilities, target, svhn.COMPETITION), expected)
 
 
