@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "src").rglob("*.py"))
 # From bottom to top: a room imports only from itself and from rooms before it.
 ROOMS = [
-    "core", "config", "competitions", "models", "data", "metrics", "runs", "inference", "training", "report",
+    "core", "pages", "config", "competitions", "models", "data", "metrics", "runs", "inference", "training", "report",
     "sweeping", "commands",
 ]  # fmt: skip
 COMMANDS = {"prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench", "doctor", "sweep"}
