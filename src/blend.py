@@ -1,6 +1,7 @@
 """Combine runs with weights fitted on their out-of-fold predictions, and measure honestly what that gains.
 
     python -m src.blend --run-name baseline resnet
+    python -m src.blend --run-name baseline --external ocr.npz       (another tool's predictions)
     python -m src.blend --competition demo --run-name baseline wide --name both      (seconds on a CPU)
 
 Writes submissions/<competition>/<name>.csv, .json and .npz. All runs must have been scored on the same images and be
@@ -14,10 +15,12 @@ from src.core.flags import check_name, check_range
 
 
 def main(config: BlendConfig) -> None:
-    """Blend runs. Raises InputError if there are fewer than two, or they were scored on different images."""
+    """Blend runs, and files of another tool. Raises InputError if there are fewer than two, or they were scored on
+    different images."""
     from src.core.runtime import set_up_process
     from src.inference.blending import check_same_images, fit
     from src.inference.ensemble import out_of_fold
+    from src.inference.external import external_answer, external_out_of_fold, read_external
     from src.inference.submission import answer, make_predictor, same_classes, write_submission
     from src.inference.testset import open_test_set
     from src.metrics import direction
@@ -32,19 +35,27 @@ def main(config: BlendConfig) -> None:
     predictor = world.together(lambda: make_predictor(config, competition, world))
     oofs = world.together(lambda: [out_of_fold(run) for run in runs])
     world.together(lambda: check_same_images(list(config.run_name), oofs))
-    for run, oof in zip(runs, oofs, strict=True):
-        print(f"{run.name}: {oof.score:.4f} out of fold")
+    others = world.together(lambda: [read_external(path, competition) for path in config.external])
+    oofs += world.together(lambda: [external_out_of_fold(other, oofs[0]) for other in others])
+    names = [*config.run_name, *(path.name for path in config.external)]
+    for name, oof in zip(names, oofs, strict=True):
+        print(f"{name}: {oof.score:.4f} out of fold")
     blend = fit(oofs, config)
-    for run, weight in zip(runs, blend.weights, strict=True):
-        print(f"weight {weight:.3f}  {run.name}")
+    for name, weight in zip(names, blend.weights, strict=True):
+        print(f"weight {weight:.3f}  {name}")
     print(f"on the images the weights were fitted on: {blend.fitted_score:.4f}")
     print(
         f"honestly, by {config.outer_folds}-fold outer cross-validation: {blend.honest_score:.4f}, best single run "
         f"{blend.honest_best_single:.4f}{direction(competition)}"
     )
-    used = [(run, float(weight)) for run, weight in zip(runs, blend.weights, strict=True) if weight > 0]
+    weights = [float(weight) for weight in blend.weights]
     test = world.on_main(lambda: open_test_set(runs[0].prepared))
-    answers = [answer(run, None, test, predictor, weight) for run, weight in used]
+    answers = [answer(run, None, test, predictor, weight) for run, weight in zip(runs, weights, strict=False) if weight]
+    answers += [
+        external_answer(other, test.image_paths, weight)
+        for other, weight in zip(others, weights[len(runs) :], strict=True)
+        if weight
+    ]
     folder = config.submissions_dir / competition.name
     facts = {"predicted": predictor.describe(), "blend": blend.describe()}
     world.on_main(lambda: write_submission(folder, config.name, answers, test, competition, facts, blend.rule))
@@ -54,8 +65,10 @@ def _check_flags(config: BlendConfig) -> None:
     check_name("name", config.name)
     check_range("rounds", config.rounds, 1)
     check_range("outer-folds", config.outer_folds, 2)
-    if len(set(config.run_name)) < 2 or len(set(config.run_name)) != len(config.run_name):
-        raise InputError(f"--run-name {' '.join(config.run_name)}: name two or more different runs")
+    names = [*config.run_name, *map(str, config.external)]
+    if not config.run_name or len(set(names)) < 2 or len(set(names)) != len(names):
+        given = " ".join(config.run_name)
+        raise InputError(f"--run-name {given}: name two or more different runs, or one and --external FILE.npz")
 
 
 if __name__ == "__main__":

@@ -140,3 +140,49 @@ def test_fewer_than_two_different_runs_are_refused(runs: Path, podium: Podium, n
     code, _, err = podium("blend", *COMPETITION, "--run-name", *names)
     assert code == 2
     assert "two or more different runs" in err
+
+
+def external_file(path: Path, folder: Path, right: Callable[[int], bool], **changes: Any) -> Path:
+    """Write another tool's predictions for the labelled and the test images; `changes` replace arrays."""
+    labels = table_at(folder, "labels").sort_values("image_path", ignore_index=True)
+    truth = labels["category"].to_numpy()
+    made = probabilities_of(truth, np.array([right(number) for number in range(len(truth))]))
+    test = table_at(folder, "test")["image_path"].tolist()
+    arrays = {
+        "image_path": np.array([*labels["image_path"], *test]),
+        "probabilities": np.concatenate([made, np.eye(NUM_CLASSES, dtype=np.float32)[[3] * len(test)]]),
+    }
+    np.savez(path, **(arrays | changes))
+    return path
+
+
+def test_predictions_of_another_tool_join_the_blend(runs: Path, podium: Podium, tmp_path: Path) -> None:
+    other = external_file(tmp_path / "other.npz", runs, lambda number: number % 2 == 1)
+    code, out, err = podium("blend", *COMPETITION, "--run-name", "one", "--external", other)
+    assert code == 0, err
+    assert "other.npz: 0.5000 out of fold" in out
+    facts = blend_note(tmp_path)["runs"][1]
+    assert facts["weight"] > 0
+    assert Path(facts["external"]) == other
+    with np.load(tmp_path / "submissions" / "food11" / "blend.npz") as kept:
+        assert (kept["probabilities"][:, 3] > 0.9 * facts["weight"]).all()
+
+
+WRONG_FILES = [
+    ({"image_path": np.array(["a", "a"]), "probabilities": np.full((2, 11), 1 / 11)}, "a is there twice"),
+    ({"image_path": np.array(["a"]), "probabilities": np.full((1, 11), 1 / 11)}, "no row for 20 of 20 held-out"),
+    ({"image_path": np.array(["a"]), "probabilities": np.full((1, 10), 0.1)}, "(1, 11) are needed"),
+    ({"image_path": np.array(["a"]), "probabilities": np.full((1, 11), 0.5)}, "row 0, a: is not finite, or not"),
+]
+
+
+def test_wrong_predictions_of_another_tool_are_refused(runs: Path, podium: Podium, tmp_path: Path) -> None:
+    for changes, message in WRONG_FILES:
+        other = external_file(tmp_path / "other.npz", runs, lambda _: True, **changes)
+        code, _, err = podium("blend", *COMPETITION, "--run-name", "one", "--external", other)
+        assert code == 2
+        assert message in err
+    (tmp_path / "cut.npz").write_bytes(other.read_bytes()[:300])
+    code, _, err = podium("blend", *COMPETITION, "--run-name", "one", "--external", tmp_path / "cut.npz")
+    assert code == 2
+    assert "cut.npz: is not a complete .npz file" in err

@@ -1,6 +1,7 @@
 """Flags of evaluate, predict and blend."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from src.config.paths import Device, PixelPaths, Precision
@@ -53,7 +54,10 @@ class BlendConfig(InferenceFlags, PixelPaths):
     """Several runs combined with weights fitted on their out-of-fold predictions."""
 
     run_name: tuple[str, ...] = ()
-    """Two or more runs with out-of-fold predictions for the same images."""
+    """Runs with out-of-fold predictions for the same images: two or more, or one beside --external."""
+    external: tuple[Path, ...] = ()
+    """Predictions of another tool, in .npz files with image_path and probabilities of the held-out and the test images
+    (see docs/blending.md)."""
     name: str = "blend"
     """Name of the blended submission."""
     rounds: int = 30

@@ -125,6 +125,11 @@ class Loader:
     world: World = World()  # ranks share each batch of a training, and take turns with whole batches otherwise
     pin: bool = False  # page-locked batches, which a GPU copies while it computes
 
+    @property
+    def num_prefetched(self) -> int:
+        """Batches that are ready or being made when one is asked for."""
+        return 2 * self.num_threads
+
     def __len__(self) -> int:
         if self.policy:  # a smaller last batch would upset batch norm: its images come in another epoch
             return max(1, len(self.rows) // self.batch_size)
@@ -251,7 +256,7 @@ class Loader:
             try:
                 for part, first in zip(parts, firsts, strict=True):
                     waiting.append(pool.submit(self._batch, part, first, epoch, cache))
-                    if len(waiting) > 2 * self.num_threads:
+                    if len(waiting) > self.num_prefetched:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()

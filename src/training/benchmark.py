@@ -1,7 +1,7 @@
 """What src.bench times: a training's loader, step and inference on synthetic images, and what bounds them here."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
@@ -20,6 +20,7 @@ from src.training.setup import choose_device_cache, make_loader, make_network, m
 from src.training.step import TrainState, train_step
 
 NUM_IMAGES = 512  # synthetic images, or four batches of them; served again and again
+PASSES = 8  # over them in an epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,18 @@ def _seconds(run: Callable[[], object], device: torch.device, repeats: int) -> f
         if number >= 2:
             spent.append(time.perf_counter() - started)
     return float(np.median(spent))
+
+
+def _batches_a_second(batches: Iterator[Batch], prefetched: int, device: torch.device, repeats: int) -> float:
+    """Return batches a second of a loader that has some ready: those do not count, or it would seem endlessly fast."""
+    for _ in range(prefetched + 2):
+        next(batches)
+    started = time.perf_counter()
+    for _ in range(max(repeats, prefetched)):
+        next(batches)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return max(repeats, prefetched) / (time.perf_counter() - started)
 
 
 def bandwidth(device: torch.device) -> float:
@@ -85,7 +98,8 @@ def parts_of(config: BenchConfig, competition: Competition, compute: Compute) ->
     """Make the parts of a training as src.train does. Raises InputError."""
     size = config.image_size or competition.image_size
     images, targets = synthetic(competition, size, max(NUM_IMAGES, 4 * config.batch_size))
-    loader = make_loader(config, competition, compute, images, np.arange(len(images)), targets, size, train=True)
+    rows = np.tile(np.arange(len(images)), PASSES)  # an epoch of many batches, as a training has
+    loader = make_loader(config, competition, compute, images, rows, np.tile(targets, (PASSES, 1)), size, train=True)
     network = make_network(replace(config, pretrained=False, weights=None), competition, size, False, loader.levels)
     costs = summarise(network.backbone, size, competition.channels)
     to_device(network, compute)
@@ -133,16 +147,18 @@ def measure(config: BenchConfig, parts: Parts) -> dict[str, float]:
 
     parts.state.network.train()
     figures = {
-        "loader": size / _seconds(lambda: next(batches), device, config.steps),
+        "loader": size * _batches_a_second(batches, parts.loader.num_prefetched, device, config.steps),
         "step": size / _seconds(lambda: step(batch), device, config.steps),
     }
     seconds = _seconds(both, device, config.steps)
     predictor = Predictor(competition=parts.competition, compute=parts.compute, tta=False)
-    spent = _seconds(lambda: predictor.predict(parts.state.scored, parts.loader), device, 1)
+    once = len(parts.loader.rows) // PASSES
+    shown = replace(parts.loader, rows=parts.loader.rows[:once], targets=parts.loader.targets[:once])
+    spent = _seconds(lambda: predictor.predict(parts.state.scored, shown), device, 1)
     return {
         **figures,
         "both": size / seconds,
         "waiting": float(np.median(waited[2:])) / seconds,
-        "inference": len(parts.loader.rows) / spent,
+        "inference": once / spent,
         **monitor.row(),
     }

@@ -84,6 +84,7 @@ def test_both_paths_have_the_same_distribution(images: np.ndarray, device: str) 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch 2.11's own, when it first compiles
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler")
 def test_compiled_augmentation_gives_the_same_images(images: np.ndarray, device: str) -> None:
@@ -94,6 +95,7 @@ def test_compiled_augmentation_gives_the_same_images(images: np.ndarray, device:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_no_batch_synchronises_with_the_gpu(images: np.ndarray) -> None:
     served = on_device(loader(images, Augment(concat=0.5, erase=0.5)), torch.device("cuda"), False)
     for epoch, mode in enumerate(("default", "error")):
