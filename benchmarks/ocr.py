@@ -2,11 +2,11 @@
 
     pip install onnx onnxruntime && pip download --no-deps rapidocr ddddocr && unzip -q '*.whl'
     python -m benchmarks.ocr --engine rapidocr --model rapidocr/models/PP-OCRv6_rec_small.onnx --out rapidocr.npz
-    python -m benchmarks.ocr --engine ddddocr --model ddddocr/common.onnx --charset ddddocr/charsets.py --out ddddocr.npz
+    python -m benchmarks.ocr --engine ddddocr --model ddddocr/common.onnx --charset ddddocr/charsets.py
 
 Nothing is trained: an engine reads each original image at its own height, keeping the aspect ratio. A letter that looks
-like a digit counts as the digit, other characters count as nothing, and the probability of each k-th digit follows from the
-columns. Licences: RapidOCR and PP-OCR Apache 2.0, ddddocr MIT.
+like a digit counts as the digit, other characters count as nothing, and the probability of each k-th digit follows
+from the columns. Licences: RapidOCR and PP-OCR Apache 2.0, ddddocr MIT.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""A run's predictions as one file for `src.blend --external`, so that its weights may stay on the machine they were made on.
+"""A run's predictions as one file for `src.blend --external`, so that its weights may stay where they were made.
 
     python -m src.predict --run-name lite0
     python -m benchmarks.pack_run --run-name lite0 --out lite0.npz

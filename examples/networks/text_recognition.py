@@ -30,8 +30,9 @@ COMMON = {"num_classes", "in_chans", "img_size", "drop_rate"}
 def string_probabilities(columns: torch.Tensor, num_positions: int) -> torch.Tensor:
     """Return (B, P, C + 1), the probability of each character at each position, and of the string being shorter.
 
-    columns (B, T, 1 + C) are the probabilities of blank and of each character. Of all paths through the columns, `blank`
-    (B, P) and `last` (B, P, C) hold the share that has read n characters and whose last column was blank or a character.
+    columns (B, T, 1 + C) are the probabilities of blank and of each character. Of all paths through the columns,
+    `blank` (B, P) and `last` (B, P, C) hold the share that has read n characters, and whose last column was blank or a
+    character.
     """
     batch, _, width = columns.shape
     blank = columns.new_zeros(batch, num_positions)

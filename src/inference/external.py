@@ -1,8 +1,8 @@
 """Predictions of another tool, which may join a blend: `--external FILE.npz`, checked like our own.
 
 The file holds image_path (M,) and probabilities (M, num_outputs): the heads side by side, of classes one probability
-each. It has a row for each labelled image that has a fold, predicted by a model that was not trained on it, and a row for
-each test image; other rows are not used.
+each. It has a row for each labelled image that has a fold, predicted by a model that was not trained on it, and a row
+for each test image; other rows are not used.
 """
 
 import zipfile
@@ -58,8 +58,8 @@ def read_external(path: Path, competition: Competition) -> External:
     wanted = (len(paths), competition.layout.num_outputs)
     if paths.ndim != 1 or probabilities.shape != wanted or probabilities.dtype.kind != "f":
         raise InputError(
-            f"{where}: probabilities are {probabilities.dtype} {probabilities.shape}; floats {wanted} are needed, a row "
-            "for each image_path and the heads side by side"
+            f"{where}: probabilities are {probabilities.dtype} {probabilities.shape}; floats {wanted} are needed, a "
+            "row for each image_path and the heads side by side"
         )
     table = pd.Series(range(len(paths)), index=paths)
     if table.index.has_duplicates:
