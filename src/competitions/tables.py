@@ -144,6 +144,10 @@ class _Tables:
         columns = {"group": self.group_column, "split": self.split_column, "weight": self.weight_column}
         return columns | {"answer": self.id_column if self.image_column else ""}
 
+    def named(self, texts: "pd.Series[str]") -> "pd.Series[str]":
+        """Return the images' names; the very texts if they are names already, for the sake of memory."""
+        return texts if self.image_name == "{}" else texts.map(self.image_name.format)
+
     def labels(self, files: InputFiles) -> Labels:
         if self.read_table:
             table, source = own_table(self.read_table, files, self.name, self.train_csv)
@@ -165,7 +169,7 @@ class _Tables:
 
     def read_train(self, files: InputFiles) -> pd.DataFrame:
         found = self.labels(files)
-        names = found.table[self.image_column or self.id_column].map(self.image_name.format)
+        names = self.named(found.table[self.image_column or self.id_column])
         paths = self.find(files, self.train_folder, names, found.source)
         return label_table(found.table, paths, found.targets(self.heads(files, found)), found.source, self.other)
 
@@ -174,7 +178,7 @@ class _Tables:
         rows = _test_rows(files, ids, competition, self.sample_submission)
         if self.test_csv:
             rows = _several_images(files, rows, self.test_csv, self.id_column, self.test_image_column)
-        names = rows["image"].map(self.image_name.format)
+        names = self.named(rows["image"])
         rows["image_path"] = self.find(files, self.test_folder, names, self.test_csv or self.sample_submission)
         columns = ["image_path", "id", *(["head"] if competition.answer == "rows" else [])]
         return rows[columns].reset_index(drop=True)
