@@ -22,7 +22,8 @@ from src.core.texts import Texts
 from src.core.zips import Location, member_name, read_location, zip_members
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
-JUNK_NAMES = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
+PARTIAL = ".partial"  # folder of what is not downloaded to its end
+JUNK_NAMES = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", PARTIAL, f".{PARTIAL}.lock"})
 MAX_FOLDERS_NAMED = 5  # in a message
 
 
