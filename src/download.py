@@ -65,13 +65,13 @@ def _from_kaggle(config: DownloadConfig, competition: "Competition", folder: "Pa
     import shutil
 
     from src.core.locking import locked
-    from src.core.reading import PARTIAL
+    from src.core.reading import DOWNLOAD, PARTIAL
     from src.handin.bundle import settle
     from src.handin.kaggle import open_kaggle
 
     client = open_kaggle(config.kaggle or competition.kaggle)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / PARTIAL, "is downloading into this folder"):
+    with locked(folder / DOWNLOAD, "is downloading into this folder"):
         there = [path for path in folder.iterdir() if not path.name.startswith(".")]
         if there and not config.replace:
             print(f"{folder}: holds files already, such as {there[0].name}; --replace downloads them again")

@@ -7,9 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from src.core.errors import InputError
-from src.core.locking import locked
+from src.core.locking import delete_stale, locked
 from src.core.progress import Progress
-from src.core.reading import PARTIAL
+from src.core.reading import DOWNLOAD, PARTIAL
 from src.handin.fetch import Fetcher, Halted, Part
 from src.handin.links import Link
 
@@ -67,7 +67,8 @@ def download_links(links: Sequence[Link], folder: Path, connections: int, replac
     """
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / PARTIAL
-    with locked(partial, "is downloading into this folder"):
+    with locked(folder / DOWNLOAD, "is downloading into this folder"):
+        delete_stale(partial)
         missing = missing_links(links, folder, replace)
         check_room(missing, folder)
         have = sum(Part(partial / link.name).size() for link in missing)

@@ -103,7 +103,7 @@ class Kaggle:
         ]
 
     def poll(self, message: str, seconds: float, between: float = SECONDS_BETWEEN_POLLS) -> Entry | None:
-        """Wait until a submission is scored; None if that takes longer. Raises InputError if Kaggle could not score it."""
+        """Wait until a submission is scored; None if that takes longer. Raises InputError if it could not be scored."""
         until = time.monotonic() + seconds
         while True:
             for entry in self.entries():
