@@ -128,6 +128,7 @@ def _out_of_fold(config: Paths, facts: Mapping[str, Any], tta: bool) -> OutOfFol
     run: Run = open_run(config, facts["run"])
     if run.id != facts["run_id"]:
         raise InputError(f"run {run.name} is another one now than the one that answered")
+    tta = tta and len(facts["views"]) > 1
     return out_of_fold(run, tuple(fold["fold"] for fold in facts["folds"]), tta)
 
 
