@@ -1,23 +1,24 @@
 """predict --minutes: as many folds and views as fit into the time, and a whole submission in any case.
 
-Networks that learned from different images help more than views of the same image, so all folds answer before any of
-them answers with a second view. The time that each takes is measured on the first test images.
+Networks that learned from different images help more than views of the same image, so the plain images are answered by
+one fold after the other, then a second view by all of them, and so on. A pass over the test images that would end too
+late, by the time of its first batches and of the passes before it, is not made. What is averaged in the end is a number
+of folds with the same views each.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from src.core.errors import InputError
 from src.core.progress import Progress, minutes
 from src.core.runtime import to_device
 from src.data.cache import ImageCache
-from src.data.loader import INFERENCE_BATCH_SIZE, Loader
+from src.data.loader import INFERENCE_BATCH_SIZE
 from src.inference.ensemble import kept_predictions, test_loader, weighted_mean
 from src.inference.predictor import Predictor
 from src.inference.submission import Answer, facts_of, note_absent, views_of
@@ -25,14 +26,11 @@ from src.inference.testset import TestSet
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 
-WARM_UP = 8  # images whose time does not count: the first call sets things up
-MEASURED, MEASURED_ON_GPU = 64, 512  # images that are timed, at most
-MEASURE_SECONDS = 3.0  # fewer images are timed if that takes longer
-CHUNK_SECONDS = 5.0  # of predicting between two looks at the clock
-RESERVE, RESERVE_SHARE, RESERVE_PER_IMAGE = 2.0, 0.05, 20e-6  # seconds for writing the submission, and for noise
+LOOKS = 20  # at the clock in a pass, if it has as many batches
+RESERVE, RESERVE_SHARE, RESERVE_PER_IMAGE = 2.0, 0.03, 20e-6  # seconds for writing the submission, and for noise
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Network:
     """One fold of a run, and the views that it answers with if there is time."""
 
@@ -46,100 +44,15 @@ class Network:
         return tuple(self.predictor.views(self.fold.image_size))
 
     def with_views(self, count: int) -> "Network":
-        """Return this network with the first so many of its views: the original alone is the plain image."""
+        """Return this network with the first so many of its views: the first is the plain image."""
         if count >= len(self.views):
             return self
-        wanted = self.views[:count]
-        return replace(self, predictor=replace(self.predictor, wanted=wanted, tta=count > 1))
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds that a network takes for all test images."""
-
-    load: float
-    plain: float
-    view: float  # each further one
-
-    def of(self, num_views: int) -> float:
-        return self.load + self.plain + (num_views - 1) * self.view
+        return replace(self, predictor=replace(self.predictor, wanted=self.views[:count], tta=count > 1))
 
 
 def interleaved(networks: Sequence[Sequence[Network]]) -> list[Network]:
     """Return the networks of several runs in turn: the first fold of each, the second of each ..."""
     return [one for turn in zip_longest(*networks) for one in turn if one is not None]
-
-
-def measure(network: Network, test: TestSet) -> Cost:
-    """Time a network on the first test images: loading it, the plain image, and what each further view adds."""
-    started = time.perf_counter()
-    module, loader = _load(network, test)
-    load, total = time.perf_counter() - started, len(loader.rows)
-    plain = replace(network.predictor, tta=False)
-
-    def seconds(predictor: Predictor, count: int) -> float:
-        start = time.perf_counter()
-        predictor.predict(module, _part(loader, 0, count))
-        return time.perf_counter() - start
-
-    seconds(plain, WARM_UP)
-    rate = seconds(plain, WARM_UP) / min(WARM_UP, total)
-    most = MEASURED if network.predictor.compute.device.type == "cpu" else MEASURED_ON_GPU
-    count = max(1, min(total, most, max(WARM_UP, int(MEASURE_SECONDS / rate))))
-    one = seconds(plain, count) / count
-    others = len(network.views) - 1
-    view = max(0.0, seconds(network.predictor, count) / count - one) / others if others else 0.0
-    return Cost(load, one * total, view * total)
-
-
-def plan(costs: Sequence[Cost], num_views: Sequence[int], seconds: float) -> tuple[int, int]:
-    """Return how many networks, the first ones, answer with how many views at most; never less than one of each.
-
-    As many networks as fit with the plain image, then as many views as fit for these.
-    """
-
-    def total(networks: int, views: int) -> float:
-        used = zip(costs[:networks], num_views, strict=False)
-        return sum(cost.of(min(views, most)) for cost, most in used)
-
-    networks = max((count for count in range(1, len(costs) + 1) if total(count, 1) <= seconds), default=1)
-    views = max((count for count in range(1, max(num_views) + 1) if total(networks, count) <= seconds), default=1)
-    return networks, views
-
-
-def _load(network: Network, test: TestSet) -> tuple[nn.Module, Loader]:
-    compute = network.predictor.compute
-    module = to_device(network.run.load_network(network.fold), compute)
-    return module, test_loader(network.cache, test, network.run, compute)
-
-
-def _part(loader: Loader, start: int, end: int) -> Loader:
-    return replace(loader, rows=loader.rows[start:end], targets=loader.targets[start:end])
-
-
-def predict_until(network: Network, test: TestSet, until: float, seconds_per_image: float) -> np.ndarray:
-    """Return (n, num_outputs) float32 of the first n test images: all, or those that are answered before `until`.
-
-    They are predicted in parts of whole batches, so that the values are those of one pass. At least one part is made.
-    """
-    module, loader = _load(network, test)
-    batch = network.predictor.batch_size or INFERENCE_BATCH_SIZE
-    step = batch * max(1, int(CHUNK_SECONDS / max(1e-9, seconds_per_image * batch)))
-    parts: list[np.ndarray] = []
-    longest, total = 0.0, len(loader.rows)
-    with Progress(f"{network.run.name}, fold {network.fold.number}", total, "images") as progress:
-        for start in range(0, total, step):
-            began = time.monotonic()
-            if parts and began + longest > until:
-                break
-            found = network.predictor.predict(module, _part(loader, start, start + step))
-            parts.append(found.mean)
-            longest = max(longest, time.monotonic() - began)
-            progress.update(len(parts[-1]))
-    made = np.concatenate(parts)
-    if not np.isfinite(made).all():
-        raise InputError(f"{network.fold.weights_file}: predicts values that are not finite; {network.fold.repair}")
-    return made
 
 
 def open_networks(
@@ -156,13 +69,97 @@ def open_networks(
     return interleaved(found)
 
 
-@dataclass
-class _Answered:
-    """Networks that have answered all images, and their predictions; of the only one, perhaps not all."""
+def predict_until(network: Network, view: str, test: TestSet, until: float, in_any_case: bool) -> np.ndarray | None:
+    """Return one view's predictions of the test images, (n, num_outputs) float32, or None if they would take too long.
 
-    networks: list[Network]
-    parts: list[np.ndarray]
-    unreached: int = 0
+    With `in_any_case`, those of the first n images that are answered in time: of one part of them at least. The parts
+    hold whole batches, so the values are those of one pass.
+    """
+    began, loader = time.monotonic(), test_loader(network.cache, test, network.run, network.predictor.compute)
+    module = to_device(network.run.load_network(network.fold), network.predictor.compute)
+    batch, total = network.predictor.batch_size or INFERENCE_BATCH_SIZE, len(loader.rows)
+    step = batch * max(1, total // (batch * LOOKS))
+    parts: list[np.ndarray] = []
+    longest, name = 0.0, f"{network.run.name}, fold {network.fold.number}, {view}"
+    with Progress(name, total, "images") as progress:
+        for start in range(0, total, step):
+            now = time.monotonic()
+            end = began + (now - began) * total / start if start else now
+            if parts and (now + longest > until if in_any_case else end > until):
+                break
+            rows, targets = loader.rows[start : start + step], loader.targets[start : start + step]
+            parts.append(network.predictor.predict_view(module, replace(loader, rows=rows, targets=targets), view))
+            longest = max(longest, time.monotonic() - now)
+            progress.update(len(rows))
+    made = np.concatenate(parts)
+    if not np.isfinite(made).all():
+        raise InputError(f"{network.fold.weights_file}: predicts values that are not finite; {network.fold.repair}")
+    return made if in_any_case or len(made) == total else None
+
+
+@dataclass(kw_only=True)
+class _Answered:
+    """Networks that have answered, each with the same number of views, and the sums of their predictions."""
+
+    sums: dict[Network, np.ndarray] = field(default_factory=dict)
+    views: int = 0
+    unreached: int = 0  # images that the only network did not get to
+    seconds: dict[str, float] = field(default_factory=dict)  # the longest pass of each run
+
+    def means(self) -> dict[Network, np.ndarray]:
+        return {
+            network: total / np.float32(min(self.views, len(network.views))) for network, total in self.sums.items()
+        }
+
+
+def _kept(networks: Sequence[Network], test: TestSet) -> dict[Network, np.ndarray]:
+    """Return the networks' predictions with all views if they are all kept from another time, or nothing."""
+    found = {}
+    for network in networks:
+        kept, name = kept_predictions(network.run, network.fold, network.cache, test, network.predictor)
+        array = kept.read(name, (len(test.image_paths), network.run.competition.layout.num_outputs))
+        if array is None:
+            return {}
+        found[network] = array
+    return found
+
+
+def _round(found: _Answered, networks: Sequence[Network], test: TestSet, until: float) -> dict[Network, np.ndarray]:
+    """Let the networks answer with their next view, as many as there is time for."""
+    made: dict[Network, np.ndarray] = {}
+    for network in networks:
+        if found.views >= len(network.views):
+            continue
+        began, first = time.monotonic(), not found.sums and not made
+        if not first and began + found.seconds.get(network.run.name, 0.0) > until:
+            break
+        part = predict_until(network, network.views[found.views], test, until, in_any_case=first)
+        if part is None:
+            break
+        found.seconds[network.run.name] = max(found.seconds.get(network.run.name, 0.0), time.monotonic() - began)
+        rest = len(test.image_paths) - len(part)
+        if rest:
+            found.unreached = rest
+            part = np.concatenate([part, np.repeat(part.mean(axis=0, keepdims=True), rest, axis=0)])
+        made[network] = part
+        if rest:
+            break
+    return made
+
+
+def _answer(networks: Sequence[Network], test: TestSet, until: float) -> _Answered:
+    """Answer view by view, until no further round fits; a later round that not all networks finish does not count."""
+    found = _Answered()
+    for view in range(max(len(network.views) for network in networks)):
+        made = _round(found, networks if view == 0 else list(found.sums), test, until)
+        wanted = [one for one in (networks if view == 0 else found.sums) if view < len(one.views)]
+        if view and len(made) < len(wanted):
+            break
+        found.sums.update({one: found.sums[one] + part if view else part for one, part in made.items()})
+        found.views = view + 1
+        if len(made) < len(wanted) or found.unreached:
+            break
+    return found
 
 
 def answer_in_time(
@@ -174,85 +171,60 @@ def answer_in_time(
     network has the time to answer all images, the last ones get the mean prediction of the others.
     """
     networks = open_networks(runs, folds, test, predictor)
-    until -= RESERVE + RESERVE_SHARE * 60 * limit + RESERVE_PER_IMAGE * len(test.image_paths)
-    costs = {run.name: measure(next(one for one in networks if one.run is run), test) for run in runs}
-    each = [costs[one.run.name] for one in networks]
-    num_views = [len(one.views) for one in networks]
-    count, views = plan(each, num_views, until - time.monotonic())
-    chosen = [one.with_views(views) for one in networks[:count]]
-    seconds = [cost.of(min(views, most)) for cost, most in zip(each, num_views, strict=True)]
-    found = _answered(chosen, seconds, test, until)
-    full = sum(cost.of(most) for cost, most in zip(each, num_views, strict=True))
-    used = len(found.networks)
+    most = max(len(network.views) for network in networks)
+    means, used = _kept(networks, test), {one: one for one in networks}
+    found = _Answered(views=most)
+    if not means:
+        until -= RESERVE + RESERVE_SHARE * 60 * limit + RESERVE_PER_IMAGE * len(test.image_paths)
+        found = _answer(networks, test, until)
+        means = found.means()
+        used = {one: one.with_views(found.views) for one in means}
+        if not found.unreached:
+            for one, mean in means.items():
+                kept, name = kept_predictions(one.run, one.fold, one.cache, test, used[one].predictor)
+                kept.write(**{name: mean})
+    passes = sum(found.seconds.get(one.run.name, 0.0) * len(one.views) for one in networks)
     facts = {
         "allowed": limit,
-        "seconds_for_all": round(full, 1),
-        "networks": [used, len(networks)],
-        "views": [min(views, max(num_views)), max(num_views)],
+        "seconds_for_all": round(passes, 1),
+        "networks": [len(means), len(networks)],
+        "views": [found.views, most],
         "images_not_reached": found.unreached,
     }
-    print(_told(facts, found))
-    return _answers(runs, found, test), facts
+    print(_told(facts, next(iter(used.values())).views))
+    return _answers(runs, {used[one]: mean for one, mean in means.items()}, test), facts
 
 
-def _answered(chosen: Sequence[Network], seconds: Sequence[float], test: TestSet, until: float) -> _Answered:
-    """Let one network after the other answer; what does not finish in time is dropped unless it is the only one."""
-    found, slower, total = _Answered([], []), 1.0, len(test.image_paths)
-    for network, expected in zip(chosen, seconds, strict=False):
-        began = time.monotonic()
-        kept, name = kept_predictions(network.run, network.fold, network.cache, test, network.predictor)
-        made = kept.read(name, (total, network.run.competition.layout.num_outputs))
-        if made is None:
-            if found.parts and began + slower * expected > until:
-                break
-            made = predict_until(network, test, until, slower * expected / total)
-            slower = max(1.0, (time.monotonic() - began) / max(1e-9, expected * len(made) / total))
-            if len(made) == total:
-                kept.write(**{name: made})
-        if len(made) < total:
-            if found.parts:
-                break
-            rest = np.broadcast_to(made.mean(axis=0), (total - len(made), made.shape[1]))
-            found.unreached, made = len(rest), np.concatenate([made, rest.astype(np.float32)])
-        found.networks.append(network)
-        found.parts.append(made)
-        if found.unreached:
-            break
-    return found
-
-
-def _told(facts: dict[str, Any], found: _Answered) -> str:
+def _told(facts: dict[str, Any], names: Sequence[str]) -> str:
     """Return the line that says what was left out."""
     (networks, all_networks), (views, all_views) = facts["networks"], facts["views"]
-    if found.unreached:
+    allowed = f"{facts['allowed']:g} min"
+    if facts["images_not_reached"]:
         return (
-            f"warning: {facts['allowed']:g} min are too few for one fold and one view: the last {found.unreached:,} "
+            f"warning: {allowed} are too few for one fold and one view: the last {facts['images_not_reached']:,} "
             "images get the mean prediction of the others"
         )
     if (networks, views) == (all_networks, all_views):
-        return f"{facts['allowed']:g} min are enough for all {networks} folds with all {views} views"
-    names = ", ".join(found.networks[0].views)
+        return f"{allowed} are enough for all {networks} folds with all {views} views"
     return (
-        f"{facts['allowed']:g} min: {networks} of {all_networks} folds answer with {views} of {all_views} views "
-        f"({names}); all would take about {minutes(facts['seconds_for_all'])}"
+        f"{allowed}: {networks} of {all_networks} folds answer with {views} of {all_views} views ({', '.join(names)}); "
+        f"all would take about {minutes(facts['seconds_for_all'])}"
     )
 
 
-def _answers(runs: Sequence[Run], found: _Answered, test: TestSet) -> list[Answer]:
+def _answers(runs: Sequence[Run], means: dict[Network, np.ndarray], test: TestSet) -> list[Answer]:
     """Return the mean of each run's networks; a run of which none answered is left out."""
     answers = []
-    own = [[at for at, one in enumerate(found.networks) if one.run is run] for run in runs]
-    num_runs = sum(bool(places) for places in own)
-    for run, places in zip(runs, own, strict=True):
-        if places:
-            first = found.networks[places[0]]
-            folds = [found.networks[at].fold for at in places]
-            parts = [found.parts[at] for at in places]
+    own = [[one for one in means if one.run is run] for run in runs]
+    num_runs = sum(bool(networks) for networks in own)
+    for run, networks in zip(runs, own, strict=True):
+        if networks:
+            networks.sort(key=lambda one: one.fold.number)
             answers.append(
                 Answer(
-                    probabilities=weighted_mean(parts, [1.0] * len(parts)),
-                    num_unreadable=test.num_unreadable(first.cache),
-                    facts=facts_of(run, folds, first.predictor, 1 / num_runs),
+                    probabilities=weighted_mean([means[one] for one in networks], [1.0] * len(networks)),
+                    num_unreadable=test.num_unreadable(networks[0].cache),
+                    facts=facts_of(run, [one.fold for one in networks], networks[0].predictor, 1 / num_runs),
                 )
             )
     return answers
