@@ -47,7 +47,7 @@ class Kaggle:
         """Return one line for a failure of the client."""
         lines, low = [line.strip() for line in said.splitlines() if line.strip()], said.lower()
         what = f"kaggle, {self.competition}: "
-        if "401" in low or "authenticate" in low or "kaggle.json" in low:
+        if "401" in low or "authenticat" in low or "kaggle.json" in low:
             return f"{what}you are not signed in; {TOKEN}"
         if "403" in low:
             return f"{what}Kaggle refuses (403); accept the rules at kaggle.com/c/{self.competition}/rules first"

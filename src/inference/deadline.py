@@ -13,12 +13,13 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from src.core.errors import InputError
 from src.core.progress import Progress, minutes
 from src.core.runtime import to_device
 from src.data.cache import ImageCache
-from src.data.loader import INFERENCE_BATCH_SIZE
+from src.data.loader import INFERENCE_BATCH_SIZE, Loader
 from src.inference.ensemble import kept_predictions, test_loader, weighted_mean
 from src.inference.predictor import Predictor
 from src.inference.submission import Answer, facts_of, note_absent, views_of
@@ -27,7 +28,9 @@ from src.runs.fold import TrainedFold
 from src.runs.run import Run
 
 LOOKS = 20  # at the clock in a pass, if it has as many batches
-RESERVE, RESERVE_SHARE, RESERVE_PER_IMAGE = 2.0, 0.03, 20e-6  # seconds for writing the submission, and for noise
+PROBED = 8  # images that are timed before the first pass
+SMALL_STEP = 1.0  # seconds
+RESERVE, RESERVE_SHARE, RESERVE_PER_IMAGE = 5.0, 0.03, 20e-6  # seconds for writing the submission, and for noise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,16 +72,28 @@ def open_networks(
     return interleaved(found)
 
 
+def _seconds_per_image(network: Network, module: nn.Module, loader: Loader, view: str) -> float:
+    """Time a few images, after as many that set things up."""
+    few = replace(loader, rows=loader.rows[:PROBED], targets=loader.targets[:PROBED])
+    network.predictor.predict_view(module, few, view)
+    started = time.perf_counter()
+    network.predictor.predict_view(module, few, view)
+    return max(1e-9, time.perf_counter() - started) / len(few.rows)
+
+
 def predict_until(network: Network, view: str, test: TestSet, until: float, in_any_case: bool) -> np.ndarray | None:
     """Return one view's predictions of the test images, (n, num_outputs) float32, or None if they would take too long.
 
-    With `in_any_case`, those of the first n images that are answered in time: of one part of them at least. The parts
-    hold whole batches, so the values are those of one pass.
+    With `in_any_case`, those of the first n images that are answered in time, one part of them at least. The parts hold
+    whole batches, so the values are those of one pass, unless the time is too short for all images anyway.
     """
     began, loader = time.monotonic(), test_loader(network.cache, test, network.run, network.predictor.compute)
     module = to_device(network.run.load_network(network.fold), network.predictor.compute)
     batch, total = network.predictor.batch_size or INFERENCE_BATCH_SIZE, len(loader.rows)
     step = batch * max(1, total // (batch * LOOKS))
+    if in_any_case:  # if not all images can be reached, those that can are found by small steps
+        rate = _seconds_per_image(network, module, loader, view)
+        step = step if time.monotonic() + rate * total < until else max(1, min(step, int(SMALL_STEP / rate)))
     parts: list[np.ndarray] = []
     longest, name = 0.0, f"{network.run.name}, fold {network.fold.number}, {view}"
     with Progress(name, total, "images") as progress:

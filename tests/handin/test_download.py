@@ -94,6 +94,7 @@ def test_a_cut_download_is_resumed_where_it_stopped_in_the_same_run_and_in_the_n
     assert got(tmp_path) == DATA
     zips = [ask for ask in server.asked if ask[0] == "train.zip"]
     assert [ask[1] for ask in zips] == ["", "", f"bytes={half}-"]
+    assert zips[-1][2] == f'"{len(DATA)}-{DATA[:1].hex()}"'  # If-Range: only if it is still that very file
     (tmp_path / "input" / "svhn" / "train.zip").unlink()
     monkeypatch.setattr(fetch, "MAX_FAILURES", 1)
     server.will("train.zip", cuts, busy)

@@ -58,6 +58,10 @@ def test_a_competition_arrives_as_prepare_expects_it(
     ("said", "words"),
     [
         ("401 Client Error: Unauthorized", "you are not signed in"),
+        (
+            "Authentication required to call the Kaggle API.\n\n    Save the token to ~/.kaggle/access_token\n",
+            "signed in",
+        ),
         ("403 Client Error: Forbidden for url", "accept the rules at kaggle.com/c/cifar-10/rules"),
         ("404 Client Error: Not Found", "no such competition (404)"),
         ("something\nodd happened\n", "kaggle, cifar-10: odd happened"),
