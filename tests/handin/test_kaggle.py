@@ -59,7 +59,7 @@ def test_a_competition_arrives_as_prepare_expects_it(
     [
         ("401 Client Error: Unauthorized", "you are not signed in"),
         (
-            "Authentication required to call the Kaggle API.\n\n    Save the token to ~/.kaggle/access_token\n",
+            "Authentication required to call the Kaggle API.\n\n    Save the token to a file\n",
             "signed in",
         ),
         ("403 Client Error: Forbidden for url", "accept the rules at kaggle.com/c/cifar-10/rules"),
