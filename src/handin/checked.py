@@ -18,6 +18,7 @@ from src.data.prepared import open_snapshot
 from src.inference.answers import validate
 from src.inference.blending import check_same_images
 from src.inference.ensemble import OutOfFold, out_of_fold, weighted_mean
+from src.inference.external import external_out_of_fold, read_external
 from src.inference.rules import decide_honestly
 from src.inference.testset import open_test_set
 from src.metrics import metric_of
@@ -35,16 +36,21 @@ class Submission:
     competition: Competition
 
     @property
-    def runs(self) -> list[Mapping[str, Any]]:
+    def parts(self) -> list[Mapping[str, Any]]:
+        """What its JSON says of each run, and of each file of another tool (`blend --external`)."""
         return list(self.note["runs"])
 
     @property
+    def runs(self) -> list[Mapping[str, Any]]:
+        return [part for part in self.parts if "external" not in part]
+
+    @property
     def run_names(self) -> str:
-        return "+".join(run["run"] for run in self.runs)
+        return "+".join(Path(part["external"]).name if "external" in part else part["run"] for part in self.parts)
 
     @property
     def run_id(self) -> str:
-        return "+".join(run["run_id"][:12] for run in self.runs)
+        return "+".join((part["sha256"] if "external" in part else part["run_id"])[:12] for part in self.parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,8 @@ def check_again(config: Paths, submission: Submission) -> str:
 
     Raises InputError, naming the line, for what the organiser would refuse.
     """
+    if not submission.runs:
+        return "note: no run of ours answers, so the file was validated when it was written, not again now"
     run = submission.runs[0]
     folder = config.runs_dir / submission.competition.name / "prepared" / run["snapshot"]
     if not folder.is_dir():
@@ -114,9 +122,15 @@ def expected_score(config: Paths, submission: Submission) -> Expected | str:
         oofs = [_out_of_fold(config, run, tta) for run in submission.runs]
         if len(oofs) > 1:
             check_same_images([run["run"] for run in submission.runs], oofs)
+        for part in submission.parts:
+            if "external" in part:
+                if not oofs:
+                    raise InputError("no run of ours answers")
+                other = read_external(Path(part["external"]), oofs[0].competition)
+                oofs.append(external_out_of_fold(other, oofs[0]))
     except InputError as error:
         return f"note: the out-of-fold score is not known here: {error}"
-    oof = oofs[0] if len(oofs) == 1 else averaged(oofs, [float(run["weight"]) for run in submission.runs])
+    oof = oofs[0] if len(oofs) == 1 else averaged(oofs, [float(part["weight"]) for part in submission.parts])
     low, high, _ = interval_of(oof)
     score = oof.score
     honest = note.get("blend", {}).get("honest_score")
