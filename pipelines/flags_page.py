@@ -18,11 +18,13 @@ from src.core.writing import write_text
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "flags.md"
 COMMANDS: dict[str, type] = {
+    "download": config.DownloadConfig,
     "prepare": config.PrepareConfig,
     "train": config.TrainConfig,
     "evaluate": config.EvaluateConfig,
     "predict": config.PredictConfig,
     "blend": config.BlendConfig,
+    "submit": config.SubmitConfig,
     "sweep": config.SweepConfig,
     "doctor": config.DoctorConfig,
     "summary": config.SummaryConfig,

@@ -2,19 +2,25 @@
 
     python -m src.predict
     python -m src.predict --competition demo --no-tta          (seconds on a CPU)
+    python -m src.predict --minutes 30                         (fewer views and folds if all take longer)
     torchrun --nproc-per-node 2 -m src.predict                 (each process predicts a part)
 
 Writes submissions/<competition>/<run>.csv, .json (how it was made) and .npz (probabilities).
 """
 
+import time
+
 from src.config import PredictConfig
 from src.core import cli
-from src.core.flags import check_name
+from src.core.errors import InputError
+from src.core.flags import check_name, check_range
 
 
 def main(config: PredictConfig) -> None:
     """Write a submission. Raises InputError for missing or unfit runs, and for answers that would be refused."""
+    started = time.monotonic()
     from src.core.runtime import set_up_process
+    from src.inference.deadline import answer_in_time
     from src.inference.submission import answer, fitted_rule, make_predictor, same_classes, write_submission
     from src.inference.testset import open_test_set
     from src.runs.ranks import join_ranks
@@ -22,16 +28,32 @@ def main(config: PredictConfig) -> None:
 
     set_up_process()
     world = join_ranks(config)
+    world.together(lambda: _check_minutes(config, world.size))
     name = config.name or "+".join(config.run_name)
     world.together(lambda: check_name("name", name))
     runs = world.together(lambda: [open_run(config, run) for run in config.run_name])
     competition = world.together(lambda: same_classes(runs))
     test = world.on_main(lambda: open_test_set(runs[0].prepared))
     predictor = world.together(lambda: make_predictor(config, competition, world, config.tta))
-    answers = [answer(run, config.folds, test, predictor, 1 / len(runs)) for run in runs]
+    facts = {"predicted": predictor.describe()}
     rule = world.together(lambda: fitted_rule(runs, config.folds, config.tta))
-    folder, facts = config.submissions_dir / competition.name, {"predicted": predictor.describe()}
+    if config.minutes is None:
+        answers = [answer(run, config.folds, test, predictor, 1 / len(runs)) for run in runs]
+    else:
+        until = started + 60 * config.minutes
+        answers, facts["minutes"] = answer_in_time(runs, config.folds, test, predictor, config.minutes, until)
+    folder = config.submissions_dir / competition.name
     world.on_main(lambda: write_submission(folder, name, answers, test, competition, facts, rule))
+
+
+def _check_minutes(config: PredictConfig, num_processes: int) -> None:
+    check_range("minutes", config.minutes, 0.05, 7 * 24 * 60)
+    if config.minutes is None:
+        return
+    if num_processes > 1:
+        raise InputError(f"--minutes {config.minutes:g}: is for one process; leave torchrun out")
+    if config.compile == "on":
+        raise InputError("--minutes and --compile on: compiling takes minutes itself; give one of them")
 
 
 if __name__ == "__main__":

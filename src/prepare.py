@@ -2,6 +2,7 @@
 
     python -m src.prepare --competition svhn
     python -m src.prepare --competition demo --num-folds 3        (tiny: seconds on a CPU)
+    python -m src.prepare --only-test                             (new test images, for runs that are trained)
     python -m src.prepare --engine ray --address HOST:6379        (decode on all nodes of a Ray cluster)
 
 Writes a snapshot, runs/<competition>/prepared/<id>/: labels.csv, test.csv, folds.csv, problems.csv, snapshot.json; and
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from src.data.cache import ImageCache
+    from src.data.decoding import Run
+    from src.data.labels import Tables
     from src.data.problems import Problem
 
 
@@ -76,6 +79,9 @@ def _prepare(config: PrepareConfig) -> None:
         print(line)
 
     cache = folder.parent / "cache"
+    if config.only_test:
+        _decode_test(config, run, tables, cache)
+        return
     train, test = build_caches(config, run, tables, cache, size)
     files.forget()
     if not config.duplicates:
@@ -104,6 +110,20 @@ def _prepare(config: PrepareConfig) -> None:
     val = ", ".join(f"{number}: {count:,}" for number, count in sizes.items())
     print(f"{len(labels):,} usable labelled images; held out by fold: {val}")
     print(f"prepared: {folder / snapshot.id}{'' if is_new else ' (nothing has changed)'}")
+
+
+def _decode_test(config: PrepareConfig, run: "Run", tables: "Tables", folder: "Path") -> None:
+    """Make the test cache of the size that runs were trained at. Raises InputError if too many cannot be read."""
+    from src.data.labels import check_unreadable
+    from src.data.prepared import build_test_cache, open_prepared
+    from src.data.problems import ZERO_END, reading_problems
+
+    size = config.image_size or open_prepared(config).image_size
+    test = build_test_cache(config, run, tables, folder, size)
+    unreadable = reading_problems("test", test, "answered from a black image")
+    paths = [problem.image_path for problem in unreadable if problem.problem != ZERO_END]
+    check_unreadable(paths, len(test.readings), config.max_unreadable, "look at these images")
+    print(f"test images: {len(test.readings):,}, {len(unreadable):,} of them answered from a black image")
 
 
 def _report(config: PrepareConfig, problems: "list[Problem]", test: "ImageCache", folder: "Path") -> "pd.DataFrame":

@@ -164,6 +164,9 @@ def test_predictions_of_another_tool_join_the_blend(runs: Path, podium: Podium, 
     facts = blend_note(tmp_path)["runs"][1]
     assert facts["weight"] > 0
     assert Path(facts["external"]) == other
+    code, out, err = podium("submit", *COMPETITION, "--name", "blend", "--by-hand")
+    assert code == 0, err
+    assert "out-of-fold accuracy" in out  # handed in like any other, with the other tool's file in its score
     with np.load(tmp_path / "submissions" / "food11" / "blend.npz") as kept:
         assert (kept["probabilities"][:, 3] > 0.9 * facts["weight"]).all()
 

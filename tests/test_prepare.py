@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import pytest
 from src.core.locking import locked
 from src.core.records import write_record
 from src.data import decoding, problems
+from tests.conftest import draw, write_image
 from tests.fixtures import MakeLeaves, MakeMnist, MakeSvhn, Podium
 from tests.helpers import prepared_at, read_image, snapshot_at, table_at
+from tests.world import done
 
 SNAPSHOT = {"labels.csv", "test.csv", "folds.csv", "problems.csv", "snapshot.json"}
 
@@ -279,3 +282,21 @@ def test_two_commands_cannot_prepare_the_same_competition(svhn: MakeSvhn, podium
         assert code == 2
         assert f"process {os.getpid()} is preparing this competition; wait for it" in err
     assert podium("prepare")[0] == 0
+
+
+def test_only_test_decodes_new_test_images_for_the_runs_that_are_there(world: Path) -> None:
+    """What a code competition asks for: trained runs without caches, and hidden test images."""
+    sample = world / "input" / "svhn" / "mchar_sample_submit_A.csv"
+    text = sample.read_text() + "000003.png,0\n"
+    sample.unlink()
+    sample.write_text(text)
+    write_image(sample.with_name("mchar_test_a") / "000003.png", draw(9))
+    shutil.rmtree(world / "runs" / "svhn" / "cache")
+    before = table_at(world / "runs" / "svhn", "labels")
+    ended = done(world, "prepare", "--only-test", "--num-processes", 1)
+    assert "test: 4 images at 64x128, decoded" in ended.out
+    assert "train:" not in ended.out
+    assert table_at(world / "runs" / "svhn", "labels").equals(before)
+    done(world, "predict")
+    answers = (world / "submissions" / "svhn" / "baseline.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in answers[1:]] == [f"00000{number}.png" for number in range(4)]

@@ -16,4 +16,5 @@ COMPETITION = csv_competition(
     test_folder="test_images",
     image_size=(256, 256),
     source="Put the files of kaggle.com/c/aptos2019-blindness-detection into input/aptos2019/",
+    kaggle="aptos2019-blindness-detection",
 )

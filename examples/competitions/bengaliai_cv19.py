@@ -23,4 +23,5 @@ COMPETITION = csv_competition(
     hflip_ok=False,
     channels=1,
     source="Put the files of kaggle.com/c/bengaliai-cv19 into input/bengaliai_cv19/",
+    kaggle="bengaliai-cv19",
 )

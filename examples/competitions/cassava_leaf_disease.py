@@ -16,4 +16,5 @@ COMPETITION = csv_competition(
     metric="accuracy",
     class_names=("bacterial blight", "brown streak", "green mottle", "mosaic", "healthy"),  # for reports
     source="Put the files of kaggle.com/c/cassava-leaf-disease-classification into input/cassava_leaf_disease/",
+    kaggle="cassava-leaf-disease-classification",
 )

@@ -14,4 +14,5 @@ COMPETITION = csv_competition(
     answer="probabilities",
     metric="log_loss",
     source="Put the files of kaggle.com/c/dog-breed-identification into input/dog_breed_identification/",
+    kaggle="dog-breed-identification",
 )

@@ -20,4 +20,5 @@ COMPETITION = csv_competition(
     channels=1,
     metric="macro_f1",
     source="Put the files of kaggle.com/c/human-protein-atlas-image-classification into input/human_protein_atlas/",
+    kaggle="human-protein-atlas-image-classification",
 )

@@ -17,4 +17,5 @@ COMPETITION = csv_competition(
     image_size=(192, 384),
     hflip_ok=False,  # the left and the right half of a fluke differ
     source="Put the files of kaggle.com/c/humpback-whale-identification into input/humpback_whale/",
+    kaggle="humpback-whale-identification",
 )

@@ -18,4 +18,5 @@ COMPETITION = csv_competition(
     test_folder="images",
     image_size=(256, 384),
     source="Put the files of kaggle.com/c/plant-pathology-2020-fgvc7 into input/plant_pathology_2020/",
+    kaggle="plant-pathology-2020-fgvc7",
 )

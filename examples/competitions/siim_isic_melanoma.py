@@ -19,4 +19,5 @@ COMPETITION = csv_competition(
     test_folder="jpeg/test",
     image_size=(256, 256),
     source="Put the files of kaggle.com/c/siim-isic-melanoma-classification into input/siim_isic_melanoma/",
+    kaggle="siim-isic-melanoma-classification",
 )

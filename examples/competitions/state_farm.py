@@ -19,4 +19,5 @@ COMPETITION = folder_competition(
     image_size=(240, 320),
     hflip_ok=False,  # the right hand on the telephone is one class, the left hand another
     source="Put the files of kaggle.com/c/state-farm-distracted-driver-detection into input/state_farm/",
+    kaggle="state-farm-distracted-driver-detection",
 )

@@ -28,6 +28,7 @@ _KAGGLE = csv_competition(
     hflip_ok=True,
     source="Put the files of kaggle.com/c/cifar-10 into input/cifar10/ and unpack train.7z and test.7z there, "
     "or unpack cifar-10-python.tar.gz there",
+    kaggle="cifar-10",
 )
 
 

@@ -22,4 +22,5 @@ COMPETITION = replace(
     class_names=NAMES,
     source="Put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
     "t10k-labels-idx1-ubyte.gz of github.com/zalandoresearch/fashion-mnist into input/fashion_mnist/",
+    kaggle="",
 )

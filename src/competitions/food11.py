@@ -66,4 +66,5 @@ COMPETITION = Competition(
     columns=("Id", "Category"),
     class_names=NAMES,
     source="Get food-11.zip from the course's Kaggle page (ml2020spring-hw3) and put it into input/food11/",
+    kaggle="ml2020spring-hw3",
 )

@@ -86,4 +86,5 @@ COMPETITION = Competition(
     columns=COLUMNS,
     source="Put the four idx files of MNIST, or train.csv, test.csv and sample_submission.csv of Kaggle's "
     "digit-recognizer, into input/mnist/",
+    kaggle="digit-recognizer",
 )

@@ -137,6 +137,9 @@ class Competition:
     pad_class: int | None = None  # the class that pads a short string on the right
     class_names: tuple[str, ...] = ()  # for reports, if the submission's text says little
     source: str = ""  # where to download the files
+    kaggle: str = ""  # name of its Kaggle competition, as in kaggle.com/c/NAME
+    links: str = ""  # name of the organiser's CSV of links to the files
+    upload: str = ""  # where a submission is uploaded by hand
 
     def __post_init__(self) -> None:
         check_heads(self)

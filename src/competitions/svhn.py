@@ -96,4 +96,6 @@ COMPETITION = Competition(
     metric="string_accuracy",
     source="Get the files named in mchar_data_list_0515.csv from Tianchi's street-view character competition "
     "(tianchi.aliyun.com, competition 531795) and put them into input/svhn/",
+    links="mchar_data_list_0515.csv",
+    upload="https://tianchi.aliyun.com/competition/entrance/531795 (sign in, Submit result)",
 )

@@ -2,6 +2,7 @@
 
 from src.config.answer import BlendConfig, EvaluateConfig, InferenceFlags, PredictConfig
 from src.config.augment import NO_AUGMENT, Augment
+from src.config.handin import DownloadConfig, SubmitConfig
 from src.config.paths import Device, Paths, PixelPaths, Precision
 from src.config.prepare import PrepareConfig
 from src.config.sweep import SweepConfig
@@ -15,6 +16,7 @@ __all__ = [
     "BlendConfig",
     "Device",
     "DoctorConfig",
+    "DownloadConfig",
     "EvaluateConfig",
     "InferenceFlags",
     "MakeDemoConfig",
@@ -23,6 +25,7 @@ __all__ = [
     "Precision",
     "PredictConfig",
     "PrepareConfig",
+    "SubmitConfig",
     "SummaryConfig",
     "SweepConfig",
     "TrainConfig",

@@ -47,6 +47,8 @@ class PredictConfig(InferenceFlags, PixelPaths):
     """Average over label-safe views, or the plain image only."""
     name: str | None = None
     """Name of the submission; default: the runs' names joined by +."""
+    minutes: float | None = None
+    """Finish within this time, with fewer views and folds if need be, and say so: for competitions that run code."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ class Paths:
     competition: str = "svhn"
     """A name under src/competitions/, or the path of a .py file of your own."""
     input_dir: Path = Path("input")
-    """Holds one folder per competition with the organiser's files; never written to."""
+    """Holds one folder per competition with the organiser's files; only download writes there."""
     runs_dir: Path = Path("runs")
     """Holds <competition>/prepared/ and one folder per run."""
     submissions_dir: Path = Path("submissions")

@@ -35,6 +35,9 @@ class PrepareConfig(Paths):
     """Only list the snapshots, and which runs use them."""
     prune: bool = False
     """Only delete snapshots that are neither the newest nor used by a run, and their image caches."""
+    only_test: bool = False
+    """Only decode the test images that are in input/ now, for runs that are trained: in a code competition, the hidden
+    ones. Snapshots, labels and training images are not touched."""
     strict: bool = False
     """Stop at any problem with an image (exit code 2) instead of skipping it."""
     max_unreadable: float = 0.01

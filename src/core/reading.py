@@ -22,7 +22,9 @@ from src.core.texts import Texts
 from src.core.zips import Location, member_name, read_location, zip_members
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
-JUNK_NAMES = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
+PARTIAL = ".partial"  # folder of what is not downloaded to its end
+DOWNLOAD = "podium-download"  # what a download locks
+JUNK_NAMES = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", PARTIAL, f".{DOWNLOAD}.lock"})
 MAX_FOLDERS_NAMED = 5  # in a message
 
 

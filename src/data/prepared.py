@@ -206,16 +206,29 @@ def open_engine(config: PrepareConfig) -> Run:
     return partial(in_processes, num_processes=config.num_processes or os.cpu_count() or 1)
 
 
+def build_test_cache(
+    config: PrepareConfig, run: Run, tables: Tables, folder: Path, size: tuple[int, int]
+) -> ImageCache:
+    """Decode the test images at (height, width) unless that is done already."""
+    return _build(config, run, tables, folder, size, "test")
+
+
 def build_caches(
     config: PrepareConfig, run: Run, tables: Tables, folder: Path, size: tuple[int, int]
 ) -> tuple[ImageCache, ImageCache]:
     """Decode the train and test images at (height, width) unless that is done already; return both caches."""
-    caches, competition = [], tables.competition
+    train = _build(config, run, tables, folder, size, "train")
+    return train, _build(config, run, tables, folder, size, "test")
+
+
+def _build(
+    config: PrepareConfig, run: Run, tables: Tables, folder: Path, size: tuple[int, int], split: str
+) -> ImageCache:
+    competition, table = tables.competition, tables.labels if split == "train" else tables.test
     how = Decoding(config.max_pixels, config.resize or competition.resize, competition.bands, competition.depth)
-    for split, table, shuffled in (("train", tables.labels, True), ("test", tables.test, False)):
-        paths = list(dict.fromkeys(table["image_path"]))  # a test image may answer several ids
-        cache, decoded = build_cache(folder, split, paths, tables.files, size, run=run, how=how, shuffled=shuffled)
-        caches.append(cache)
-        done = "decoded" if decoded else "cache is up to date"
-        print(f"{split}: {len(paths):,} images at {size[0]}x{size[1]}, {done}", flush=True)
-    return caches[0], caches[1]
+    paths = list(dict.fromkeys(table["image_path"]))  # a test image may answer several ids
+    shuffled = split == "train"
+    cache, decoded = build_cache(folder, split, paths, tables.files, size, run=run, how=how, shuffled=shuffled)
+    done = "decoded" if decoded else "cache is up to date"
+    print(f"{split}: {len(paths):,} images at {size[0]}x{size[1]}, {done}", flush=True)
+    return cache

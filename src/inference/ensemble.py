@@ -122,17 +122,23 @@ def test_loader(cache: ImageCache, test: TestSet, run: Run, compute: Compute) ->
     )
 
 
+def kept_predictions(
+    run: Run, fold: TrainedFold, cache: ImageCache, test: TestSet, predictor: Predictor
+) -> tuple[KeptPredictions, str]:
+    """Return where a fold's predictions are kept under all that they depend on, and which of them are meant."""
+    views = [*predictor.views(fold.image_size), run.competition.hflip_ok]
+    how = [str(predictor.compute.dtype), predictor.batch_size, predictor.compile, views, code_version()]
+    key = repr([fold.result.weights_sha256, cache.record.pixels, cache.image_size, test.image_paths, *how])
+    return KeptPredictions(fold.paths.test, key), "probabilities_tta" if predictor.tta else "probabilities"
+
+
 def predict_test(run: Run, fold: TrainedFold, cache: ImageCache, test: TestSet, predictor: Predictor) -> np.ndarray:
     """Return (N, num_outputs) float32 for the test images, in the order of `test.image_paths`.
 
     They are kept in the fold's test.npz and used again as long as the weights, the test images, the views, the flags
     and the code are the same. Raises InputError if they are not finite.
     """
-    views = [*predictor.views(fold.image_size), run.competition.hflip_ok]
-    how = [str(predictor.compute.dtype), predictor.batch_size, predictor.compile, views, code_version()]
-    key = repr([fold.result.weights_sha256, cache.record.pixels, cache.image_size, test.image_paths, *how])
-    kept = KeptPredictions(fold.paths.test, key)
-    name = "probabilities_tta" if predictor.tta else "probabilities"
+    kept, name = kept_predictions(run, fold, cache, test, predictor)
     world, shape = predictor.compute.world, (len(test.image_paths), run.competition.layout.num_outputs)
     found = world.on_main(lambda: kept.read(name, shape))
     if found is not None:

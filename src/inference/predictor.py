@@ -61,11 +61,22 @@ class Predictor:
         """Return the predictions of every view, (V, N, num_outputs) float32, in the order of `views`."""
         loader, others = loader.in_order(self.batch_size), list(self.views(loader.image_size).values())[1:]
         each = torch.zeros(1 + len(others), len(loader.rows), self.competition.layout.num_outputs)
-        of_batches = _predicted(network, loader, self.competition.layout, self.compute, others, network, name)
+        layout = self.competition.layout
+        of_batches = _predicted(network, loader, layout, self.compute, [None, *others], network, name)
         for here, views in of_batches:
             for view, predicted in enumerate(views):
                 each[view, here] = predicted.cpu()
         return loader.world.sum(each).numpy()
+
+    @torch.inference_mode()
+    def predict_view(self, network: nn.Module, loader: Loader, name: str) -> np.ndarray:
+        """Return the predictions of one view alone, by its name in `views`, (N, num_outputs) float32."""
+        loader, layout = loader.in_order(self.batch_size), self.competition.layout
+        view = None if name == "original" else self.views(loader.image_size)[name]
+        found = torch.zeros(len(loader.rows), layout.num_outputs)
+        for here, (predicted,) in _predicted(network, loader, layout, self.compute, [view], network, ""):
+            found[here] = predicted.cpu()
+        return loader.world.sum(found).numpy()
 
     def score(self, network: nn.Module, loader: Loader) -> float:
         """Return the score of a loader's images."""
@@ -88,7 +99,7 @@ def predict_probabilities(
     """
     world, shape = loader.world, (len(loader.rows), layout.num_outputs)
     plain, mean = torch.zeros(shape), torch.zeros(shape)
-    for here, each in _predicted(network, loader, layout, compute, views, forward or network, name):
+    for here, each in _predicted(network, loader, layout, compute, [None, *views], forward or network, name):
         total = first = next(each)
         for predicted in each:
             total = total + predicted
@@ -101,16 +112,16 @@ def _predicted(
     loader: Loader,
     layout: HeadLayout,
     compute: Compute,
-    views: Sequence[View],
+    views: Sequence[View | None],
     forward: Forward,
     name: str,
 ) -> Iterator[tuple[slice, Iterator[torch.Tensor]]]:
-    """Yield which images each batch of this rank holds, and their predictions, view by view, the original first."""
+    """Yield which images each batch of this rank holds, and their predictions, view by view; None is the plain one."""
     network.eval()
     with Progress(name, len(loader.rows), "images") as progress:
         for start, batch in zip(loader.world.turns(loader.batch_size), loader.epoch(0), strict=False):
             images = batch["image"].to(compute.device, non_blocking=True)
-            seen = (_forward(forward, images, layout, compute, view, loader.hflip_ok) for view in (None, *views))
+            seen = (_forward(forward, images, layout, compute, view, loader.hflip_ok) for view in views)
             yield slice(start, start + len(images)), seen
             progress.update(len(images))
 

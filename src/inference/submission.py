@@ -66,30 +66,43 @@ def answer(run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Pr
     """Predict the test images with every trained fold of a run, or the chosen ones."""
     world = predictor.compute.world
     trained = world.together(lambda: run.trained(folds))
-    absent = sorted(set(run.prepared.fold_numbers("all")) - {fold.number for fold in trained})
-    if absent and not folds:
-        print(f"note: {run.name}: fold {', '.join(map(str, absent))} is not trained to its end and does not answer")
+    note_absent(run, trained, folds)
     predictor = replace(predictor, wanted=world.together(lambda: views_of(run, trained, predictor.tta)))
     cache = world.together(lambda: test.cache(run.prepared, run.begun.cache_size))
     parts = []
     for fold in trained:
         parts.append(predict_test(run, fold, cache, test, predictor))
         print(f"{run.name}, fold {fold.number}: {len(parts[-1]):,} test images")
-    facts = {
+    return Answer(
+        probabilities=weighted_mean(parts, [1.0] * len(parts)),
+        num_unreadable=test.num_unreadable(cache),
+        facts=facts_of(run, trained, predictor, weight),
+    )
+
+
+def note_absent(run: Run, trained: Sequence[TrainedFold], folds: tuple[int, ...] | None) -> None:
+    """Print which folds of a run do not answer because they are not trained, unless some were asked for."""
+    absent = _absent(run, trained)
+    if absent and not folds:
+        print(f"note: {run.name}: fold {', '.join(map(str, absent))} is not trained to its end and does not answer")
+
+
+def _absent(run: Run, answered: Sequence[TrainedFold]) -> list[int]:
+    return sorted(set(run.prepared.fold_numbers("all")) - {fold.number for fold in answered})
+
+
+def facts_of(run: Run, answered: Sequence[TrainedFold], predictor: Predictor, weight: float) -> dict[str, Any]:
+    """Return what the submission's JSON says of a run whose folds answered."""
+    return {
         "run": run.name,
         "run_id": run.id,
         "snapshot": run.prepared.id,
         "weight": weight,
         "views": list(predictor.views(run.begun.model.image_size)),
         **TypeAdapter(RunRecord).dump_python(run.begun, mode="json", include={"model", "train", "weights"}),
-        "folds": [{"fold": fold.number, **_described(fold.result)} for fold in trained],
-        "folds_absent": absent,
+        "folds": [{"fold": fold.number, **_described(fold.result)} for fold in answered],
+        "folds_absent": _absent(run, answered),
     }
-    return Answer(
-        probabilities=weighted_mean(parts, [1.0] * len(parts)),
-        num_unreadable=test.num_unreadable(cache),
-        facts=facts,
-    )
 
 
 def views_of(run: Run, trained: Sequence[TrainedFold], tta: bool) -> tuple[str, ...]:

@@ -23,9 +23,19 @@ function chartConfig(spec) {
       spanGaps: false,
     };
   });
+  // Intervals [low, high] along x, one for each point of a series: a line each, with a gap (y null) between them.
+  spec.series.forEach((one, number) => {
+    const limits = spec.intervals && spec.intervals[one.name];
+    if (!limits) return;
+    const ends = limits.flatMap(([low, high], at) => low === null ? [] :
+      [{ x: low, y: one.data[at][1] }, { x: high, y: one.data[at][1] }, { x: high, y: null }]);
+    datasets.push({ label: "", data: ends, borderColor: SERIES_COLOURS[number % SERIES_COLOURS.length] + "90",
+      borderWidth: 1.5, pointRadius: 0, pointHitRadius: 0, showLine: true, spanGaps: false });
+  });
   if (spec.diagonal) {
-    datasets.push({ label: "ideal", data: [{ x: 0, y: 0 }, { x: 1, y: 1 }], borderColor: text, borderWidth: 1,
-      borderDash: [4, 4], pointRadius: 0, showLine: true });
+    const [low, high] = Array.isArray(spec.diagonal) ? spec.diagonal : [0, 1];
+    datasets.push({ label: Array.isArray(spec.diagonal) ? "" : "ideal", data: [{ x: low, y: low }, { x: high, y: high }],
+      borderColor: text, borderWidth: 1, borderDash: [4, 4], pointRadius: 0, pointHitRadius: 0, showLine: true });
   }
   const axis = (title, kind) => ({
     type: kind, title: { display: Boolean(title), text: title, color: text }, ticks: { color: text }, grid: { color: grid },
@@ -44,7 +54,8 @@ function chartConfig(spec) {
       scales: spec.horizontal ? { x: value, y: other } : { x: other, y: value },
       plugins: {
         title: { display: Boolean(spec.title), text: spec.title, color: cssColour("--text"), align: "start" },
-        legend: { display: datasets.length > 1, labels: { color: text, boxWidth: 14, boxHeight: 3 } },
+        legend: { display: datasets.filter((one) => one.label).length > 1,
+          labels: { color: text, boxWidth: 14, boxHeight: 3, filter: (item) => Boolean(item.text) } },
         tooltip: { callbacks: { label: (item) => {
           const note = spec.labels && spec.labels[item.dataset.label] && spec.labels[item.dataset.label][item.dataIndex];
           const shown = item.formattedValue;

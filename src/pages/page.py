@@ -76,7 +76,8 @@ def line_chart(title: str, x: str, y: str, series: dict[str, tuple[Any, Any]], *
 
 
 def scatter_chart(title: str, x: str, y: str, series: dict[str, tuple[Any, Any]], **more: Any) -> dict[str, Any]:
-    """Return a chart of points; as line_chart. more: labels={name: [text of each point]}."""
+    """Return a chart of points; as line_chart. more: labels={name: [text of each point]},
+    intervals={name: [[low, high] of each point, along x]}; diagonal=[from, to] for other axes than 0 to 1."""
     return _plot("scatter", title, x, y, series=_points(series), **more)
 
 

@@ -1,0 +1,157 @@
+"""A submission before it is handed in: is it the file that was validated, and what does out-of-fold say of it?"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.competitions.decision import decide
+from src.competitions.spec import Competition, load_competition
+from src.config import Paths
+from src.core.errors import InputError
+from src.core.flags import check_name
+from src.core.writing import sha256_of
+from src.data.prepared import open_snapshot
+from src.inference.answers import validate
+from src.inference.blending import check_same_images
+from src.inference.ensemble import OutOfFold, out_of_fold, weighted_mean
+from src.inference.external import external_out_of_fold, read_external
+from src.inference.rules import decide_honestly
+from src.inference.testset import open_test_set
+from src.metrics import metric_of
+from src.report.intervals import interval_of
+from src.runs.run import Run, open_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A file and what its JSON says of it."""
+
+    path: Path
+    sha256: str
+    note: Mapping[str, Any]
+    competition: Competition
+
+    @property
+    def parts(self) -> list[Mapping[str, Any]]:
+        """What its JSON says of each run, and of each file of another tool (`blend --external`)."""
+        return list(self.note["runs"])
+
+    @property
+    def runs(self) -> list[Mapping[str, Any]]:
+        return [part for part in self.parts if "external" not in part]
+
+    @property
+    def run_names(self) -> str:
+        return "+".join(Path(part["external"]).name if "external" in part else part["run"] for part in self.parts)
+
+    @property
+    def run_id(self) -> str:
+        return "+".join((part["sha256"] if "external" in part else part["run_id"])[:12] for part in self.parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """The out-of-fold score of what a submission averages, and its 95% interval; NaN where it is not defined."""
+
+    score: float
+    low: float
+    high: float
+
+
+def open_submission(config: Paths, name: str) -> Submission:
+    """Open submissions/<competition>/<name>.csv. Raises InputError unless it is the file that its JSON describes."""
+    check_name("name", name)
+    competition = load_competition(config.competition)
+    folder = config.submissions_dir / competition.name
+    path, note_path = folder / f"{name}.csv", folder / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(other.stem for other in folder.glob("*.json"))) or "none, run predict first"
+        raise InputError(f"{path}: no such submission; there are: {known}")
+    if not note_path.is_file():
+        raise InputError(
+            f"{note_path}: not there, so nothing says that {path.name} was validated; hand in what predict "
+            "or blend wrote"
+        )
+    try:
+        note = json.loads(note_path.read_text(encoding="utf-8"))
+        expected, of = note["sha256"], note["competition"]
+        found = Submission(path=path, sha256=sha256_of(path), note=note, competition=competition)
+        if not found.run_id:
+            raise ValueError("names no run")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{note_path}: is damaged ({type(error).__name__}: {error}); run predict again") from error
+    if of != competition.name:
+        raise InputError(f"{note_path}: is of competition {of!r}, not {competition.name!r}; move it back")
+    if found.sha256 != expected:
+        raise InputError(
+            f"{path}: is not the file that {note_path.name} describes (its SHA-256 differs), so it was changed after "
+            "it was validated; run predict again"
+        )
+    return found
+
+
+def check_again(config: Paths, submission: Submission) -> str:
+    """Validate a submission against the sample submission as it is now; return a note if that is not possible here.
+
+    Raises InputError, naming the line, for what the organiser would refuse.
+    """
+    if not submission.runs:
+        return "note: no run of ours answers, so the file was validated when it was written, not again now"
+    run = submission.runs[0]
+    folder = config.runs_dir / submission.competition.name / "prepared" / run["snapshot"]
+    if not folder.is_dir():
+        return f"note: {folder} is not on this machine: the file was validated when it was written, not again now"
+    prepared = open_snapshot(config, run["snapshot"], tuple(run["model"]["image_size"]))
+    validate(submission.path, open_test_set(prepared), prepared.competition)
+    return ""
+
+
+def expected_score(config: Paths, submission: Submission) -> Expected | str:
+    """Return what the submission should score, from its runs' out-of-fold predictions, or why that is not known.
+
+    A blend's score is the one that its outer cross-validation measured, since its weights were fitted on these images;
+    the interval keeps its width.
+    """
+    note = submission.note
+    tta = bool(note.get("predicted", {}).get("tta", True))
+    try:
+        oofs = [_out_of_fold(config, run, tta) for run in submission.runs]
+        if len(oofs) > 1:
+            check_same_images([run["run"] for run in submission.runs], oofs)
+        for part in submission.parts:
+            if "external" in part:
+                if not oofs:
+                    raise InputError("no run of ours answers")
+                other = read_external(Path(part["external"]), oofs[0].competition)
+                oofs.append(external_out_of_fold(other, oofs[0]))
+    except InputError as error:
+        return f"note: the out-of-fold score is not known here: {error}"
+    oof = oofs[0] if len(oofs) == 1 else averaged(oofs, [float(part["weight"]) for part in submission.parts])
+    low, high, _ = interval_of(oof)
+    score = oof.score
+    honest = note.get("blend", {}).get("honest_score")
+    shift = honest - score if honest is not None else 0.0
+    return Expected(score=score + shift, low=low + shift, high=high + shift)
+
+
+def _out_of_fold(config: Paths, facts: Mapping[str, Any], tta: bool) -> OutOfFold:
+    run: Run = open_run(config, facts["run"])
+    if run.id != facts["run_id"]:
+        raise InputError(f"run {run.name} is another one now than the one that answered")
+    tta = tta and len(facts["views"]) > 1
+    return out_of_fold(run, tuple(fold["fold"] for fold in facts["folds"]), tta)
+
+
+def averaged(oofs: list[OutOfFold], weights: list[float]) -> OutOfFold:
+    """Return the weighted mean of runs that were scored on the same images, decided anew."""
+    first = oofs[0]
+    mean = weighted_mean([oof.probabilities for oof in oofs], weights)
+    groups: np.ndarray = first.labels["group"].to_numpy()
+    decided = decide_honestly(mean, first.target, first.competition, groups)
+    of_answers = metric_of(first.competition).of == "answers"
+    answers = decided.scored if of_answers else decide(decided.scored, first.competition)
+    return replace(first, probabilities=mean, decided=decided, answers=answers)

@@ -1,0 +1,137 @@
+"""Kaggle's own client, run as a process: it knows the API and holds the user's token; nothing of either is here."""
+
+import csv
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.core.errors import InputError
+from src.core.progress import Progress
+
+MB = 10**6
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_POLLS = 10.0
+TOKEN = "make an API token at kaggle.com/settings and put it where `kaggle` looks for it (docs/kaggle.md)"  # nosec B105
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A submission as Kaggle lists it."""
+
+    description: str
+    status: str  # "complete", "pending", "error"
+    public: str  # scores, "" as long as there are none
+    private: str
+
+
+@dataclass(frozen=True)
+class Kaggle:
+    """One competition, through the client."""
+
+    program: str
+    competition: str
+
+    def run(self, *arguments: str) -> str:
+        """Return what the client prints. Raises InputError with its reason if it fails."""
+        done = subprocess.run([self.program, "competitions", *arguments], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise InputError(self.reason(done.stderr + "\n" + done.stdout))
+        return done.stdout
+
+    def reason(self, said: str) -> str:
+        """Return one line for a failure of the client."""
+        lines, low = [line.strip() for line in said.splitlines() if line.strip()], said.lower()
+        what = f"kaggle, {self.competition}: "
+        if "401" in low or "authenticat" in low or "kaggle.json" in low:
+            return f"{what}you are not signed in; {TOKEN}"
+        if "403" in low:
+            return f"{what}Kaggle refuses (403); accept the rules at kaggle.com/c/{self.competition}/rules first"
+        if "404" in low:
+            return f"{what}no such competition (404); give --kaggle NAME as in kaggle.com/c/NAME"
+        return f"{what}{(lines or ['the client failed'])[-1][:200]}"
+
+    def total_bytes(self) -> int:
+        """Return the size of the first 200 files of the competition together."""
+        rows = _rows(self.run("files", "-c", self.competition, "--csv", "-q", "--page-size", "200"), "name")
+        sizes = [row.get("totalBytes") or row.get("size") or "" for row in rows]
+        return sum(int(size) for size in sizes if size.isdecimal())
+
+    def download(self, folder: Path) -> Path:
+        """Download all files as the one zip that Kaggle makes of them, resuming; return its path in `folder`.
+
+        Raises InputError if the disk is too small, or with the client's reason.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        total, free = self.total_bytes(), shutil.disk_usage(folder).free
+        if total > free:
+            raise InputError(
+                f"{folder}: the files take {total / MB:,.0f} MB and {free / MB:,.0f} MB are free; make room"
+            )
+        command = [self.program, "competitions", "download", "-c", self.competition, "-p", str(folder), "-q"]
+        with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said) as client:
+            try:
+                with Progress(f"downloading {self.competition}", max(1, total // MB), "MB", _size(folder)) as progress:
+                    while client.poll() is None:
+                        time.sleep(SECONDS_BETWEEN_LOOKS)
+                        progress.update(max(0, _size(folder) - progress.done))
+            finally:
+                if client.poll() is None:
+                    client.terminate()
+            said.seek(0)
+            if client.returncode:
+                raise InputError(self.reason(said.read()))
+        found = [path for path in folder.iterdir() if path.stem == self.competition and path.suffix == ".zip"]
+        if not found:
+            raise InputError(f"kaggle, {self.competition}: the client left no {self.competition}.zip in {folder}")
+        return found[0]
+
+    def submit(self, file: Path, message: str) -> None:
+        """Hand in a file. Raises InputError if the client or Kaggle refuses it."""
+        self.run("submit", "-c", self.competition, "-f", str(file), "-m", message)
+
+    def entries(self) -> list[Entry]:
+        """Return the submissions that Kaggle lists, the newest first."""
+        rows = _rows(self.run("submissions", "-c", self.competition, "--csv", "-q"), "publicScore")
+        return [
+            Entry(row["description"], row["status"].rpartition(".")[2].lower(), row["publicScore"], row["privateScore"])
+            for row in rows
+        ]
+
+    def poll(self, message: str, seconds: float, between: float = SECONDS_BETWEEN_POLLS) -> Entry | None:
+        """Wait until a submission is scored; None if that takes longer. Raises InputError if it could not be scored."""
+        until = time.monotonic() + seconds
+        while True:
+            for entry in self.entries():
+                if entry.description == message and entry.status == "error":
+                    raise InputError(f"kaggle, {self.competition}: Kaggle could not score the submission; see its page")
+                if entry.description == message and entry.status == "complete" and entry.public:
+                    return entry
+            if time.monotonic() + between > until:
+                return None
+            time.sleep(between)
+
+
+def open_kaggle(competition: str) -> Kaggle:
+    """Find the client: on PATH, or beside this Python. Raises InputError if it is not installed."""
+    beside = Path(sys.executable).parent / "kaggle"
+    program = shutil.which("kaggle") or (str(beside) if beside.is_file() else None)
+    if program is None:
+        raise InputError("kaggle: the client is not installed; pip install -r requirements-kaggle.txt")
+    return Kaggle(program, competition)
+
+
+def _size(folder: Path) -> int:
+    """Return the MB of the files in a folder."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) // MB
+
+
+def _rows(text: str, column: str) -> list[dict[str, str]]:
+    """Return the rows of the CSV that the client prints, below whatever else it says."""
+    lines = text.splitlines()
+    first = next((at for at, line in enumerate(lines) if column in line.split(",")), None)
+    return list(csv.DictReader(io.StringIO("\n".join(lines[first:])))) if first is not None else []

@@ -1,0 +1,83 @@
+"""Downloading from Kaggle through its own client, which a program called `kaggle` stands for here."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from src.core.reading import PARTIAL
+from src.handin import kaggle as client
+from tests.fixtures import MakeLeaves, Podium
+from tests.handin.fake_kaggle import FakeKaggle, kaggle
+from tests.handin.test_download import refused
+
+__all__ = ["kaggle"]
+FILES = {"out": "Next Page Token = x\nname,totalBytes,creationDate\ntrain.csv,2000000,2020\n"}
+
+
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "SECONDS_BETWEEN_LOOKS", 0.02)
+
+
+def bundle(tmp_path: Path, content: Path, nested: bool) -> dict[str, str]:
+    """Zip a competition's files as Kaggle does; `nested` puts the images into zips inside."""
+    path = tmp_path / "bundle.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(content.rglob("*.*")):
+            if not nested or file.suffix == ".csv":
+                archive.write(file, str(file.relative_to(content)))
+        for part in ("train", "test") if nested else ():
+            with zipfile.ZipFile(tmp_path / f"{part}.zip", "w") as inner:
+                for file in (content / part).iterdir():
+                    inner.write(file, f"{part}/{file.name}")
+            archive.write(tmp_path / f"{part}.zip", f"{part}.zip")
+    return {"leaf-disease.zip": str(path)}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_competition_arrives_as_prepare_expects_it(
+    tmp_path: Path, podium: Podium, leaves: MakeLeaves, kaggle: FakeKaggle, nested: bool
+) -> None:
+    file = leaves()
+    (tmp_path / "input" / "leaves").rename(tmp_path / "content")
+    kaggle.will(files=FILES, download={"files": bundle(tmp_path, tmp_path / "content", nested)})
+    ended = podium("download", "--competition", file, "--kaggle", "leaf-disease")
+    assert ended.code == 0, ended.err
+    assert kaggle.calls()[1] == [
+        "competitions", "download", "-c", "leaf-disease", "-p", str(Path("input/leaves") / PARTIAL), "-q"
+    ]  # fmt: skip
+    assert not (tmp_path / "input" / "leaves" / PARTIAL).exists()
+    assert (tmp_path / "input" / "leaves" / "leaf-disease.zip").exists() != nested
+    assert podium("prepare", "--competition", file, "--num-folds", 2).code == 0
+    assert "holds files already" in podium("download", "--competition", file, "--kaggle", "leaf-disease").out
+    assert len(kaggle.calls()) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("401 Client Error: Unauthorized", "you are not signed in"),
+        (
+            "Authentication required to call the Kaggle API.\n\n    Save the token to a file\n",
+            "signed in",
+        ),
+        ("403 Client Error: Forbidden for url", "accept the rules at kaggle.com/c/cifar-10/rules"),
+        ("404 Client Error: Not Found", "no such competition (404)"),
+        ("something\nodd happened\n", "kaggle, cifar-10: odd happened"),
+    ],
+)
+def test_the_clients_reason_is_one_line(podium: Podium, kaggle: FakeKaggle, said: str, words: str) -> None:
+    kaggle.will(files=FILES, download={"err": said, "code": 1})
+    refused(podium("download", "--competition", "cifar10"), words)
+
+
+def test_a_broken_bundle_and_a_missing_client_are_one_line(
+    tmp_path: Path, podium: Podium, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cut.zip").write_bytes(b"PK\3\4 cut")
+    kaggle.will(files=FILES, download={"files": {"cifar-10.zip": str(tmp_path / "cut.zip")}})
+    refused(podium("download", "--competition", "cifar10"), "cifar-10.zip: is not a whole zip")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    refused(podium("download", "--competition", "cifar10"), "pip install -r requirements-kaggle.txt")
