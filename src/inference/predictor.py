@@ -13,7 +13,7 @@ from src.core.progress import Progress
 from src.core.runtime import Compute, is_out_of_memory
 from src.data.loader import Loader
 from src.data.tta import View, warped
-from src.inference.autotune import Forward, Wanted, fastest
+from src.inference.autotune import Engine, Forward, Wanted, fastest
 from src.inference.views import candidates
 from src.metrics import score_of
 from src.models.heads import probabilities_of
@@ -24,6 +24,7 @@ class Predictions(NamedTuple):
 
     plain: np.ndarray
     mean: np.ndarray
+    engine: str = "torch"  # what ran the network, see Way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Predictor:
     tune: bool = False  # whether to find the fastest batch size and try torch.compile first
     batch_size: int | None = None
     compile: Wanted = "off"
+    engine: Engine = "torch"
 
     def views(self, image_size: tuple[int, int]) -> dict[str, View]:
         """Return the views of an image by name, the original first."""
@@ -46,15 +48,18 @@ class Predictor:
     def describe(self) -> dict[str, Any]:
         """Return what the submission's JSON says of it."""
         how = {"device": self.compute.device.type, "precision": str(self.compute.dtype), "compile": self.compile}
-        return how | {"batch_size": self.batch_size, "tta": self.tta}
+        return how | {"engine": self.engine, "batch_size": self.batch_size, "tta": self.tta}
 
     def predict(self, network: nn.Module, loader: Loader, name: str = "") -> Predictions:
         """Return the probabilities of a loader's images, in order; with a `name`, progress is shown."""
         loader, others = loader.in_order(self.batch_size), list(self.views(loader.image_size).values())[1:]
-        forward: Forward = network
+        layout, forward, engine = self.competition.layout, network, "torch"
         if self.tune:
-            forward, loader = fastest(network, loader, self.compute, 1 + len(others), self.batch_size, self.compile)
-        return predict_probabilities(network, loader, self.competition.layout, self.compute, others, forward, name)
+            number, size = 1 + len(others), self.batch_size
+            way = fastest(network, loader, self.compute, number, size, self.compile, self.engine, layout)
+            forward, loader, engine = way
+        found = predict_probabilities(network, loader, layout, self.compute, others, forward, name)
+        return found._replace(engine=engine)
 
     @torch.inference_mode()
     def predict_each(self, network: nn.Module, loader: Loader, name: str = "") -> np.ndarray:
