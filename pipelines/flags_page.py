@@ -23,6 +23,8 @@ COMMANDS: dict[str, type] = {
     "evaluate": config.EvaluateConfig,
     "predict": config.PredictConfig,
     "blend": config.BlendConfig,
+    "export": config.ExportConfig,
+    "serve": config.ServeConfig,
     "sweep": config.SweepConfig,
     "doctor": config.DoctorConfig,
     "summary": config.SummaryConfig,

@@ -2,6 +2,7 @@
 
 from src.config.answer import BlendConfig, EvaluateConfig, InferenceFlags, PredictConfig
 from src.config.augment import NO_AUGMENT, Augment
+from src.config.exporting import ExportConfig, ServeConfig
 from src.config.paths import Device, Paths, PixelPaths, Precision
 from src.config.prepare import PrepareConfig
 from src.config.sweep import SweepConfig
@@ -16,6 +17,7 @@ __all__ = [
     "Device",
     "DoctorConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "InferenceFlags",
     "MakeDemoConfig",
     "Paths",
@@ -23,6 +25,7 @@ __all__ = [
     "Precision",
     "PredictConfig",
     "PrepareConfig",
+    "ServeConfig",
     "SummaryConfig",
     "SweepConfig",
     "TrainConfig",

@@ -104,16 +104,15 @@ class AnsweringGraph(nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         exact, kind = images.float(), images.dtype
-        batches = [images]
+        batches = [(images, 1)]
         if self.warps:  # all views of a size in one batch
-            batches = [torch.cat([images, *(warp(exact).to(kind) for warp in self.warps)])]
-        batches += [resize(exact).to(kind) for resize in self.resizes]
-        number, total = len(images), None
-        for network in self.networks:
-            for batch in batches:
-                found = probabilities_of(network(batch), self.layout)
-                mean = found.view(-1, number, found.shape[1]).sum(dim=0)
-                total = mean if total is None else total + mean
-        assert total is not None
-        mean = total / (len(self.networks) * (1 + len(self.warps) + len(self.resizes)))
+            views = [images, *(warp(exact).to(kind) for warp in self.warps)]
+            batches = [(torch.cat(views), len(views))]
+        batches += [(resize(exact).to(kind), 1) for resize in self.resizes]
+        found = [
+            probabilities_of(network(batch), self.layout).unflatten(0, (number, -1)).sum(dim=0)
+            for network in self.networks
+            for batch, number in batches
+        ]
+        mean = torch.stack(found).sum(dim=0) / (len(self.networks) * sum(number for _, number in batches))
         return mean.split(self.layout.widths, dim=1)

@@ -159,13 +159,13 @@ def predict_test(
         return TestPredictions(found, str(engine[0]))
     loader = world.together(lambda: test_loader(cache, test, run, predictor.compute))
     network = to_device(world.together(lambda: run.load_network(fold)), predictor.compute)
-    predictions = predictor.predict(network, loader, f"{run.name}, fold {fold.number}")
+    predictions, ran_by = predictor.predict_by(network, loader, f"{run.name}, fold {fold.number}")
     if not np.isfinite(predictions.mean).all():
         raise InputError(f"{fold.weights_file}: predicts values that are not finite; {fold.repair}")
     arrays = {"probabilities": predictions.plain, **({"probabilities_tta": predictions.mean} if predictor.tta else {})}
-    arrays["engine"] = np.array([predictions.engine])
+    arrays["engine"] = np.array([ran_by])
     world.on_main(lambda: kept.write(**arrays))
-    return TestPredictions(predictions.mean, predictions.engine)
+    return TestPredictions(predictions.mean, ran_by)
 
 
 def weighted_mean(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:

@@ -13,7 +13,7 @@ from src.core.progress import Progress
 from src.core.runtime import Compute, is_out_of_memory
 from src.data.loader import Loader
 from src.data.tta import View, warped
-from src.inference.autotune import Engine, Forward, Wanted, fastest
+from src.inference.autotune import Engine, Forward, Wanted, Way, fastest
 from src.inference.views import candidates
 from src.metrics import score_of
 from src.models.heads import probabilities_of
@@ -24,7 +24,6 @@ class Predictions(NamedTuple):
 
     plain: np.ndarray
     mean: np.ndarray
-    engine: str = "torch"  # what ran the network, see Way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +51,16 @@ class Predictor:
 
     def predict(self, network: nn.Module, loader: Loader, name: str = "") -> Predictions:
         """Return the probabilities of a loader's images, in order; with a `name`, progress is shown."""
+        return self.predict_by(network, loader, name)[0]
+
+    def predict_by(self, network: nn.Module, loader: Loader, name: str = "") -> tuple[Predictions, str]:
+        """Return the same, and what ran the network, see `Way`."""
         loader, others = loader.in_order(self.batch_size), list(self.views(loader.image_size).values())[1:]
-        layout, forward, engine = self.competition.layout, network, "torch"
+        layout, way = self.competition.layout, Way(network, loader, "torch")
         if self.tune:
             number, size = 1 + len(others), self.batch_size
             way = fastest(network, loader, self.compute, number, size, self.compile, self.engine, layout)
-            forward, loader, engine = way
-        found = predict_probabilities(network, loader, layout, self.compute, others, forward, name)
-        return found._replace(engine=engine)
+        return predict_probabilities(network, way.loader, layout, self.compute, others, way.forward, name), way.engine
 
     @torch.inference_mode()
     def predict_each(self, network: nn.Module, loader: Loader, name: str = "") -> np.ndarray:
