@@ -22,6 +22,7 @@ facts = json.loads(session.get_modelmeta().custom_metadata_map["podium"])
 assert facts["fit"] == "stretch", "for letterbox and center-crop see `fitted` in src/data/images.py"
 for path in sys.argv[2:]:
     image = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
+    assert image is not None, f"{path}: not an image"
     for size in facts["sizes"]:
         image = resized(image, size)
     for head, values in zip(facts["heads"], session.run(None, {"images": image[None]}), strict=True):

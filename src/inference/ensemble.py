@@ -129,18 +129,14 @@ def test_loader(cache: ImageCache, test: TestSet, run: Run, compute: Compute) ->
     )
 
 
-class TestPredictions(NamedTuple):
+class PredictedTest(NamedTuple):
     """(N, num_outputs) float32, in the order of `TestSet.image_paths`, and what ran the network."""
-
-    __test__ = False  # not a test of pytest's
 
     probabilities: np.ndarray
     engine: str
 
 
-def predict_test(
-    run: Run, fold: TrainedFold, cache: ImageCache, test: TestSet, predictor: Predictor
-) -> TestPredictions:
+def predict_test(run: Run, fold: TrainedFold, cache: ImageCache, test: TestSet, predictor: Predictor) -> PredictedTest:
     """Return a fold's predictions for the test images.
 
     They are kept in the fold's test.npz and used again as long as the weights, the test images, the views, the flags
@@ -156,7 +152,7 @@ def predict_test(
     world, shape = predictor.compute.world, (len(test.image_paths), run.competition.layout.num_outputs)
     found, engine = world.on_main(lambda: (kept.read(name, shape), kept.read("engine", (1,))))
     if found is not None and engine is not None:
-        return TestPredictions(found, str(engine[0]))
+        return PredictedTest(found, str(engine[0]))
     loader = world.together(lambda: test_loader(cache, test, run, predictor.compute))
     network = to_device(world.together(lambda: run.load_network(fold)), predictor.compute)
     predictions, ran_by = predictor.predict_by(network, loader, f"{run.name}, fold {fold.number}")
@@ -165,7 +161,7 @@ def predict_test(
     arrays = {"probabilities": predictions.plain, **({"probabilities_tta": predictions.mean} if predictor.tta else {})}
     arrays["engine"] = np.array([ran_by])
     world.on_main(lambda: kept.write(**arrays))
-    return TestPredictions(predictions.mean, ran_by)
+    return PredictedTest(predictions.mean, ran_by)
 
 
 def weighted_mean(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:

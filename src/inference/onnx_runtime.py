@@ -67,20 +67,43 @@ def exported_program(module: nn.Module, images: torch.Tensor) -> Any:
         with quiet(), torch.no_grad():
             return torch.export.export(module.eval(), (images,), dynamic_shapes=shapes, strict=False)
     except Exception as error:  # of dozens of kinds: whatever torch finds in a network's code
+        if "specialized it to be a constant" in str(error):
+            raise InputError(
+                "this network cannot be exported: its code fixes the number of images; write x.shape[0] for len(x)"
+            ) from error
         raise InputError(f"this network cannot be exported by torch.export ({_first_line(error)})") from error
+
+
+def _adaptive_max_pool(images: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what adaptive_max_pool2d does, (B, C, *size), in operations that ONNX has; and no places of the maxima."""
+    for axis, new in zip((-2, -1), size, strict=True):
+        old, cells = images.shape[axis], np.arange(new)
+        starts, ends = cells * old // new, -(-(cells + 1) * old // new)
+        widest = (ends - starts).max()
+        within = np.minimum(starts[:, None] + np.arange(widest), ends[:, None] - 1)  # narrow cells repeat their last
+        index = torch.from_numpy(within.ravel()).to(images.device)
+        images = images.index_select(axis, index).unflatten(axis, (new, int(widest))).amax(axis)
+    return images, images.long()
 
 
 def onnx_model(program: Any, outputs: Sequence[str]) -> Any:
     """Return the onnx.ModelProto of an exported program. Raises InputError if an operation has no ONNX counterpart."""
     try:
         with quiet(), torch.no_grad():
+            lacking = {torch.ops.aten.adaptive_max_pool2d.default: _adaptive_max_pool}
             made = torch.onnx.export(
-                program, dynamo=True, input_names=[INPUT], output_names=list(outputs), verbose=False
+                program.run_decompositions(lacking),
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=list(outputs),
+                verbose=False,
             )
             assert made is not None
             return made.model_proto
     except Exception as error:  # as above
-        raise InputError(f"this network cannot be exported to ONNX ({_first_line(error)})") from error
+        raise InputError(
+            f"this network cannot be exported to ONNX ({_first_line(error.__cause__ or error)})"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
