@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from src.config.answer import InferenceFlags
-from src.config.paths import PixelPaths
+from src.config.paths import Device, PixelPaths, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,7 @@ class ExportConfig(PixelPaths):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig(InferenceFlags, PixelPaths):
+class ServeConfig(PixelPaths):
     """A page to try a run on images of one's own, and an HTTP API."""
 
     run_name: str = "baseline"
@@ -37,6 +36,13 @@ class ServeConfig(InferenceFlags, PixelPaths):
     """Folds to use; default: all that are trained."""
     tta: bool = True
     """Average over the views that predict uses, or the plain image only."""
+    engine: Literal["torch", "onnx"] = "torch"
+    """What runs the networks. onnx: ONNX Runtime, on a CPU in fp32 (requirements-export.txt): faster, after up to half
+    a minute for each fold."""
+    device: Device = "auto"
+    """auto: cuda, mps or cpu, the first that this machine has."""
+    precision: Precision = "auto"
+    """auto: bf16 if the GPU has it, else fp16; fp32 on a CPU."""
     host: str = "127.0.0.1"
     """Address to listen on: 0.0.0.0 lets other machines in. There is no password."""
     port: int = 8000

@@ -106,7 +106,7 @@ def onnx_model(program: Any, outputs: Sequence[str]) -> Any:
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
