@@ -1,7 +1,6 @@
 """The HTTP API and its pages. A mistake of a client is a 4xx in JSON: {"detail": "cat.txt: not an image: ..."}."""
 
 import asyncio
-import base64
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 from fastapi import FastAPI, File, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
@@ -51,7 +49,7 @@ class ImageAnswer(BaseModel):
     file: str
     answer: str = Field(description="As a submission would write it")
     heads: list[HeadAnswer]
-    saliency: str | None = Field(None, description="A PNG as data URL: where the network looked; if asked for")
+    saliency: str | None = Field(None, description="A PNG as data URL: where the network looked, if that is known")
 
 
 class Answers(BaseModel):
@@ -196,8 +194,3 @@ def _handle_errors(app: FastAPI, limits: Limits) -> None:
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> JSONResponse:
         return _problem(error.status_code, limits.too_large if error.status_code == 413 else str(error.detail))
-
-
-def as_png(image: np.ndarray) -> str:
-    """Return an RGB picture (H, W, 3) uint8 as a data URL."""
-    return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", image[..., ::-1])[1].tobytes()).decode()
