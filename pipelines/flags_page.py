@@ -25,6 +25,8 @@ COMMANDS: dict[str, type] = {
     "predict": config.PredictConfig,
     "blend": config.BlendConfig,
     "submit": config.SubmitConfig,
+    "export": config.ExportConfig,
+    "serve": config.ServeConfig,
     "sweep": config.SweepConfig,
     "doctor": config.DoctorConfig,
     "summary": config.SummaryConfig,

@@ -12,7 +12,7 @@ FILES = sorted((ROOT / "src").rglob("*.py"))
 # From bottom to top: a room imports only from itself and from rooms before it.
 ROOMS = [
     "core", "pages", "config", "competitions", "models", "data", "metrics", "runs", "inference", "training", "report",
-    "sweeping", "handin", "commands",
+    "sweeping", "handin", "exporting", "serving", "commands",
 ]  # fmt: skip
 COMMANDS = {
     "prepare",
@@ -27,6 +27,8 @@ COMMANDS = {
     "sweep",
     "download",
     "submit",
+    "export",
+    "serve",
 }
 MAX_LINES = 300
 

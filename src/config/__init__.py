@@ -2,6 +2,7 @@
 
 from src.config.answer import BlendConfig, EvaluateConfig, InferenceFlags, PredictConfig
 from src.config.augment import NO_AUGMENT, Augment
+from src.config.exporting import ExportConfig, ServeConfig
 from src.config.handin import DownloadConfig, SubmitConfig
 from src.config.paths import Device, Paths, PixelPaths, Precision
 from src.config.prepare import PrepareConfig
@@ -18,6 +19,7 @@ __all__ = [
     "DoctorConfig",
     "DownloadConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "InferenceFlags",
     "MakeDemoConfig",
     "Paths",
@@ -26,6 +28,7 @@ __all__ = [
     "PredictConfig",
     "PrepareConfig",
     "SubmitConfig",
+    "ServeConfig",
     "SummaryConfig",
     "SweepConfig",
     "TrainConfig",

@@ -29,6 +29,9 @@ class InferenceFlags:
     """Default: 256; with a GPU, the fastest of a few if predicting takes longer than 20 seconds."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: if a fold takes more than ten minutes and a trial shows it faster."""
+    engine: Literal["auto", "torch", "onnx"] = "auto"
+    """What runs the network. onnx: ONNX Runtime, on a CPU in fp32 (requirements-export.txt); auto: that, if it is
+    installed, a fold takes more than two minutes, and a trial shows it faster and within 1e-4 of torch; else torch."""
     device: Device = "auto"
     """auto: cuda, mps or cpu, the first that this machine has."""
     precision: Precision = "auto"

@@ -1,4 +1,4 @@
-"""Importing a Python file of the user's own."""
+"""Importing a Python file of the user's own, and packages that are installed only if they are needed."""
 
 import hashlib
 import importlib.util
@@ -34,3 +34,15 @@ def load_module(path: Path, kind: str) -> ModuleType:
         line = getattr(error, "lineno", None)
         raise InputError(f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}") from error
     return module
+
+
+def check_extra(what: str, extra: str, *modules: str) -> None:
+    """Raise InputError if a package of requirements-<extra>.txt is missing; imports none. `what` needs it."""
+    missing = [name for name in modules if not has_modules(name)]
+    if missing:
+        raise InputError(f"{what}: {', '.join(missing)} not installed; pip install -r requirements-{extra}.txt")
+
+
+def has_modules(*names: str) -> bool:
+    """Return whether all of these packages are installed; imports none."""
+    return all(importlib.util.find_spec(name) is not None for name in names)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.competitions.spec import Competition, load_competition
+from src.competitions.spec import FITS, Competition, load_competition
 from src.config import Paths, PixelPaths, PrepareConfig
 from src.core.cluster import join_cluster
 from src.core.errors import InputError
@@ -17,7 +17,7 @@ from src.core.flags import check_range, flags_of
 from src.core.records import read_record
 from src.data.cache import ImageCache, build_cache, cache_name, open_cache
 from src.data.decoding import Run, in_processes
-from src.data.images import Decoding
+from src.data.images import MAX_PIXELS, Decoding
 from src.data.labels import Tables
 from src.data.ray_decoding import on_ray
 from src.data.remote import Remote
@@ -111,6 +111,14 @@ class Prepared:
     def remote(self) -> Remote | None:
         """Where --cache-url has the pixels, if it is given."""
         return remote_of(self.config, self.root)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How prepare decoded the images: as its flags and the competition say."""
+        words, competition = shlex.split(self.snapshot.flags), self.competition
+        given = dict(zip(words, words[1:], strict=False))
+        pixels, fit = int(given.get("--max-pixels", MAX_PIXELS)), given.get("--resize", competition.resize)
+        return Decoding(pixels, next(one for one in FITS if one == fit), competition.bands, competition.depth)
 
     def cache_file(self, split: str, size: tuple[int, int]) -> Path:
         """The .npy of the cache of train or test images of this size."""

@@ -51,7 +51,7 @@ def answers_table(predicted: np.ndarray, test: TestSet, competition: Competition
         return pd.DataFrame(ids | dict(zip(columns[1:], _probability_texts(values, competition), strict=True)))
     decided = decide(values, competition, rule)
     if competition.answer == "text":
-        return pd.DataFrame(ids | {columns[1]: _texts(values, decided, competition, rule)})
+        return pd.DataFrame(ids | {columns[1]: texts_of(values, decided, competition, rule)})
     of_heads = dict(zip([head.name for head in competition.heads], _head_texts(decided, competition), strict=True))
     if competition.answer == "heads":
         return pd.DataFrame(ids | dict(zip(columns[1:], of_heads.values(), strict=True)))
@@ -73,7 +73,8 @@ def probabilities_for(values: np.ndarray, competition: Competition) -> np.ndarra
     return shares
 
 
-def _texts(values: np.ndarray, decided: np.ndarray, competition: Competition, rule: Rule) -> list[str]:
+def texts_of(values: np.ndarray, decided: np.ndarray, competition: Competition, rule: Rule) -> list[str]:
+    """Return each image's answer in one text, from its predictions and what was decided from them."""
     if competition.num_answers == 1:
         return [competition.decode(row) for row in decided.tolist()]
     head = competition.heads[0]

@@ -1,26 +1,45 @@
-"""How to predict fastest: the batch size on a GPU, and whether torch.compile pays back; decided by timing batches."""
+"""How to predict fastest: the batch size on a GPU, and whether ONNX Runtime or torch.compile pays back on a CPU.
+
+Decided by timing batches.
+"""
 
 import os
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
+from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
 from src.core.runtime import Compute, is_out_of_memory
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader, gather
+from src.inference.onnx_runtime import OnnxForward, fits, is_installed
+from src.models.heads import probabilities_of
 
 Wanted = Literal["auto", "on", "off"]
+Engine = Literal["auto", "torch", "onnx"]
 Forward = Callable[[torch.Tensor], torch.Tensor]
 SAMPLE_SIZE = 64  # images of the batch whose rate tells how long predicting would take
 LARGER_BATCH_SIZES = (512, 1024)  # tried on a GPU
 MIN_SECONDS_TO_TUNE = 20.0  # of predicting; below it a trial of a few batches does not pay back
 MIN_SECONDS_TO_COMPILE = 600.0  # ... nor compiling, which takes up to two minutes
+MIN_SECONDS_TO_EXPORT = 120.0  # ... nor making an ONNX graph, which takes up to half a minute
 MIN_SPEEDUP = 1.05  # less is noise
+MAX_DIFFERENCE = 1e-4  # between probabilities of two engines
+TRIAL_IMAGES = 256  # that two engines are compared on
+
+
+class Way(NamedTuple):
+    """How images are predicted: by what, in which batches; engine: torch, torch.compile or onnx."""
+
+    forward: Forward
+    loader: Loader
+    engine: str
 
 
 def has_compiler() -> bool:
@@ -90,24 +109,80 @@ def compiled(network: nn.Module, images: torch.Tensor, compute: Compute, mode: W
     return lambda batch: quick(batch) if batch.shape == shape else network(batch)
 
 
+def largest_difference(one: np.ndarray, other: np.ndarray, layout: HeadLayout) -> float:
+    """Return the largest difference of predictions (N, num_outputs), numbers in their standard deviations."""
+    stds = np.repeat([std for _, std in layout.scales], layout.widths)
+    return float((np.abs(one - other) / stds).max())
+
+
+def by_onnx(network: nn.Module, loader: Loader, compute: Compute, layout: HeadLayout, engine: Engine) -> Forward | None:
+    """Return a form of the network that ONNX Runtime runs, or None.
+
+    If `engine` is "auto", only if it is faster, and on images from all over the loader within MAX_DIFFERENCE of the
+    network. Raises InputError if "onnx" is asked for and gives other probabilities.
+    """
+    places = np.linspace(0, len(loader.rows) - 1, min(TRIAL_IMAGES, len(loader.rows))).astype(np.int64)
+    images = torch.from_numpy(gather(loader.images, loader.rows[places], loader.image_size))
+    try:
+        quick = OnnxForward(network, images)
+    except InputError as error:
+        if engine == "onnx":
+            raise InputError(f"--engine onnx: {error}") from error
+        print("predicting without ONNX Runtime, which fails here")
+        return None
+    expected, found = (probabilities_of(forward(images), layout) for forward in (network, quick))
+    scales = torch.cat(
+        [torch.full((width,), scale[1]) for width, scale in zip(layout.widths, layout.scales, strict=True)]
+    )
+    difference = float(((found - expected).abs() / scales).max())
+    if not difference <= MAX_DIFFERENCE:
+        if engine == "onnx":
+            raise InputError(f"--engine onnx: differs by {difference:.1e} from torch; use --engine torch")
+        print(f"predicting without ONNX Runtime, which differs by {difference:.1e} here")
+        return None
+    batch = images[:SAMPLE_SIZE]
+    gain = images_per_second(quick, batch, compute) / max(1e-9, images_per_second(network, batch, compute))
+    if engine == "auto" and gain < MIN_SPEEDUP:
+        return None
+    print(f"predicting with ONNX Runtime, {gain:.2f} times as fast as torch, within {difference:.0e}")
+    return quick
+
+
 @torch.inference_mode()
 def fastest(
-    network: nn.Module, loader: Loader, compute: Compute, num_views: int, batch_size: int | None, mode: Wanted
-) -> tuple[Forward, Loader]:
-    """Return the fastest way to predict the loader's images in `num_views` views each, and the loader for it."""
+    network: nn.Module,
+    loader: Loader,
+    compute: Compute,
+    num_views: int,
+    batch_size: int | None,
+    mode: Wanted,
+    engine: Engine = "torch",
+    layout: HeadLayout | None = None,
+) -> Way:
+    """Return the fastest way to predict the loader's images in `num_views` views each; `engine` needs the layout."""
     network.eval()
     served, total = replace(loader, batch_size=batch_size or INFERENCE_BATCH_SIZE), num_views * len(loader.rows)
-    if mode != "on" and total <= 2 * INFERENCE_BATCH_SIZE:  # done before a trial would be
-        return network, served
+    plain = Way(network, served, "torch")
+    if mode != "on" and engine != "onnx" and total <= 2 * INFERENCE_BATCH_SIZE:  # done before a trial would be
+        return plain
     sample = torch.from_numpy(gather(loader.images, loader.rows[:SAMPLE_SIZE], loader.image_size)).to(compute.device)
     rate = images_per_second(network, sample, compute)
     if rate == 0:  # not even these fit: predict_probabilities halves them
-        return network, served
+        return plain
     if batch_size is None and compute.device.type != "cpu" and total / rate > MIN_SECONDS_TO_TUNE:
         served = replace(served, batch_size=best_batch_size(network, sample, compute))
+    if layout and (engine == "onnx" or (engine == "auto" and mode != "on" and _may_export(compute, total / rate))):
+        quick = by_onnx(network, served, compute, layout, engine)
+        if quick:
+            return Way(quick, served, "onnx")
     if mode == "on" or (mode == "auto" and has_compiler() and total / rate > MIN_SECONDS_TO_COMPILE):
-        return compiled(network, _repeated(sample, served.batch_size), compute, mode), served
-    return network, served
+        forward = compiled(network, _repeated(sample, served.batch_size), compute, mode)
+        return Way(forward, served, "torch" if forward is network else "torch.compile")
+    return Way(network, served, "torch")
+
+
+def _may_export(compute: Compute, seconds: float) -> bool:
+    return fits(compute) and seconds > MIN_SECONDS_TO_EXPORT and is_installed()
 
 
 def _repeated(images: torch.Tensor, size: int) -> torch.Tensor:

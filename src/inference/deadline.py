@@ -197,7 +197,7 @@ def answer_in_time(
         if not found.unreached:
             for one, mean in means.items():
                 kept, name = kept_predictions(one.run, one.fold, one.cache, test, used[one].predictor)
-                kept.write(**{name: mean})
+                kept.write(**{name: mean, "engine": np.array(["torch"])})
     passes = sum(found.seconds.get(one.run.name, 0.0) * len(one.views) for one in networks)
     facts = {
         "allowed": limit,
@@ -239,7 +239,13 @@ def _answers(runs: Sequence[Run], means: dict[Network, np.ndarray], test: TestSe
                 Answer(
                     probabilities=weighted_mean([means[one] for one in networks], [1.0] * len(networks)),
                     num_unreadable=test.num_unreadable(networks[0].cache),
-                    facts=facts_of(run, [one.fold for one in networks], networks[0].predictor, 1 / num_runs),
+                    facts=facts_of(
+                        run,
+                        [one.fold for one in networks],
+                        networks[0].predictor,
+                        1 / num_runs,
+                        ["torch"] * len(networks),
+                    ),
                 )
             )
     return answers

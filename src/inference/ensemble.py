@@ -1,7 +1,8 @@
 """Out-of-fold and test predictions of runs, joined by image path."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -51,8 +52,14 @@ class OutOfFold:
         return metric_of(self.competition)(self.target, self.decided.scored, self.competition)
 
 
-def out_of_fold(run: Run, folds: tuple[int, ...] | None = None, tta: bool = True) -> OutOfFold:
-    """Join the folds' out-of-fold predictions with the labels.
+def out_of_fold(
+    run: Run,
+    folds: tuple[int, ...] | None = None,
+    tta: bool = True,
+    predicted: Mapping[int, dict[str, np.ndarray]] | None = None,
+) -> OutOfFold:
+    """Join the folds' out-of-fold predictions with the labels; `predicted` replaces what the folds kept, see
+    `TrainedFold.oof`.
 
     Raises InputError if a fold is missing (unless `folds` leaves it out), or its predictions are not those that it
     ended with.
@@ -67,7 +74,7 @@ def out_of_fold(run: Run, folds: tuple[int, ...] | None = None, tta: bool = True
             f"images; run {run.train_command(missing[0])}, or score part of the data with --folds "
             f"{' '.join(map(str, present))}"
         )
-    oofs = [fold.oof() for fold in trained]
+    oofs = [predicted[fold.number] if predicted else fold.oof() for fold in trained]
     for fold, oof in zip(trained, oofs, strict=True):
         val = run.prepared.folds["image_path"][run.prepared.folds["fold"] == fold.number]
         if sorted(oof["image_path"]) != sorted(val):
@@ -127,30 +134,40 @@ def kept_predictions(
 ) -> tuple[KeptPredictions, str]:
     """Return where a fold's predictions are kept under all that they depend on, and which of them are meant."""
     views = [*predictor.views(fold.image_size), run.competition.hflip_ok]
-    how = [str(predictor.compute.dtype), predictor.batch_size, predictor.compile, views, code_version()]
-    key = repr([fold.result.weights_sha256, cache.record.pixels, cache.image_size, test.image_paths, *how])
+    how = [str(predictor.compute.dtype), predictor.batch_size, predictor.compile, predictor.engine, views]
+    key = repr(
+        [fold.result.weights_sha256, cache.record.pixels, cache.image_size, test.image_paths, *how, code_version()]
+    )
     return KeptPredictions(fold.paths.test, key), "probabilities_tta" if predictor.tta else "probabilities"
 
 
-def predict_test(run: Run, fold: TrainedFold, cache: ImageCache, test: TestSet, predictor: Predictor) -> np.ndarray:
-    """Return (N, num_outputs) float32 for the test images, in the order of `test.image_paths`.
+class PredictedTest(NamedTuple):
+    """(N, num_outputs) float32, in the order of `TestSet.image_paths`, and what ran the network."""
+
+    probabilities: np.ndarray
+    engine: str
+
+
+def predict_test(run: Run, fold: TrainedFold, cache: ImageCache, test: TestSet, predictor: Predictor) -> PredictedTest:
+    """Return a fold's predictions for the test images.
 
     They are kept in the fold's test.npz and used again as long as the weights, the test images, the views, the flags
     and the code are the same. Raises InputError if they are not finite.
     """
     kept, name = kept_predictions(run, fold, cache, test, predictor)
     world, shape = predictor.compute.world, (len(test.image_paths), run.competition.layout.num_outputs)
-    found = world.on_main(lambda: kept.read(name, shape))
-    if found is not None:
-        return found
+    found, engine = world.on_main(lambda: (kept.read(name, shape), kept.read("engine", (1,))))
+    if found is not None and engine is not None:
+        return PredictedTest(found, str(engine[0]))
     loader = world.together(lambda: test_loader(cache, test, run, predictor.compute))
     network = to_device(world.together(lambda: run.load_network(fold)), predictor.compute)
-    predictions = predictor.predict(network, loader, f"{run.name}, fold {fold.number}")
+    predictions, ran_by = predictor.predict_by(network, loader, f"{run.name}, fold {fold.number}")
     if not np.isfinite(predictions.mean).all():
         raise InputError(f"{fold.weights_file}: predicts values that are not finite; {fold.repair}")
     arrays = {"probabilities": predictions.plain, **({"probabilities_tta": predictions.mean} if predictor.tta else {})}
+    arrays["engine"] = np.array([ran_by])
     world.on_main(lambda: kept.write(**arrays))
-    return predictions.mean
+    return PredictedTest(predictions.mean, ran_by)
 
 
 def weighted_mean(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:

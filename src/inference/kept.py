@@ -18,7 +18,7 @@ class KeptPredictions:
     path: Path
     key: str
 
-    def read(self, name: str, shape: tuple[int, int]) -> np.ndarray | None:
+    def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """Return an array of this shape, or None if the file is of another key, damaged or not there."""
         try:
             with open(self.path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:

@@ -13,7 +13,7 @@ from src.core.progress import Progress
 from src.core.runtime import Compute, is_out_of_memory
 from src.data.loader import Loader
 from src.data.tta import View, warped
-from src.inference.autotune import Forward, Wanted, fastest
+from src.inference.autotune import Engine, Forward, Wanted, Way, fastest
 from src.inference.views import candidates
 from src.metrics import score_of
 from src.models.heads import probabilities_of
@@ -37,6 +37,7 @@ class Predictor:
     tune: bool = False  # whether to find the fastest batch size and try torch.compile first
     batch_size: int | None = None
     compile: Wanted = "off"
+    engine: Engine = "torch"
 
     def views(self, image_size: tuple[int, int]) -> dict[str, View]:
         """Return the views of an image by name, the original first."""
@@ -46,15 +47,20 @@ class Predictor:
     def describe(self) -> dict[str, Any]:
         """Return what the submission's JSON says of it."""
         how = {"device": self.compute.device.type, "precision": str(self.compute.dtype), "compile": self.compile}
-        return how | {"batch_size": self.batch_size, "tta": self.tta}
+        return how | {"engine": self.engine, "batch_size": self.batch_size, "tta": self.tta}
 
     def predict(self, network: nn.Module, loader: Loader, name: str = "") -> Predictions:
         """Return the probabilities of a loader's images, in order; with a `name`, progress is shown."""
+        return self.predict_by(network, loader, name)[0]
+
+    def predict_by(self, network: nn.Module, loader: Loader, name: str = "") -> tuple[Predictions, str]:
+        """Return the same, and what ran the network, see `Way`."""
         loader, others = loader.in_order(self.batch_size), list(self.views(loader.image_size).values())[1:]
-        forward: Forward = network
+        layout, way = self.competition.layout, Way(network, loader, "torch")
         if self.tune:
-            forward, loader = fastest(network, loader, self.compute, 1 + len(others), self.batch_size, self.compile)
-        return predict_probabilities(network, loader, self.competition.layout, self.compute, others, forward, name)
+            number, size = 1 + len(others), self.batch_size
+            way = fastest(network, loader, self.compute, number, size, self.compile, self.engine, layout)
+        return predict_probabilities(network, way.loader, layout, self.compute, others, way.forward, name), way.engine
 
     @torch.inference_mode()
     def predict_each(self, network: nn.Module, loader: Loader, name: str = "") -> np.ndarray:

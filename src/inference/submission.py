@@ -23,6 +23,7 @@ from src.inference.answers import answers_table, validate
 from src.inference.autotune import check_compile
 from src.inference.blending import check_same_images
 from src.inference.ensemble import out_of_fold, predict_test, weighted_mean
+from src.inference.onnx_runtime import check_engine
 from src.inference.predictor import Predictor
 from src.inference.quality import is_for_rules
 from src.inference.rules import decide_honestly
@@ -43,11 +44,16 @@ def make_predictor(config: InferenceFlags, competition: Competition, world: Worl
     """
     check_range("batch-size", config.batch_size, 1)
     check_compile(config.compile == "on")
+    compute = in_world(choose_compute(config.device, config.precision), world)
+    check_engine(config.engine, compute)
+    if (config.engine, config.compile) == ("onnx", "on"):
+        raise InputError("--engine onnx --compile on: torch.compile is for torch; leave one of them out")
     return Predictor(
         competition=competition,
-        compute=in_world(choose_compute(config.device, config.precision), world),
+        compute=compute,
         tta=tta,
         tune=world.size == 1 or config.compile == "on",
+        engine=config.engine if world.size == 1 else "torch",
         batch_size=config.batch_size or (INFERENCE_BATCH_SIZE if world.size > 1 else None),
         compile=config.compile if world.size == 1 or config.compile == "on" else "off",
     )
@@ -72,11 +78,12 @@ def answer(run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Pr
     parts = []
     for fold in trained:
         parts.append(predict_test(run, fold, cache, test, predictor))
-        print(f"{run.name}, fold {fold.number}: {len(parts[-1]):,} test images")
+        print(f"{run.name}, fold {fold.number}: {len(parts[-1].probabilities):,} test images")
+    engines = [part.engine for part in parts]
     return Answer(
-        probabilities=weighted_mean(parts, [1.0] * len(parts)),
+        probabilities=weighted_mean([part.probabilities for part in parts], [1.0] * len(parts)),
         num_unreadable=test.num_unreadable(cache),
-        facts=facts_of(run, trained, predictor, weight),
+        facts=facts_of(run, trained, predictor, weight, engines),
     )
 
 
@@ -91,7 +98,9 @@ def _absent(run: Run, answered: Sequence[TrainedFold]) -> list[int]:
     return sorted(set(run.prepared.fold_numbers("all")) - {fold.number for fold in answered})
 
 
-def facts_of(run: Run, answered: Sequence[TrainedFold], predictor: Predictor, weight: float) -> dict[str, Any]:
+def facts_of(
+    run: Run, answered: Sequence[TrainedFold], predictor: Predictor, weight: float, engines: Sequence[str]
+) -> dict[str, Any]:
     """Return what the submission's JSON says of a run whose folds answered."""
     return {
         "run": run.name,
@@ -100,7 +109,10 @@ def facts_of(run: Run, answered: Sequence[TrainedFold], predictor: Predictor, we
         "weight": weight,
         "views": list(predictor.views(run.begun.model.image_size)),
         **TypeAdapter(RunRecord).dump_python(run.begun, mode="json", include={"model", "train", "weights"}),
-        "folds": [{"fold": fold.number, **_described(fold.result)} for fold in answered],
+        "folds": [
+            {"fold": fold.number, "engine": engine, **_described(fold.result)}
+            for fold, engine in zip(answered, engines, strict=True)
+        ],
         "folds_absent": _absent(run, answered),
     }
 

@@ -79,7 +79,7 @@ class StringCnn(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         columns = self.columns(self.features(images).flatten(1, 2))  # (B, 128, 24)
         weights = self.attention(columns).unflatten(1, (self.num_positions, -1)).softmax(dim=2)  # (B, 6, 25)
-        seen = torch.cat([columns, self.nothing.expand(len(columns), -1, 1)], dim=2)  # (B, 128, 25)
+        seen = torch.cat([columns, self.nothing.expand(columns.shape[0], -1, 1)], dim=2)  # (B, 128, 25)
         glimpses = weights @ seen.transpose(1, 2)  # (B, 6, 128)
         return self.head(self.dropout(glimpses)).flatten(1)
 

@@ -43,7 +43,7 @@ def rates(monkeypatch: pytest.MonkeyPatch, rate_of: Callable[[int], float]) -> N
 def test_few_images_are_predicted_without_a_trial() -> None:
     net = network()
     net.forward = lambda images: pytest.fail("tried")  # type: ignore[method-assign]
-    forward, served = autotune.fastest(net, loader(), CPU, 5, None, "auto")
+    forward, served, _ = autotune.fastest(net, loader(), CPU, 5, None, "auto")
     assert forward is net
     assert served.batch_size == autotune.INFERENCE_BATCH_SIZE
     assert autotune.fastest(net, loader(), CPU, 5, 7, "auto")[1].batch_size == 7
@@ -101,7 +101,7 @@ def test_a_compiled_network_is_used_if_faster(monkeypatch: pytest.MonkeyPatch, g
         return net(images)
 
     compiling(monkeypatch, quick, gain)
-    forward, served = autotune.fastest(net, loader(602), CPU, 5, 100, "auto")
+    forward, served, _ = autotune.fastest(net, loader(602), CPU, 5, 100, "auto")
     found, _ = predict_probabilities(net, served, svhn.COMPETITION.layout, CPU, forward=forward)
     assert calls == [1] + ([100] * 6 if used else [])  # the last batch has only two images
     expected, _ = predict_probabilities(net, loader(602), svhn.COMPETITION.layout, CPU)
@@ -133,7 +133,7 @@ def test_compile_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.skipif(not autotune.has_compiler(), reason="needs a C++ compiler")
 def test_a_compiled_network_gives_the_same_probabilities() -> None:
     net = network().eval()
-    forward, served = autotune.fastest(net, loader(), CPU, 5, 4, "on")
+    forward, served, _ = autotune.fastest(net, loader(), CPU, 5, 4, "on")
     found, _ = predict_probabilities(net, served, svhn.COMPETITION.layout, CPU, forward=forward)
     expected, _ = predict_probabilities(net, loader(), svhn.COMPETITION.layout, CPU)
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -1,0 +1,69 @@
+"""What 8 bits cost: each fold's own network, in both precisions, on the images that it was not trained on."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from src.exporting.files import answers_of_onnx, int8_bytes, onnx_bytes
+from src.exporting.subject import Subject
+from src.inference.ensemble import OutOfFold, out_of_fold
+from src.inference.onnx_runtime import exported_program
+from src.metrics import metric_of
+from src.report.intervals import NUM_RESAMPLES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """Out-of-fold scores before and after, and the 95% interval of their difference (bootstrap over groups)."""
+
+    score: float
+    quantized: float
+    interval: tuple[float, float]
+    num_images: int
+
+    @property
+    def change(self) -> float:
+        return self.quantized - self.score
+
+    def describe(self) -> dict[str, Any]:
+        """Return what model.json says of it; None where a score is not defined."""
+        low, high = self.interval
+        found = {"score_float": self.score, "score_int8": self.quantized, "change": self.change}
+        numbers = {name: value if math.isfinite(value) else None for name, value in found.items()}
+        interval = [low, high] if math.isfinite(low + high) else None
+        return {**numbers, "change_interval_95": interval, "images_scored": self.num_images}
+
+
+def measure(subject: Subject) -> Loss:
+    """Return the scores of the held-out images, answered by each fold's own network in 32 and in 8 bits."""
+    both: list[dict[int, dict[str, np.ndarray]]] = [{}, {}]
+    for fold in subject.folds:
+        paths, rows = subject.held_out(fold)
+        loader = subject.loader(rows)
+        plain = onnx_bytes(subject, exported_program(subject.graph([fold]), subject.example()))
+        small = int8_bytes(plain, len(subject.run.begun.model.mean))
+        for found, data in zip(both, (plain, small), strict=True):
+            answers = answers_of_onnx(data, loader)
+            name = "probabilities_tta" if subject.predictor.tta else "probabilities"
+            found[fold.number] = {"image_path": np.array(paths), name: answers}
+        print(f"fold {fold.number}: {len(paths):,} held-out images in both precisions", flush=True)
+    tta = subject.predictor.tta
+    one, other = (out_of_fold(subject.run, subject.numbers, tta, predicted) for predicted in both)
+    return compared(one, other)
+
+
+def compared(one: OutOfFold, other: OutOfFold, seed: int = 0) -> Loss:
+    """Return the paired comparison of two sets of predictions for the same images."""
+    metric, competition = metric_of(one.competition), one.competition
+    groups = np.unique(one.labels["group"].to_numpy(), return_inverse=True)[1]
+    count, rng = groups.max() + 1, np.random.default_rng(seed)
+    scores = [metric.of_weights(oof.target, oof.decided.scored, competition) for oof in (one, other)]
+    changes = []
+    for _ in range(NUM_RESAMPLES):
+        weight = np.bincount(rng.integers(0, count, count), minlength=count)[groups].astype(np.float64)
+        changes.append(scores[1](weight) - scores[0](weight))
+    defined = [change for change in changes if math.isfinite(change)] or [math.nan]
+    low, high = np.quantile(defined, [0.025, 0.975])
+    return Loss(score=one.score, quantized=other.score, interval=(float(low), float(high)), num_images=len(one.target))
