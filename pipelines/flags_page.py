@@ -14,7 +14,6 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from src import config
-from src.core.writing import write_text
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "flags.md"
 COMMANDS: dict[str, type] = {
@@ -97,7 +96,7 @@ def row(name: str, of: Any, item: Field[Any], base: type) -> str:
     else:
         flag = f"`{name} {values(of)}`"
         default = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    meaning = " ".join(meanings(base)[item.name].split()).replace("<", "\\<").replace("|", "\\|")
+    meaning = " ".join(meanings(base)[item.name].split()).replace("<", "&lt;").replace("|", "\\|")
     return f"| {flag} | {default} | {meaning} |"
 
 
@@ -122,5 +121,7 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    from src.core.writing import write_text  # numpy; the site is built without
+
     write_text(PAGE, page())
     print(PAGE.relative_to(Path.cwd()) if PAGE.is_relative_to(Path.cwd()) else PAGE)

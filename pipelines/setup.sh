@@ -6,6 +6,7 @@
 #
 #   . pipelines/setup.sh         to run the commands
 #   . pipelines/setup.sh dev     to run tests and lint too
+#   . pipelines/setup.sh docs    to build the documentation site, and nothing else
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 2
@@ -45,13 +46,15 @@ else
 fi
 
 files=(requirements.txt)
+size=" (a few minutes and about 6 GB the first time)"
 [ "${1:-}" = dev ] && files+=(requirements-dev.txt)
+[ "${1:-}" = docs ] && files=(requirements-docs.txt) && size=""
 # A stamp in the environment lists its installed requirements, so that a second run is immediate and works offline.
 stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/.podium-requirements
 for file in "${files[@]}"; do
     wanted="$file $(cksum < "$file")"
     grep -qxF "$wanted" "$stamp" 2>/dev/null && continue
-    echo "installing $file (a few minutes and about 6 GB the first time)"
+    echo "installing $file$size"
     "${install[@]}" --requirement "$file"
     echo "$wanted" >> "$stamp"
 done
