@@ -108,6 +108,8 @@ class TrainConfig(TrainSettings, PixelPaths):
     """Threads that prepare batches; default: 0 on a CPU (the step needs the cores), 4 with a GPU."""
     profile: bool = False
     """Time some steps: fold<k>/profile.csv (data, forward, backward, optimizer) and trace.json."""
+    log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Where the rows of log.csv go besides, as they are made; requirements-<name>.txt has the package."""
     save_every: float = 10.0
     """Minutes between saves within an epoch; its end is saved too, and the current step on Ctrl-C or SIGTERM."""
     rank_timeout: float = 10.0
