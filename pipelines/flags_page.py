@@ -24,6 +24,8 @@ COMMANDS: dict[str, type] = {
     "predict": config.PredictConfig,
     "blend": config.BlendConfig,
     "sweep": config.SweepConfig,
+    "compare": config.CompareConfig,
+    "watch": config.WatchConfig,
     "doctor": config.DoctorConfig,
     "summary": config.SummaryConfig,
     "bench": config.BenchConfig,

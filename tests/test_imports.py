@@ -11,10 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "src").rglob("*.py"))
 # From bottom to top: a room imports only from itself and from rooms before it.
 ROOMS = [
-    "core", "pages", "config", "competitions", "models", "data", "metrics", "runs", "inference", "training", "report",
-    "sweeping", "commands",
+    "core", "pages", "config", "competitions", "models", "data", "metrics", "runs", "watching", "inference", "training",
+    "report", "sweeping", "commands",
 ]  # fmt: skip
-COMMANDS = {"prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench", "doctor", "sweep"}
+COMMANDS = {"prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench", "doctor", "sweep", "compare",
+            "watch"}  # fmt: skip
 MAX_LINES = 300
 
 
