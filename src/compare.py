@@ -43,4 +43,4 @@ def main(config: CompareConfig) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, CompareConfig, __doc__, first="run_name")
+    cli.run(main, CompareConfig, __doc__)

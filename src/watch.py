@@ -41,4 +41,4 @@ def main(config: WatchConfig) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, WatchConfig, __doc__, first="run_name")
+    cli.run(main, WatchConfig, __doc__)

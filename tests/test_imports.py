@@ -14,8 +14,10 @@ ROOMS = [
     "core", "pages", "config", "competitions", "models", "data", "metrics", "runs", "watching", "inference", "training",
     "report", "sweeping", "commands",
 ]  # fmt: skip
-COMMANDS = {"prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench", "doctor", "sweep", "compare",
-            "watch"}  # fmt: skip
+COMMANDS = {
+    "prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench", "doctor", "sweep", "compare",
+    "watch",
+}  # fmt: skip
 MAX_LINES = 300
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from src.config.paths import Paths, PixelPaths
 
@@ -9,6 +10,8 @@ from src.config.paths import Paths, PixelPaths
 @dataclass(frozen=True, kw_only=True)
 class WatchConfig(Paths):
     """A page that follows a training."""
+
+    FIRST: ClassVar[str] = "run_name"
 
     run_name: str = "baseline"
     """Name of the run; may come first, without the flag."""
@@ -23,6 +26,8 @@ class WatchConfig(Paths):
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig(PixelPaths):
     """Runs of a competition side by side."""
+
+    FIRST: ClassVar[str] = "run_name"
 
     run_name: tuple[str, ...] = ()
     """The runs, which may come first, without the flag; the others are compared with the first. Default: all, with the

@@ -41,17 +41,16 @@ def check_arguments(arguments: list[str]) -> None:
             raise InputError(f"argument {os.fsencode(argument)!r} is not UTF-8; give another name")
 
 
-def with_first(arguments: list[str], first: str | None) -> list[str]:
-    """Return the arguments with the flag `first` before those that come before any flag."""
+def with_first(arguments: list[str], config_class: type) -> list[str]:
+    """Return the arguments with the flag that the config calls FIRST before values that come before any flag."""
+    first = getattr(config_class, "FIRST", None)
     if first is None or not arguments or arguments[0].startswith("-"):
         return arguments
     return [f"--{first.replace('_', '-')}", *arguments]
 
 
-def run(
-    main: Callable[[Config], object], config_class: type[Config], doc: str | None, first: str | None = None
-) -> None:
-    """Parse flags into `config_class` and call `main`; values before any flag are those of the field `first`.
+def run(main: Callable[[Config], object], config_class: type[Config], doc: str | None) -> None:
+    """Parse flags into `config_class` and call `main`.
 
     Exit codes: 0 done, 2 a mistake in flags or data (one line on stderr), 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
@@ -65,7 +64,7 @@ def run(
         import tyro
 
         with stop.handled():
-            main(tyro.cli(config_class, description=doc, prog=program, args=with_first(sys.argv[1:], first)))
+            main(tyro.cli(config_class, description=doc, prog=program, args=with_first(sys.argv[1:], config_class)))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

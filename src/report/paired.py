@@ -75,9 +75,7 @@ def pair_of(one: OutOfFold, other: OutOfFold) -> Pair | str:
         notes.append(f"{relabelled:,} images are left out: their labels differ")
     moved = int((folds[0] != folds[1]).sum())
     if moved:
-        notes.append(
-            f"{moved:,} images were held out in another fold: other images trained the networks that answer them"
-        )
+        notes.append(f"{moved:,} images were held out in another fold: the networks that answer them saw other images")
     chosen = [name for name, oof in (("the first", one), ("the other", other)) if oof.optimistic]
     if chosen:
         notes.append(f"{' and '.join(chosen)} chose the epoch on these images, which flatters it")

@@ -74,7 +74,7 @@ class Status:
 
     def _write(self, state: str) -> None:
         self.written = time.monotonic()
-        if self.path is None or self.failed:
+        if self.path is None or self.failed or not self.path.parent.is_dir():
             return
         self.moment.state, self.moment.updated = state, time.time()
         try:
