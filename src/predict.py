@@ -28,7 +28,10 @@ def main(config: PredictConfig) -> None:
     competition = world.together(lambda: same_classes(runs))
     test = world.on_main(lambda: open_test_set(runs[0].prepared))
     predictor = world.together(lambda: make_predictor(config, competition, world, config.tta))
-    answers = [answer(run, config.folds, test, predictor, 1 / len(runs)) for run in runs]
+    answers = [
+        answer(run, config.folds, test, predictor, 1 / len(runs), runs_after)
+        for runs_after, run in zip(reversed(range(len(runs))), runs, strict=True)
+    ]
     rule = world.together(lambda: fitted_rule(runs, config.folds, config.tta))
     folder, facts = config.submissions_dir / competition.name, {"predicted": predictor.describe()}
     world.on_main(lambda: write_submission(folder, name, answers, test, competition, facts, rule))

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from src.config import InferenceFlags
 from src.core.errors import InputError
 from src.core.flags import check_range
 from src.core.locking import delete_stale, locked, temporary_of
+from src.core.progress import followed_by
 from src.core.runtime import choose_compute, in_world
 from src.core.world import World
 from src.core.writing import sha256_of, write_arrays, write_csv, write_json
@@ -62,8 +65,10 @@ class Answer:
     facts: dict[str, Any]
 
 
-def answer(run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Predictor, weight: float) -> Answer:
-    """Predict the test images with every trained fold of a run, or the chosen ones."""
+def answer(
+    run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Predictor, weight: float, runs_after: int = 0
+) -> Answer:
+    """Predict the test images with every trained fold of a run, or the chosen ones; `runs_after` others follow."""
     world = predictor.compute.world
     trained = world.together(lambda: run.trained(folds))
     absent = sorted(set(run.prepared.fold_numbers("all")) - {fold.number for fold in trained})
@@ -71,9 +76,11 @@ def answer(run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Pr
         print(f"note: {run.name}: fold {', '.join(map(str, absent))} is not trained to its end and does not answer")
     predictor = replace(predictor, wanted=world.together(lambda: views_of(run, trained, predictor.tta)))
     cache = world.together(lambda: test.cache(run.prepared, run.begun.cache_size))
-    parts = []
+    parts: list[np.ndarray] = []
     for fold in trained:
-        parts.append(predict_test(run, fold, cache, test, predictor))
+        stages_after = (1 + runs_after) * len(trained) - len(parts) - 1
+        with followed_by(partial(mul, stages_after)):
+            parts.append(predict_test(run, fold, cache, test, predictor))
         print(f"{run.name}, fold {fold.number}: {len(parts[-1]):,} test images")
     facts = {
         "run": run.name,

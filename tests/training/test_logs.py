@@ -212,7 +212,7 @@ def test_only_rank_0_logs(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> Non
     svhn(num_train=60, num_val=9, num_test=3)
     assert podium("prepare", "--num-folds", 2).code == 0
     (tmp_path / "plain.py").write_text(NETWORK)
-    torchrun(tmp_path, 2, *FLAGS, "--epochs", "3", "--log", "tensorboard")
+    torchrun(tmp_path, 2, *FLAGS, "--epochs", "3", "--log-to", "tensorboard")
     folder = tmp_path / "runs" / "svhn" / "baseline" / "fold0"
     assert len(list((folder / "tensorboard").iterdir())) == 1
     assert_same_curves(scalars(folder / "tensorboard"), folder)
