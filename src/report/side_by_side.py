@@ -62,7 +62,7 @@ def open_side(config: CompareConfig, name: str) -> Side:
             seconds += run.open_fold(number).result.seconds
         else:
             seconds += sum(row.get("seconds") or 0.0 for row in curves[number])
-    versions = run.open_fold(trained[0]).record.versions if trained else {}
+    versions = run.open_fold(started[0]).record.versions if started else {}
     return Side(
         run=run,
         oof=oof,
