@@ -27,6 +27,8 @@ COMMANDS: dict[str, type] = {
     "export": config.ExportConfig,
     "serve": config.ServeConfig,
     "sweep": config.SweepConfig,
+    "compare": config.CompareConfig,
+    "watch": config.WatchConfig,
     "doctor": config.DoctorConfig,
     "summary": config.SummaryConfig,
     "bench": config.BenchConfig,
@@ -69,8 +71,8 @@ def flags(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, Field[Any], 
 
 
 def flag_names(kind: type) -> set[str]:
-    """Return all flags that a command takes, the negative forms of switches too."""
-    names = set()
+    """Return all flags that a command takes, the negative forms of switches and other spellings too."""
+    names = set(getattr(kind, "ALIASES", ()))
     for name, of, _, _ in flags(kind):
         names |= {name, f"--no-{name[2:]}"} if of is bool else {name}
     return names

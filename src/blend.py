@@ -50,7 +50,11 @@ def main(config: BlendConfig) -> None:
     )
     weights = [float(weight) for weight in blend.weights]
     test = world.on_main(lambda: open_test_set(runs[0].prepared))
-    answers = [answer(run, None, test, predictor, weight) for run, weight in zip(runs, weights, strict=False) if weight]
+    used = [(run, weight) for run, weight in zip(runs, weights, strict=False) if weight]
+    answers = [
+        answer(run, None, test, predictor, weight, runs_after)
+        for runs_after, (run, weight) in zip(reversed(range(len(used))), used, strict=True)
+    ]
     answers += [
         external_answer(other, test.image_paths, weight)
         for other, weight in zip(others, weights[len(runs) :], strict=True)

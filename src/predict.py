@@ -38,7 +38,10 @@ def main(config: PredictConfig) -> None:
     facts = {"predicted": predictor.describe()}
     rule = world.together(lambda: fitted_rule(runs, config.folds, config.tta))
     if config.minutes is None:
-        answers = [answer(run, config.folds, test, predictor, 1 / len(runs)) for run in runs]
+        answers = [
+            answer(run, config.folds, test, predictor, 1 / len(runs), runs_after)
+            for runs_after, run in zip(reversed(range(len(runs))), runs, strict=True)
+        ]
     else:
         until = started + 60 * config.minutes
         answers, facts["minutes"] = answer_in_time(runs, config.folds, test, predictor, config.minutes, until)

@@ -22,25 +22,28 @@ def main(config: TrainConfig) -> None:
     from src.runs.ranks import check_run, check_shared, join_ranks
     from src.runs.record import training_summary
     from src.training.fold import train_fold
+    from src.training.logs import check_logs
     from src.training.restart import publish
     from src.training.resume import run_to_train
     from src.training.setup import check_flags, check_weights
+    from src.training.status import Status
 
     started = time.perf_counter()
     set_up_process(config.deterministic)
     world = join_ranks(config, config.rank_timeout)
     check_shared(config.runs_dir, world)
     world.together(lambda: check_flags(config, load_competition(config.competition)))
+    world.on_main(lambda: check_logs(config.log))
     run = world.main_first(lambda: run_to_train(config))
     check_run(run, world)
     world.together(lambda: check_weights(config, run.competition))
     numbers = run.prepared.fold_numbers(config.fold)
     compute = world.together(lambda: in_world(choose_compute(config.device, config.precision), world))
-    print(f"training on {compute.describe()}", flush=True)
-    results = []
-    with explained(config.deterministic):
+    results, status = [], Status(numbers, config.epochs, compute.describe())
+    with status.told(), explained(config.deterministic):
+        print(f"training on {compute.describe()}", flush=True)
         for done in range(len(numbers)):
-            run, result = train_fold(config, run, numbers[done:], compute)
+            run, result = train_fold(config, run, numbers[done:], compute, status)
             results.append(result)
     if run.staged:
         world.on_main(lambda: publish(run) and None)

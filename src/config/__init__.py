@@ -9,12 +9,14 @@ from src.config.prepare import PrepareConfig
 from src.config.sweep import SweepConfig
 from src.config.tools import DoctorConfig, MakeDemoConfig, SummaryConfig
 from src.config.train import BenchConfig, TrainConfig, TrainSettings
+from src.config.watch import CompareConfig, WatchConfig
 
 __all__ = [
     "NO_AUGMENT",
     "Augment",
     "BenchConfig",
     "BlendConfig",
+    "CompareConfig",
     "Device",
     "DoctorConfig",
     "DownloadConfig",
@@ -33,4 +35,5 @@ __all__ = [
     "SweepConfig",
     "TrainConfig",
     "TrainSettings",
+    "WatchConfig",
 ]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from src.config.augment import Augment
 from src.config.paths import Device, PixelPaths, Precision
@@ -96,6 +96,8 @@ class TrainSettings:
 class TrainConfig(TrainSettings, PixelPaths):
     """One network per fold."""
 
+    ALIASES: ClassVar[dict[str, str]] = {"--log-to": "--log"}
+
     fold: str = "all"
     """A fold's number, or all."""
     run_name: str = "baseline"
@@ -108,6 +110,9 @@ class TrainConfig(TrainSettings, PixelPaths):
     """Threads that prepare batches; default: 0 on a CPU (the step needs the cores), 4 with a GPU."""
     profile: bool = False
     """Time some steps: fold<k>/profile.csv (data, forward, backward, optimizer) and trace.json."""
+    log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Where the rows of log.csv go besides, as they are made; requirements-<name>.txt has the package. torchrun takes
+    --log for one of its own flags: write --log-to there."""
     save_every: float = 10.0
     """Minutes between saves within an epoch; its end is saved too, and the current step on Ctrl-C or SIGTERM."""
     rank_timeout: float = 10.0

@@ -41,6 +41,15 @@ def check_arguments(arguments: list[str]) -> None:
             raise InputError(f"argument {os.fsencode(argument)!r} is not UTF-8; give another name")
 
 
+def arguments_for(config_class: type, arguments: list[str]) -> list[str]:
+    """Return the arguments as the config's flags: values before any flag are those of its field FIRST, and its ALIASES
+    are other spellings of flags."""
+    first, aliases = getattr(config_class, "FIRST", None), getattr(config_class, "ALIASES", {})
+    if first and arguments and not arguments[0].startswith("-"):
+        arguments = [f"--{first.replace('_', '-')}", *arguments]
+    return [aliases.get(argument, argument) for argument in arguments]
+
+
 def run(main: Callable[[Config], object], config_class: type[Config], doc: str | None) -> None:
     """Parse flags into `config_class` and call `main`.
 
@@ -56,7 +65,7 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
         import tyro
 
         with stop.handled():
-            main(tyro.cli(config_class, description=doc, prog=program))
+            main(tyro.cli(config_class, description=doc, prog=program, args=arguments_for(config_class, sys.argv[1:])))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,15 +1,21 @@
-"""Progress of what takes long: a bar on a terminal, elsewhere (a log, a notebook, nohup) a line now and then."""
+"""Progress of what takes long: a bar on a terminal or in a notebook, elsewhere (a log, CI, nohup) a line now and then.
+
+The time left is that of the whole command, as far as it is known what follows.
+"""
 
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
 DEFAULT_SIZE = (80, 24)  # columns and lines of a terminal that does not report its size
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit}{postfix}"
 
 
 def _terminal_size() -> tuple[int | None, int | None]:
@@ -24,6 +30,17 @@ def _terminal_size() -> tuple[int | None, int | None]:
     return None if size.columns > 0 else DEFAULT_SIZE[0], None if size.lines > 0 else DEFAULT_SIZE[1]
 
 
+def in_notebook() -> bool:
+    """Return whether this process is a notebook's kernel."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+def _can_redraw() -> bool:
+    """Return whether stderr is a terminal that a person looks at; CI systems record what some of theirs show."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+
+
 def minutes(seconds: float) -> str:
     """Return a duration as people say it: 45 s, 12 min, 3 h 20 min."""
     if seconds < 99.5:
@@ -33,12 +50,14 @@ def minutes(seconds: float) -> str:
 
 
 class Progress:
-    """Counts up to `total`. On a terminal a bar, which is gone when done; else lines, `SECONDS_BETWEEN_LINES` apart.
+    """Counts up to `total`. A bar, which is gone when done, or lines, `SECONDS_BETWEEN_LINES` apart.
 
-    Without a name nothing is shown, nor in a process that is `silent`.
+    Without a name nothing is shown, nor in a process that is `silent`. A `listener` is called at every count.
     """
 
-    silent = False
+    silent: ClassVar[bool] = False
+    listener: ClassVar[Callable[["Progress"], None] | None] = None
+    later: ClassVar[Callable[[float], float]] = lambda stage: 0.0  # see followed_by
 
     def __init__(self, name: str, total: int, unit: str, initial: int = 0) -> None:
         name = "" if self.silent else name
@@ -46,35 +65,43 @@ class Progress:
         self.initial, self.started = initial, time.monotonic()
         self.last_line, self.text = self.started, ""
         self.bar: tqdm[Any] | None = None
-        if name and sys.stderr.isatty():
+        options: dict[str, Any] = {"total": total, "initial": initial, "desc": name, "unit": f" {unit}", "leave": False}
+        if name and in_notebook():
+            self.bar = tqdm(**options, bar_format=BAR)
+        elif name and _can_redraw():
             columns, lines = _terminal_size()
             self.bar = tqdm(
-                total=total, initial=initial, desc=name, unit=f" {unit}", mininterval=0.5, ncols=columns, nrows=lines,
-                dynamic_ncols=columns is lines is None, leave=False,
+                **options, bar_format=BAR, mininterval=0.5, ncols=columns, nrows=lines,
+                dynamic_ncols=columns is lines is None,
             )  # fmt: skip
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds that the whole command needs from now on; None before anything was counted."""
+        made = self.done - self.initial
+        if made <= 0:
+            return None
+        each = (time.monotonic() - self.started) / made
+        return (self.total - self.done) * each + Progress.later(self.total * each)
 
     def update(self, count: int = 1, text: str | None = None) -> None:
         """Count on; `text` is shown behind the count until another one is given."""
         self.done += count
         self.text = self.text if text is None else text
+        if Progress.listener is not None:
+            Progress.listener(self)
         if self.bar is not None:
-            if text is not None:
-                self.bar.set_postfix_str(text, refresh=False)
+            self.bar.set_postfix_str(self._suffix(), refresh=False)
             self.bar.update(count)
             return
         now = time.monotonic()
         if self.name and now - self.last_line >= SECONDS_BETWEEN_LINES and self.done < self.total:
             self.last_line = now
-            self.say(f"{self.name}: {self.done:,} of {self.total:,} {self.unit}{self._left(now)}{self._suffix()}")
-
-    def _left(self, now: float) -> str:
-        made = self.done - self.initial
-        if made <= 0:
-            return ""
-        return f", {minutes((self.total - self.done) * (now - self.started) / made)} left"
+            self.say(f"{self.name}: {self.done:,} of {self.total:,} {self.unit}, {self._suffix()}".removesuffix(", "))
 
     def _suffix(self) -> str:
-        return f", {self.text}" if self.text else ""
+        left = self.seconds_left
+        return ", ".join(filter(None, ["" if left is None else f"{minutes(left)} left", self.text]))
 
     def say(self, line: str) -> None:
         """Print a line without disturbing the bar."""
@@ -88,3 +115,15 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+@contextmanager
+def followed_by(later: Callable[[float], float]) -> Iterator[None]:
+    """Tell what follows the stage that is shown inside: from its seconds to those of all that this command does after
+    it."""
+    before = Progress.later
+    Progress.later = later
+    try:
+        yield
+    finally:
+        Progress.later = before

@@ -10,8 +10,8 @@ from typing import IO, NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from src.core.progress import Progress
 from src.data.levels import Pictures
 from src.data.pixels import Images, Pixels
 
@@ -196,12 +196,14 @@ def candidates(vectors: np.ndarray, signs: np.ndarray) -> np.ndarray:
     both, count, rng = _Both(vectors, signs), len(vectors), np.random.default_rng(0)
     num_bits = max(1, int(np.ceil(np.log2(max(2, len(both) / BUCKET_SIZE)))))
     nearest = _Candidates(count)
-    for _ in tqdm(range(TABLES), desc="near-duplicates", disable=None):
-        keys, ranks = _keys(both, rng.standard_normal((vectors.shape[1], num_bits + 1)).astype(np.float32))
-        order = np.lexsort((ranks, keys))
-        for start in range(0, len(order), BLOCK):
-            block = order[start : start + BLOCK + WINDOW]
-            _compare(both, block, keys[block], nearest)
+    with Progress("searching near-duplicates", TABLES, "passes") as progress:
+        for _ in range(TABLES):
+            keys, ranks = _keys(both, rng.standard_normal((vectors.shape[1], num_bits + 1)).astype(np.float32))
+            order = np.lexsort((ranks, keys))
+            for start in range(0, len(order), BLOCK):
+                block = order[start : start + BLOCK + WINDOW]
+                _compare(both, block, keys[block], nearest)
+            progress.update()
     packed = [np.zeros(0, np.int64)]
     for slot in range(MAX_CANDIDATES):
         rows = np.flatnonzero(nearest.other[:, slot] >= 0)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from tqdm import tqdm
 
+from src.core.progress import Progress
 from src.data.alignment import align
 from src.data.candidates import Described, candidates, describe, shrunk, unpacked
 from src.data.facts import Reading, Readings
@@ -127,13 +127,15 @@ def near_duplicates(
 def _aligned(described: Described, packed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the coarse differences (P,) of all pairs; which of them may be duplicates (p,), and their warps (p, 4)."""
     differences, likely, warps = np.empty(len(packed), np.float32), [], []
-    for start in tqdm(range(0, len(packed), CHUNK), desc="aligning", disable=None):
-        pairs = unpacked(packed[start : start + CHUNK], len(described.places))
-        difference, warp = _coarse_difference(described.small, pairs)
-        differences[start : start + CHUNK] = difference
-        near = np.flatnonzero(difference <= MAX_COARSE)
-        likely.append(start + near)
-        warps.append(warp[near])
+    with Progress("aligning near-duplicates", len(packed), "pairs") as progress:
+        for start in range(0, len(packed), CHUNK):
+            pairs = unpacked(packed[start : start + CHUNK], len(described.places))
+            difference, warp = _coarse_difference(described.small, pairs)
+            differences[start : start + CHUNK] = difference
+            near = np.flatnonzero(difference <= MAX_COARSE)
+            likely.append(start + near)
+            warps.append(warp[near])
+            progress.update(len(pairs))
     return differences, np.concatenate(likely), np.concatenate(warps)
 
 

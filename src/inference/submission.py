@@ -3,6 +3,8 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from src.config import InferenceFlags
 from src.core.errors import InputError
 from src.core.flags import check_range
 from src.core.locking import delete_stale, locked, temporary_of
+from src.core.progress import followed_by
 from src.core.runtime import choose_compute, in_world
 from src.core.world import World
 from src.core.writing import sha256_of, write_arrays, write_csv, write_json
@@ -22,7 +25,7 @@ from src.data.loader import INFERENCE_BATCH_SIZE
 from src.inference.answers import answers_table, validate
 from src.inference.autotune import check_compile
 from src.inference.blending import check_same_images
-from src.inference.ensemble import out_of_fold, predict_test, weighted_mean
+from src.inference.ensemble import PredictedTest, out_of_fold, predict_test, weighted_mean
 from src.inference.onnx_runtime import check_engine
 from src.inference.predictor import Predictor
 from src.inference.quality import is_for_rules
@@ -68,16 +71,20 @@ class Answer:
     facts: dict[str, Any]
 
 
-def answer(run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Predictor, weight: float) -> Answer:
-    """Predict the test images with every trained fold of a run, or the chosen ones."""
+def answer(
+    run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Predictor, weight: float, runs_after: int = 0
+) -> Answer:
+    """Predict the test images with every trained fold of a run, or the chosen ones; `runs_after` others follow."""
     world = predictor.compute.world
     trained = world.together(lambda: run.trained(folds))
     note_absent(run, trained, folds)
     predictor = replace(predictor, wanted=world.together(lambda: views_of(run, trained, predictor.tta)))
     cache = world.together(lambda: test.cache(run.prepared, run.begun.cache_size))
-    parts = []
+    parts: list[PredictedTest] = []
     for fold in trained:
-        parts.append(predict_test(run, fold, cache, test, predictor))
+        stages_after = (1 + runs_after) * len(trained) - len(parts) - 1
+        with followed_by(partial(mul, stages_after)):
+            parts.append(predict_test(run, fold, cache, test, predictor))
         print(f"{run.name}, fold {fold.number}: {len(parts[-1].probabilities):,} test images")
     engines = [part.engine for part in parts]
     return Answer(

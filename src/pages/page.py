@@ -71,7 +71,7 @@ def _plot(kind: str, title: str, x: str, y: str, **more: Any) -> dict[str, Any]:
 
 def line_chart(title: str, x: str, y: str, series: dict[str, tuple[Any, Any]], **more: Any) -> dict[str, Any]:
     """Return a chart of lines; `series` gives the xs and ys by name. more: log, diagonal, points=True, xrange,
-    yrange=[low, high]."""
+    yrange=[low, high], integers=True (of x)."""
     return _plot("line", title, x, y, series=_points(series), **more)
 
 

@@ -1,7 +1,7 @@
 """What a run and its folds say of themselves: run.json, written when the run begins, and fold.json of each fold."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,12 @@ Score = Annotated[  # NaN where the metric is not defined, which JSON cannot hol
     BeforeValidator(lambda value: math.nan if value is None else value),
     PlainSerializer(lambda value: value if math.isfinite(value) else None),
 ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return " ".join(map(str, value))
+    return value if isinstance(value, bool | int | float | str) else "" if value is None else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,14 @@ class RunRecord:
     model: ModelRecord
     train: TrainSettings  # without the path of --weights, which may change ...
     weights: str | None  # ... but not its name and contents
+
+    def flat_settings(self) -> dict[str, Any]:
+        """Return the settings and what else decides the training, with one level of names and plain values."""
+        values = asdict(self.train) | {"weights": self.weights, "snapshot": self.snapshot}
+        values |= {f"augment.{name}": value for name, value in values.pop("augment").items()}
+        values |= {name: " x ".join(map(str, size)) for name, size in
+                   (("image_size", self.model.image_size), ("cache_size", self.cache_size))}  # fmt: skip
+        return {name: _plain(value) for name, value in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,6 +126,13 @@ class Run:
             raise InputError(f"{paths.record}: is of fold {record.fold}, not {number}; delete {paths.folder}")
         return TrainedFold(paths=paths, record=record, train_command=train)
 
+    def has_result(self, number: int) -> bool:
+        """Return whether a fold of this run is trained to its end."""
+        try:
+            return self.open_fold(number).record.result is not None
+        except InputError:
+            return False
+
     def owns(self, number: int) -> bool:
         """Return whether a fold's folder was begun by this run."""
         try:

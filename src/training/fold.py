@@ -15,6 +15,7 @@ from torch import nn
 from src.config import TrainConfig
 from src.core.errors import InputError
 from src.core.locking import locked
+from src.core.progress import followed_by
 from src.core.records import write_record
 from src.core.runtime import Compute, to_device
 from src.core.writing import sha256_of, write_arrays, write_bytes
@@ -33,12 +34,18 @@ from src.runs.versions import versions
 from src.training.changes import check_unchanged, settings_of
 from src.training.fold_data import FoldData, open_data
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
+from src.training.logs import Logs, training_of
 from src.training.resume import lost_record, saved_fold
 from src.training.setup import choose_device_cache, make_network, make_state, normalisation_of
+from src.training.sinks import open_sinks
+from src.training.status import Status
+from src.training.time_left import TimeLeft
 from src.training.trainer import Trainer
 
 
-def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Compute) -> tuple[Run, FoldResult]:
+def train_fold(
+    config: TrainConfig, run: Run, remaining: list[int], compute: Compute, status: Status
+) -> tuple[Run, FoldResult]:
     """Train, resume or repair the first of the folds that this command has still to do; return the run, now begun.
 
     Raises InputError if another process is training it.
@@ -66,18 +73,23 @@ def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Com
         if not saved:  # all checks have passed: an old folder may be deleted
             run = world.main_first(lambda: run.begin(_run_record(config, run, data, network)))
             world.on_main(lambda: _begin(config, run, number, data))
+        if world.is_main:
+            status.follow(paths.folder)
         predictor = Predictor(competition=run.competition, compute=compute, wanted=config.views)
+        folds_after = sum(not run.has_result(other) for other in remaining[1:])
         if saved and saved.record.result and saved.weights_fit():
             print(f"fold {number}: {paths.oof} is missing or damaged, and is made again")
-            return run, _finish(run, number, saved.result, data, predictor)
-        trainer = _make_trainer(config, run, paths, data, network, predictor, len(remaining) - 1)
+            return run, _finish(run, number, saved.result, data, predictor, folds_after)
+        trainer = _make_trainer(config, run, paths, data, network, predictor, folds_after)
         if saved:
             world.together(trainer.resume)
             if saved.record.result:  # the weights to come need not be the same to the bit
                 world.on_main(lambda: write_record(paths.record, replace(saved.record, result=None)))
             print(f"fold {number}: resumes after epoch {len(trainer.history)}, step {trainer.progress.step}")
-        trainer.run()
-        return run, _finish(run, number, _result(trainer), data, predictor)
+        with Logs(open_sinks(config.log, training_of(run, number)) if world.is_main else {}) as logs:
+            trainer.on_rows = logs.write
+            trainer.run()
+        return run, _finish(run, number, _result(trainer), data, predictor, folds_after)
 
 
 def _begun_meanwhile(config: TrainConfig, run: Run) -> Run:
@@ -206,7 +218,13 @@ def _make_trainer(
         unit="features" if config.freeze_backbone else "images",
         profile=config.profile,
         save_every=config.save_every,
-        folds_after=folds_after,
+        time_left=TimeLeft(
+            epochs=config.epochs,
+            folds_after=folds_after,
+            num_views=len(predictor.views(data.val.image_size)),
+            val_share=len(data.val.rows) / max(1, len(data.train.rows)),
+            sizes=tuple(map(data.train.size_at, range(config.epochs))) if config.progressive_resize < 1 else (),
+        ),
         seconds_before=time.perf_counter() - started,  # such as computing features
     )
 
@@ -225,17 +243,20 @@ def _result(trainer: Trainer) -> FoldResult:
     )
 
 
-def _finish(run: Run, number: int, result: FoldResult, data: FoldData, predictor: Predictor) -> FoldResult:
+def _finish(
+    run: Run, number: int, result: FoldResult, data: FoldData, predictor: Predictor, folds_after: int
+) -> FoldResult:
     """Predict the held-out images with the kept weights; write oof.npz, then the result into fold.json."""
     world = predictor.compute.world
     fold = world.together(lambda: run.open_fold(number))
     network = to_device(world.together(lambda: run.load_network(fold)), predictor.compute)
     name, each = f"fold {number}, held-out images", None
-    if AUTO in predictor.wanted:
-        each = predictor.predict_each(network, data.val, name)
-        plain, mean = each[0], each.mean(axis=0)
-    else:
-        plain, mean = predictor.predict(network, data.val, name)
+    with followed_by(lambda stage: folds_after * (result.seconds + stage)):
+        if AUTO in predictor.wanted:
+            each = predictor.predict_each(network, data.val, name)
+            plain, mean = each[0], each.mean(axis=0)
+        else:
+            plain, mean = predictor.predict(network, data.val, name)
     if not np.isfinite(mean).all():
         raise InputError(f"{fold.weights_file}: predicts values that are not finite; train with a smaller --lr")
     scores = [score_of(values, data.val.targets, run.competition) for values in (plain, mean)]

@@ -16,7 +16,7 @@ from torch.profiler import record_function
 from src.competitions.spec import HeadLayout
 from src.config import TrainSettings
 from src.core.errors import InputError
-from src.core.progress import Progress, minutes
+from src.core.progress import Progress, followed_by, minutes
 from src.core.runtime import Compute
 from src.core.signals import Stopped, stop
 from src.core.writing import write_text
@@ -28,6 +28,7 @@ from src.training.profiler import Profiler
 from src.training.resources import ResourceMonitor
 from src.training.schedule import lr_factor
 from src.training.step import TrainState, train_step
+from src.training.time_left import TimeLeft
 
 READ_LOSS_EVERY = 20  # steps; reading it waits for the device
 
@@ -62,13 +63,14 @@ class Trainer:
     layout: HeadLayout
     compute: Compute
     evaluate: Callable[[torch.nn.Module], float]  # the score of a network on the held-out fold
+    time_left: TimeLeft
     goodness: Callable[[float], float] = float  # greater for a better score
     full_model: Callable[[torch.nn.Module], torch.nn.Module] = lambda scored: scored  # what is kept of a scored network
     unit: str = "images"  # what a batch consists of
     profile: bool = False  # whether to time some steps of the first epoch that is trained
     save_every: float = math.inf  # minutes
-    folds_after: int = 0  # folds that this command trains after this one, for the time left
     seconds_before: float = 0.0  # spent before the first epoch
+    on_rows: Callable[[list[dict[str, float]]], None] = lambda history: None  # told of all rows after each epoch
     history: list[dict[str, float]] = field(default_factory=list)
     progress: EpochProgress = field(default_factory=EpochProgress)
 
@@ -87,6 +89,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train from the current state to the end. Writes log.csv, last.pt, best.safetensors, last.safetensors."""
+        self.on_rows(self.history)  # a kill may have come between saving a row and telling of it
         for epoch in range(len(self.history), self.settings.epochs):
             if self.stopped_early:
                 break
@@ -97,6 +100,7 @@ class Trainer:
                 self.history.append(row)
                 self.progress = EpochProgress(skipped_in_a_row=self.progress.skipped_in_a_row)
                 self.save()
+            self.on_rows(self.history)
         self._on_main(partial(save_model, self.paths.last, self.full_model(self.state.scored)))
 
     def _on_main(self, write: Callable[[], None]) -> None:
@@ -106,7 +110,8 @@ class Trainer:
     def _epoch(self, epoch: int) -> dict[str, float]:
         name = f"fold {self.paths.number} epoch {epoch + 1}/{self.settings.epochs}"
         started, monitor = time.perf_counter() - self.progress.seconds, ResourceMonitor(self.compute.device)
-        with Progress(name, len(self.loader), "steps", self.progress.step) as bar:
+        later = partial(self.time_left.after_steps, self.history, epoch)
+        with followed_by(later), Progress(name, len(self.loader), "steps", self.progress.step) as bar:
             self._steps(epoch, bar, monitor)
             progress = self.progress
             try:
@@ -118,10 +123,10 @@ class Trainer:
                 raise
             seconds = time.perf_counter() - started
             skipped = f", {progress.skipped} steps skipped" if progress.skipped else ""
-            left = self._seconds_left(epoch, seconds)
+            row = {"epoch": epoch + 1, "train_seconds": progress.seconds, "seconds": seconds}
+            left = self.time_left.after_epoch([*self.history, row], epoch)
             bar.say(
-                f"{name}: loss {progress.loss:.3f}, score {score:.4f}, {self._pace()}{skipped}"
-                + (f", {minutes(left)} left" if left else "")
+                f"{name}: loss {progress.loss:.3f}, score {score:.4f}, {self._pace()}{skipped}, {minutes(left)} left"
             )
         return {
             "epoch": epoch + 1,
@@ -136,12 +141,6 @@ class Trainer:
             "micro_batch": -(-self.loader.batch_size // self.state.accumulate),
             **monitor.row(),
         }
-
-    def _seconds_left(self, epoch: int, seconds: float) -> float:
-        """Return the seconds left to this command, all its folds counted, at the mean pace of the last epochs."""
-        recent = [row["seconds"] for row in self.history[-4:]] + [seconds]
-        epochs = self.settings.epochs - epoch - 1 + self.folds_after * self.settings.epochs
-        return epochs * sum(recent) / len(recent)
 
     def _steps(self, epoch: int, bar: Progress, monitor: ResourceMonitor) -> None:
         """Make the remaining steps of an epoch; save now and then, and when asked to stop."""

@@ -3,11 +3,12 @@
 import io
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from src.core import progress
-from src.core.progress import Progress, minutes
+from src.core.progress import Progress, followed_by, minutes
 
 
 class Terminal(io.StringIO):
@@ -15,6 +16,13 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+@pytest.fixture(autouse=True)
+def on_a_terminal_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tests see no CI and no dumb terminal, wherever they run."""
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
 
 
 @pytest.fixture
@@ -47,6 +55,33 @@ def test_the_time_left_of_a_resumed_epoch_counts_only_what_was_done_now(
         clock[0] += 40
         bar.update(10)
     assert capsys.readouterr().out == "fold 0: 70 of 100 steps, 2 min left\n"
+
+
+def test_the_time_left_counts_what_follows_the_stage(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
+    with followed_by(lambda stage: 2 * stage), Progress("fold 0", 100, "steps") as bar:
+        clock[0] += 40
+        bar.update(50, "loss 1")
+    with Progress("fold 1", 100, "steps") as bar:
+        clock[0] += 40
+        bar.update(50)
+    assert capsys.readouterr().out.splitlines() == [
+        "fold 0: 50 of 100 steps, 3 min left, loss 1",
+        "fold 1: 50 of 100 steps, 40 s left",
+    ]
+
+
+def test_a_notebook_shows_a_bar_and_ci_and_dumb_terminals_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Progress("fold 0", 10, "steps").bar is None  # pytest's stderr is no terminal
+    shell = SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    with Progress("fold 0", 10, "steps") as bar:
+        assert bar.bar is not None
+    monkeypatch.delitem(sys.modules, "IPython")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    for name, value in (("CI", "true"), ("TERM", "dumb")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert Progress("fold 0", 10, "steps").bar is None
 
 
 def test_what_is_short_or_has_no_name_prints_nothing(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:

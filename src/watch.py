@@ -1,0 +1,44 @@
+"""Follow a training in the browser, from its files alone: it may run elsewhere, as long as they are seen here.
+
+    python -m src.watch baseline
+    python -m src.watch baseline --competition demo --once page.html      (seconds; writes the page and ends)
+
+Shows progress and time left, curves of loss, score, learning rate, speed and memory of all folds, and what was printed
+last. Ends with Ctrl-C; the training does not notice. Writes nothing, with --once that file.
+"""
+
+from src.config import WatchConfig
+from src.core import cli
+from src.core.flags import check_range
+
+
+def main(config: WatchConfig) -> None:
+    """Serve the page until stopped. Raises InputError for an unknown run, or an address that cannot be used."""
+    from src.competitions.spec import load_competition
+    from src.core.errors import InputError
+    from src.core.signals import Stopped
+    from src.core.writing import write_text
+    from src.watching.files import known_runs
+    from src.watching.server import address_of, open_server, page
+
+    check_range("port", config.port, 0, 65535)
+    root = config.runs_dir / load_competition(config.competition).name
+    runs = known_runs(root)
+    if config.run_name not in runs:
+        raise InputError(
+            f"{root / config.run_name}: no such run; there are: {', '.join(runs) or 'none, train one first'}"
+        )
+    if config.once:
+        write_text(config.once, page(root / config.run_name, live=False))
+        print(f"page: {config.once}")
+        return
+    with open_server(root / config.run_name, config.host, config.port) as server:
+        print(f"watching {root / config.run_name} at {address_of(server)} until Ctrl-C", flush=True)
+        try:
+            server.serve_forever()
+        except Stopped:
+            print("stopped watching; the training goes on")
+
+
+if __name__ == "__main__":
+    cli.run(main, WatchConfig, __doc__)

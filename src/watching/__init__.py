@@ -1,0 +1,1 @@
+"""A training, followed from its files alone."""

@@ -1,0 +1,157 @@
+"""What the files of a run say at this moment. A file that is missing, half written or damaged says nothing."""
+
+import json
+import os
+import platform
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from src.runs.log import read_rows
+
+SILENT = 120.0  # seconds without a sign of life after which a training on another machine is doubted
+ENDED = 20.0  # the same on this machine, where its process is gone too
+NUM_LINES = 20
+SHOWN = ("backbone", "epochs", "batch_size", "lr", "optimizer", "loss", "schedule")
+
+
+def known_runs(root: Path) -> list[str]:
+    """Return the names of the runs in runs/<competition>."""
+    found = [*root.glob("*/run.json"), *root.glob("*/fold*/fold.json"), *root.glob("*/restart/run.json")]
+    return sorted({path.relative_to(root).parts[0] for path in found})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _is_alive(status: dict[str, Any], now: float) -> bool:
+    """Return whether a training that says it runs can be believed."""
+    silent = now - float(status.get("updated") or 0)
+    if status.get("host") != platform.node():
+        return silent < SILENT
+    try:
+        os.kill(int(status.get("pid") or 0), 0)
+    except ProcessLookupError:
+        return silent < ENDED
+    except (OSError, OverflowError, ValueError):
+        pass
+    return True
+
+
+def _state(status: dict[str, Any], finished: bool, now: float) -> str:
+    said = str(status.get("state", ""))
+    if said == "running":
+        return "running" if _is_alive(status, now) else "silent"
+    if finished:
+        return "done"
+    return said if said in ("stopped", "failed") else "not running"
+
+
+def _score_of(record: dict[str, Any]) -> float | None:
+    result = record.get("result")
+    score = result.get("score_tta") if isinstance(result, dict) else None
+    return score if isinstance(score, int | float) else None
+
+
+def _fold(folder: Path, restarted: bool, now: float) -> dict[str, Any]:
+    """Return what the files of a fold say."""
+    record, status, rows = (
+        _read_json(folder / "fold.json"),
+        _read_json(folder / "status.json"),
+        read_rows(folder / "log.csv"),
+    )
+    run = record.get("run") if isinstance(record.get("run"), dict) else {}
+    train = run.get("train") if isinstance(run, dict) and isinstance(run.get("train"), dict) else {}
+    assert isinstance(train, dict)
+    state, epochs = _state(status, bool(record.get("result")), now), train.get("epochs") or status.get("epochs")
+    running = state == "running"
+    left = status.get("seconds_left")
+    if running and isinstance(left, int | float):
+        left = max(0.0, left - (now - float(status["updated"])))
+    return {
+        "number": int(folder.name.removeprefix("fold")),
+        "restarted": restarted,
+        "state": state,
+        "epochs": int(epochs or len(rows)),
+        "rows": rows,
+        "score": _score_of(record),
+        "seconds_left": left if running else None,
+        "part": _part(status) if running else 0.0,
+        "status": status if isinstance(status.get("lines"), list) else {**status, "lines": []},
+        "train": {name: train[name] for name in SHOWN if name in train},
+    }
+
+
+def _part(status: dict[str, Any]) -> float:
+    """Return which part of the epoch at hand is done."""
+    total, done = status.get("total") or 0, status.get("done") or 0
+    return min(1.0, done / total) if total and " epoch " in str(status.get("stage")) else 0.0
+
+
+def _folders(run: Path) -> dict[int, tuple[Path, bool]]:
+    """Return each fold's folder, that of a --restart in progress first, and whether it is one."""
+    found: dict[int, tuple[Path, bool]] = {}
+    for parent, restarted in ((run, False), (run / "restart", True)):
+        for folder in parent.glob("fold*"):
+            if re.fullmatch(r"fold(0|[1-9]\d*)", folder.name) and folder.is_dir():
+                found[int(folder.name[4:])] = (folder, restarted)
+    return dict(sorted(found.items()))
+
+
+def state_of(run: Path, now: float | None = None) -> dict[str, Any]:
+    """Return what the page shows of a run, given its folder, as plain values."""
+    now = time.time() if now is None else now
+    folds = [_fold(folder, restarted, now) for folder, restarted in _folders(run).values()]
+    last = max(folds, key=lambda fold: float(fold["status"].get("updated") or 0), default=None)
+    status = last["status"] if last else {}
+    wanted = {int(number) for number in status.get("folds") or () if isinstance(number, int)}
+    if last and last["state"] == "running":
+        folds += [_waiting(number, last) for number in sorted(wanted - {fold["number"] for fold in folds})]
+    folds.sort(key=lambda fold: int(fold["number"]))
+    left = [fold["seconds_left"] for fold in folds if fold["seconds_left"] is not None]
+    return {
+        "run": run.name,
+        "competition": run.parent.name,
+        "now": now,
+        "state": _whole(folds, last),
+        "seconds_left": max(left, default=None),
+        "share": _share(folds),
+        "stage": status.get("stage") or "",
+        "text": status.get("text") or "",
+        "device": status.get("device") or "",
+        "host": status.get("host") or "",
+        "updated": status.get("updated"),
+        "settings": last["train"] if last else {},
+        "lines": [str(line) for line in status.get("lines", ())][-NUM_LINES:],
+        "folds": [{name: value for name, value in fold.items() if name not in ("status", "train")} for fold in folds],
+    }
+
+
+def _waiting(number: int, last: dict[str, Any]) -> dict[str, Any]:
+    empty = {"restarted": False, "rows": [], "score": None, "seconds_left": None, "part": 0.0}
+    return {**empty, "number": number, "state": "waiting", "epochs": last["epochs"], "status": {}, "train": {}}
+
+
+def _whole(folds: list[dict[str, Any]], last: dict[str, Any] | None) -> str:
+    """Return the state of the run: that of a fold that runs, or of the one that was last heard of."""
+    states = [fold["state"] for fold in folds]
+    if "running" in states:
+        return "running"
+    if states and set(states) == {"done"}:
+        return "done"
+    return str(last["state"]) if last and last["state"] != "done" else "not running"
+
+
+def _share(folds: list[dict[str, Any]]) -> float:
+    """Return which part of all epochs of all folds is done."""
+    total = sum(max(fold["epochs"], 1) for fold in folds)
+    done = sum(
+        max(fold["epochs"], 1) if fold["state"] == "done" else len(fold["rows"]) + fold["part"] for fold in folds
+    )
+    return min(1.0, done / total) if total else 0.0
