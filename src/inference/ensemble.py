@@ -131,7 +131,7 @@ def predict_test(run: Run, fold: TrainedFold, cache: ImageCache, test: TestSet, 
     views = [*predictor.views(fold.image_size), run.competition.hflip_ok]
     how = [str(predictor.compute.dtype), predictor.batch_size, predictor.compile, views, code_version()]
     key = repr([fold.result.weights_sha256, cache.record.pixels, cache.image_size, test.image_paths, *how])
-    kept = KeptPredictions(fold.paths.test, key)
+    kept = KeptPredictions(fold.paths.test, key, fold.result.weights_sha256)
     name = "probabilities_tta" if predictor.tta else "probabilities"
     world, shape = predictor.compute.world, (len(test.image_paths), run.competition.layout.num_outputs)
     found = world.on_main(lambda: kept.read(name, shape))

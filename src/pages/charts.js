@@ -32,6 +32,7 @@ function chartConfig(spec) {
   });
   const value = axis(spec.y, spec.log ? "logarithmic" : "linear");
   const other = axis(spec.x, bars ? "category" : "linear");
+  if (spec.whole) other.ticks.precision = 0;
   for (const [one, limits] of [[other, spec.xrange], [value, spec.yrange]]) {
     if (limits) Object.assign(one, { min: limits[0], max: limits[1] });
   }

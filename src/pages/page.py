@@ -70,8 +70,8 @@ def _plot(kind: str, title: str, x: str, y: str, **more: Any) -> dict[str, Any]:
 
 
 def line_chart(title: str, x: str, y: str, series: dict[str, tuple[Any, Any]], **more: Any) -> dict[str, Any]:
-    """Return a chart of lines; `series` gives the xs and ys by name. more: log, diagonal, points=True, xrange,
-    yrange=[low, high]."""
+    """Return a chart of lines; `series` gives the xs and ys by name. more: log, diagonal, points=True, whole=True
+    (no fractions along x), xrange, yrange=[low, high]."""
     return _plot("line", title, x, y, series=_points(series), **more)
 
 
