@@ -3,8 +3,8 @@
     python -m src.evaluate
     python -m src.evaluate --competition demo --folds 0      (seconds on a CPU)
 
-Writes runs/<competition>/<run>/evaluation/: scores.json, report.html (curves, errors, calibration, a gallery, labels
-that look wrong), worst.csv, suspects.csv, confusion.csv, and tables by length, position, class, label, head or group.
+Writes runs/<competition>/<run>/evaluation/: scores.json, report.html (curves, errors, calibration, a gallery, suspicious
+labels), worst.csv, suspects.csv, confusion.csv, and tables by length, position, class, label, head or group.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         write_text(run.evaluation / "report.html", report_page(report, gallery))
     _show(scores, *counting.for_readers(kind, parts))
     if len(report.suspects):
-        print(f"{len(report.suspects):,} labels look wrong: see the report, or {run.evaluation / 'suspects.csv'}")
+        print(f"{len(report.suspects):,} labels are suspicious: see the report, or {run.evaluation / 'suspects.csv'}")
     if gallery.note:
         print(f"note: the report does not show what the network looked at: {gallery.note}")
     if run.prepared.unreadable_note():

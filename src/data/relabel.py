@@ -1,7 +1,7 @@
 """Corrections of labels: relabel.csv, which people write with the report, and what prepare makes of it.
 
-A row says of one training image what its label is, who says so and when: image_path, label, by, when. A label is written
-as a submission writes it; of several heads as "vowel=3;root=12", where heads that are not named keep theirs.
+A row says of one training image what its label is, who says so and when: image_path, label, by, when. A label is
+written as a submission writes it; of several heads as "vowel=3;root=12", where heads that are not named keep theirs.
 """
 
 import math
@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from src.competitions.spec import Competition, Head, nearest
@@ -80,7 +79,7 @@ def relabelled(tables: Tables, files: Sequence[Path]) -> tuple[Tables, Correctio
             known = given.setdefault(other, (values, where))
             if known[0] != values:
                 raise InputError(
-                    f"{where}: {path!r} is labelled {row['label']!r}, but differently in {known[1]}; remove one of the rows"
+                    f"{where}: {path!r} is labelled {row['label']!r}, but differently in {known[1]}; remove one row"
                 )
         said[path] = {**row, "before": before}
     changed, new = 0, targets.copy()
@@ -88,7 +87,7 @@ def relabelled(tables: Tables, files: Sequence[Path]) -> tuple[Tables, Correctio
         changed += values != targets[number].tolist()
         new[number] = values
     for column, name in enumerate(competition.targets):
-        labels = labels.assign(**{name: new[:, column].astype(labels[name].dtype)})
+        labels = labels.assign(**{name: pd.Series(new[:, column], index=labels.index).astype(labels[name].dtype)})
     table = pd.DataFrame([said[path] for path in sorted(said)], columns=list(RELABEL_COLUMNS))
     people = tuple(sorted({row["by"] for row in said.values()}))
     record = Relabelled(num_changed=changed, num_confirmed=len(given) - changed, by=people)
@@ -116,8 +115,11 @@ def _answered_together(labels: pd.DataFrame) -> dict[int, list[int]]:
     """Return the rows that have one answer, and so one label, by each of them."""
     if "answer" not in labels.columns:
         return {}
-    of_answer = labels.groupby("answer").indices
-    return {row: rows.tolist() for rows in of_answer.values() for row in rows.tolist()}
+    numbers = pd.factorize(labels["answer"])[0].tolist()
+    rows_of: dict[int, list[int]] = {}
+    for row, number in enumerate(numbers):
+        rows_of.setdefault(number, []).append(row)
+    return {row: rows_of[number] for row, number in enumerate(numbers)}
 
 
 def _nearest(path: str, known: "pd.Series[str]") -> str:

@@ -1,8 +1,9 @@
 """Snapshots: what prepare writes, complete, sealed and never changed afterwards.
 
 runs/<competition>/prepared/<id>/ holds labels.csv, folds.csv, test.csv, problems.csv, with --relabel relabel.csv, and
-snapshot.json; the id is the beginning of the seal of snapshot.json, which holds the hash of each table. The same images, labels and flags give the
-same id. prepared/current.json names the newest. A run reads the snapshot that it began with, whatever prepare does.
+snapshot.json; the id is the beginning of the seal of snapshot.json, which holds the hash of each table. The same
+images, labels and flags give the same id. prepared/current.json names the newest. A run reads the snapshot that it
+began with, whatever prepare does.
 """
 
 import hashlib

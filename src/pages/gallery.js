@@ -1,7 +1,7 @@
 // The gallery: thumbnails from sheets, drawn when scrolled to, filtered and searched; one image at a time in a dialog.
 "use strict";
 const images = report.images, numImages = images.name.length;
-const TILES_AT_ONCE = 60, SUSPECTS_AT_ONCE = 28, TILE_AREA = 11000, WIDEST = 190;
+const TILES_AT_ONCE = 60, SUSPECTS_AT_ONCE = 28, TILE_AREA = 14000, WIDEST = 190;
 const explainedAt = new Map(images.explained.map((image, place) => [image, place]));
 const suspectRank = new Map(images.suspect);
 const sheetUrls = new Map();
@@ -12,7 +12,8 @@ const pathOf = (image) => (folderOf(image) ? folderOf(image) + "/" : "") + image
 const truthOf = (image) => images.texts[images.truth[image]];
 const answerOf = (image) => images.texts[images.answer[image]];
 const isRight = (image) => images.wrong[image] === 0;
-const shown = (text) => text || "(none)";
+const isSeveral = !report.labels.string && report.labels.heads.length > 1;
+const shown = (text) => (isSeveral ? "\n" + text.replaceAll(";", "\n") : text) || "(none)"; // a line for each head
 const percent = (share) => (share >= 0.9995 ? "100%" : share >= 0.1 ? Math.round(100 * share) + "%" : (100 * share).toPrecision(2) + "%");
 const sureness = (image) => (report.numbers ? `error ${images.sure[image].toPrecision(3)}` : `${percent(images.sure[image])} sure`);
 

@@ -42,7 +42,9 @@ def calibration(oof: OutOfFold) -> Calibration | None:
 def _calibration(what: str, confidence: np.ndarray, right: np.ndarray) -> Calibration:
     number = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
     table = pd.DataFrame({"bin": number, "confidence": confidence, "right": right.astype(float)})
-    bins = table.groupby("bin").agg(confidence=("confidence", "mean"), right=("right", "mean"), images=("right", "size"))
+    bins = table.groupby("bin").agg(
+        confidence=("confidence", "mean"), right=("right", "mean"), images=("right", "size")
+    )
     gaps = (bins["confidence"] - bins["right"]).abs()
     return Calibration(what=what, bins=bins.reset_index(), error=float((gaps * bins["images"]).sum() / len(table)))
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from src.core.flags import flags_of
 from src.core.progress import minutes
 from src.pages.page import line_chart
 from src.runs.fold import TrainedFold
@@ -42,12 +41,14 @@ def learning_curves(folds: Sequence[TrainedFold], score_name: str) -> tuple[list
             notes.append(f"Fold {fold.number} has no readable log.csv.")
         else:
             logs[f"fold {fold.number}"] = log
+    last = max((int(log["epoch"].max()) for log in logs.values()), default=1)
+    limits = {"xrange": [1, last]} if last > 1 else {}
     charts = []
     for column, title in CURVES.items():
         series = {name: (log["epoch"], log[column]) for name, log in logs.items() if column in log.columns}
         if series:
             y = score_name if column == "score" else ""
-            charts.append(line_chart(title, "epoch", y, series, points=True, whole=True))
+            charts.append(line_chart(title, "epoch", y, series, points=True, whole=True, **limits))
     return charts, notes
 
 
@@ -70,7 +71,10 @@ def fold_rows(folds: Sequence[TrainedFold], scores: dict[str, float | None]) -> 
 
 def settings(run: Run) -> list[tuple[str, str, bool]]:
     """Return each setting of the training: its flag, its value, and whether it is the default."""
-    return list(_settings(run.begun.train, ""))
+    found = _settings(run.begun.train, "")
+    if run.begun.weights:
+        found = [("--weights", run.begun.weights, False) if one[0] == "--weights" else one for one in found]
+    return found
 
 
 def _settings(values: Any, prefix: str) -> list[tuple[str, str, bool]]:
@@ -86,6 +90,6 @@ def _settings(values: Any, prefix: str) -> list[tuple[str, str, bool]]:
     return found
 
 
-def command_of(run: Run) -> str:
-    """Return the command that trains this run."""
-    return run.command("train") + flags_of(run.begun.train)
+def command_of(run: Run, number: int) -> str:
+    """Return the command that trains this run, whose fold of this number was started."""
+    return run.train_command(number).replace(f" --fold {number}", "", 1)

@@ -1,4 +1,4 @@
-"""The report's gallery: which images it shows, what it knows of them, their thumbnails, and what the network looked at."""
+"""The report's gallery: which images it shows, what it knows of them, thumbnails, and what the network looked at."""
 
 import time
 from collections.abc import Sequence
@@ -106,16 +106,12 @@ def _sureness(oof: OutOfFold, confidence: np.ndarray) -> np.ndarray:
     """Return (N,): the probability of the answer, or of numbers the sum of their absolute errors."""
     if "number" not in oof.competition.layout.kinds:
         return confidence
-    parts = zip(
-        oof.competition.heads, oof.competition.layout.split_targets(oof.answers - oof.target), strict=True
-    )
+    parts = zip(oof.competition.heads, oof.competition.layout.split_targets(oof.answers - oof.target), strict=True)
     errors: np.ndarray = np.sum([np.abs(part[:, 0]) for head, part in parts if head.kind == "number"], axis=0)
     return errors
 
 
-def make_gallery(
-    run: Run, oof: OutOfFold, suspected: pd.DataFrame, num_saliency: int, budget: int
-) -> Gallery:
+def make_gallery(run: Run, oof: OutOfFold, suspected: pd.DataFrame, num_saliency: int, budget: int) -> Gallery:
     """Return the gallery of a run; thumbnails take about `budget` bytes, and the images with saliency (at most
     `num_saliency`, half of them suspected labels) an eighth of it more. Raises InputError if the cache is damaged."""
     cache = run.prepared.cache("train")
@@ -144,7 +140,7 @@ def make_gallery(
     columns = _columns(oof, rows, confidence, of_suspects)
     place_of = {row: place for place, row in enumerate(rows.tolist())}
     columns["explained"] = [place_of[row] for row in explained]
-    sheets = make_sheets(lambda some: read(rows[list(some)]), len(rows), shape, budget)
+    sheets = make_sheets(lambda some: read(rows[list(some)].tolist()), len(rows), shape, budget)
     return Gallery(
         rows=rows, total=len(oof.labels), columns=columns, sheets=sheets, large=large, maps=map_sheets, note=note
     )

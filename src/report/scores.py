@@ -83,14 +83,18 @@ def breakdown(oof: OutOfFold) -> tuple[str, pd.DataFrame]:
 
 
 def tables(oof: OutOfFold) -> dict[str, pd.DataFrame]:
-    """Return every table of where the run errs, by the name of its file: by_length, by_position, by_class, by_class of
-    each of several heads, by_label, by_value, by_head, by_group; the one of `breakdown` first."""
+    """Return every table of where the run errs, by the name of its file: by_length, by_position, by_label, by_head,
+    by_group, and by_class and by_value, of several heads for each; the one of `breakdown` first."""
     kind, parts = breakdown(oof)
     found = {f"by_{kind}": parts}
     if oof.competition.is_string:
         found["by_position"] = by_position(oof)
     for head, matrix in confusions(oof).items():
         found.setdefault("by_class" if head == "all" else f"by_class_{head}", per_class(*matrix))
+    starts = np.cumsum([0, *oof.competition.layout.target_widths])
+    for start, head in zip(starts.tolist(), oof.competition.heads, strict=False):
+        if head.kind == "number" and len(oof.competition.heads) > 1:
+            found[f"by_value_{head.name}"] = by_value(oof, start)
     groups = by_group(oof)
     return found if groups is None else {**found, "by_group": groups}
 
@@ -116,9 +120,10 @@ def by_label(oof: OutOfFold) -> pd.DataFrame:
     return table.assign(cut=cuts if len(cuts) else 0.5)
 
 
-def by_value(oof: OutOfFold) -> pd.DataFrame:
+def by_value(oof: OutOfFold, column: int = 0) -> pd.DataFrame:
     """Return a row per tenth of the images, by their true number: its range, the mean and the mean absolute error."""
-    true, error = oof.target[:, 0].astype(np.float64), (oof.answers - oof.target)[:, 0].astype(np.float64)
+    true = oof.target[:, column].astype(np.float64)
+    error = oof.answers[:, column].astype(np.float64) - true
     tenth = pd.Series(true).rank(method="first").to_numpy() * 10 // (len(true) + 1)
     table = pd.DataFrame({"tenth": tenth.astype(int) + 1, "value": true, "error": error, "size": np.abs(error)})
     return (

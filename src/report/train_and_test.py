@@ -121,16 +121,15 @@ def _all_shapes(run: Run, caches: Sequence[ImageCache]) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     try:
         files = InputFiles(root, suffixes=run.competition.image_suffixes)
-        picked = [
-            [cache.image_paths[int(row)] for row in rng.permutation(len(cache.images))[:NUM_HEADERS]] for cache in caches
-        ]
+        orders = [rng.permutation(len(cache.images))[:NUM_HEADERS].tolist() for cache in caches]
+        picked = [[cache.image_paths[row] for row in order] for cache, order in zip(caches, orders, strict=True)]
         files.locate([path for paths in picked for path in paths])
         return [_shapes(files, paths) for paths in picked]
     except (InputError, OSError):
         return none
 
 
-def test_predictions(run: Run, oof: OutOfFold) -> np.ndarray | None:
+def kept_predictions(run: Run, oof: OutOfFold) -> np.ndarray | None:
     """Return the mean of the folds' kept predictions of test images, (N, num_outputs), or None if there are none."""
     found = []
     for fold in run.trained():
@@ -139,15 +138,12 @@ def test_predictions(run: Run, oof: OutOfFold) -> np.ndarray | None:
         if predicted is not None and np.isfinite(predicted).all():
             found.append(predicted)
     same = [predicted for predicted in found if predicted.shape == found[0].shape]
-    return np.mean(same, axis=0, dtype=np.float64).astype(np.float32) if same else None
-
-
-test_predictions.__test__ = False  # type: ignore[attr-defined]  # not a test of pytest's
+    return np.stack(same).mean(axis=0).astype(np.float32) if same else None
 
 
 def _answers(run: Run, oof: OutOfFold) -> dict[str, pd.DataFrame]:
-    """Return shares of labels, of out-of-fold answers and of test answers: of each length, or of each head's classes."""
-    predicted = test_predictions(run, oof)
+    """Return shares of labels, out-of-fold answers and test answers: of each length, or of each head's classes."""
+    predicted = kept_predictions(run, oof)
     tables = {"labels": oof.target, "answers out of fold": oof.answers}
     if predicted is not None and len(predicted):
         tables["answers on test images"] = decide(predicted, oof.competition, oof.decided.rule)
