@@ -3,8 +3,8 @@
     python -m src.evaluate
     python -m src.evaluate --competition demo --folds 0      (seconds on a CPU)
 
-Writes runs/<competition>/<run>/evaluation/: scores.json, report.html (curves, errors, calibration, a gallery, suspicious
-labels), worst.csv, suspects.csv, confusion.csv, and tables by length, position, class, label, head or group.
+Writes runs/<competition>/<run>/evaluation/: scores.json, report.html, worst.csv, suspects.csv (labels that are probably
+wrong), confusion.csv, and tables by length, position, class, label, head or group.
 """
 
 from typing import TYPE_CHECKING, Any
