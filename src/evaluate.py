@@ -37,16 +37,17 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     oof = out_of_fold(run, config.folds, config.tta)
     scores = {**counting.summary(oof), "tta": config.tta, "run_id": run.id, "snapshot": run.prepared.id}
     kind, parts = counting.breakdown(oof)
+    folds = run.trained(config.folds)
     report = Report(
         run=run,
-        folds=run.trained(config.folds),
+        folds=folds,
         oof=oof,
         scores=scores,
         tables=counting.tables(oof),
         suspects=suspects(oof),
-        comparison=compare(run, oof),
+        comparison=compare(run, folds, oof),
     )
-    gallery = make_gallery(run, oof, report.suspects, config.num_saliency, page_budget(report))
+    gallery = make_gallery(run, folds, oof, report.suspects, config.num_saliency, page_budget(report))
     with locked(run.evaluation, "is evaluating this run", wait=True):
         write_json(run.evaluation / "scores.json", scores)
         for name, table in report.tables.items():

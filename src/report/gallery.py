@@ -20,6 +20,7 @@ from src.inference.ensemble import OutOfFold
 from src.inference.saliency import saliency
 from src.report.calibration import confidences
 from src.report.sheets import Sheets, make_sheets
+from src.runs.fold import TrainedFold
 from src.runs.run import Run
 
 MAX_IMAGES = 10_000
@@ -111,7 +112,9 @@ def _sureness(oof: OutOfFold, confidence: np.ndarray) -> np.ndarray:
     return errors
 
 
-def make_gallery(run: Run, oof: OutOfFold, suspected: pd.DataFrame, num_saliency: int, budget: int) -> Gallery:
+def make_gallery(
+    run: Run, folds: Sequence[TrainedFold], oof: OutOfFold, suspected: pd.DataFrame, num_saliency: int, budget: int
+) -> Gallery:
     """Return the gallery of a run; thumbnails take about `budget` bytes, and the images with saliency (at most
     `num_saliency`, half of them suspected labels) an eighth of it more. Raises InputError if the cache is damaged."""
     cache = run.prepared.cache("train")
@@ -131,7 +134,7 @@ def make_gallery(run: Run, oof: OutOfFold, suspected: pd.DataFrame, num_saliency
     def read(of: Sequence[int]) -> np.ndarray:
         return thumbnails(cache.images[cache_rows[np.asarray(of, np.int64)]])
 
-    maps, note = _maps(run, oof, cache.images, cache_rows, explained)
+    maps, note = _maps(run, folds, oof, cache.images, cache_rows, explained)
     explained = explained[: len(maps)]
     large = map_sheets = None
     if explained:
@@ -158,7 +161,12 @@ def _coloured(maps: np.ndarray, some: Sequence[int]) -> np.ndarray:
 
 
 def _maps(
-    run: Run, oof: OutOfFold, images: Any, cache_rows: np.ndarray, explained: Sequence[int]
+    run: Run,
+    of_folds: Sequence[TrainedFold],
+    oof: OutOfFold,
+    images: Any,
+    cache_rows: np.ndarray,
+    explained: Sequence[int],
 ) -> tuple[np.ndarray, str]:
     """Return saliency maps (K, h, w) of the first K of these rows, as many as SALIENCY_SECONDS allow, each by the
     network of its fold; and why there are none, or nothing."""
@@ -166,6 +174,7 @@ def _maps(
     maps = np.zeros((len(explained), *shape), np.float32)
     device = choose_compute("auto", "fp32")
     networks: dict[int, Any] = {}
+    trained = {fold.number: fold for fold in of_folds}
     started = time.monotonic()
     folds = oof.labels["fold"].to_numpy()
     try:
@@ -176,7 +185,7 @@ def _maps(
             seen = np.stack([resize(image, size) for image in images[cache_rows[some]]])
             for fold in np.unique(folds[some]).tolist():
                 if fold not in networks:
-                    networks[fold] = to_device(run.load_network(run.open_fold(fold)), device)
+                    networks[fold] = to_device(run.load_network(trained[fold]), device)
                 here = folds[some] == fold
                 found = saliency(networks[fold], seen[here], run.competition.layout)
                 maps[start : start + len(some)][here] = [

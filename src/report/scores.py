@@ -92,9 +92,9 @@ def tables(oof: OutOfFold) -> dict[str, pd.DataFrame]:
     for head, matrix in confusions(oof).items():
         found.setdefault("by_class" if head == "all" else f"by_class_{head}", per_class(*matrix))
     starts = np.cumsum([0, *oof.competition.layout.target_widths])
-    for start, head in zip(starts.tolist(), oof.competition.heads, strict=False):
-        if head.kind == "number" and len(oof.competition.heads) > 1:
-            found[f"by_value_{head.name}"] = by_value(oof, start)
+    for start, each in zip(starts.tolist(), oof.competition.heads, strict=False):
+        if each.kind == "number" and len(oof.competition.heads) > 1:
+            found[f"by_value_{each.name}"] = by_value(oof, start)
     groups = by_group(oof)
     return found if groups is None else {**found, "by_group": groups}
 

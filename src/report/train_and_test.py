@@ -17,6 +17,7 @@ from src.core.zips import Location, read_location
 from src.data.cache import ImageCache
 from src.inference.ensemble import OutOfFold
 from src.inference.kept import KeptPredictions
+from src.runs.fold import TrainedFold
 from src.runs.run import Run
 
 NUM_SAMPLE, NUM_SLICES = 2000, 20  # images whose brightness is measured, in slices of neighbouring rows
@@ -86,7 +87,7 @@ def _shape(location: Location) -> tuple[int, int] | None:
         return None  # prepare has told
 
 
-def compare(run: Run, oof: OutOfFold) -> Comparison:
+def compare(run: Run, folds: Sequence[TrainedFold], oof: OutOfFold) -> Comparison:
     """Return how train and test images compare, as far as their files are on this machine."""
     prepared, notes = run.prepared, []
     measures: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -95,7 +96,7 @@ def compare(run: Run, oof: OutOfFold) -> Comparison:
         sizes = [cache.sources.sizes[cache.sources.sizes > 0] / 1000 for cache in caches]
         light = [_light(cache) for cache in caches]
     except InputError as error:
-        return Comparison(measures={}, answers=_answers(run, oof), notes=[str(error)])
+        return Comparison(measures={}, answers=_answers(folds, oof), notes=[str(error)])
     shapes = _all_shapes(run, caches)
     pairs = {
         "width in pixels": [shape[:, 0] for shape in shapes],
@@ -109,7 +110,7 @@ def compare(run: Run, oof: OutOfFold) -> Comparison:
             measures[name] = (train, test)
     if "width in pixels" not in measures:
         notes.append("Widths and heights are not shown: the image files are not in input/ as they were.")
-    return Comparison(measures=measures, answers=_answers(run, oof), notes=notes)
+    return Comparison(measures=measures, answers=_answers(folds, oof), notes=notes)
 
 
 def _all_shapes(run: Run, caches: Sequence[ImageCache]) -> list[np.ndarray]:
@@ -129,10 +130,10 @@ def _all_shapes(run: Run, caches: Sequence[ImageCache]) -> list[np.ndarray]:
         return none
 
 
-def kept_predictions(run: Run, oof: OutOfFold) -> np.ndarray | None:
+def kept_predictions(folds: Sequence[TrainedFold], oof: OutOfFold) -> np.ndarray | None:
     """Return the mean of the folds' kept predictions of test images, (N, num_outputs), or None if there are none."""
     found = []
-    for fold in run.trained():
+    for fold in folds:
         kept = KeptPredictions(fold.paths.test, "", fold.result.weights_sha256)
         predicted = kept.read_of_weights(oof.competition.layout.num_outputs)
         if predicted is not None and np.isfinite(predicted).all():
@@ -141,9 +142,9 @@ def kept_predictions(run: Run, oof: OutOfFold) -> np.ndarray | None:
     return np.stack(same).mean(axis=0).astype(np.float32) if same else None
 
 
-def _answers(run: Run, oof: OutOfFold) -> dict[str, pd.DataFrame]:
+def _answers(folds: Sequence[TrainedFold], oof: OutOfFold) -> dict[str, pd.DataFrame]:
     """Return shares of labels, out-of-fold answers and test answers: of each length, or of each head's classes."""
-    predicted = kept_predictions(run, oof)
+    predicted = kept_predictions(folds, oof)
     tables = {"labels": oof.target, "answers out of fold": oof.answers}
     if predicted is not None and len(predicted):
         tables["answers on test images"] = decide(predicted, oof.competition, oof.decided.rule)
