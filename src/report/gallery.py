@@ -25,7 +25,10 @@ from src.runs.run import Run
 
 MAX_IMAGES = 10_000
 MAX_REMOTE = 500  # of images that --cache-url has elsewhere
-MAX_WRONG_SHARE = 0.7  # of the images shown, if there are more: the others are drawn at random
+MAX_WRONG_SHARE, MAX_SUSPECTED_SHARE = (
+    0.5,
+    0.1,
+)  # of the images shown, if there are more: the others are drawn at random
 SALIENCY_SECONDS = 10.0  # after which no more images are explained
 SALIENCY_CHUNK = 16
 MAP_SIDE = 32  # pixels of a saliency map's longer side
@@ -57,7 +60,7 @@ def shown_rows(oof: OutOfFold, confidence: np.ndarray, suspected: Sequence[int],
     if len(ranked) <= most:
         return ranked
     kept = np.zeros(len(ranked), bool)
-    kept[list(suspected)[:most]] = True
+    kept[list(suspected)[: int(MAX_SUSPECTED_SHARE * most)]] = True
     kept[wrong[: int(MAX_WRONG_SHARE * most)]] = True
     others = np.random.default_rng(0).permutation(np.flatnonzero(~kept))
     kept[others[: max(0, most - int(kept.sum()))]] = True

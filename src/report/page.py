@@ -39,7 +39,7 @@ def page_budget(report: Report) -> int:
     count = min(len(report.oof.labels), 10_000)
     paths = report.oof.labels["image_path"].head(count).str.len().sum()
     rest = 420_000 + int(paths) + 45 * count  # scripts, styles, tables; and numbers of each image
-    return max(200_000, int((BYTES - rest) * 3 / 4 / 1.25))  # base64; an eighth more for those that are explained
+    return max(200_000, int((BYTES - rest) * 3 / 4 / 1.14))  # base64; an eighth more for those that are explained
 
 
 def report_page(report: Report, gallery: Gallery) -> str:
