@@ -15,6 +15,7 @@ from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.core.zips import Location, read_location
 from src.data.cache import ImageCache
+from src.data.remote import RemotePixels
 from src.inference.ensemble import OutOfFold
 from src.inference.kept import KeptPredictions
 from src.runs.fold import TrainedFold
@@ -94,7 +95,8 @@ def compare(run: Run, folds: Sequence[TrainedFold], oof: OutOfFold) -> Compariso
     try:
         caches = [prepared.cache(part, run.begun.cache_size) for part in ("train", "test")]
         sizes = [cache.sources.sizes[cache.sources.sizes > 0] / 1000 for cache in caches]
-        light = [_light(cache) for cache in caches]
+        is_remote = any(isinstance(cache.images, RemotePixels) for cache in caches)
+        light = [] if is_remote else [_light(cache) for cache in caches]  # would fetch much of both
     except InputError as error:
         return Comparison(measures={}, answers=_answers(folds, oof), notes=[str(error)])
     shapes = _all_shapes(run, caches)
@@ -105,9 +107,11 @@ def compare(run: Run, folds: Sequence[TrainedFold], oof: OutOfFold) -> Compariso
         "brightness in %": [mean for mean, _ in light],
         "contrast in %": [spread for _, spread in light],
     }
-    for name, (train, test) in pairs.items():
-        if len(train) and len(test):
-            measures[name] = (train, test)
+    for name, parts in pairs.items():
+        if len(parts) == 2 and len(parts[0]) and len(parts[1]):
+            measures[name] = (parts[0], parts[1])
+    if is_remote:
+        notes.append("Brightness and contrast are not shown: the pixels are at --cache-url.")
     if "width in pixels" not in measures:
         notes.append("Widths and heights are not shown: the image files are not in input/ as they were.")
     return Comparison(measures=measures, answers=_answers(folds, oof), notes=notes)

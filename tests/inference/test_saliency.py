@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from src.competitions.spec import HeadLayout
-from src.inference.saliency import evidence, saliency
+from src.inference.saliency import _layer_cam, evidence, saliency
 from src.models.build import build_model
 from src.models.contract import last_layer
 from src.models.network import Network, Normalise
@@ -66,6 +66,15 @@ def test_the_map_shows_the_part_that_decides() -> None:
     images[0, 4:12, 20:28] = 255
     shown = saliency(Network(Corner(), Normalise((0.5,) * 3, (0.25,) * 3, 32)), images, LAYOUT)[0]
     assert shown[4:12, 20:28].mean() > 10 * shown.mean() > 0
+
+
+def test_only_what_speaks_for_the_answer_is_shown() -> None:
+    output = torch.ones(1, 2, 4, 4, requires_grad=True) * 1
+    weights = torch.zeros(1, 2, 4, 4)
+    weights[0, 0, 1, 2], weights[0, 1, 3, 0] = 2.0, -5.0
+    cam = _layer_cam((weights * output).sum(), [output], lambda one: one)
+    assert cam is not None
+    assert cam.nonzero().tolist() == [[0, 1, 2]]
 
 
 def test_evidence_is_that_of_the_chosen_heads_and_of_their_kind() -> None:

@@ -16,6 +16,12 @@ def test_a_label_is_suspected_if_another_class_is_as_sure_as_usual() -> None:
     assert np.flatnonzero(found).tolist() == [2, 6]
 
 
+def test_a_label_that_is_as_probable_as_usual_is_not_suspected() -> None:
+    labels = np.array([0, 0, 1, 1])
+    sure = np.array([0.45, 0.35, 0.05, 0.1])  # usual are 0.4 for class 0 and 0.925 for class 1
+    assert np.flatnonzero(confident_suspects(np.stack([sure, 1 - sure], axis=1), labels)).tolist() == []
+
+
 def test_a_class_without_images_suspects_nothing() -> None:
     probabilities = np.array([[0.1, 0.2, 0.7], [0.8, 0.1, 0.1], [0.1, 0.8, 0.1]])
     assert not confident_suspects(probabilities, np.array([0, 0, 1])).any()
