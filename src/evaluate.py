@@ -3,8 +3,8 @@
     python -m src.evaluate
     python -m src.evaluate --competition demo --folds 0      (seconds on a CPU)
 
-Writes runs/<competition>/<run>/evaluation/: scores.json, report.html, worst.csv, confusion.csv, and by_length.csv,
-by_class.csv or by_head.csv.
+Writes runs/<competition>/<run>/evaluation/: scores.json, report.html, worst.csv, suspects.csv (labels that are probably
+wrong), confusion.csv, and tables by length, position, class, label, head or group.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,6 @@ from src.core.flags import check_range
 if TYPE_CHECKING:
     import pandas as pd
 
-NUM_WORST_IMAGES = 48  # mistakes shown in report.html
-
 
 def main(config: EvaluateConfig) -> dict[str, Any]:
     """Score a run and return what scores.json holds. Raises InputError for folds that are incomplete or overlap."""
@@ -25,37 +23,47 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
 
     from src.core.locking import locked
     from src.core.writing import write_csv, write_json, write_text
-    from src.data.levels import thumbnails
     from src.inference.ensemble import out_of_fold
     from src.report import scores as counting
-    from src.report.page import render
+    from src.report.gallery import make_gallery
+    from src.report.page import Report, page_budget, report_page
+    from src.report.suspects import suspects
+    from src.report.train_and_test import compare
     from src.runs.run import open_run
 
     check_range("num-worst", config.num_worst, 0)
+    check_range("num-saliency", config.num_saliency, 0)
     run = open_run(config, config.run_name)
     oof = out_of_fold(run, config.folds, config.tta)
     scores = {**counting.summary(oof), "tta": config.tta, "run_id": run.id, "snapshot": run.prepared.id}
     kind, parts = counting.breakdown(oof)
-    matrices = counting.confusions(oof)
-    worst = counting.mistakes(oof, config.num_worst)
-    cache = run.prepared.cache("train")
-    shown = worst.head(NUM_WORST_IMAGES)
-    images = cache.images[cache.rows_of(shown["image_path"].tolist())] if len(shown) else cache.images[:0]
+    folds = run.trained(config.folds)
+    report = Report(
+        run=run,
+        folds=folds,
+        oof=oof,
+        scores=scores,
+        tables=counting.tables(oof),
+        suspects=suspects(oof),
+        comparison=compare(run, folds, oof),
+    )
+    gallery = make_gallery(run, folds, oof, report.suspects, config.num_saliency, page_budget(report))
     with locked(run.evaluation, "is evaluating this run", wait=True):
         write_json(run.evaluation / "scores.json", scores)
-        write_csv(run.evaluation / f"by_{kind}.csv", parts, for_people=True)
-        for head, (names, counts) in matrices.items():
+        for name, table in report.tables.items():
+            write_csv(run.evaluation / f"{name}.csv", table, for_people=True)
+        for head, (names, counts) in counting.confusions(oof).items():
             file = "confusion.csv" if head == "all" else f"confusion_{head}.csv"
             matrix = pd.DataFrame(counts, columns=names).assign(true=names)
             write_csv(run.evaluation / file, matrix, for_people=True)
-        groups = counting.by_group(oof)
-        if groups is not None:
-            write_csv(run.evaluation / "by_group.csv", groups, for_people=True)
-        write_csv(run.evaluation / "worst.csv", worst, for_people=True)
-        table, note = counting.for_readers(kind, parts)
-        _show(scores, table, note)
-        page = render(scores, config.run_name, kind, table, note, matrices, shown, thumbnails(images))
-        write_text(run.evaluation / "report.html", page)
+        write_csv(run.evaluation / "worst.csv", counting.mistakes(oof, config.num_worst), for_people=True)
+        write_csv(run.evaluation / "suspects.csv", report.suspects, for_people=True)
+        write_text(run.evaluation / "report.html", report_page(report, gallery))
+    _show(scores, *counting.for_readers(kind, parts))
+    if len(report.suspects):
+        print(f"{len(report.suspects):,} labels are suspicious: see the report, or {run.evaluation / 'suspects.csv'}")
+    if gallery.note:
+        print(f"note: the report does not show what the network looked at: {gallery.note}")
     if run.prepared.unreadable_note():
         print(run.prepared.unreadable_note())
     print(f"report: {run.evaluation / 'report.html'}")

@@ -63,12 +63,13 @@ def _prepare(config: PrepareConfig) -> None:
     from src.data.labels import check_unreadable, read_tables
     from src.data.prepared import PREPARE_FLAGS, build_caches, open_engine, prepared_folder
     from src.data.problems import Problem, label_warnings, usable_labels
+    from src.data.relabel import relabelled
     from src.data.snapshot import facts_of, publish, set_current
     from src.data.split import check_split, make_folds
     from src.metrics import metric_of
 
     run = open_engine(config)  # first: its mistakes are told before labels are read
-    tables = read_tables(config)
+    tables, corrections = relabelled(read_tables(config), config.relabel)
     competition, files, folder = tables.competition, tables.files, prepared_folder(config, tables.competition)
     metric_of(competition)  # fail now on an unknown metric, not after training
     size = check_image_size(config.image_size or competition.image_size)
@@ -77,6 +78,8 @@ def _prepare(config: PrepareConfig) -> None:
     check_unreadable(missing, len(tables.test), config.max_unreadable, f"{files.root}: is the test folder complete?")
     for line in [*files.notes, *label_warnings(tables.labels, competition)]:
         print(line)
+    if corrections:
+        print(corrections.describe(config.relabel))
 
     cache = folder.parent / "cache"
     if config.only_test:
@@ -96,14 +99,16 @@ def _prepare(config: PrepareConfig) -> None:
     for line in balance(labels, competition):
         print(line)
     folds = make_folds(config, labels, competition)
+    written = {"labels.csv": labels, "test.csv": tables.test, "folds.csv": folds, "problems.csv": report}
     snapshot, is_new = publish(
         folder,
-        {"labels.csv": labels, "test.csv": tables.test, "folds.csv": folds, "problems.csv": report},
+        written | ({"relabel.csv": corrections.table} if corrections else {}),
         competition=competition.name,
         heads=competition.heads,
         flags=flags_of(config, *PREPARE_FLAGS),
         train=facts_of(train),
         test=facts_of(test),
+        relabelled=corrections.record if corrections else None,
     )
     set_current(folder, snapshot.id, size)
     sizes = folds["fold"].value_counts().sort_index()

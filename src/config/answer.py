@@ -19,6 +19,9 @@ class EvaluateConfig(PixelPaths):
     """Score the mean over the same views that predict uses, or the plain image."""
     num_worst: int = 200
     """Mistakes listed in worst.csv, the most confident first."""
+    num_saliency: int = 200
+    """Images of which the report shows what the network looked at: suspicious labels and confident mistakes; 0 is none.
+    No more than 10 seconds are spent on it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,8 @@ class PrepareConfig(Paths):
     """Images of --split holdout; default: a fifth of them, at most 1000."""
     folds: Path | None = None
     """A folds.csv of your own (image_path,fold), instead of --split."""
+    relabel: tuple[Path, ...] = ()
+    """Files with corrected labels (image_path,label,by,when), as the report writes them; part of the snapshot's id."""
     image_size: tuple[int, int] | None = None
     """Height and width of the cache in pixels; default: the competition's. Caches of other sizes are kept."""
     resize: Literal["stretch", "letterbox", "center-crop"] | None = None

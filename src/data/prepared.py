@@ -34,6 +34,7 @@ PREPARE_FLAGS = (
     "max_unreadable",
     "max_pixels",
     "resize",
+    "relabel",
 )
 
 
@@ -96,6 +97,11 @@ class Prepared:
     @cached_property
     def folds(self) -> pd.DataFrame:
         return self._table("folds.csv")
+
+    @cached_property
+    def problems(self) -> pd.DataFrame:
+        """What prepare found wrong with images, see src.data.problems."""
+        return self._table("problems.csv")
 
     @cached_property
     def test(self) -> pd.DataFrame:

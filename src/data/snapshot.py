@@ -1,8 +1,9 @@
 """Snapshots: what prepare writes, complete, sealed and never changed afterwards.
 
-runs/<competition>/prepared/<id>/ holds labels.csv, folds.csv, test.csv, problems.csv and snapshot.json; the id is the
-beginning of the seal of snapshot.json, which holds the hash of each table. The same images, labels and flags give the
-same id. prepared/current.json names the newest. A run reads the snapshot that it began with, whatever prepare does.
+runs/<competition>/prepared/<id>/ holds labels.csv, folds.csv, test.csv, problems.csv, with --relabel relabel.csv, and
+snapshot.json; the id is the beginning of the seal of snapshot.json, which holds the hash of each table. The same
+images, labels and flags give the same id. prepared/current.json names the newest. A run reads the snapshot that it
+began with, whatever prepare does.
 """
 
 import hashlib
@@ -11,8 +12,10 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
+from pydantic import Field
 
 from src.competitions.spec import Head
 from src.core.errors import InputError
@@ -28,6 +31,7 @@ TABLES = {
     "test.csv": ("image_path", "id"),
     "problems.csv": ("split", "image_path", "problem", "action", "detail"),
 }
+RELABEL_COLUMNS = ("image_path", "label", "before", "by", "when")  # of relabel.csv, which only some snapshots have
 TEXT_COLUMNS = ("image_path", "id", "head", "answer", "boxes", "split", "problem", "action", "detail")
 ID_LENGTH = 12
 CHUNK = 1 << 14  # rows read at a time
@@ -43,6 +47,15 @@ class SplitFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Relabelled:
+    """What --relabel did to the labels; relabel.csv of the snapshot has the rows."""
+
+    num_changed: int
+    num_confirmed: int  # images whose label was called right
+    by: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """snapshot.json: what the tables do not hold, and their hashes."""
 
@@ -52,6 +65,7 @@ class Snapshot:
     tables: dict[str, str]  # file name: SHA-256
     train: SplitFacts
     test: SplitFacts
+    relabelled: Annotated[Relabelled | None, Field(exclude_if=lambda value: value is None)] = None
 
     @property
     def id(self) -> str:
@@ -97,6 +111,8 @@ def read_chunks(folder: Path, name: str, snapshot: Snapshot, repair: str) -> Ite
         kinds = dict.fromkeys(pd.read_csv(stream, nrows=0).columns, "int64")
         kinds |= dict.fromkeys(TEXT_COLUMNS, "str") | {"fold": "Int64", "weight": "float64"}
         kinds |= {head.name: "float64" for head in snapshot.heads if head.kind == "number"}
+        if name == "relabel.csv":
+            kinds = dict.fromkeys(RELABEL_COLUMNS, "str")
         stream.seek(0)
         yield from pd.read_csv(
             stream,
@@ -131,6 +147,7 @@ def publish(
     flags: str,
     train: SplitFacts,
     test: SplitFacts,
+    relabelled: Relabelled | None = None,
 ) -> tuple[Snapshot, bool]:
     """Write a snapshot beside its place and move it there; return it and whether it is new.
 
@@ -142,7 +159,8 @@ def publish(
             write_csv(pending / name, frame)
         hashes = {name: sha256_of(pending / name) for name in tables}
         snapshot = Snapshot(
-            competition=competition, heads=heads, flags=flags, tables=hashes, train=train, test=test
+            competition=competition, heads=heads, flags=flags, tables=hashes, train=train, test=test,
+            relabelled=relabelled,
         )  # fmt: skip
         write_record(pending / "snapshot.json", snapshot)
         folder = prepared / snapshot.id

@@ -138,7 +138,9 @@ def kept_predictions(
     key = repr(
         [fold.result.weights_sha256, cache.record.pixels, cache.image_size, test.image_paths, *how, code_version()]
     )
-    return KeptPredictions(fold.paths.test, key), "probabilities_tta" if predictor.tta else "probabilities"
+    return KeptPredictions(
+        fold.paths.test, key, fold.result.weights_sha256
+    ), "probabilities_tta" if predictor.tta else "probabilities"
 
 
 class PredictedTest(NamedTuple):

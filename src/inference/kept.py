@@ -17,6 +17,7 @@ class KeptPredictions:
 
     path: Path
     key: str
+    weights: str = ""  # SHA-256 of the weights that predicted; enough to read them for a look (`read_of_weights`)
 
     def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """Return an array of this shape, or None if the file is of another key, damaged or not there."""
@@ -28,9 +29,22 @@ class KeptPredictions:
         except (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile):
             return None  # made again
 
+    def read_of_weights(self, width: int) -> np.ndarray | None:
+        """Return predictions (N, width) of these weights, over views if there are any; None as `read`."""
+        for name in ("probabilities_tta", "probabilities"):
+            try:
+                with open(self.path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
+                    array: np.ndarray = kept[name]
+                    if array.shape[1:] == (width,) and str(kept[f"{name}_seal"]) == self._seal(name, array):
+                        return array
+            except (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile):
+                continue
+        return None
+
     def write(self, **arrays: np.ndarray) -> None:
         """Keep arrays; where runs/ is read-only, only says so."""
         hashes = {f"{name}_hash": np.array(self._hash(name, array)) for name, array in arrays.items()}
+        hashes |= {f"{name}_seal": np.array(self._seal(name, array)) for name, array in arrays.items()}
         try:
             write_arrays(self.path, **arrays, **hashes)
         except OSError as error:
@@ -39,5 +53,11 @@ class KeptPredictions:
             print(f"note: {self.path.parent} is read-only, so these predictions are not kept for the next time")
 
     def _hash(self, name: str, array: np.ndarray) -> str:
-        data = np.ascontiguousarray(array)
-        return hashlib.sha256(f"{name} {data.dtype} {self.key}".encode() + data.tobytes()).hexdigest()
+        return _hash_of(f"{name} {array.dtype} {self.key}", array)
+
+    def _seal(self, name: str, array: np.ndarray) -> str:
+        return _hash_of(f"{name} {array.dtype} of {self.weights}", array)
+
+
+def _hash_of(text: str, array: np.ndarray) -> str:
+    return hashlib.sha256(text.encode() + np.ascontiguousarray(array).tobytes()).hexdigest()

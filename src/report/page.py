@@ -1,134 +1,160 @@
-"""report.html: the score, where it errs, and the worst mistakes as images; one file, no scripts, nothing loaded."""
+"""report.html: one file with all that is known of a run, made of the templates in src/pages/."""
 
-import base64
-import html
-from collections.abc import Hashable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import cv2
-import numpy as np
 import pandas as pd
 
-from src.report.scores import MEASURES
+from src.core.progress import minutes
+from src.inference.ensemble import OutOfFold
+from src.pages.page import render
+from src.report.curves import command_of, fold_rows, learning_curves, settings
+from src.report.gallery import Gallery
+from src.report.sections import comparison_of, confidence_of, matrices, problems_of, table_of, where_it_errs
+from src.report.train_and_test import Comparison
+from src.runs.fold import TrainedFold
+from src.runs.run import Run
 
-MAX_MATRIX_CLASSES, MAX_PAIRS = 40, 50  # classes of a matrix that is drawn; pairs listed of more classes
-GREEN, RED = "34,120,80", "179,38,30"
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1d2733 }
-h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2rem }
-.score { font-size: 2.6rem; font-weight: 650; margin: .3rem 0 0 } .note { color: #5b6b7b; margin: 0 }
-.warning { background: #fff3d6; padding: .5rem .8rem; border-radius: 6px }
-table { border-collapse: collapse } th { text-align: left; color: #5b6b7b; font-weight: 500 }
-th, td { padding: .2rem .7rem .2rem 0; font-variant-numeric: tabular-nums }
-.matrix td, .matrix th { padding: .15rem .3rem; text-align: right; font-size: 12px; min-width: 2rem }
-.matrix td { border-radius: 3px } .gallery { display: flex; flex-wrap: wrap; gap: .8rem }
-figure { margin: 0; width: 9rem } figure img { width: 100%; border-radius: 4px }
-figcaption { font-size: 12px; color: #5b6b7b }
-figcaption b { color: #b3261e }
-"""
+MAX_SUSPECTS = 200  # shown; all are in suspects.csv
+GOOD_SHARE = 0.75  # of right answers, below which most suspected labels are the network's mistakes
+BYTES = 4_850_000  # of the page, without which thumbnails become smaller
 
 
-def _table(frame: pd.DataFrame) -> str:
-    shown = frame.map(
-        lambda value: f"{value:.4f}" if isinstance(value, float) else "undefined" if value is None else value
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What the page shows."""
+
+    run: Run
+    folds: Sequence[TrainedFold]
+    oof: OutOfFold
+    scores: dict[str, Any]  # as scores.json holds them
+    tables: dict[str, pd.DataFrame]  # see `scores.tables`
+    suspects: pd.DataFrame
+    comparison: Comparison
+
+
+def page_budget(report: Report) -> int:
+    """Return the bytes that thumbnails may take, so that the page stays below BYTES: paths and texts need the rest."""
+    count = min(len(report.oof.labels), 10_000)
+    paths = report.oof.labels["image_path"].head(count).str.len().sum()
+    rest = 420_000 + int(paths) + 45 * count  # scripts, styles, tables; and numbers of each image
+    return max(200_000, int((BYTES - rest) * 3 / 4 / 1.14))  # base64; an eighth more for those that are explained
+
+
+def report_page(report: Report, gallery: Gallery) -> str:
+    """Return the page."""
+    charts, notes = learning_curves(report.folds, report.scores["score_name"])
+    competition = report.oof.competition
+    return render(
+        "report.html",
+        title=f"{competition.name} · {report.run.name}",
+        scores=report.scores,
+        facts=_facts(report),
+        folds=table_of(pd.DataFrame(fold_rows(report.folds, report.scores["folds"]))),
+        heads=None if competition.is_string else _heads(report.scores),
+        curves=charts,
+        curve_notes=notes,
+        parts=where_it_errs(report.tables, competition.is_string),
+        matrices=matrices(report.oof),
+        confidence=confidence_of(report.oof),
+        comparison=comparison_of(report.comparison),
+        problems=problems_of(report.run),
+        relabelled=_relabelled(report.run),
+        settings=settings(report.run),
+        command=command_of(report.run, report.folds[0].number),
+        prepare=report.run.prepared.command(),
+        versions=report.folds[0].record.versions,
+        suspects=_suspects(report),
+        gallery=gallery,
+        filters=_filters(report.oof),
+        data=_data(report, gallery),
     )
-    return shown.rename(columns=lambda name: name.replace("_", " ")).to_html(index=False, border=0, escape=True)
 
 
-def _most_confused(counts: np.ndarray, names: list[str]) -> str:
-    """Return a table of the most frequent mistakes: of many classes the matrix would grow with their square."""
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
-    rows, columns = np.unravel_index(np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS], wrong.shape)
-    pairs = [(names[row], names[column], int(wrong[row, column])) for row, column in zip(rows, columns, strict=True)]
-    frame = pd.DataFrame([pair for pair in pairs if pair[2]], columns=["true class", "answer", "images"])
-    return f"<p>The most confused pairs of {len(names):,} classes; all are in confusion.csv.</p>{_table(frame)}"
+def _facts(report: Report) -> list[tuple[str, str]]:
+    """Return what stands below the score."""
+    scores, model = report.scores, report.run.begun.model
+    spread = scores["std_over_folds"]
+    found = [("images", f"{scores['num_images']:,}"), ("network", model.backbone)]
+    found.append(("image size", f"{model.image_size[0]} × {model.image_size[1]}"))
+    if spread is not None:
+        found.append(("mean over folds", f"{scores['mean_over_folds']:.4f} ± {spread:.4f}"))
+    found.append(("trained", minutes(sum(fold.result.seconds for fold in report.folds))))
+    if scores["views"]:
+        found.append(("views", ", ".join(scores["views"])))
+    return found
 
 
-def _matrix(counts: np.ndarray, names: list[str]) -> str:
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    head = "".join(f"<th>{html.escape(name[:9])}</th>" for name in names)
-    rows = []
-    for place, name in enumerate(names):
-        cells = "".join(
-            f'<td style="background:rgba({GREEN if column == place else RED},{share**0.6:.2f})">{count or ""}</td>'
-            for column, (share, count) in enumerate(zip(shares[place], counts[place], strict=True))
-        )
-        rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
-    return f'<table class="matrix"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
-
-
-def _figure(image: np.ndarray, row: dict[Hashable, Any], has_confidence: bool) -> str:
-    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
-    encoded = base64.b64encode(data.tobytes()).decode()
-    path, truth, answer = (html.escape(str(row[key])) for key in ("image_path", "truth", "answer"))
-    sure = f", {row['confidence']:.0%} sure" if has_confidence else ""
-    caption = f"<b>{answer or '(none)'}</b> for {truth or '(none)'}{sure}<br>{path}"
-    return (
-        f'<figure><img alt="{path}" src="data:image/jpeg;base64,{encoded}"><figcaption>{caption}</figcaption></figure>'
-    )
-
-
-def render(
-    scores: dict[str, Any],
-    run: str,
-    kind: str,
-    parts: pd.DataFrame,
-    note: str,
-    matrices: dict[str, tuple[list[str], np.ndarray]],
-    worst: pd.DataFrame,
-    images: np.ndarray,
-) -> str:
-    """Return the page; `parts` and `note` are what `for_readers` gives, by `kind`; `images` (K, H, W, 3) uint8 are
-    those of the first K rows of `worst`."""
-    warnings = []
-    if not scores["complete"]:
-        warnings.append("Not all folds are in: this is the score of part of the data.")
-    if scores["optimistic"]:
-        warnings.append("The epoch was chosen on these very images: the score is optimistic.")
-    folds = pd.DataFrame(
-        {"fold": list(scores["folds"]), "score": pd.Series(list(scores["folds"].values()), dtype=object)}
-    )
+def _heads(scores: dict[str, Any]) -> dict[str, Any] | None:
     names = list(scores["heads"])
-    heads = pd.DataFrame(
-        {
-            "head": names,
-            "measure": [scores["measures"][name] for name in names],
-            "value": [scores["heads"][name] for name in names],
-        }
-    )
-    has_numbers = MEASURES["number"] in scores["measures"].values()
-    gallery = "".join(
-        _figure(image, row, not has_numbers) for image, row in zip(images, worst.to_dict("records"), strict=False)
-    )
-    title = html.escape(f"{scores['competition']} · {run}")
-    confusions = "".join(
-        f"<h2>True class (rows) and answer (columns){'' if head == 'all' else ', ' + html.escape(head)}</h2>"
-        + (_matrix if len(names) <= MAX_MATRIX_CLASSES else _most_confused)(counts, names)
-        for head, (names, counts) in matrices.items()
-    )
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>
-<h1>{title}</h1><p class="score">{"undefined" if scores["score"] is None else f"{scores['score']:.4f}"}</p>
-{_notes(scores)}
-{"".join(f'<p class="warning">{warning}</p>' for warning in warnings)}
-<h2>Folds</h2>{_table(folds)}<h2>Heads</h2>{_table(heads)}
-<h2>By {kind}</h2>{f'<p class="note">{note}</p>' if note else ""}{_table(parts)}
-{confusions}
-<h2>The {"largest errors" if has_numbers else "most confident mistakes"}</h2>
-<div class="gallery">{gallery or "none"}</div></html>
-"""
+    if len(names) < 2:
+        return None
+    values = {"head": names, "measure": list(scores["measures"].values()), "value": list(scores["heads"].values())}
+    return table_of(pd.DataFrame(values))
 
 
-def _notes(scores: dict[str, Any]) -> str:
-    """Return what the score is, how far it may move, and what is decided by fitted cuts."""
-    less = "" if scores["greater_is_better"] else " (less is better)"
-    lines = [f"out-of-fold {html.escape(scores['score_name'])}{less} on {scores['num_images']:,} images"]
-    low, high = scores["interval_95"]
-    if low is None or high is None:
-        lines.append("the metric is not defined for these images, or hardly ever: there is no interval")
-    else:
-        lines.append(f"95% interval {low:.4f} to {high:.4f} ({html.escape(scores['interval_by'])})")
-    if scores["rule"]:
-        plain = "undefined" if scores["plain_score"] is None else f"{scores['plain_score']:.4f}"
-        lines.append(f"fitted cuts included, by cross-validation over groups; without them {plain}")
-    return "".join(f'<p class="note">{line}</p>' for line in lines)
+def _relabelled(run: Run) -> str:
+    """Return what was done with --relabel before this run, or nothing."""
+    record = run.prepared.snapshot.relabelled
+    if record is None:
+        return ""
+    by = ", ".join(name or "someone" for name in record.by)
+    return (
+        f"{record.num_changed:,} labels of this snapshot were changed and {record.num_confirmed:,} confirmed by {by}."
+    )
+
+
+def _suspects(report: Report) -> dict[str, Any]:
+    share = float(report.oof.right.mean())
+    weak = share < GOOD_SHARE and "number" not in report.oof.competition.layout.kinds
+    total = len(report.suspects)
+    return {"shown": min(MAX_SUSPECTS, total), "total": total, "share_right": share, "weak": weak}
+
+
+def _filters(oof: OutOfFold) -> dict[str, Any]:
+    """Return what the gallery can be filtered by."""
+    competition = oof.competition
+    head, one = competition.heads[0], len(competition.heads) == 1
+    match, classes = "", []
+    if competition.is_string:
+        match = "contains"
+        classes = [text for number, text in enumerate(head.classes) if number != competition.pad_class and text]
+    elif one and head.kind != "number":
+        match = "list" if head.kind == "labels" else "equal"
+        classes = list(competition.class_names or head.classes)
+    lengths = list(range(1, len(competition.heads) + 1)) if competition.pad_class is not None else []
+    names = [f"position {place + 1}" for place in range(len(competition.heads))]
+    heads = [] if one else (names if competition.is_string else [each.name for each in competition.heads])[:31]
+    folds = sorted(set(oof.labels["fold"].astype(int)))
+    numbers = "number" in competition.layout.kinds
+    return {"match": match, "classes": classes, "lengths": lengths, "heads": heads, "folds": folds, "numbers": numbers}
+
+
+def _data(report: Report, gallery: Gallery) -> dict[str, Any]:
+    """Return what the page's scripts read."""
+    competition = report.oof.competition
+    heads = [{"name": head.name, "kind": head.kind, "classes": list(head.classes)} for head in competition.heads]
+    texts = report.suspects["probability_of_label"].head(MAX_SUSPECTS).tolist()
+    return {
+        "run": report.run.id,
+        "competition": competition.name,
+        "images": gallery.columns,
+        "match": _filters(report.oof)["match"],
+        "numbers": "number" in competition.layout.kinds,
+        "word": "read as" if competition.is_string else "answered as",
+        "labels": {
+            "heads": heads if not competition.is_string else heads[:1],
+            "names": list(competition.class_names) if len(competition.heads) == 1 else [],
+            "string": competition.is_string,
+            "places": len(competition.heads),
+            "pad": competition.pad_class,
+            "separator": competition.separator,
+        },
+        "of_label": texts,
+        "sheets": {
+            kind: sheets.layout
+            for kind, sheets in (("small", gallery.sheets), ("large", gallery.large), ("map", gallery.maps))
+            if sheets
+        },
+    }

@@ -82,6 +82,23 @@ def breakdown(oof: OutOfFold) -> tuple[str, pd.DataFrame]:
     return ("value", by_value(oof)) if kind == "number" else ("class", by_class(oof))
 
 
+def tables(oof: OutOfFold) -> dict[str, pd.DataFrame]:
+    """Return every table of where the run errs, by the name of its file: by_length, by_position, by_label, by_head,
+    by_group, and by_class and by_value, of several heads for each; the one of `breakdown` first."""
+    kind, parts = breakdown(oof)
+    found = {f"by_{kind}": parts}
+    if oof.competition.is_string:
+        found["by_position"] = by_position(oof)
+    for head, matrix in confusions(oof).items():
+        found.setdefault("by_class" if head == "all" else f"by_class_{head}", per_class(*matrix))
+    starts = np.cumsum([0, *oof.competition.layout.target_widths])
+    for start, each in zip(starts.tolist(), oof.competition.heads, strict=False):
+        if each.kind == "number" and len(oof.competition.heads) > 1:
+            found[f"by_value_{each.name}"] = by_value(oof, start)
+    groups = by_group(oof)
+    return found if groups is None else {**found, "by_group": groups}
+
+
 def for_readers(kind: str, parts: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the table's rows that are shown, and a note: of thousands of classes those with the lowest recall."""
     if kind == "value":
@@ -103,9 +120,10 @@ def by_label(oof: OutOfFold) -> pd.DataFrame:
     return table.assign(cut=cuts if len(cuts) else 0.5)
 
 
-def by_value(oof: OutOfFold) -> pd.DataFrame:
+def by_value(oof: OutOfFold, column: int = 0) -> pd.DataFrame:
     """Return a row per tenth of the images, by their true number: its range, the mean and the mean absolute error."""
-    true, error = oof.target[:, 0].astype(np.float64), (oof.answers - oof.target)[:, 0].astype(np.float64)
+    true = oof.target[:, column].astype(np.float64)
+    error = oof.answers[:, column].astype(np.float64) - true
     tenth = pd.Series(true).rank(method="first").to_numpy() * 10 // (len(true) + 1)
     table = pd.DataFrame({"tenth": tenth.astype(int) + 1, "value": true, "error": error, "size": np.abs(error)})
     return (
@@ -141,17 +159,47 @@ def by_length(oof: OutOfFold) -> pd.DataFrame:
 
 
 def by_class(oof: OutOfFold) -> pd.DataFrame:
-    """Return a row per class of a one-head competition: images, recall and precision."""
-    ((names, matrix),) = confusions(oof).values()
-    right = np.diag(matrix)
+    """Return a row per class of a one-head competition, see `per_class`."""
+    (matrix,) = confusions(oof).values()
+    return per_class(*matrix)
+
+
+def per_class(names: list[str], counts: np.ndarray) -> pd.DataFrame:
+    """Return a row per class: images, recall, precision and F1; counts (C, C), rows true and columns predicted."""
+    right, true, given = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     return pd.DataFrame(
         {
             "class": names,
-            "images": matrix.sum(axis=1),
-            "recall": right / np.maximum(matrix.sum(axis=1), 1),
-            "precision": right / np.maximum(matrix.sum(axis=0), 1),
+            "images": true,
+            "recall": right / np.maximum(true, 1),
+            "precision": right / np.maximum(given, 1),
+            "f1": 2 * right / np.maximum(true + given, 1),
         }
     )
+
+
+def by_position(oof: OutOfFold) -> pd.DataFrame:
+    """Return a row per position of a string: images that have a character there, how often it is right, and how often
+    the position is right in all images, that nothing is there included."""
+    target, right = oof.target, oof.target == oof.answers
+    is_there = target != oof.competition.pad_class  # everywhere if strings have one length
+    return pd.DataFrame(
+        {
+            "position": range(1, target.shape[1] + 1),
+            "images": is_there.sum(axis=0),
+            "character_right": (right & is_there).sum(axis=0) / np.maximum(is_there.sum(axis=0), 1),
+            "right": right.mean(axis=0),
+        }
+    )
+
+
+def most_confused(names: list[str], counts: np.ndarray, most: int) -> list[tuple[str, str, int]]:
+    """Return (true class, answer, images) of the most frequent mistakes, the most frequent first."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    rows, columns = np.unravel_index(np.argsort(-wrong, axis=None, kind="stable")[:most], wrong.shape)
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return [(names[row], names[column], int(wrong[row, column])) for row, column in pairs if wrong[row, column]]
 
 
 def by_head(oof: OutOfFold) -> pd.DataFrame:

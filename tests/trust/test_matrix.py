@@ -26,9 +26,14 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "doctor": ("--deep", "--backbone", "string_cnn"),
 }
 DAMAGES = ("truncated", "zero-filled", "deleted", "edited", "older", "another fold's", "another run's")
-# What a command's success is judged by; prepare by its snapshot and caches, doctor by telling every loss.
+# What a command's success is judged by; prepare by its snapshot and caches, doctor by telling every loss. report.html
+# also shows what is there of logs, test predictions and saliency, and says what is not.
 RESULTS = {
-    "evaluate": ("baseline/evaluation/scores.json", "baseline/evaluation/report.html", "baseline/evaluation/worst.csv"),
+    "evaluate": (
+        "baseline/evaluation/scores.json",
+        "baseline/evaluation/suspects.csv",
+        "baseline/evaluation/worst.csv",
+    ),
     "train": tuple(f"baseline/fold{k}/{name}" for k in (0, 1) for name in ("last.safetensors", "oof.npz")),
     "predict": ("baseline.csv", "baseline.npz"),
     "blend": ("blend.csv", "blend.npz"),

@@ -1,0 +1,95 @@
+"""How a run was trained: its learning curves from log.csv, its folds, its settings."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src.core.progress import minutes
+from src.pages.page import line_chart
+from src.runs.fold import TrainedFold
+from src.runs.run import Run
+
+CURVES = {  # title of each column of log.csv that is drawn
+    "loss": "Training loss",
+    "score": "Score on the held-out images",
+    "lr": "Learning rate",
+    "images_per_second": "Images per second",
+}
+
+
+def read_log(path: Path) -> pd.DataFrame | None:
+    """Return log.csv as numbers, or None if it is missing or damaged: no result depends on it."""
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            table = pd.DataFrame(list(csv.DictReader(stream))).apply(pd.to_numeric)
+    except (OSError, ValueError, TypeError, csv.Error):
+        return None
+    return table if len(table) and {"epoch", "loss", "score"} <= set(table.columns) else None
+
+
+def learning_curves(folds: Sequence[TrainedFold], score_name: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return a chart of each of CURVES, a line per fold, and notes about logs that cannot be shown."""
+    logs, notes = {}, []
+    for fold in folds:
+        log = read_log(fold.paths.log)
+        if log is None:
+            notes.append(f"Fold {fold.number} has no readable log.csv.")
+        else:
+            logs[f"fold {fold.number}"] = log
+    last = max((int(log["epoch"].max()) for log in logs.values()), default=1)
+    limits = {"xrange": [1, last]} if last > 1 else {}
+    charts = []
+    for column, title in CURVES.items():
+        series = {name: (log["epoch"], log[column]) for name, log in logs.items() if column in log.columns}
+        if series:
+            y = score_name if column == "score" else ""
+            charts.append(line_chart(title, "epoch", y, series, points=True, integers=True, **limits))
+    return charts, notes
+
+
+def fold_rows(folds: Sequence[TrainedFold], scores: dict[str, float | None]) -> list[dict[str, Any]]:
+    """Return a row per fold: its score and how it was trained; `scores` are those of scores.json."""
+    return [
+        {
+            "fold": fold.number,
+            "score": scores[str(fold.number)],
+            "plain image": None if math.isnan(fold.result.score) else fold.result.score,
+            "held out": fold.record.num_val,
+            "trained on": fold.record.num_train,
+            "epochs": fold.result.epochs,
+            "time": minutes(fold.result.seconds),
+            "images/s": round(fold.result.images_per_second),
+        }
+        for fold in folds
+    ]
+
+
+def settings(run: Run) -> list[tuple[str, str, bool]]:
+    """Return each setting of the training: its flag, its value, and whether it is the default."""
+    found = _settings(run.begun.train, "")
+    if run.begun.weights:
+        found = [("--weights", run.begun.weights, False) if one[0] == "--weights" else one for one in found]
+    return found
+
+
+def _settings(values: Any, prefix: str) -> list[tuple[str, str, bool]]:
+    default, found = type(values)(), []
+    for item in fields(values):
+        value = getattr(values, item.name)
+        if is_dataclass(value):
+            found += _settings(value, f"{prefix}{item.name}.")
+            continue
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        flag = f"--{prefix}{item.name}".replace("_", "-")
+        found.append((flag, shown or "none", value == getattr(default, item.name)))
+    return found
+
+
+def command_of(run: Run, number: int) -> str:
+    """Return the command that trains this run, whose fold of this number was started."""
+    return run.train_command(number).replace(f" --fold {number}", "", 1)

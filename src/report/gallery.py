@@ -1,0 +1,199 @@
+"""The report's gallery: which images it shows, what it knows of them, thumbnails, and what the network looked at."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from src.competitions.spec import Competition
+from src.core.errors import InputError
+from src.core.runtime import choose_compute, to_device
+from src.data.images import resize
+from src.data.levels import thumbnails
+from src.data.relabel import label_text
+from src.data.remote import RemotePixels
+from src.inference.ensemble import OutOfFold
+from src.inference.saliency import saliency
+from src.report.calibration import confidences
+from src.report.sheets import Sheets, make_sheets
+from src.runs.fold import TrainedFold
+from src.runs.run import Run
+
+MAX_IMAGES = 10_000
+MAX_REMOTE = 500  # of images that --cache-url has elsewhere
+MAX_WRONG_SHARE, MAX_SUSPECTED_SHARE = (
+    0.5,
+    0.1,
+)  # of the images shown, if there are more: the others are drawn at random
+SALIENCY_SECONDS = 10.0  # after which no more images are explained
+SALIENCY_CHUNK = 16
+MAP_SIDE = 32  # pixels of a saliency map's longer side
+LARGE_SIDE = 160  # pixels of the longer side of the images that are explained
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """The images that the page shows, in the order in which they appear, and sheets of them."""
+
+    rows: np.ndarray  # (K,) of the out-of-fold table
+    total: int  # of the table
+    columns: dict[str, Any]  # what the page knows of each image, a list of K values each
+    sheets: Sheets
+    large: Sheets | None  # of the first images, which have saliency
+    maps: Sheets | None  # colours over `large`
+    note: str  # why there is no saliency, or nothing
+
+
+def shown_rows(oof: OutOfFold, confidence: np.ndarray, suspected: Sequence[int], most: int) -> np.ndarray:
+    """Return the rows in the gallery's order: the wrong answers, the most confident first, then the right ones, the
+    least confident first. Of too many, the suspected ones, the most confident mistakes and others at random."""
+    has_numbers = "number" in oof.competition.layout.kinds  # never exactly right: the largest errors first
+    wrong = np.flatnonzero(~oof.right)
+    wrong = wrong[np.argsort(confidence[wrong] if has_numbers else -confidence[wrong], kind="stable")]
+    right = np.flatnonzero(oof.right)
+    right = right[np.argsort(confidence[right], kind="stable")]
+    ranked = np.concatenate([wrong, right])
+    if len(ranked) <= most:
+        return ranked
+    kept = np.zeros(len(ranked), bool)
+    kept[list(suspected)[: int(MAX_SUSPECTED_SHARE * most)]] = True
+    kept[wrong[: int(MAX_WRONG_SHARE * most)]] = True
+    others = np.random.default_rng(0).permutation(np.flatnonzero(~kept))
+    kept[others[: max(0, most - int(kept.sum()))]] = True
+    found: np.ndarray = ranked[kept[ranked]][:most]
+    return found
+
+
+def display_text(values: Sequence[Any], competition: Competition) -> str:
+    """Return an answer for people, which relabel.csv takes too: a class by its name, if it has one."""
+    if competition.class_names and len(competition.heads) == 1:
+        return competition.class_names[int(values[0])]
+    return label_text(values, competition)
+
+
+def _columns(oof: OutOfFold, rows: np.ndarray, confidence: np.ndarray, suspected: Sequence[int]) -> dict[str, Any]:
+    """Return what the page knows of each image; texts that repeat are numbers of entries of a list."""
+    paths = oof.labels["image_path"].to_numpy()[rows]
+    folders = [path.rpartition("/")[0] for path in paths]
+    known_folders = list(dict.fromkeys(folders))
+    truths, answers = (
+        [display_text(values, oof.competition) for values in table[rows].tolist()]
+        for table in (oof.target, oof.answers)
+    )
+    texts = list(dict.fromkeys([*truths, *answers]))
+    number_of = {text: number for number, text in enumerate(texts)}
+    split = oof.competition.layout.split_targets
+    wrong_heads = np.zeros(len(rows), np.int64)
+    for head, (truth, answer) in enumerate(zip(split(oof.target[rows]), split(oof.answers[rows]), strict=True)):
+        wrong_heads |= (truth != answer).any(axis=1).astype(np.int64) << min(head, 30)  # JavaScript has 32 bits
+    rank = {row: number for number, row in enumerate(suspected)}
+    numbers = {folder: number for number, folder in enumerate(known_folders)}
+    return {
+        "folders": known_folders,
+        "texts": texts,
+        "folder": [numbers[folder] for folder in folders],
+        "name": [path.rpartition("/")[2] for path in paths],
+        "truth": [number_of[text] for text in truths],
+        "answer": [number_of[text] for text in answers],
+        "fold": oof.labels["fold"].to_numpy()[rows].astype(int).tolist(),
+        "sure": [float(f"{value:.4g}") for value in _sureness(oof, confidence)[rows]],
+        "wrong": wrong_heads.tolist(),
+        "suspect": [[place, rank[row]] for place, row in enumerate(rows.tolist()) if row in rank],
+    }
+
+
+def _sureness(oof: OutOfFold, confidence: np.ndarray) -> np.ndarray:
+    """Return (N,): the probability of the answer, or of numbers the sum of their absolute errors."""
+    if "number" not in oof.competition.layout.kinds:
+        return confidence
+    parts = zip(oof.competition.heads, oof.competition.layout.split_targets(oof.answers - oof.target), strict=True)
+    errors: np.ndarray = np.sum([np.abs(part[:, 0]) for head, part in parts if head.kind == "number"], axis=0)
+    return errors
+
+
+def make_gallery(
+    run: Run, folds: Sequence[TrainedFold], oof: OutOfFold, suspected: pd.DataFrame, num_saliency: int, budget: int
+) -> Gallery:
+    """Return the gallery of a run; thumbnails take about `budget` bytes, and the images with saliency (at most
+    `num_saliency`, half of them suspected labels) an eighth of it more. Raises InputError if the cache is damaged."""
+    cache = run.prepared.cache("train")
+    places = pd.Series(range(len(oof.labels)), index=oof.labels["image_path"])
+    of_suspects = places[suspected["image_path"].tolist()].tolist()
+    confidence = confidences(oof)
+    most = MAX_REMOTE if isinstance(cache.images, RemotePixels) else MAX_IMAGES
+    rows = shown_rows(oof, confidence, of_suspects, most)
+    shown = set(rows.tolist())
+    explained = [row for row in of_suspects if row in shown][: num_saliency // 2]
+    explained += [row for row in rows[:num_saliency].tolist() if row not in set(explained)][
+        : num_saliency - len(explained)
+    ]
+    cache_rows = cache.rows_of(oof.labels["image_path"].tolist())
+    shape = cache.images.shape[1:3]
+
+    def read(of: Sequence[int]) -> np.ndarray:
+        return thumbnails(cache.images[cache_rows[np.asarray(of, np.int64)]])
+
+    maps, note = _maps(run, folds, oof, cache.images, cache_rows, explained)
+    explained = explained[: len(maps)]
+    large = map_sheets = None
+    if explained:
+        large = make_sheets(lambda some: read([explained[i] for i in some]), len(explained), shape, budget // 8)
+        map_sheets = make_sheets(lambda some: _coloured(maps, some), len(explained), _map_size(shape), budget)
+    columns = _columns(oof, rows, confidence, of_suspects)
+    place_of = {row: place for place, row in enumerate(rows.tolist())}
+    columns["explained"] = [place_of[row] for row in explained]
+    sheets = make_sheets(lambda some: read(rows[list(some)].tolist()), len(rows), shape, budget)
+    return Gallery(
+        rows=rows, total=len(oof.labels), columns=columns, sheets=sheets, large=large, maps=map_sheets, note=note
+    )
+
+
+def _map_size(shape: Sequence[int]) -> tuple[int, int]:
+    factor = MAP_SIDE / max(shape)
+    return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
+
+
+def _coloured(maps: np.ndarray, some: Sequence[int]) -> np.ndarray:
+    """Return (K, h, w, 3) uint8: blue where nothing speaks for the answer, red where most does."""
+    bytes_of = (255 * maps[list(some)]).round().astype(np.uint8)
+    return np.stack([cv2.applyColorMap(one, cv2.COLORMAP_TURBO)[..., ::-1] for one in bytes_of])
+
+
+def _maps(
+    run: Run,
+    of_folds: Sequence[TrainedFold],
+    oof: OutOfFold,
+    images: Any,
+    cache_rows: np.ndarray,
+    explained: Sequence[int],
+) -> tuple[np.ndarray, str]:
+    """Return saliency maps (K, h, w) of the first K of these rows, as many as SALIENCY_SECONDS allow, each by the
+    network of its fold; and why there are none, or nothing."""
+    size, shape = run.begun.model.image_size, _map_size(images.shape[1:3])
+    maps = np.zeros((len(explained), *shape), np.float32)
+    device = choose_compute("auto", "fp32")
+    networks: dict[int, Any] = {}
+    trained = {fold.number: fold for fold in of_folds}
+    started = time.monotonic()
+    folds = oof.labels["fold"].to_numpy()
+    try:
+        for start in range(0, len(explained), SALIENCY_CHUNK):
+            if start and time.monotonic() - started > SALIENCY_SECONDS:
+                return maps[:start], ""
+            some = list(explained[start : start + SALIENCY_CHUNK])
+            seen = np.stack([resize(image, size) for image in images[cache_rows[some]]])
+            for fold in np.unique(folds[some]).tolist():
+                if fold not in networks:
+                    networks[fold] = to_device(run.load_network(trained[fold]), device)
+                here = folds[some] == fold
+                found = saliency(networks[fold], seen[here], run.competition.layout)
+                maps[start : start + len(some)][here] = [
+                    cv2.resize(one, shape[::-1], interpolation=cv2.INTER_AREA) for one in found
+                ]
+    except InputError as error:
+        return maps[:0], str(error)
+    return maps, ""
