@@ -24,6 +24,7 @@ COMMANDS: dict[str, type] = {
     "predict": config.PredictConfig,
     "blend": config.BlendConfig,
     "sweep": config.SweepConfig,
+    "search": config.SearchConfig,
     "doctor": config.DoctorConfig,
     "summary": config.SummaryConfig,
     "bench": config.BenchConfig,

@@ -12,9 +12,21 @@ FILES = sorted((ROOT / "src").rglob("*.py"))
 # From bottom to top: a room imports only from itself and from rooms before it.
 ROOMS = [
     "core", "pages", "config", "competitions", "models", "data", "metrics", "runs", "inference", "training", "report",
-    "sweeping", "commands",
+    "sweeping", "searching", "commands",
 ]  # fmt: skip
-COMMANDS = {"prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench", "doctor", "sweep"}
+COMMANDS = {
+    "prepare",
+    "train",
+    "evaluate",
+    "predict",
+    "blend",
+    "make_demo",
+    "summary",
+    "bench",
+    "doctor",
+    "sweep",
+    "search",
+}
 MAX_LINES = 300
 
 

@@ -4,6 +4,7 @@ from src.config.answer import BlendConfig, EvaluateConfig, InferenceFlags, Predi
 from src.config.augment import NO_AUGMENT, Augment
 from src.config.paths import Device, Paths, PixelPaths, Precision
 from src.config.prepare import PrepareConfig
+from src.config.search import SearchConfig
 from src.config.sweep import SweepConfig
 from src.config.tools import DoctorConfig, MakeDemoConfig, SummaryConfig
 from src.config.train import BenchConfig, TrainConfig, TrainSettings
@@ -23,6 +24,7 @@ __all__ = [
     "Precision",
     "PredictConfig",
     "PrepareConfig",
+    "SearchConfig",
     "SummaryConfig",
     "SweepConfig",
     "TrainConfig",

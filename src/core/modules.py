@@ -1,4 +1,4 @@
-"""Importing a Python file of the user's own."""
+"""Importing a Python file of the user's own; packages that only some commands need."""
 
 import hashlib
 import importlib.util
@@ -34,3 +34,9 @@ def load_module(path: Path, kind: str) -> ModuleType:
         line = getattr(error, "lineno", None)
         raise InputError(f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}") from error
     return module
+
+
+def require_extra(module: str, package: str, file: str, what: str) -> None:
+    """Raise InputError if an optional package is not installed; `what` needs it and `file` pins it."""
+    if importlib.util.find_spec(module) is None:
+        raise InputError(f"{what}: {package} is not installed; pip install -r {file}")

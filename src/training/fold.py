@@ -35,13 +35,15 @@ from src.training.fold_data import FoldData, open_data
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
 from src.training.resume import lost_record, saved_fold
 from src.training.setup import choose_device_cache, make_network, make_state, normalisation_of
-from src.training.trainer import Trainer
+from src.training.trainer import OnEpoch, Trainer
 
 
-def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Compute) -> tuple[Run, FoldResult]:
+def train_fold(
+    config: TrainConfig, run: Run, remaining: list[int], compute: Compute, on_epoch: OnEpoch = lambda history: False
+) -> tuple[Run, FoldResult]:
     """Train, resume or repair the first of the folds that this command has still to do; return the run, now begun.
 
-    Raises InputError if another process is training it.
+    Raises InputError if another process is training it, and whatever `on_epoch` raises.
     """
     number, world = remaining[0], compute.world
     paths = run.fold_paths(number)
@@ -71,6 +73,7 @@ def train_fold(config: TrainConfig, run: Run, remaining: list[int], compute: Com
             print(f"fold {number}: {paths.oof} is missing or damaged, and is made again")
             return run, _finish(run, number, saved.result, data, predictor)
         trainer = _make_trainer(config, run, paths, data, network, predictor, len(remaining) - 1)
+        trainer.on_epoch = on_epoch
         if saved:
             world.together(trainer.resume)
             if saved.record.result:  # the weights to come need not be the same to the bit

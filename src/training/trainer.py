@@ -30,6 +30,8 @@ from src.training.schedule import lr_factor
 from src.training.step import TrainState, train_step
 
 READ_LOSS_EVERY = 20  # steps; reading it waits for the device
+# Called with the rows of log.csv after each epoch is saved; returns whether to end the training there. It may raise.
+OnEpoch = Callable[[list[dict[str, float]]], bool]
 
 
 @dataclass(kw_only=True)
@@ -67,6 +69,7 @@ class Trainer:
     unit: str = "images"  # what a batch consists of
     profile: bool = False  # whether to time some steps of the first epoch that is trained
     save_every: float = math.inf  # minutes
+    on_epoch: OnEpoch = lambda history: False
     folds_after: int = 0  # folds that this command trains after this one, for the time left
     seconds_before: float = 0.0  # spent before the first epoch
     history: list[dict[str, float]] = field(default_factory=list)
@@ -97,6 +100,8 @@ class Trainer:
                 self.history.append(row)
                 self.progress = EpochProgress(skipped_in_a_row=self.progress.skipped_in_a_row)
                 self.save()
+            if self.on_epoch(self.history):
+                break
         self._on_main(partial(save_model, self.paths.last, self.full_model(self.state.scored)))
 
     def _on_main(self, write: Callable[[], None]) -> None:
