@@ -25,6 +25,7 @@ COMMANDS: dict[str, type] = {
     "blend": config.BlendConfig,
     "sweep": config.SweepConfig,
     "search": config.SearchConfig,
+    "auto": config.AutoConfig,
     "doctor": config.DoctorConfig,
     "summary": config.SummaryConfig,
     "bench": config.BenchConfig,

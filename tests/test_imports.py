@@ -12,7 +12,7 @@ FILES = sorted((ROOT / "src").rglob("*.py"))
 # From bottom to top: a room imports only from itself and from rooms before it.
 ROOMS = [
     "core", "pages", "config", "competitions", "models", "data", "metrics", "runs", "inference", "training", "report",
-    "sweeping", "searching", "commands",
+    "sweeping", "searching", "planning", "commands",
 ]  # fmt: skip
 COMMANDS = {
     "prepare",
@@ -26,6 +26,7 @@ COMMANDS = {
     "doctor",
     "sweep",
     "search",
+    "auto",
 }
 MAX_LINES = 300
 

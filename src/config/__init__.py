@@ -2,6 +2,7 @@
 
 from src.config.answer import BlendConfig, EvaluateConfig, InferenceFlags, PredictConfig
 from src.config.augment import NO_AUGMENT, Augment
+from src.config.auto import AutoConfig
 from src.config.paths import Device, Paths, PixelPaths, Precision
 from src.config.prepare import PrepareConfig
 from src.config.search import SearchConfig
@@ -12,6 +13,7 @@ from src.config.train import BenchConfig, TrainConfig, TrainSettings
 __all__ = [
     "NO_AUGMENT",
     "Augment",
+    "AutoConfig",
     "BenchConfig",
     "BlendConfig",
     "Device",
