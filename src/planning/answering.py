@@ -40,12 +40,12 @@ def predict(work: Work) -> None:
     """Write the submission: with fewer views or folds if there is no time for all. Raises InputError if it fails."""
     record, data, clock = work.record, work.data(), work.clock
     folds, views = list(record.folds_trained), data.num_views
-    if work.predict_seconds(data, len(folds), views) > clock.left:
+    if views > 1 and work.predict_seconds(data, len(folds), views) > clock.left:
         clock.tell("predict: the plain image only, as there is no time for more views", record.events)
         views = 1
     while len(folds) > 1 and work.predict_seconds(data, len(folds), views) > clock.left:
         clock.tell(f"predict: fold {folds.pop()} is left out, as there is no time for it", record.events)
-    parts = _predict_parts(work, folds, views)
+    parts = _predict_parts(work, folds, views < data.num_views)
     work.command("predict", *parts)
     record.submission = str(work.config.submissions_dir / work.root.name / f"{work.config.run_name}.csv")
     record.commands = [quoted(line) for line in _commands(work, parts)]
@@ -53,7 +53,7 @@ def predict(work: Work) -> None:
     clock.save()
 
 
-def _predict_parts(work: Work, folds: list[int], views: int) -> list[str]:
+def _predict_parts(work: Work, folds: list[int], plain: bool) -> list[str]:
     config, name = work.config, str(work.record.answered_by)
     default = config.submissions_dir == AutoConfig().submissions_dir
     return [
@@ -62,13 +62,13 @@ def _predict_parts(work: Work, folds: list[int], views: int) -> list[str]:
         *("--run-name", name),
         *(["--name", config.run_name] if name != config.run_name else []),
         *work.folds(folds),
-        *(["--no-tta"] if views == 1 else []),
+        *(["--no-tta"] if plain else []),
     ]
 
 
 def _commands(work: Work, predicted: list[str]) -> list[list[str]]:
     record, name = work.record, str(work.record.answered_by)
-    flags = work.probe_flags if name == record.probe else {**record.flags, "epochs": str(record.epochs)}
+    flags = record.probe_flags if name == record.probe else {**record.flags, "epochs": str(record.epochs)}
     train = ["src.train", *train_parts(work.config, flags, name)]
     chosen = work.folds(record.folds_trained)
     trained = [train] if not chosen else [[*train, "--fold", str(number)] for number in record.folds_trained]

@@ -1,5 +1,6 @@
 """What auto looks at before it chooses: the data, pretrained weights, and the speed of each recipe that fits."""
 
+import math
 from dataclasses import replace
 
 from src.competitions.spec import Competition
@@ -11,7 +12,7 @@ from src.data.split import num_val_of
 from src.data.tta import tta_views
 from src.models.build import build_model
 from src.planning.measuring import rates_of
-from src.planning.plan import Data, Rates
+from src.planning.plan import Data, Rates, choose
 from src.planning.recipes import Recipe, recipes_for
 from src.planning.record import Clock
 from src.sweeping.plan import flags_for, parse_train
@@ -19,14 +20,13 @@ from src.sweeping.plan import flags_for, parse_train
 MAX_SECONDS = 6.0  # that a rate is measured
 SHARE = 0.01  # of the whole time, if that is less
 MULTIPLE = 8  # pixels that a smaller image size is a multiple of
-SMALLEST = 24  # pixels
 
 
 def size_of(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
     """Return what the network sees of a cache of this size."""
-    if recipe.share == 1:
+    if recipe.shorter is None or recipe.shorter >= min(size):
         return size
-    height, width = (max(SMALLEST, round(recipe.share * one / MULTIPLE) * MULTIPLE) for one in size)
+    height, width = (round(recipe.shorter / min(size) * one / MULTIPLE) * MULTIPLE for one in size)
     return min(height, size[0]), min(width, size[1])
 
 
@@ -107,13 +107,17 @@ def describe(data: Data, prepared: Prepared) -> str:
 
 
 def measure_all(
-    config: AutoConfig, competition: Competition, size: tuple[int, int], pretrained: bool, clock: Clock
+    config: AutoConfig, competition: Competition, size: tuple[int, int], pretrained: bool, data: Data, clock: Clock
 ) -> list[tuple[Recipe, Rates]]:
     """Return the recipes that fit with their speed here, the preferred one first. Raises InputError if none fits."""
     compute = choose_compute(config.device, "auto")
     seconds = min(MAX_SECONDS, SHARE * 60 * config.minutes)
-    measured = []
-    for recipe in recipes_for(competition, pretrained):
+    measured: list[tuple[Recipe, Rates]] = []
+    for recipe in sorted(recipes_for(competition, pretrained), key=lambda one: math.prod(size_of(one, size))):
+        if measured and _is_hopeless(recipe, measured[-1], data, size, clock.left):
+            line = f"not measured: {recipe.name}: sees too few images, going by the speed of {measured[-1][0].name}"
+            clock.tell(line, clock.record.measured)
+            continue
         flags = flags_of_recipe(config, recipe, size, config.weights is None)
         train = replace(train_config(config, flags, config.run_name), image_size=size_of(recipe, size))
         try:
@@ -129,4 +133,17 @@ def measure_all(
         )
     if not measured:
         raise InputError(f"{config.competition}: no recipe fits; train by hand with python -m src.train")
-    return measured
+    order = recipes_for(competition, pretrained)
+    return sorted(measured, key=lambda one: order.index(one[0]))
+
+
+def _is_hopeless(
+    recipe: Recipe, smaller: tuple[Recipe, Rates], data: Data, size: tuple[int, int], seconds: float
+) -> bool:
+    """Return whether a recipe would not be chosen, even if a pixel cost half of what it does at a smaller size."""
+    other, rates = smaller
+    if recipe.flags.get("backbone") != other.flags.get("backbone"):
+        return False
+    ratio = math.prod(size_of(other, size)) / math.prod(size_of(recipe, size))
+    likely = Rates(train=min(1.0, 2 * ratio) * rates.train, predict=min(1.0, 2 * ratio) * rates.predict)
+    return choose([(recipe, likely)], replace(data, num_views=1), seconds) is None

@@ -41,6 +41,7 @@ class Choice:
     rates: Rates
     epochs: int
     folds: int
+    views: int
     seconds: float  # that training, evaluating and predicting will take
     reason: str
 
@@ -74,26 +75,34 @@ def probe_seconds(data: Data, rates: Rates, has_flips: bool) -> float:
     return features + fold_tail(data, rates, 1) + COMMAND_SECONDS
 
 
-def _fitted(recipe: Recipe, data: Data, rates: Rates, seconds: float) -> Choice | None:
+def _fitted(recipe: Recipe, data: Data, rates: Rates, seconds: float, least: int) -> Choice | None:
     """Return the most folds that see enough images each, or one fold with what there is time for."""
     for folds in range(data.num_folds, 0, -1):
         epochs = min(recipe.max_epochs, affordable_epochs(data, rates, folds, seconds))
         seen = epochs * (data.num_images - data.num_val(folds))
         enough = seen >= recipe.good or epochs == recipe.max_epochs
-        if epochs and (enough or folds == 1) and seen >= recipe.least:
+        if epochs and (enough or folds == 1) and seen >= least:
             total = total_seconds(data, rates, epochs, folds)
             why = (
                 f"{rates.train:,.0f} images/s in training: {epochs} epochs of {folds} fold{'s' * (folds > 1)}, "
                 f"{seen:,} images seen by each (at least {recipe.least:,}, good: {recipe.good:,}), take {total:,.0f} s"
             )
-            return Choice(recipe=recipe, rates=rates, epochs=epochs, folds=folds, seconds=total, reason=why)
+            return Choice(
+                recipe=recipe, rates=rates, epochs=epochs, folds=folds, views=data.num_views, seconds=total, reason=why
+            )
     return None
 
 
-def choose(measured: list[tuple[Recipe, Rates]], data: Data, seconds: float) -> Choice | None:
-    """Return the first recipe that sees enough images to be good, else the one that comes nearest, else None."""
+def choose(measured: list[tuple[Recipe, Rates]], data: Data, seconds: float, at_all: bool = False) -> Choice | None:
+    """Return the first recipe that sees enough images to be good, else the one that comes nearest, else None.
+
+    `at_all`: also one that sees fewer images than its table says it must, for want of anything better.
+    """
     seconds *= MARGIN
-    found = [choice for recipe, rates in measured if (choice := _fitted(recipe, data, rates, seconds))]
+    found = []
+    for recipe, rates in measured:
+        choice = _fitted(recipe, data, rates, seconds, 0 if at_all else recipe.least)
+        found += [choice] if choice else []
 
     def nearness(choice: Choice) -> float:
         seen = choice.epochs * (data.num_images - data.num_val(choice.folds))

@@ -22,8 +22,10 @@ class AutoRecord:
     measured: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     flags: dict[str, str] = field(default_factory=dict)  # of train, for the run
+    probe_flags: dict[str, str] = field(default_factory=dict)
     epochs: int = 0
     planned_folds: int = 0
+    views: int = 1  # of each image that is answered
     runs: list[str] = field(default_factory=list)  # that were trained; the last is the one that counts
     probe: str | None = None  # the run of the linear probe
     predict_rate: float = 0.0

@@ -85,7 +85,7 @@ def train(work: Work) -> None:
     record, clock = work.record, work.clock
     numbers, data = open_prepared(work.config).fold_numbers("all"), work.data()
     if record.probe and not record.folds_trained:
-        probe = train_config(work.config, work.probe_flags, record.probe)
+        probe = train_config(work.config, record.probe_flags, record.probe)
         guard = Guard(clock=clock, fold=numbers[0], epochs=probe.epochs, tail=0, is_first=True, may_replan=False)
         _train_within(probe, numbers[0], guard)
     longest = 0.0

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.config import AutoConfig
@@ -13,8 +13,6 @@ from src.data.prepared import open_prepared
 from src.planning.looking import data_of, path_parts
 from src.planning.plan import COMMAND_SECONDS, Data
 from src.planning.record import AutoRecord, Clock
-
-PROBE_FLAGS = ("backbone", "weights", "seed", "device")  # that a linear probe shares with the run beside it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +35,8 @@ class Work:
             raise InputError(f"{name} failed; see the lines above")
 
     def data(self) -> Data:
-        """Return how many images there are in the folds that are prepared."""
-        return data_of(open_prepared(self.config))
+        """Return how many images there are in the folds that are prepared, answered from the planned views."""
+        return replace(data_of(open_prepared(self.config)), num_views=self.record.views)
 
     def folds(self, numbers: list[int]) -> list[str]:
         """Return the flag that names these folds, or nothing if they are all."""
@@ -48,12 +46,6 @@ class Work:
     @property
     def paths(self) -> list[str]:
         return path_parts(self.config)
-
-    @property
-    def probe_flags(self) -> dict[str, str]:
-        """Flags of train for the linear probe."""
-        flags = {name: text for name, text in self.record.flags.items() if name in PROBE_FLAGS}
-        return flags | {"freeze_backbone": "True"}
 
     def oof_seconds(self, data: Data) -> float:
         """Return the seconds of a fold's out-of-fold predictions."""
