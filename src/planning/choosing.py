@@ -6,12 +6,11 @@ from src.core.errors import InputError
 from src.core.progress import minutes
 from src.data.prepared import open_prepared
 from src.planning.looking import data_of, describe, flags_of_recipe, has_weights, measure_all
-from src.planning.plan import MARGIN, MAX_PROBE_SHARE, Choice, Data, Rates, choose, probe_seconds
+from src.planning.plan import MARGIN, MAX_PROBE_SHARE, Choice, Data, Rates, choose, probe_epochs, probe_seconds
 from src.planning.recipes import PROBE, Recipe
 from src.planning.work import Work
 
 HOLDOUT = "--split holdout"
-PROBE_EPOCHS = 24
 
 
 def prepare(work: Work) -> None:
@@ -52,7 +51,8 @@ def plan(work: Work) -> None:
     record.epochs, record.planned_folds, record.predict_rate = choice.epochs, choice.folds, choice.rates.predict
     record.views = choice.views
     if probe:
-        record.probe, record.probe_flags = f"{work.config.run_name}-probe", _flags(work, probe, size)
+        record.probe = f"{work.config.run_name}-probe"
+        record.probe_flags = _flags(work, probe, size) | {"epochs": str(probe.epochs)}
     record.runs = [work.config.run_name]
     clock.tell(f"chosen: {choice.recipe.name}; {choice.reason}", record.reasons)
     if choice.views == 1 < data.num_views:
@@ -94,7 +94,7 @@ def _cheap_probe(measured: list[tuple[Recipe, Rates]], data: Data, flips: bool |
         needed = probe_seconds(data, rates, flips)
         if needed < seconds:
             return Choice(
-                recipe=replace(PROBE, shorter=recipe.shorter), rates=rates, epochs=PROBE_EPOCHS, folds=1,
+                recipe=replace(PROBE, shorter=recipe.shorter), rates=rates, epochs=probe_epochs(data), folds=1,
                 views=data.num_views, seconds=needed, reason="",
             )  # fmt: skip
     return None

@@ -6,6 +6,8 @@ from src.planning.recipes import Recipe
 
 MARGIN = 0.92  # of the time left is planned for: measurements are short, and machines are busy at times
 COMMAND_SECONDS = 8.0  # that a command takes to start and to write, besides what it computes
+PROBE_SEEN = 200_000  # features seen by a linear probe
+FEATURES_PER_SECOND = 5_000  # of a linear probe's epochs on a busy core; 2,000 to 11,000 were seen
 MAX_PROBE_SHARE = 0.1  # of the time left that may go into a linear probe beside a full training
 
 
@@ -70,9 +72,15 @@ def affordable_epochs(data: Data, rates: Rates, folds: int, seconds: float) -> i
 
 
 def probe_seconds(data: Data, rates: Rates, has_flips: bool) -> float:
-    """Return the seconds of a linear probe on one fold: features once, then predictions."""
+    """Return the seconds of a linear probe on one fold: features once, epochs on them, then predictions."""
     features = data.num_images * (2 if has_flips else 1) / rates.predict
-    return features + fold_tail(data, rates, 1) + COMMAND_SECONDS
+    epochs = probe_epochs(data) * data.num_images / FEATURES_PER_SECOND
+    return features + epochs + fold_tail(data, rates, 1) + 2 * COMMAND_SECONDS
+
+
+def probe_epochs(data: Data) -> int:
+    """Return the epochs of a linear probe: fewer of many images, which cost as much as they teach."""
+    return max(4, min(24, PROBE_SEEN // data.num_images))
 
 
 def _fitted(recipe: Recipe, data: Data, rates: Rates, seconds: float, least: int) -> Choice | None:

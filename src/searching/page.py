@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from src.metrics import metric_of
@@ -30,6 +29,8 @@ def importances(study: optuna.Study) -> dict[str, float]:
         return {}
     if len(finished[0].params) == 1:
         return dict.fromkeys(finished[0].params, 1.0)
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances  # imports scikit-learn
+
     found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
