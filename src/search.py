@@ -20,9 +20,9 @@ def main(config: SearchConfig) -> None:
     import math
     import time
 
+    from src.competitions.spec import load_competition
     from src.core.locking import locked
     from src.core.modules import require_extra
-    from src.data.prepared import open_prepared
 
     require_extra("optuna", "Optuna", "requirements-search.txt", "src.search")
     from src.searching.session import run_search
@@ -32,11 +32,9 @@ def main(config: SearchConfig) -> None:
         check_range(name.replace("_", "-"), getattr(config, name), low)
     check_range("minutes", config.minutes, 0)
     deadline = math.inf if config.minutes is None else time.monotonic() + 60 * config.minutes
-    prepared = open_prepared(config)
-    folder = prepared.root / "searches" / config.run_name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = config.runs_dir / load_competition(config.competition).name / "searches" / config.run_name
     with locked(folder, "is searching here"):
-        run_search(config, prepared, folder, deadline)
+        run_search(config, folder, deadline)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 from src.config import SearchConfig
 from src.core.errors import InputError
 from src.core.records import read_record, write_record
+from src.data.prepared import Prepared, open_prepared, open_snapshot
 
 SHARED = ("space", "report_fold", "inner_folds", "scored_folds", "prune", "seed")  # flags that a search keeps
 
@@ -29,6 +30,7 @@ class SearchRecord:
     """What a search was begun with; the same command resumes it."""
 
     snapshot: str
+    image_size: tuple[int, int]  # of its cache
     inner: str  # the snapshot that trials see
     space: tuple[str, ...]
     report_fold: int
@@ -39,15 +41,27 @@ class SearchRecord:
     reports: tuple[Report, ...] = ()  # one for each time that the reported fold was looked at
 
 
-def begin(file: Path, config: SearchConfig, snapshot: str, inner: str) -> SearchRecord:
+def searched(file: Path, config: SearchConfig) -> Prepared:
+    """Open the snapshot that a search was begun with, or the newest one for a new search. Raises InputError."""
+    if not file.exists():
+        return open_prepared(config)
+    record = _read(file)
+    return open_snapshot(config, record.snapshot, record.image_size)
+
+
+def _read(file: Path) -> SearchRecord:
+    return read_record(file, SearchRecord, "", f"use another --run-name, or delete {file.parent}")
+
+
+def begin(file: Path, config: SearchConfig, prepared: Prepared, inner: str) -> SearchRecord:
     """Return the record of a search, written if it is new. Raises InputError if it was begun with other flags."""
     flags = {name: getattr(config, name) for name in SHARED}
-    new = SearchRecord(snapshot=snapshot, inner=inner, **flags)
+    new = SearchRecord(snapshot=prepared.id, image_size=prepared.image_size, inner=inner, **flags)
     if not file.exists():
         write_record(file, new)
         return new
     anew = f"use another --run-name, or delete {file.parent}"
-    known = read_record(file, SearchRecord, "", anew)
+    known = _read(file)
     for item in fields(SearchRecord):
         then, now = getattr(known, item.name), getattr(new, item.name)
         if item.name != "reports" and then != now:

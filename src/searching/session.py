@@ -9,11 +9,10 @@ from src.config import SearchConfig
 from src.core.errors import InputError
 from src.core.locking import delete_stale
 from src.core.writing import write_text
-from src.data.prepared import Prepared
 from src.metrics import direction
 from src.searching.inner import make_inner
 from src.searching.page import render_search
-from src.searching.record import SearchRecord, add_report, begin
+from src.searching.record import SearchRecord, add_report, begin, searched
 from src.searching.report import best_config, compare, lines, train_command
 from src.searching.space import check_space, read_space
 from src.searching.study import best_trial, open_study, repair
@@ -21,12 +20,13 @@ from src.searching.trials import Search, settings_text
 from src.searching.workers import run_workers
 
 
-def run_search(config: SearchConfig, prepared: Prepared, folder: Path, deadline: float) -> None:
+def run_search(config: SearchConfig, folder: Path, deadline: float) -> None:
     """Train trials until there are enough or the time is over, then report. Raises InputError."""
+    prepared = searched(folder / "search.json", config)
     space = read_space(config.space)
     check_space(space, config, prepared.competition)
     inner = make_inner(config, prepared, folder)
-    record = begin(folder / "search.json", config, prepared.id, inner.prepared.id)
+    record = begin(folder / "search.json", config, prepared, inner.prepared.id)
     search = Search(config=config, folder=folder, space=space, inner=inner)
     delete_stale(folder)
     repair(search.file)
