@@ -29,6 +29,8 @@ COMMANDS: dict[str, type] = {
     "sweep": config.SweepConfig,
     "compare": config.CompareConfig,
     "watch": config.WatchConfig,
+    "search": config.SearchConfig,
+    "auto": config.AutoConfig,
     "doctor": config.DoctorConfig,
     "summary": config.SummaryConfig,
     "bench": config.BenchConfig,

@@ -43,7 +43,7 @@ def main(config: TrainConfig) -> None:
     with status.told(), explained(config.deterministic):
         print(f"training on {compute.describe()}", flush=True)
         for done in range(len(numbers)):
-            run, result = train_fold(config, run, numbers[done:], compute, status)
+            run, result = train_fold(config, run, numbers[done:], compute, status=status)
             results.append(result)
     if run.staged:
         world.on_main(lambda: publish(run) and None)

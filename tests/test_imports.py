@@ -12,11 +12,11 @@ FILES = sorted((ROOT / "src").rglob("*.py"))
 # From bottom to top: a room imports only from itself and from rooms before it.
 ROOMS = [
     "core", "pages", "config", "competitions", "models", "data", "metrics", "runs", "watching", "inference", "training",
-    "report", "sweeping", "handin", "exporting", "serving", "commands",
+    "report", "sweeping", "searching", "planning", "handin", "exporting", "serving", "commands",
 ]  # fmt: skip
 COMMANDS = {
     "prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench", "doctor", "sweep", "compare",
-    "watch", "download", "submit", "export", "serve",
+    "watch", "search", "auto", "download", "submit", "export", "serve",
 }  # fmt: skip
 MAX_LINES = 300
 

@@ -2,10 +2,12 @@
 
 from src.config.answer import BlendConfig, EvaluateConfig, InferenceFlags, PredictConfig
 from src.config.augment import NO_AUGMENT, Augment
+from src.config.auto import AutoConfig
 from src.config.exporting import ExportConfig, ServeConfig
 from src.config.handin import DownloadConfig, SubmitConfig
 from src.config.paths import Device, Paths, PixelPaths, Precision
 from src.config.prepare import PrepareConfig
+from src.config.search import SearchConfig
 from src.config.sweep import SweepConfig
 from src.config.tools import DoctorConfig, MakeDemoConfig, SummaryConfig
 from src.config.train import BenchConfig, TrainConfig, TrainSettings
@@ -14,6 +16,7 @@ from src.config.watch import CompareConfig, WatchConfig
 __all__ = [
     "NO_AUGMENT",
     "Augment",
+    "AutoConfig",
     "BenchConfig",
     "BlendConfig",
     "CompareConfig",
@@ -31,6 +34,7 @@ __all__ = [
     "PrepareConfig",
     "SubmitConfig",
     "ServeConfig",
+    "SearchConfig",
     "SummaryConfig",
     "SweepConfig",
     "TrainConfig",

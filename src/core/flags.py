@@ -7,7 +7,7 @@ from typing import Any
 
 from src.core.errors import InputError
 
-RESERVED_NAMES = ("prepared", "cache")  # folders beside the runs
+RESERVED_NAMES = ("prepared", "cache", "searches")  # folders beside the runs
 
 
 def check_range(flag: str, value: float | None, low: float, high: float = 2**31) -> None:
@@ -20,7 +20,7 @@ def check_name(flag: str, name: str) -> None:
     """Raise InputError if a run's or submission's name is not one plain file name."""
     plain = name.isprintable() and Path(name).name == name and "\\" not in name and not name.startswith(".")
     if not name or not plain or name in RESERVED_NAMES:
-        raise InputError(f"--{flag} {name!r}: must be a plain name, other than {' and '.join(RESERVED_NAMES)}")
+        raise InputError(f"--{flag} {name!r}: must be a plain name, other than {', '.join(RESERVED_NAMES)}")
 
 
 def check_image_size(size: tuple[int, int]) -> tuple[int, int]:

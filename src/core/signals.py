@@ -1,6 +1,7 @@
 """Signals (Ctrl-C, SIGTERM, a lost terminal): finish the current step, save and exit; outside a step, exit at once."""
 
 import math
+import os
 import signal
 import threading
 import time
@@ -79,3 +80,14 @@ class _Stop:
 
 
 stop = _Stop()
+
+
+def end_with_parent(parent: int) -> None:
+    """Make this process end within seconds of its parent: after a SIGKILL it would go on, or wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -9,7 +9,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import cv2
@@ -17,6 +16,7 @@ import numpy as np
 
 from src.core.errors import InputError
 from src.core.progress import Progress
+from src.core.signals import end_with_parent
 from src.core.zips import Location, read_location
 from src.data.bands import decode_bands
 from src.data.facts import Readings
@@ -80,17 +80,6 @@ def _keep(image: np.ndarray, out: np.ndarray, how: Decoding, note: str = "") -> 
     return "", note, pixels
 
 
-def _end_with_parent(parent: int) -> None:
-    """Make a decoding process end within seconds of its parent: after a SIGKILL it would wait for work for ever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-
-
 def _read_chunk(file: str, start: int, locations: list[Location | None], how: Decoding) -> list[Found]:
     cv2.setNumThreads(1)
     images = np.load(file, mmap_mode="r+")
@@ -136,7 +125,7 @@ def in_processes(jobs: Jobs, num_processes: int = 1) -> Iterator[list[Found]]:
         with ProcessPoolExecutor(
             min(num_processes, len(jobs) - done),
             mp_context=get_context("spawn"),
-            initializer=_end_with_parent,
+            initializer=end_with_parent,
             initargs=(os.getpid(),),
         ) as pool:
             while done < len(jobs):

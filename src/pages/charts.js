@@ -37,12 +37,26 @@ function chartConfig(spec) {
     datasets.push({ label: Array.isArray(spec.diagonal) ? "" : "ideal", data: [{ x: low, y: low }, { x: high, y: high }],
       borderColor: text, borderWidth: 1, borderDash: [4, 4], pointRadius: 0, pointHitRadius: 0, showLine: true });
   }
+  if (spec.line) {
+    datasets.push({ label: spec.line.name, data: spec.line.data.map(([x, y]) => ({ x, y })), borderColor: text,
+      borderWidth: 2, stepped: "before", pointRadius: 0, showLine: true });
+  }
+  if (spec.emphasis) {
+    for (const one of datasets) {
+      const quiet = { borderColor: text + "60", backgroundColor: text + "60", borderWidth: 1, order: 1 };
+      Object.assign(one, one.label === spec.emphasis ? { borderColor: cssColour("--accent"), borderWidth: 3 } : quiet);
+    }
+  }
   const axis = (title, kind) => ({
     type: kind, title: { display: Boolean(title), text: title, color: text }, ticks: { color: text }, grid: { color: grid },
   });
   const value = axis(spec.y, spec.log ? "logarithmic" : "linear");
-  const other = axis(spec.x, bars ? "category" : "linear");
+  const other = axis(spec.x, bars ? "category" : spec.xlog ? "logarithmic" : "linear");
   if (spec.integers) other.ticks.precision = 0;
+  if (spec.xnames) {  // points at 0, 1, 2 ... stand for names
+    Object.assign(other, { min: -0.5, max: spec.xnames.length - 0.5 });
+    Object.assign(other.ticks, { stepSize: 0.5, callback: (place) => spec.xnames[place] ?? "" });
+  }
   for (const [one, limits] of [[other, spec.xrange], [value, spec.yrange]]) {
     if (limits) Object.assign(one, { min: limits[0], max: limits[1] });
   }
@@ -55,7 +69,7 @@ function chartConfig(spec) {
       scales: spec.horizontal ? { x: value, y: other } : { x: other, y: value },
       plugins: {
         title: { display: Boolean(spec.title), text: spec.title, color: cssColour("--text"), align: "start" },
-        legend: { display: datasets.filter((one) => one.label).length > 1,
+        legend: { display: datasets.filter((one) => one.label).length > 1 && !spec.emphasis,
           labels: { color: text, boxWidth: 14, boxHeight: 3, filter: (item) => Boolean(item.text) } },
         tooltip: { callbacks: { label: (item) => {
           const note = spec.labels && spec.labels[item.dataset.label] && spec.labels[item.dataset.label][item.dataIndex];

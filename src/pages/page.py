@@ -71,13 +71,14 @@ def _plot(kind: str, title: str, x: str, y: str, **more: Any) -> dict[str, Any]:
 
 def line_chart(title: str, x: str, y: str, series: dict[str, tuple[Any, Any]], **more: Any) -> dict[str, Any]:
     """Return a chart of lines; `series` gives the xs and ys by name. more: log, diagonal, points=True, xrange,
-    yrange=[low, high], integers=True (of x)."""
+    yrange=[low, high], integers=True (of x), emphasis=name of the one line that stands out."""
     return _plot("line", title, x, y, series=_points(series), **more)
 
 
 def scatter_chart(title: str, x: str, y: str, series: dict[str, tuple[Any, Any]], **more: Any) -> dict[str, Any]:
     """Return a chart of points; as line_chart. more: labels={name: [text of each point]},
-    intervals={name: [[low, high] of each point, along x]}; diagonal=[from, to] for other axes than 0 to 1."""
+    intervals={name: [[low, high] of each point, along x]}; diagonal=[from, to] for other axes than 0 to 1; xlog,
+    xnames=[what x = 0, 1, 2 ... stand for], line={"name", "data"}: steps drawn over the points."""
     return _plot("scatter", title, x, y, series=_points(series), **more)
 
 

@@ -1,6 +1,7 @@
 """From --set, --seed and --fold to runs and tasks."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -52,7 +53,7 @@ def _choices(text: str) -> tuple[str, list[str]]:
     return name, values.split(",")
 
 
-def _flags(name: str, value: str) -> list[str]:
+def flags_for(name: str, value: str) -> list[str]:
     """Return a flag of train; True and False make a switch."""
     flag = f"--{name.replace('_', '-')}"
     if value in ("True", "False"):
@@ -64,7 +65,7 @@ def _short(value: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", value.rsplit("/", 1)[-1])
 
 
-def _parse(flags: tuple[str, ...]) -> TrainConfig:
+def parse_train(flags: Sequence[str]) -> TrainConfig:
     """Return train's config. Raises InputError for flags that train does not take."""
     try:
         return tyro.cli(TrainConfig, args=list(flags), console_outputs=False)
@@ -92,8 +93,8 @@ def members(config: SweepConfig) -> list[Member]:
             parts = [f"{name.rsplit('.', 1)[-1]}{_short(value)}" for name, value in varied.items()]
             run = "-".join([config.run_name, *parts, f"s{seed}"])
             check_name("run-name", run)
-            own = [part for name, value in settings.items() for part in _flags(name, value)]
+            own = [part for name, value in settings.items() for part in flags_for(name, value)]
             flags = (*common, "--run-name", run, "--seed", str(seed), *own)
-            epochs = _parse(flags).epochs
+            epochs = parse_train(flags).epochs
             found.append(Member(name=run, settings=varied, seed=seed, flags=flags, epochs=epochs))
     return found

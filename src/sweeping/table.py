@@ -50,7 +50,8 @@ def _out_of_fold(config: SweepConfig, member: Member) -> OutOfFold | None:
         return None
 
 
-def _difference(first: list[OutOfFold], found: list[OutOfFold]) -> tuple[float, float]:
+def difference_of(first: list[OutOfFold], found: list[OutOfFold]) -> tuple[float, float]:
+    """Return the difference of mean scores on the same images, found - first, and half its 95% interval's width."""
     metric = metric_of(found[0].competition)
     if metric.per_image is None or metric.finish is not float:
         return resampled_difference(first, found)
@@ -79,6 +80,6 @@ def summarise(config: SweepConfig, members: list[Member]) -> pd.DataFrame:
             if not first:
                 first = found
             elif found[0].labels["image_path"].equals(first[0].labels["image_path"]):
-                row["difference"], row["difference_95"] = _difference(first, found)
+                row["difference"], row["difference_95"] = difference_of(first, found)
         rows.append(row)
     return pd.DataFrame(rows)

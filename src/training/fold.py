@@ -40,20 +40,25 @@ from src.training.setup import choose_device_cache, make_network, make_state, no
 from src.training.sinks import open_sinks
 from src.training.status import Status
 from src.training.time_left import TimeLeft
-from src.training.trainer import Trainer
+from src.training.trainer import OnEpoch, Trainer
 
 
 def train_fold(
-    config: TrainConfig, run: Run, remaining: list[int], compute: Compute, status: Status
+    config: TrainConfig,
+    run: Run,
+    remaining: list[int],
+    compute: Compute,
+    on_epoch: OnEpoch = lambda history: False,
+    status: Status | None = None,
 ) -> tuple[Run, FoldResult]:
     """Train, resume or repair the first of the folds that this command has still to do; return the run, now begun.
 
-    Raises InputError if another process is training it.
+    Raises InputError if another process is training it, and whatever `on_epoch` raises.
     """
     number, world = remaining[0], compute.world
     paths = run.fold_paths(number)
     with ExitStack() as stack:
-        world.on_main(lambda: _lock(stack, paths))
+        world.on_main(lambda: stack.enter_context(locked(paths.folder, f"is training {paths.folder.name}")))
         run = world.together(lambda: _begun_meanwhile(config, run))
         lost = world.together(lambda: lost_record(config, run, number))
         saved = None if lost else world.together(lambda: saved_fold(config, run, number))
@@ -73,7 +78,7 @@ def train_fold(
         if not saved:  # all checks have passed: an old folder may be deleted
             run = world.main_first(lambda: run.begin(_run_record(config, run, data, network)))
             world.on_main(lambda: _begin(config, run, number, data))
-        if world.is_main:
+        if status and world.is_main:
             status.follow(paths.folder)
         predictor = Predictor(competition=run.competition, compute=compute, wanted=config.views)
         folds_after = sum(not run.has_result(other) for other in remaining[1:])
@@ -81,6 +86,7 @@ def train_fold(
             print(f"fold {number}: {paths.oof} is missing or damaged, and is made again")
             return run, _finish(run, number, saved.result, data, predictor, folds_after)
         trainer = _make_trainer(config, run, paths, data, network, predictor, folds_after)
+        trainer.on_epoch = on_epoch
         if saved:
             world.together(trainer.resume)
             if saved.record.result:  # the weights to come need not be the same to the bit
@@ -99,10 +105,6 @@ def _begun_meanwhile(config: TrainConfig, run: Run) -> Run:
     run = open_run(config, run.name, run.staged)
     check_unchanged(config, run)
     return run
-
-
-def _lock(stack: ExitStack, paths: FoldPaths) -> None:
-    stack.enter_context(locked(paths.folder, f"is training {paths.folder.name}"))
 
 
 def _open_network(

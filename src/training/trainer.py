@@ -31,6 +31,8 @@ from src.training.step import TrainState, train_step
 from src.training.time_left import TimeLeft
 
 READ_LOSS_EVERY = 20  # steps; reading it waits for the device
+# Called with the rows of log.csv after each epoch is saved; returns whether to end the training there. It may raise.
+OnEpoch = Callable[[list[dict[str, float]]], bool]
 
 
 @dataclass(kw_only=True)
@@ -69,6 +71,7 @@ class Trainer:
     unit: str = "images"  # what a batch consists of
     profile: bool = False  # whether to time some steps of the first epoch that is trained
     save_every: float = math.inf  # minutes
+    on_epoch: OnEpoch = lambda history: False
     seconds_before: float = 0.0  # spent before the first epoch
     on_rows: Callable[[list[dict[str, float]]], None] = lambda history: None  # told of all rows after each epoch
     history: list[dict[str, float]] = field(default_factory=list)
@@ -101,6 +104,8 @@ class Trainer:
                 self.progress = EpochProgress(skipped_in_a_row=self.progress.skipped_in_a_row)
                 self.save()
             self.on_rows(self.history)
+            if self.on_epoch(self.history):
+                break
         self._on_main(partial(save_model, self.paths.last, self.full_model(self.state.scored)))
 
     def _on_main(self, write: Callable[[], None]) -> None:

@@ -316,8 +316,8 @@ def test_raw_pixels_are_rewritten_only_if_their_file_or_the_size_changed(
 
 CHILD = """
 import os, time
-from src.data.decoding import _end_with_parent
-_end_with_parent(os.getppid())
+from src.core.signals import end_with_parent
+end_with_parent(os.getppid())
 print(os.getpid(), flush=True)
 time.sleep(60)
 """

@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,14 +164,15 @@ def test_a_fold_that_another_process_finished_meanwhile_is_not_trained_again(
     done(world, "train", *FLAGS, "--run-name", "new", "--fold", 0)
     record = (fold_of(world, 0, "new").parent / "run.json").rename(world / "aside")
     aside = fold_of(world, 0, "new").rename(world / "aside-fold")
-    real = folds._lock
 
-    def late(stack: object, paths: object) -> None:
-        real(stack, paths)  # type: ignore[arg-type]
-        record.rename(fold_of(world, 0, "new").parent / "run.json")
-        aside.rename(fold_of(world, 0, "new"))
+    @contextmanager
+    def late(folder: Path, what: str) -> Iterator[None]:
+        with locked(folder, what):
+            record.rename(fold_of(world, 0, "new").parent / "run.json")
+            aside.rename(fold_of(world, 0, "new"))
+            yield
 
-    monkeypatch.setattr(folds, "_lock", late)
+    monkeypatch.setattr(folds, "locked", late)
     ended = done(world, "train", *FLAGS, "--run-name", "new", "--fold", 0)
     assert "already trained" in ended.out
 

@@ -1,0 +1,100 @@
+"""The first two stages of auto: prepare, and choose what is trained."""
+
+from dataclasses import replace
+
+from src.core.errors import InputError
+from src.core.progress import minutes
+from src.data.prepared import open_prepared
+from src.planning.looking import data_of, describe, flags_of_recipe, has_weights, measure_all
+from src.planning.plan import MARGIN, MAX_PROBE_SHARE, Choice, Data, Rates, choose, probe_epochs, probe_seconds
+from src.planning.recipes import PROBE, Recipe
+from src.planning.work import Work
+
+HOLDOUT = "--split holdout"
+
+
+def prepare(work: Work) -> None:
+    """Prepare with the default flags, or take what the user has prepared. Raises InputError if prepare fails."""
+    record, flags = work.record, None
+    if record.is_planned:
+        return
+    if (work.root / "prepared" / "current.json").exists():
+        flags = open_prepared(work.config).snapshot.flags.strip()
+    if flags in (None, HOLDOUT):  # an earlier auto's, perhaps
+        work.command("prepare", *work.paths)
+    elif flags:
+        record.own_folds, record.prepare_flags = True, flags
+        work.clock.tell(f"prepared already with {flags}: these folds are used", record.looked_at)
+
+
+def plan(work: Work) -> None:
+    """Look at the data, measure, choose, and keep the choice. Raises InputError if the time is too short."""
+    prepared, record, clock = open_prepared(work.config), work.record, work.clock
+    data = data_of(prepared, may_hold_out=not record.own_folds)
+    clock.tell(describe(data, prepared), record.looked_at)
+    size, competition = prepared.image_size, prepared.competition
+    pretrained = has_weights(work.config, competition, size, clock)
+    measured = measure_all(work.config, competition, size, pretrained, data, clock)
+    flips = competition.hflip_ok if pretrained else None
+    choice = _choice(measured, data, flips, clock.left)
+    if choice is None or choice.seconds > clock.left:
+        epoch = data.num_images / measured[-1][1].train / 60
+        raise InputError(
+            f"--minutes {work.config.minutes:g}: an epoch takes about {epoch:.1f} minutes on this machine, and nothing "
+            "quicker fits; give more time"
+        )
+    probe = None if choice.recipe.is_probe else _cheap_probe(measured, data, flips, MAX_PROBE_SHARE * clock.left)
+    if choice.folds == 1 and data.holdout_size:
+        work.command("prepare", *work.paths, *HOLDOUT.split())  # more images to train on, fewer to score
+        record.prepare_flags = HOLDOUT
+    record.flags = _flags(work, choice, size)
+    record.epochs, record.planned_folds, record.predict_rate = choice.epochs, choice.folds, choice.rates.predict
+    record.views = choice.views
+    if probe:
+        record.probe = f"{work.config.run_name}-probe"
+        record.probe_flags = _flags(work, probe, size) | {"epochs": str(probe.epochs)}
+    record.runs = [work.config.run_name]
+    clock.tell(f"chosen: {choice.recipe.name}; {choice.reason}", record.reasons)
+    if choice.views == 1 < data.num_views:
+        clock.tell("the plain image only: there is no time to answer from several views", record.reasons)
+    if probe:
+        clock.tell(f"a linear probe beside it, in case it is better: about {probe.seconds:,.0f} s", record.reasons)
+    elif pretrained and not choice.recipe.is_probe:
+        why = f"it would take more than {MAX_PROBE_SHARE:.0%} of the time"
+        clock.tell(f"no linear probe beside it: {why}", record.reasons)
+    clock.tell(f"time: {minutes(clock.used)} used, {minutes(clock.left)} left", record.reasons)
+
+
+def _flags(work: Work, choice: Choice, size: tuple[int, int]) -> dict[str, str]:
+    views = {"views": "original"} if choice.views == 1 else {}
+    return flags_of_recipe(work.config, choice.recipe, size, work.config.weights is None) | views
+
+
+def _choice(measured: list[tuple[Recipe, Rates]], data: Data, flips: bool | None, left: float) -> Choice | None:
+    """Return what is trained: with all views, or the plain image; else a linear probe; else what fits at all.
+
+    `flips`: whether images are flipped, None if there are no pretrained weights.
+    """
+    plain = replace(data, num_views=1)
+    found = choose(measured, data, left) or choose(measured, plain, left)
+    for views in (data, plain):
+        probe = None if found else _cheap_probe(measured, views, flips, MARGIN * left)
+        if probe:
+            folds = max(1, min(data.num_folds, int(MARGIN * left / probe.seconds)))
+            why = f"no training sees enough images in {minutes(left)}; a probe takes {probe.seconds:,.0f} s a fold"
+            found = replace(probe, folds=folds, seconds=folds * probe.seconds, reason=why)
+    return found or choose(measured, plain, left, at_all=True)
+
+
+def _cheap_probe(measured: list[tuple[Recipe, Rates]], data: Data, flips: bool | None, seconds: float) -> Choice | None:
+    """Return a linear probe on one fold within the seconds, at the largest image size that allows it, or None."""
+    if flips is None:
+        return None
+    for recipe, rates in measured:
+        needed = probe_seconds(data, rates, flips)
+        if needed < seconds:
+            return Choice(
+                recipe=replace(PROBE, shorter=recipe.shorter), rates=rates, epochs=probe_epochs(data), folds=1,
+                views=data.num_views, seconds=needed, reason="",
+            )  # fmt: skip
+    return None

@@ -1,0 +1,149 @@
+"""What auto looks at before it chooses: the data, pretrained weights, and the speed of each recipe that fits."""
+
+import math
+from dataclasses import replace
+
+from src.competitions.spec import Competition
+from src.config import AutoConfig, PrepareConfig, TrainConfig
+from src.core.errors import InputError
+from src.core.runtime import choose_compute
+from src.data.prepared import Prepared
+from src.data.split import num_val_of
+from src.data.tta import tta_views
+from src.models.build import build_model
+from src.planning.measuring import rates_of
+from src.planning.plan import Data, Rates, choose
+from src.planning.recipes import Recipe, recipes_for
+from src.planning.record import Clock
+from src.sweeping.plan import flags_for, parse_train
+
+MAX_SECONDS = 6.0  # that a rate is measured
+SHARE = 0.01  # of the whole time, if that is less
+MULTIPLE = 8  # pixels that a smaller image size is a multiple of
+
+
+def size_of(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
+    """Return what the network sees of a cache of this size."""
+    if recipe.shorter is None or recipe.shorter >= min(size):
+        return size
+    height, width = (round(recipe.shorter / min(size) * one / MULTIPLE) * MULTIPLE for one in size)
+    return min(height, size[0]), min(width, size[1])
+
+
+def flags_of_recipe(config: AutoConfig, recipe: Recipe, size: tuple[int, int], hub: bool) -> dict[str, str]:
+    """Return the flags of train, without epochs and run name; `hub`: whether weights come from there."""
+    flags = dict(recipe.flags)
+    if recipe.pretrained:
+        flags = {"backbone": config.backbone, **flags}
+        if not hub:
+            flags["weights"] = str(config.weights)
+    if (seen := size_of(recipe, size)) != size:
+        flags["image_size"] = f"{seen[0]} {seen[1]}"
+    return {**flags, "seed": str(config.seed), "device": config.device}
+
+
+def train_config(config: AutoConfig, flags: dict[str, str], run_name: str) -> TrainConfig:
+    """Return train's config. Raises InputError."""
+    return parse_train(train_parts(config, flags, run_name))
+
+
+def train_parts(config: AutoConfig, flags: dict[str, str], run_name: str) -> list[str]:
+    """Return the flags of train as on a command line; those of defaults are left out."""
+    paths = path_parts(config)
+    default = {"seed": "0", "device": "auto", "backbone": TrainConfig.backbone}
+    own = {name: text for name, text in flags.items() if default.get(name) != text}
+    return [*paths, "--run-name", run_name, *(part for name, text in own.items() for part in flags_for(name, text))]
+
+
+def path_parts(config: AutoConfig) -> list[str]:
+    """Return --competition and the folders that are not the default ones."""
+    parts, default = ["--competition", config.competition], AutoConfig()
+    for name in ("input_dir", "runs_dir"):
+        if getattr(config, name) != getattr(default, name):
+            parts += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
+    return parts
+
+
+def has_weights(config: AutoConfig, competition: Competition, size: tuple[int, int], clock: Clock) -> bool:
+    """Return whether there are pretrained weights. Raises InputError for a --weights file that does not fit."""
+    said = clock.record.looked_at
+    if not config.pretrained:
+        clock.tell("pretrained weights: not used (--no-pretrained); training from scratch", said)
+        return False
+    try:
+        build_model(config.backbone, competition.layout, size, competition.channels, pretrained=True,
+                    weights=config.weights)  # fmt: skip
+    except InputError as error:
+        if config.weights is not None or "pretrained" not in str(error):
+            raise
+        clock.tell(f"pretrained weights: none ({error}); training from scratch", said)
+        return False
+    clock.tell(f"pretrained weights: {config.weights or 'from the hub'} for {config.backbone}", said)
+    return True
+
+
+def data_of(prepared: Prepared, may_hold_out: bool = False) -> Data:
+    """Return how many images there are; `may_hold_out`: whether there may be one held-out part instead of folds."""
+    num_images = len(prepared.labels)
+    sizes = prepared.folds["fold"].value_counts()
+    return Data(
+        num_images=num_images,
+        num_test=prepared.test["image_path"].nunique(),
+        num_views=len(tta_views(prepared.competition.hflip_ok, prepared.image_size)),
+        num_folds=len(sizes),
+        fold_size=int(sizes.max()),
+        holdout_size=num_val_of(PrepareConfig(), num_images) if may_hold_out else None,
+    )
+
+
+def describe(data: Data, prepared: Prepared) -> str:
+    """Return a line about the data."""
+    heads, (height, width) = prepared.competition.heads, prepared.image_size
+    kinds = " and ".join(sorted({head.kind for head in heads}))
+    return (
+        f"data: {data.num_images:,} labelled and {data.num_test:,} test images of {height}x{width}, {len(heads)} "
+        f"head{'s' * (len(heads) > 1)} of kind {kinds}"
+    )
+
+
+def measure_all(
+    config: AutoConfig, competition: Competition, size: tuple[int, int], pretrained: bool, data: Data, clock: Clock
+) -> list[tuple[Recipe, Rates]]:
+    """Return the recipes that fit with their speed here, the preferred one first. Raises InputError if none fits."""
+    compute = choose_compute(config.device, "auto")
+    seconds = min(MAX_SECONDS, SHARE * 60 * config.minutes)
+    measured: list[tuple[Recipe, Rates]] = []
+    for recipe in sorted(recipes_for(competition, pretrained), key=lambda one: math.prod(size_of(one, size))):
+        if measured and _is_hopeless(recipe, measured[-1], data, size, clock.left):
+            line = f"not measured: {recipe.name}: sees too few images, going by the speed of {measured[-1][0].name}"
+            clock.tell(line, clock.record.measured)
+            continue
+        flags = flags_of_recipe(config, recipe, size, config.weights is None)
+        train = replace(train_config(config, flags, config.run_name), image_size=size_of(recipe, size))
+        try:
+            rates = rates_of(train, competition, compute, seconds)
+        except InputError as error:
+            clock.tell(f"measured: {recipe.name}: does not fit ({error})", clock.record.measured)
+            continue
+        measured.append((recipe, rates))
+        clock.tell(
+            f"measured: {recipe.name}: {rates.train:,.0f} images/s in training, {rates.predict:,.0f} predicting; "
+            f"tested: {recipe.tested}",
+            clock.record.measured,
+        )
+    if not measured:
+        raise InputError(f"{config.competition}: no recipe fits; train by hand with python -m src.train")
+    order = recipes_for(competition, pretrained)
+    return sorted(measured, key=lambda one: order.index(one[0]))
+
+
+def _is_hopeless(
+    recipe: Recipe, smaller: tuple[Recipe, Rates], data: Data, size: tuple[int, int], seconds: float
+) -> bool:
+    """Return whether a recipe would not be chosen, even if a pixel cost half of what it does at a smaller size."""
+    other, rates = smaller
+    if recipe.flags.get("backbone") != other.flags.get("backbone"):
+        return False
+    ratio = math.prod(size_of(other, size)) / math.prod(size_of(recipe, size))
+    likely = Rates(train=min(1.0, 2 * ratio) * rates.train, predict=min(1.0, 2 * ratio) * rates.predict)
+    return choose([(recipe, likely)], replace(data, num_views=1), seconds) is None

@@ -1,0 +1,91 @@
+"""auto.json: what was looked at, measured and chosen, why, and how far it is; the clock that survives a kill."""
+
+import shlex
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from src.core.errors import InputError
+from src.core.records import read_record, write_record
+
+
+@dataclass(kw_only=True)
+class AutoRecord:
+    """Written after each stage and each epoch."""
+
+    competition: str
+    minutes: float
+    seconds_used: float = 0.0
+    own_folds: bool = False  # whether the snapshot was prepared with the user's flags
+    prepare_flags: str = ""
+    looked_at: list[str] = field(default_factory=list)
+    measured: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    flags: dict[str, str] = field(default_factory=dict)  # of train, for the run
+    probe_flags: dict[str, str] = field(default_factory=dict)
+    epochs: int = 0
+    planned_folds: int = 0
+    views: int = 1  # of each image that is answered
+    runs: list[str] = field(default_factory=list)  # that were trained; the last is the one that counts
+    probe: str | None = None  # the run of the linear probe
+    predict_rate: float = 0.0
+    events: list[str] = field(default_factory=list)  # what did not go as planned
+    folds_trained: list[int] = field(default_factory=list)
+    answered_by: str | None = None  # the run that made the submission
+    score: float | None = None
+    submission: str | None = None
+    commands: list[str] = field(default_factory=list)  # that do the same
+
+    @property
+    def is_planned(self) -> bool:
+        return bool(self.runs)
+
+
+class Clock:
+    """Counts the seconds of this and of earlier, killed processes against the budget."""
+
+    def __init__(self, record: AutoRecord, file: Path, started: float) -> None:
+        self.record, self.file = record, file
+        self._started = started - record.seconds_used
+
+    @property
+    def used(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def left(self) -> float:
+        return 60 * self.record.minutes - self.used
+
+    def save(self) -> None:
+        """Write auto.json with the time used so far."""
+        self.record.seconds_used = round(self.used, 1)
+        write_record(self.file, self.record)
+
+    def tell(self, line: str, kept: list[str]) -> None:
+        """Print a line and keep it in the record."""
+        print(line, flush=True)
+        kept.append(line)
+        self.save()
+
+
+def open_record(file: Path, competition: str, minutes: float) -> AutoRecord:
+    """Return the record of an auto that was begun, or a new one. Raises InputError for another number of minutes."""
+    if not file.exists():
+        return AutoRecord(competition=competition, minutes=minutes)
+    anew = f"use another --run-name, or delete {file}"
+    record = read_record(file, AutoRecord, "", anew)
+    if record.minutes != minutes:
+        raise InputError(f"{file}: was begun with --minutes {record.minutes:g}, not {minutes:g}; {anew}")
+    return record
+
+
+def script(commands: list[str], notes: list[str]) -> str:
+    """Return a shell script of the commands that do the same."""
+    lines = ["#!/usr/bin/env bash", "# Made by src.auto: the commands that do the same, without a limit of time."]
+    lines += [f"# note: {note}" for note in notes]
+    return "\n".join([*lines, "set -euo pipefail", *commands, ""])
+
+
+def quoted(parts: list[str]) -> str:
+    """Return a command line of `python -m` and these parts."""
+    return "python -m " + shlex.join(parts)

@@ -1,0 +1,129 @@
+"""The third stage of auto: as many folds as there is time for, watched by a guard that is asked after each epoch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from src.config import TrainConfig
+from src.core.progress import minutes
+from src.core.runtime import choose_compute, explained
+from src.data.prepared import open_prepared
+from src.planning.looking import train_config
+from src.planning.plan import COMMAND_SECONDS, MARGIN
+from src.planning.record import Clock
+from src.planning.work import Work
+from src.runs.record import FoldResult
+from src.training.fold import train_fold
+from src.training.resume import run_to_train
+from src.training.setup import check_flags, check_weights
+
+REPLAN = 1 / 3  # share of the epochs until which a late training begins again with fewer
+MAX_RUNS = 3  # trainings of the first fold, the later ones with fewer epochs
+USABLE = 0.8  # share of the epochs from which a training that ends early is worth keeping beside finished ones
+
+
+class Replan(Exception):
+    """The first fold is so late that it must begin again with fewer epochs."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"an epoch takes {seconds:.1f} s")
+        self.seconds = seconds
+
+
+class Dropped(Exception):
+    """There is no time to finish this fold."""
+
+
+@dataclass(kw_only=True)
+class Guard:
+    """Asked after each epoch whether there is time for the next one."""
+
+    clock: Clock
+    fold: int
+    epochs: int
+    tail: float  # seconds that are needed after the last epoch, for predictions
+    is_first: bool
+    may_replan: bool
+    ended_early: int | None = None  # after this epoch
+
+    def __call__(self, history: list[dict[str, float]]) -> bool:
+        """Return whether to end the training here. Raises Replan or Dropped."""
+        self.clock.save()
+        done = len(history)
+        recent = [row["seconds"] for row in history[-3:]]
+        seconds = sum(recent) / len(recent)
+        left = self.clock.left - self.tail
+        if (self.epochs - done) * seconds <= left:
+            return False
+        if self.is_first and self.may_replan and done <= REPLAN * self.epochs:
+            raise Replan(seconds)
+        if seconds <= left or done == self.epochs:
+            return False  # there is time for one more, which may be quicker
+        if not self.is_first and done < USABLE * self.epochs:
+            raise Dropped
+        self.ended_early = done
+        line = (
+            f"fold {self.fold}: ended after {done} of {self.epochs} epochs, {minutes(max(0, left))} before the time "
+            "that predicting needs"
+        )
+        self.clock.tell(line, self.clock.record.events)
+        return True
+
+
+def _train_within(config: TrainConfig, number: int, guard: Guard) -> FoldResult:
+    """Train or resume one fold. Raises Replan, Dropped, InputError."""
+    run = run_to_train(config)
+    check_flags(config, run.competition)
+    check_weights(config, run.competition)
+    compute = choose_compute(config.device, config.precision)
+    on_epoch: Any = guard
+    with explained(config.deterministic):
+        return train_fold(config, run, [number], compute, on_epoch)[1]
+
+
+def train(work: Work) -> None:
+    """Train the linear probe, if one is planned, then the folds that there is time for. Raises InputError."""
+    record, clock = work.record, work.clock
+    numbers, data = open_prepared(work.config).fold_numbers("all"), work.data()
+    if record.probe and not record.folds_trained:
+        probe = train_config(work.config, record.probe_flags, record.probe)
+        guard = Guard(clock=clock, fold=numbers[0], epochs=probe.epochs, tail=0, is_first=True, may_replan=False)
+        _train_within(probe, numbers[0], guard)
+    longest = 0.0
+    for number in numbers[: record.planned_folds]:
+        if number in record.folds_trained:
+            continue
+        predict = work.predict_seconds(data, len(record.folds_trained) + 1, data.num_views) + COMMAND_SECONDS
+        if longest + predict > clock.left:
+            line = f"fold {number} and later ones are left out: one takes {minutes(longest)}, {minutes(clock.left)}"
+            clock.tell(f"{line} are left", record.events)
+            return
+        before = clock.used
+        try:
+            _train_fold(work, number, predict + work.oof_seconds(data))
+        except Dropped:
+            clock.tell(f"fold {number} is left out: there is no time to finish it", record.events)
+            return
+        longest = max(longest, clock.used - before)
+        record.folds_trained.append(number)
+        clock.save()
+
+
+def _train_fold(work: Work, number: int, tail: float) -> None:
+    """Train a fold; the first one again with fewer epochs, under another name, if it is late."""
+    record = work.record
+    while True:
+        flags = {**record.flags, "epochs": str(record.epochs)}
+        guard = Guard(
+            clock=work.clock, fold=number, epochs=record.epochs, tail=tail, is_first=not record.folds_trained,
+            may_replan=len(record.runs) < MAX_RUNS and "freeze_backbone" not in flags,
+        )  # fmt: skip
+        try:
+            _train_within(train_config(work.config, flags, record.runs[-1]), number, guard)
+            return
+        except Replan as late:
+            epochs = max(1, int(MARGIN * (work.clock.left - tail) / late.seconds))
+            line = f"{late}, longer than measured: fold {number} begins again with {epochs} epochs instead of"
+            work.clock.tell(f"{line} {record.epochs}, and is the only one", record.events)
+            record.epochs, record.planned_folds = epochs, 1
+            record.runs.append(f"{work.config.run_name}-{len(record.runs) + 1}")
+            work.clock.save()
