@@ -30,6 +30,7 @@ def test_corrected_labels_are_in_the_snapshot_and_its_id(svhn: MakeSvhn, podium:
     assert after[~others].iloc[:, :6].to_numpy().tolist() == [[9, 0, 5, 10, 10, 10]]
     assert after[others].equals(before[others])
     record = json.loads((snapshot_at(root) / "snapshot.json").read_text())
+    assert "relabelled" not in json.loads((plain / "snapshot.json").read_text())  # or all ids would be new
     assert record["relabelled"] == {"num_changed": 1, "num_confirmed": 1, "by": ["Ann"]}
     kept = table_at(root, "relabel")
     assert kept["label"].tolist() == ["905", same]
