@@ -1,8 +1,11 @@
 """From an image file's bytes to an answer: decoded as prepare does, predicted and decided as predict does."""
 
-from dataclasses import dataclass
+import base64
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -13,15 +16,19 @@ from src.config import ServeConfig
 from src.core.runtime import choose_compute, to_device
 from src.data.bands import decode_bands
 from src.data.images import GREY, Decoding, decode_image, fitted, resize
+from src.data.levels import thumbnails
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader
 from src.inference.answers import texts_of
 from src.inference.autotune import TRIAL_IMAGES, Forward, by_onnx
 from src.inference.ensemble import weighted_mean
 from src.inference.onnx_runtime import check_engine
 from src.inference.predictor import Predictor, predict_probabilities
+from src.inference.saliency import saliency
 from src.inference.submission import fitted_rule, views_of
+from src.models.network import Network
 from src.runs.run import Run, open_run
 
+DARKEST = 0.2  # of an image's brightness, where nothing spoke for the answer
 MAX_SHOWN = 10  # classes of a head in a response, the likeliest
 
 
@@ -36,6 +43,7 @@ class Answerer:
     rule: Rule
     how: Decoding
     folds: tuple[int, ...]
+    lock: Lock = field(default_factory=Lock)
 
     @property
     def competition(self) -> Competition:
@@ -82,6 +90,16 @@ class Answerer:
             for network, forward in zip(self.networks, self.forwards, strict=True)
         ]
         return weighted_mean(found, [1.0] * len(found))
+
+    def looked_at(self, images: np.ndarray) -> list[str]:
+        """Return a PNG as data URL of each image, dark where nothing spoke for the first network's answer."""
+        network = self.networks[0]
+        assert isinstance(network, Network)
+        with self.lock:  # it listens to the network's modules, so one at a time
+            found = saliency(network, images, self.competition.layout, device=self.predictor.compute.device)
+        seen = thumbnails(images) * (DARKEST + (1 - DARKEST) * found[..., None])
+        files = (cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in seen.astype(np.uint8))
+        return ["data:image/png;base64," + base64.b64encode(data).decode() for data in files]
 
     def describe(self, predicted: np.ndarray) -> list[dict[str, Any]]:
         """Return what a response says of each image, from predictions (N, num_outputs)."""

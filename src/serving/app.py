@@ -49,7 +49,7 @@ class ImageAnswer(BaseModel):
     file: str
     answer: str = Field(description="As a submission would write it")
     heads: list[HeadAnswer]
-    saliency: str | None = Field(None, description="A PNG as data URL: where the network looked, if that is known")
+    saliency: str | None = Field(None, description="A PNG as data URL: dark is what did not matter")
 
 
 class Answers(BaseModel):
@@ -142,17 +142,26 @@ def make_app(answerer: Answerer, limits: Limits, facts: dict[str, Any]) -> Annou
     }
 
     @app.post("/predict", responses=refusals)
-    async def predict(request: Request, files: Annotated[list[UploadFile], File(description="Images")]) -> Answers:
-        """Answer one or more images (PNG, JPEG, WebP ...); one that cannot be answered refuses the request."""
+    async def predict(
+        files: Annotated[list[UploadFile], File(description="Images")], saliency: bool = False
+    ) -> Answers:
+        """Answer one or more images (PNG, JPEG, WebP ...); one that cannot be answered refuses the request.
+
+        `?saliency=true` adds where the network looked.
+        """
+        loop = asyncio.get_running_loop()
         started = time.perf_counter()
         if len(files) > limits.max_files:
             raise Refused(413, f"{len(files)} files; at most {limits.max_files} are answered at a time")
         names, images = [upload.filename or f"file {number}" for number, upload in enumerate(files, 1)], []
         for name, upload in zip(names, files, strict=True):
             data = await upload.read()
-            images.append(await asyncio.get_running_loop().run_in_executor(decoders, _decoded, answerer, data, name))
+            images.append(await loop.run_in_executor(decoders, _decoded, answerer, data, name))
         predicted = await batches.answer(np.stack(images))
         described = answerer.describe(predicted)
+        if saliency:
+            pictures = await loop.run_in_executor(decoders, answerer.looked_at, np.stack(images))
+            described = [one | {"saliency": picture} for one, picture in zip(described, pictures, strict=True)]
         found = [ImageAnswer(file=name, **one) for name, one in zip(names, described, strict=True)]
         return Answers(images=found, seconds=round(time.perf_counter() - started, 4))
 
