@@ -21,9 +21,9 @@ from pipelines import flags_page
 from src.core.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "benchmarks/*.md", "benchmarks/results/*.md")
-AS_THEY_ARE = {".png", ".webp", ".svg", ".css", ".js"}
-LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml", ".csv": "text", ".json": "json"}
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "benchmarks/*.md", "benchmarks/*/*.md")
+AS_THEY_ARE = {".png", ".webp", ".svg", ".css", ".js", ".csv", ".json", ".ipynb"}
+LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml"}
 CODE_OR_LINK = re.compile(
     r"^ *(?P<fence>`{3,})[^\n`]*\n.*?^ *(?P=fence)`*$"  # a block of code
     r"|`[^`]+`"
@@ -90,6 +90,7 @@ def collect(root: Path, tree: Path) -> None:
     done: set[Path] = set()
     while todo:
         path = todo.pop()
+        path = path / "README.md" if (path / "README.md").exists() else path
         if path in done:
             continue
         done.add(path)
@@ -107,6 +108,8 @@ def collect(root: Path, tree: Path) -> None:
 def _page_of(path: Path, root: Path) -> Path:
     """Return where a file or folder lies in the site's tree."""
     inside = path.relative_to(root)
+    if (path / "README.md").exists():
+        return inside / "README.md"
     if path.is_dir():
         return inside / f"files-of-{path.name}.md"
     return inside if path.suffix in AS_THEY_ARE | {".md"} else inside.with_name(f"{path.name}.md")
