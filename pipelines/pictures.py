@@ -58,13 +58,25 @@ class Picture:
     """How many files of a pattern are taken."""
 
 
+# A second run, for a comparison: half the epochs, without augmentation.
+PLAIN = (
+    "python -m src.train --competition demo --fold all --run-name plain --backbone string_cnn --no-pretrained "
+    "--epochs 14 --batch-size 32 --lr 3e-3 --dropout 0 --augment.rotate 0 --augment.shift 0 --augment.concat 0"
+)
 PICTURES: dict[str, Picture] = {
     "images": Picture(
-        commands=("python -m src.make_demo",), images="input/demo/train/*.png", window=(820, 262), most=40
+        commands=("python -m src.make_demo",), images="input/demo/mchar_train/*.png", window=(1000, 250), most=48
+    ),
+    "report": Picture(page="runs/demo/baseline/evaluation/report.html"),
+    "watch": Picture(server="python -m src.watch baseline --competition demo --port 0", window=(1000, 760)),
+    "compare": Picture(
+        commands=(DEMO, PLAIN, "python -m src.compare baseline plain --competition demo"),
+        page="runs/demo/compare.html",
+        window=(1000, 760),
     ),
     "try": Picture(
         server="python -m src.serve --competition demo --port 0",
-        upload="input/demo/test/*.png",
+        upload="input/demo/mchar_test_a/*.png",
         most=2,
         wait=".result:nth-child(2) .bar",
         window=(1000, 800),
