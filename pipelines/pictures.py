@@ -68,6 +68,7 @@ PICTURES: dict[str, Picture] = {
         commands=("python -m src.make_demo",), images="input/demo/mchar_train/*.png", window=(1000, 250), most=48
     ),
     "report": Picture(page="runs/demo/baseline/evaluation/report.html"),
+    "gallery": Picture(page="runs/demo/baseline/evaluation/report.html", show="#gallery", window=(1000, 760)),
     "watch": Picture(server="python -m src.watch baseline --competition demo --port 0", window=(1000, 760)),
     "compare": Picture(
         commands=(DEMO, PLAIN, "python -m src.compare baseline plain --competition demo"),
@@ -130,7 +131,9 @@ def address_of(picture: Picture) -> Iterator[str]:
     elif picture.images:
         with tempfile.TemporaryDirectory() as folder:
             images = "".join(f'<img src="{path.as_uri()}">' for path in files_of(picture.images, picture.most))
-            style = "body{margin:6px;font-size:0}img{height:58px;margin:2px;image-rendering:pixelated}"
+            style = (
+                "body{margin:6px;font-size:0;text-align:center}img{height:58px;margin:2px;image-rendering:pixelated}"
+            )
             (page := Path(folder) / "page.html").write_text(f"<style>{style}</style>{images}")
             yield page.as_uri()
     else:
