@@ -9,6 +9,7 @@ or docs/flags.md is stale. Links to source files lead to pages that show them.
 """
 
 import argparse
+import logging
 import os
 import re
 import shutil
@@ -20,9 +21,9 @@ from pipelines import flags_page
 from src.core.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "benchmarks/*.md", "benchmarks/results/*.md")
-AS_THEY_ARE = {".png", ".webp", ".svg", ".css", ".js"}
-LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml", ".csv": "text", ".json": "json"}
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "benchmarks/*.md", "benchmarks/*/*.md")
+AS_THEY_ARE = {".png", ".webp", ".svg", ".css", ".js", ".csv", ".json", ".ipynb"}
+LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml"}
 CODE_OR_LINK = re.compile(
     r"^ *(?P<fence>`{3,})[^\n`]*\n.*?^ *(?P=fence)`*$"  # a block of code
     r"|`[^`]+`"
@@ -31,7 +32,7 @@ CODE_OR_LINK = re.compile(
 )
 
 NOT_TEXT = re.compile(r"<(pre|code|script|style|head)\b.*?</\1>", re.DOTALL)
-LEFT_OVER = re.compile(r"```|\]\(|\|--|\*\*|\\")
+LEFT_OVER = re.compile(r"```|\]\(|\]\[|\|--|\*\*|\\")
 
 
 def build(root: Path, output: Path) -> None:
@@ -52,17 +53,22 @@ def build(root: Path, output: Path) -> None:
 
 def _run_mkdocs(config: Path, pages: Path, site: Path) -> None:
     """Build strictly: each warning of MkDocs is printed, and any is an error."""
-    os.environ["NO_MKDOCS_2_WARNING"] = "1"  # an advertisement of a fork
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"  # a notice of the theme's about MkDocs 2
+    logger, printer = logging.getLogger("mkdocs"), logging.StreamHandler()
+    printer.setLevel(logging.WARNING)
     try:
         from mkdocs.commands.build import build as mkdocs_build
         from mkdocs.config import load_config
         from mkdocs.exceptions import MkDocsException
     except ImportError as error:
         raise InputError(f"{error}; run '{sys.executable} -m pip install -r requirements-docs.txt'") from error
+    logger.addHandler(printer)
     try:
         mkdocs_build(load_config(str(config), docs_dir=str(pages), site_dir=str(site), strict=True))
     except MkDocsException as error:
         raise InputError(f"the site was not built: {error}") from error
+    finally:
+        logger.removeHandler(printer)
 
 
 def _check_rendered(site: Path) -> None:
@@ -84,6 +90,7 @@ def collect(root: Path, tree: Path) -> None:
     done: set[Path] = set()
     while todo:
         path = todo.pop()
+        path = path / "README.md" if (path / "README.md").exists() else path
         if path in done:
             continue
         done.add(path)
@@ -101,6 +108,8 @@ def collect(root: Path, tree: Path) -> None:
 def _page_of(path: Path, root: Path) -> Path:
     """Return where a file or folder lies in the site's tree."""
     inside = path.relative_to(root)
+    if (path / "README.md").exists():
+        return inside / "README.md"
     if path.is_dir():
         return inside / f"files-of-{path.name}.md"
     return inside if path.suffix in AS_THEY_ARE | {".md"} else inside.with_name(f"{path.name}.md")
