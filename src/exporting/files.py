@@ -33,8 +33,8 @@ def onnx_bytes(subject: Subject, program: Any) -> bytes:
 def int8_bytes(data: bytes, channels: int) -> bytes:
     """Return an ONNX file with most weights in 8 bits (dynamic quantisation); `channels` are those of an image.
 
-    Convolutions of the image itself and depthwise ones stay as they are: they hold few weights and cost most of the
-    score (benchmarks/results/inference_engines.md).
+    Convolutions of the image itself and depthwise ones stay as they are: they hold few weights and lose most in 8
+    bits (a hint in benchmarks/results/inference_engines.md).
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process

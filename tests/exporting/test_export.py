@@ -27,6 +27,7 @@ def predicted(world: Path, name: str = "baseline") -> np.ndarray:
         return array
 
 
+@pytest.mark.slow
 def test_a_torch_file_with_views_answers_as_predict(world: Path) -> None:
     done(world, "export", "--format", "torch", "--tta")
     folder, run = world / "runs" / "svhn" / "baseline" / "export", run_at(world / "runs" / "svhn" / "baseline")
