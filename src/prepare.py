@@ -59,6 +59,7 @@ def main(config: PrepareConfig) -> None:
 def _prepare(config: PrepareConfig) -> None:
     from src.core.errors import InputError
     from src.core.flags import flags_of
+    from src.core.malloc import return_freed_memory
     from src.data.balance import balance
     from src.data.labels import check_unreadable, read_tables
     from src.data.prepared import PREPARE_FLAGS, build_caches, open_engine, prepared_folder
@@ -85,8 +86,10 @@ def _prepare(config: PrepareConfig) -> None:
     if config.only_test:
         _decode_test(config, run, tables, cache)
         return
+    return_freed_memory()
     train, test = build_caches(config, run, tables, cache, size)
     files.forget()
+    return_freed_memory()
     if not config.duplicates:
         print("duplicates are not searched (--no-duplicates): copies of an image may lie on both sides of a fold")
     labels, problems = usable_labels(tables.labels, competition, train, cache if config.duplicates else None)

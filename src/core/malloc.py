@@ -23,9 +23,23 @@ def share_arenas() -> None:
     _mallopt({-8: 2})  # M_ARENA_MAX
 
 
+def return_freed_memory() -> None:
+    """Give what was freed back to the system: reading tables of a million rows leaves 200 MiB of holes behind.
+
+    Does nothing with another C library.
+    """
+    trim = getattr(_libc(), "malloc_trim", None)
+    if trim:
+        trim(0)
+
+
+def _libc() -> ctypes.CDLL | None:
+    name = ctypes.util.find_library("c") if sys.platform == "linux" else None
+    return ctypes.CDLL(name) if name else None
+
+
 def _mallopt(options: dict[int, int]) -> None:
     """Set options of glibc's malloc; do nothing with another C library."""
-    libc_name = ctypes.util.find_library("c") if sys.platform == "linux" else None
-    mallopt = getattr(ctypes.CDLL(libc_name), "mallopt", None) if libc_name else None
+    mallopt = getattr(_libc(), "mallopt", None)
     for option, value in options.items() if mallopt else ():
-        mallopt(option, value)  # type: ignore[misc]
+        mallopt(option, value)
