@@ -77,12 +77,11 @@ def _choice(measured: list[tuple[Recipe, Rates]], data: Data, flips: bool | None
     """
     plain = replace(data, num_views=1)
     found = choose(measured, data, left) or choose(measured, plain, left)
-    for views in (data, plain):
-        probe = None if found else _cheap_probe(measured, views, flips, MARGIN * left)
-        if probe:
-            folds = max(1, min(data.num_folds, int(MARGIN * left / probe.seconds)))
-            why = f"no training sees enough images in {minutes(left)}; a probe takes {probe.seconds:,.0f} s a fold"
-            found = replace(probe, folds=folds, seconds=folds * probe.seconds, reason=why)
+    probe = None if found else _cheap_probe(measured, data, flips, MARGIN * left)
+    if probe:
+        folds = max(1, min(data.num_folds, int(MARGIN * left / probe.seconds)))
+        why = f"no training sees enough images in {minutes(left)}; a probe takes {probe.seconds:,.0f} s a fold"
+        found = replace(probe, folds=folds, seconds=folds * probe.seconds, reason=why)
     return found or choose(measured, plain, left, at_all=True)
 
 
@@ -91,10 +90,11 @@ def _cheap_probe(measured: list[tuple[Recipe, Rates]], data: Data, flips: bool |
     if flips is None:
         return None
     for recipe, rates in measured:
-        needed = probe_seconds(data, rates, flips)
-        if needed < seconds:
-            return Choice(
-                recipe=replace(PROBE, shorter=recipe.shorter), rates=rates, epochs=probe_epochs(data), folds=1,
-                views=data.num_views, seconds=needed, reason="",
-            )  # fmt: skip
+        for views in (data, replace(data, num_views=1)):
+            needed = probe_seconds(views, rates, flips)
+            if needed < seconds:
+                return Choice(
+                    recipe=replace(PROBE, shorter=recipe.shorter), rates=rates, epochs=probe_epochs(data), folds=1,
+                    views=views.num_views, seconds=needed, reason="",
+                )  # fmt: skip
     return None

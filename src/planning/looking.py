@@ -114,9 +114,11 @@ def measure_all(
     seconds = min(MAX_SECONDS, SHARE * 60 * config.minutes)
     measured: list[tuple[Recipe, Rates]] = []
     for recipe in sorted(recipes_for(competition, pretrained), key=lambda one: math.prod(size_of(one, size))):
-        if measured and _is_hopeless(recipe, measured[-1], data, size, clock.left):
+        likely = _scaled(recipe, measured[-1], size) if measured else None
+        if likely and choose([(recipe, _doubled(likely))], replace(data, num_views=1), clock.left) is None:
             line = f"not measured: {recipe.name}: sees too few images, going by the speed of {measured[-1][0].name}"
             clock.tell(line, clock.record.measured)
+            measured.append((recipe, likely))  # a linear probe may still see images of this size
             continue
         flags = flags_of_recipe(config, recipe, size, config.weights is None)
         train = replace(train_config(config, flags, config.run_name), image_size=size_of(recipe, size))
@@ -137,13 +139,15 @@ def measure_all(
     return sorted(measured, key=lambda one: order.index(one[0]))
 
 
-def _is_hopeless(
-    recipe: Recipe, smaller: tuple[Recipe, Rates], data: Data, size: tuple[int, int], seconds: float
-) -> bool:
-    """Return whether a recipe would not be chosen, even if a pixel cost half of what it does at a smaller size."""
+def _scaled(recipe: Recipe, smaller: tuple[Recipe, Rates], size: tuple[int, int]) -> Rates | None:
+    """Return the rates of a recipe if each pixel costs what it does in a smaller one of the same network."""
     other, rates = smaller
     if recipe.flags.get("backbone") != other.flags.get("backbone"):
-        return False
+        return None
     ratio = math.prod(size_of(other, size)) / math.prod(size_of(recipe, size))
-    likely = Rates(train=min(1.0, 2 * ratio) * rates.train, predict=min(1.0, 2 * ratio) * rates.predict)
-    return choose([(recipe, likely)], replace(data, num_views=1), seconds) is None
+    return Rates(train=ratio * rates.train, predict=ratio * rates.predict)
+
+
+def _doubled(rates: Rates) -> Rates:
+    """Return twice the rates: larger images may cost less a pixel."""
+    return Rates(train=2 * rates.train, predict=2 * rates.predict)

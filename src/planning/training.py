@@ -15,6 +15,7 @@ from src.runs.record import FoldResult
 from src.training.fold import train_fold
 from src.training.resume import run_to_train
 from src.training.setup import check_flags, check_weights
+from src.training.status import Status
 
 REPLAN = 1 / 3  # share of the epochs until which a late training begins again with fewer
 MAX_RUNS = 3  # trainings of the first fold, the later ones with fewer epochs
@@ -76,8 +77,9 @@ def _train_within(config: TrainConfig, number: int, guard: Guard) -> FoldResult:
     check_weights(config, run.competition)
     compute = choose_compute(config.device, config.precision)
     on_epoch: Any = guard
-    with explained(config.deterministic):
-        return train_fold(config, run, [number], compute, on_epoch)[1]
+    status = Status([number], config.epochs, compute.describe())
+    with status.told(), explained(config.deterministic):
+        return train_fold(config, run, [number], compute, on_epoch, status)[1]
 
 
 def train(work: Work) -> None:
