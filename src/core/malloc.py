@@ -41,5 +41,6 @@ def _libc() -> ctypes.CDLL | None:
 def _mallopt(options: dict[int, int]) -> None:
     """Set options of glibc's malloc; do nothing with another C library."""
     mallopt = getattr(_libc(), "mallopt", None)
-    for option, value in options.items() if mallopt else ():
-        mallopt(option, value)
+    if mallopt:
+        for option, value in options.items():
+            mallopt(option, value)
