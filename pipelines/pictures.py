@@ -29,7 +29,6 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "pictures"
 MAX_BYTES = 60_000
 MAX_PICTURES = 8
-SCALE = 1.5  # pixels of a picture per pixel of the page
 QUALITIES = range(86, 40, -6)
 DEMO = "bash pipelines/demo.sh"
 
@@ -48,6 +47,8 @@ class Picture:
     """Instead: a pattern of image files, which are shown side by side."""
     window: tuple[int, int] = (1000, 680)
     """Width and height of the page that is seen, in pixels."""
+    scale: float = 1.5
+    """Pixels of the picture for each of the page's; fewer if it shows many photographs."""
     show: str = ""
     """Selector of the element that is scrolled to the top."""
     upload: str = ""
@@ -64,26 +65,25 @@ PLAIN = (
     "--epochs 14 --batch-size 32 --lr 3e-3 --dropout 0 --augment.rotate 0 --augment.shift 0 --augment.concat 0"
 )
 SEARCH = (
-    "python -m src.search --competition demo --trials 12 --space lr=5e-4..1e-2:log dropout=0..0.4 augment.rotate=0..15 "
-    "epochs=5 batch_size=32 backbone=string_cnn pretrained=False"
+    "python -m src.search --competition demo --trials 8 --space lr=1e-3..1e-2:log dropout=0..0.3 augment.rotate=0..15 "
+    "epochs=12 batch_size=32 backbone=string_cnn pretrained=False"
 )
 PICTURES: dict[str, Picture] = {
     "images": Picture(
         commands=("python -m src.make_demo",), images="input/demo/mchar_train/*.png", window=(1000, 250), most=48
     ),
-    "report": Picture(page="runs/demo/baseline/evaluation/report.html"),
-    "gallery": Picture(page="runs/demo/baseline/evaluation/report.html", show="#gallery", window=(1000, 760)),
+    "report": Picture(page="runs/demo/baseline/evaluation/report.html", window=(1000, 860), scale=1.25),
+    "gallery": Picture(page="runs/demo/baseline/evaluation/report.html", show="#gallery", scale=1),
     "watch": Picture(server="python -m src.watch baseline --competition demo --port 0", window=(1000, 760)),
     "compare": Picture(
         commands=(DEMO, PLAIN, "python -m src.compare baseline plain --competition demo"),
         page="runs/demo/compare.html",
-        window=(1000, 760),
+        window=(1000, 600),
     ),
     "search": Picture(commands=(DEMO, SEARCH), page="runs/demo/searches/search/search.html", window=(1000, 760)),
     "try": Picture(
         server="python -m src.serve --competition demo --port 0",
-        upload="input/demo/mchar_test_a/*.png",
-        most=2,
+        upload="input/demo/mchar_test_a/00000[49].png",
         wait=".result:nth-child(2) .bar",
         window=(1000, 800),
     ),
@@ -169,7 +169,7 @@ def screenshot(picture: Picture) -> bytes:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
         width, height = picture.window
         page = browser.new_page(
-            viewport={"width": width, "height": height}, device_scale_factor=SCALE, color_scheme="light"
+            viewport={"width": width, "height": height}, device_scale_factor=picture.scale, color_scheme="light"
         )
         page.goto(address)
         data: bytes = prepared(page, picture).screenshot()
