@@ -64,10 +64,6 @@ PLAIN = (
     "python -m src.train --competition demo --fold all --run-name plain --backbone string_cnn --no-pretrained "
     "--epochs 14 --batch-size 32 --lr 3e-3 --dropout 0 --augment.rotate 0 --augment.shift 0 --augment.concat 0"
 )
-SEARCH = (
-    "python -m src.search --competition demo --trials 8 --space lr=1e-3..1e-2:log dropout=0..0.3 augment.rotate=0..15 "
-    "epochs=12 batch_size=32 backbone=string_cnn pretrained=False"
-)
 PICTURES: dict[str, Picture] = {
     "images": Picture(
         commands=("python -m src.make_demo",), images="input/demo/mchar_train/*.png", window=(1000, 250), most=48
@@ -80,7 +76,6 @@ PICTURES: dict[str, Picture] = {
         page="runs/demo/compare.html",
         window=(1000, 600),
     ),
-    "search": Picture(commands=(DEMO, SEARCH), page="runs/demo/searches/search/search.html", window=(1000, 760)),
     "try": Picture(
         server="python -m src.serve --competition demo --port 0",
         upload="input/demo/mchar_test_a/00000[49].png",
