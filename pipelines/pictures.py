@@ -1,6 +1,6 @@
 """Make docs/pictures/: what the demo's images and Podium's own pages look like.
 
-    python -m pipelines.pictures                     (a quarter of an hour on 2 cores, mostly training; needs Chromium)
+    python -m pipelines.pictures                     (20 minutes on 2 cores, mostly training; needs Chromium)
     python -m pipelines.pictures --only images try
 
 A picture is an entry of PICTURES: the commands before it, and the page that is then opened in a headless Chromium. The
@@ -64,6 +64,10 @@ PLAIN = (
     "python -m src.train --competition demo --fold all --run-name plain --backbone string_cnn --no-pretrained "
     "--epochs 14 --batch-size 32 --lr 3e-3 --dropout 0 --augment.rotate 0 --augment.shift 0 --augment.concat 0"
 )
+SEARCH = (
+    "python -m src.search --competition demo --trials 8 --space lr=1e-3..1e-2:log dropout=0..0.3 augment.rotate=0..15 "
+    "epochs=12 batch_size=32 backbone=string_cnn pretrained=False"
+)
 PICTURES: dict[str, Picture] = {
     "images": Picture(
         commands=("python -m src.make_demo",), images="input/demo/mchar_train/*.png", window=(1000, 250), most=48
@@ -75,6 +79,12 @@ PICTURES: dict[str, Picture] = {
         commands=(DEMO, PLAIN, "python -m src.compare baseline plain --competition demo"),
         page="runs/demo/compare.html",
         window=(1000, 600),
+    ),
+    "search": Picture(
+        commands=(DEMO, SEARCH),
+        page="runs/demo/searches/search/search.html",
+        show="h2:text('History')",
+        window=(1000, 370),
     ),
     "try": Picture(
         server="python -m src.serve --competition demo --port 0",
