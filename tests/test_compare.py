@@ -21,6 +21,7 @@ def make_right(run: Path) -> None:
         replace_oof(fold, arrays)
 
 
+@pytest.mark.slow
 @needs_browser
 def test_two_runs_are_compared_on_a_page(world: Path) -> None:
     make_right(world / "runs" / "svhn" / "other")

@@ -70,7 +70,7 @@ def test_every_image_size_is_of_the_same_snapshot(world: Path) -> None:
     assert prepared_at(root).cache("train", (64, 128)).image_size == (64, 128)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(TEXTS, TEXTS, st.none() | st.integers(0, 9), st.integers(-(2**62), 2**62)), max_size=5))
 @example([("NA", "000123", None, 0), (" ", "\r", 1, 1), ("1e5", "", None, 2), ('"', "a,\n", 3, 3)])
 def test_a_table_is_read_as_it_was_written(rows: list[tuple[str, str, int | None, int]]) -> None:
