@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.browser import check_widths, needs_browser, opened
 from tests.helpers import replace_oof, run_at
 from tests.world import done, refused, run_command
