@@ -105,15 +105,8 @@ def _measure(config: InferenceConfig) -> None:
         cv2.setNumThreads(0)
         compute = choose_compute("cpu", "fp32")
         started = time.perf_counter()
-        cache, _ = build_cache(Path(folder), "test", paths, files, SIZE)
+        loader = decoded_loader(Path(folder), paths, files)
         decoded = time.perf_counter()
-        loader = Loader(
-            images=cache.images,
-            rows=np.arange(len(paths)),
-            targets=np.zeros((len(paths), 0), np.int64),
-            image_size=SIZE,
-            batch_size=INFERENCE_BATCH_SIZE,
-        )
         full_model = to_device(Network(network, Normalise(MEAN, STD, SIZE[1])), compute)
         views = list(tta_views(False, SIZE).values())[1:]
         compile_mode: Wanted = "on" if config.way == "compiled" else "off"
@@ -122,6 +115,18 @@ def _measure(config: InferenceConfig) -> None:
         predict_probabilities(full_model, loader, STREET.layout, compute, views, forward)
         spent = time.perf_counter() - ready
         print(f"{len(paths) / spent:.1f} {len(paths) / (spent + decoded - started):.1f} {ready - decoded:.1f}")
+
+
+def decoded_loader(folder: Path, paths: list[str], files: InputFiles) -> Loader:
+    """Decode images into a cache below the folder and return a loader of them."""
+    cache, _ = build_cache(folder, "test", paths, files, SIZE)
+    return Loader(
+        images=cache.images,
+        rows=np.arange(len(paths)),
+        targets=np.zeros((len(paths), 0), np.int64),
+        image_size=SIZE,
+        batch_size=INFERENCE_BATCH_SIZE,
+    )
 
 
 def main(config: InferenceConfig) -> None:

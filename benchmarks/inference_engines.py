@@ -22,7 +22,7 @@ import numpy as np
 import timm
 import torch
 
-from benchmarks.inference import MEAN, SIZE, STD, VIEWS, textbook
+from benchmarks.inference import MEAN, SIZE, STD, VIEWS, decoded_loader, textbook
 from benchmarks.table import processor
 from src.competitions.svhn import COMPETITION as STREET
 from src.core import cli
@@ -30,7 +30,6 @@ from src.core.malloc import keep_freed_memory
 from src.core.reading import InputFiles
 from src.core.runtime import choose_compute, to_device
 from src.core.zips import read_location
-from src.data.cache import build_cache
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader
 from src.data.tta import tta_views
 from src.inference.autotune import Engine, Wanted, fastest, largest_difference
@@ -87,15 +86,8 @@ def _measure(config: EnginesConfig) -> None:
         cv2.setNumThreads(0)
         compute = choose_compute("cpu", "fp32")
         started = time.perf_counter()
-        cache, _ = build_cache(Path(folder), "test", paths, files, SIZE)
+        loader = decoded_loader(Path(folder), paths, files)
         decoding = time.perf_counter() - started
-        loader = Loader(
-            images=cache.images,
-            rows=np.arange(len(paths)),
-            targets=np.zeros((len(paths), 0), np.int64),
-            image_size=SIZE,
-            batch_size=INFERENCE_BATCH_SIZE,
-        )
         full_model = to_device(Network(network, Normalise(MEAN, STD, SIZE[1])), compute)
         views, layout = list(tta_views(False, SIZE).values())[1:], STREET.layout
         mode: Wanted = "on" if config.way == "compiled" else "off"
@@ -107,7 +99,7 @@ def _measure(config: EnginesConfig) -> None:
         found = predict_probabilities(full_model, way.loader, layout, compute, views, way.forward).mean
         spent, used = time.perf_counter() - started, busy() - before
         few = Loader(
-            images=cache.images, rows=np.arange(256), targets=loader.targets[:256], image_size=SIZE, batch_size=256
+            images=loader.images, rows=np.arange(256), targets=loader.targets[:256], image_size=SIZE, batch_size=256
         )
         expected = predict_probabilities(full_model, few, layout, compute, views).mean
         difference = largest_difference(expected, found[:256], layout)

@@ -61,24 +61,18 @@ def _prepare(config: PrepareConfig) -> None:
     from src.core.flags import flags_of
     from src.core.malloc import return_freed_memory
     from src.data.balance import balance
-    from src.data.labels import check_unreadable, read_tables
+    from src.data.labels import read_tables
     from src.data.prepared import PREPARE_FLAGS, build_caches, open_engine, prepared_folder
-    from src.data.problems import Problem, label_warnings, usable_labels
+    from src.data.problems import Problem, usable_labels
     from src.data.relabel import relabelled
     from src.data.snapshot import facts_of, publish, set_current
-    from src.data.split import check_split, make_folds
-    from src.metrics import metric_of
+    from src.data.split import make_folds
 
     run = open_engine(config)  # first: its mistakes are told before labels are read
     tables, corrections = relabelled(read_tables(config), config.relabel)
     competition, files, folder = tables.competition, tables.files, prepared_folder(config, tables.competition)
-    metric_of(competition)  # fail now on an unknown metric, not after training
     size = check_image_size(config.image_size or competition.image_size)
-    check_split(config, tables.labels, competition)
-    missing = tables.test["image_path"].iloc[files.located.locations(tables.test["image_path"]).missing()].tolist()
-    check_unreadable(missing, len(tables.test), config.max_unreadable, f"{files.root}: is the test folder complete?")
-    for line in [*files.notes, *label_warnings(tables.labels, competition)]:
-        print(line)
+    _check(config, tables)
     if corrections:
         print(corrections.describe(config.relabel))
 
@@ -118,6 +112,22 @@ def _prepare(config: PrepareConfig) -> None:
     val = ", ".join(f"{number}: {count:,}" for number, count in sizes.items())
     print(f"{len(labels):,} usable labelled images; held out by fold: {val}")
     print(f"prepared: {folder / snapshot.id}{'' if is_new else ' (nothing has changed)'}")
+
+
+def _check(config: PrepareConfig, tables: "Tables") -> None:
+    """Check what can be checked before anything is decoded, and print notes. Raises InputError."""
+    from src.data.labels import check_unreadable
+    from src.data.problems import label_warnings
+    from src.data.split import check_split
+    from src.metrics import metric_of
+
+    metric_of(tables.competition)  # fail now on an unknown metric, not after training
+    check_split(config, tables.labels, tables.competition)
+    files, paths = tables.files, tables.test["image_path"]
+    missing = paths.iloc[files.located.locations(paths).missing()].tolist()
+    check_unreadable(missing, len(tables.test), config.max_unreadable, f"{files.root}: is the test folder complete?")
+    for line in [*files.notes, *label_warnings(tables.labels, tables.competition)]:
+        print(line)
 
 
 def _decode_test(config: PrepareConfig, run: "Run", tables: "Tables", folder: "Path") -> None:

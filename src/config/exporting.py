@@ -44,7 +44,7 @@ class ServeConfig(PixelPaths):
     precision: Precision = "auto"
     """auto: bf16 if the GPU has it, else fp16; fp32 on a CPU."""
     host: str = "127.0.0.1"
-    """Address to listen on: 0.0.0.0 lets other machines in. There is no password."""
+    """Address to listen on; 0.0.0.0 accepts connections from other machines, without a password."""
     port: int = 8000
     """Port to listen on; 0: any that is free."""
     max_mb: float = 10.0

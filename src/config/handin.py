@@ -19,7 +19,7 @@ class DownloadConfig(Paths):
     connections: int = 3
     """Files of a list that are downloaded at the same time."""
     replace: bool = False
-    """Download again what is there already."""
+    """Download files again even if they are already there."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,21 +57,30 @@ def quiet() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
+@contextlib.contextmanager
+def _exporting(target: str) -> Iterator[None]:
+    """Run torch's exporter. Raises InputError for what it raises: dozens of kinds, from a network's own code too."""
+    try:
+        with quiet(), torch.no_grad():
+            yield
+    except Exception as error:
+        if "specialized it to be a constant" in str(error):
+            raise InputError(
+                "this network cannot be exported: its code fixes the number of images; write x.shape[0] for len(x)"
+            ) from error
+        raise InputError(
+            f"this network cannot be exported {target} ({_first_line(error.__cause__ or error)})"
+        ) from error
+
+
 def exported_program(module: nn.Module, images: torch.Tensor) -> Any:
     """Return torch.export's program of a module, for any number of images like these (two or more, B, H, W, C).
 
     Raises InputError if torch cannot follow the module's code.
     """
     shapes = ({0: torch.export.Dim("batch", min=1)},)
-    try:
-        with quiet(), torch.no_grad():
-            return torch.export.export(module.eval(), (images,), dynamic_shapes=shapes, strict=False)
-    except Exception as error:  # of dozens of kinds: whatever torch finds in a network's code
-        if "specialized it to be a constant" in str(error):
-            raise InputError(
-                "this network cannot be exported: its code fixes the number of images; write x.shape[0] for len(x)"
-            ) from error
-        raise InputError(f"this network cannot be exported by torch.export ({_first_line(error)})") from error
+    with _exporting("by torch.export"):
+        return torch.export.export(module.eval(), (images,), dynamic_shapes=shapes, strict=False)
 
 
 def _adaptive_max_pool(images: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,22 +97,17 @@ def _adaptive_max_pool(images: torch.Tensor, size: Sequence[int]) -> tuple[torch
 
 def onnx_model(program: Any, outputs: Sequence[str]) -> Any:
     """Return the onnx.ModelProto of an exported program. Raises InputError if an operation has no ONNX counterpart."""
-    try:
-        with quiet(), torch.no_grad():
-            lacking = {torch.ops.aten.adaptive_max_pool2d.default: _adaptive_max_pool}
-            made = torch.onnx.export(
-                program.run_decompositions(lacking),
-                dynamo=True,
-                input_names=[INPUT],
-                output_names=list(outputs),
-                verbose=False,
-            )
-            assert made is not None
-            return made.model_proto
-    except Exception as error:  # as above
-        raise InputError(
-            f"this network cannot be exported to ONNX ({_first_line(error.__cause__ or error)})"
-        ) from error
+    with _exporting("to ONNX"):
+        lacking = {torch.ops.aten.adaptive_max_pool2d.default: _adaptive_max_pool}
+        made = torch.onnx.export(
+            program.run_decompositions(lacking),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(outputs),
+            verbose=False,
+        )
+    assert made is not None
+    return made.model_proto
 
 
 def _first_line(error: BaseException) -> str:

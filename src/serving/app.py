@@ -117,6 +117,13 @@ def make_app(answerer: Answerer, limits: Limits, facts: dict[str, Any]) -> Annou
         max_body_size=limits.max_bytes,
     )
     _handle_errors(app, limits)
+    _add_pages(app, limits, batches, facts)
+    _add_predict(app, limits, batches, answerer, decoders)
+    return AnnouncedBodies(app, limits)
+
+
+def _add_pages(app: FastAPI, limits: Limits, batches: Batches, facts: dict[str, Any]) -> None:
+    """Add what is looked at: the page, the API's description, the state."""
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page() -> str:
@@ -131,6 +138,11 @@ def make_app(answerer: Answerer, limits: Limits, facts: dict[str, Any]) -> Annou
         """Whether the server answers, and with what."""
         return {"status": "ok", "waiting": len(batches.waiting), **facts}
 
+
+def _add_predict(
+    app: FastAPI, limits: Limits, batches: Batches, answerer: Answerer, decoders: ThreadPoolExecutor
+) -> None:
+    """Add POST /predict."""
     refusals: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem, "description": text}
         for status, text in {
@@ -164,8 +176,6 @@ def make_app(answerer: Answerer, limits: Limits, facts: dict[str, Any]) -> Annou
             described = [one | {"saliency": picture} for one, picture in zip(described, pictures, strict=True)]
         found = [ImageAnswer(file=name, **one) for name, one in zip(names, described, strict=True)]
         return Answers(images=found, seconds=round(time.perf_counter() - started, 4))
-
-    return AnnouncedBodies(app, limits)
 
 
 def _decoded(answerer: Answerer, data: bytes, name: str) -> np.ndarray:
