@@ -1,6 +1,7 @@
 """Combine runs with weights fitted on their out-of-fold predictions, and measure honestly what that gains.
 
     python -m src.blend --run-name baseline resnet
+    python -m src.blend --run-name baseline resnet --stack           (a model judges which run is right)
     python -m src.blend --run-name baseline --external ocr.npz       (another tool's predictions)
     python -m src.blend --competition demo --run-name baseline wide --name both      (seconds on a CPU)
 
@@ -18,10 +19,11 @@ def main(config: BlendConfig) -> None:
     """Blend runs, and files of another tool. Raises InputError if there are fewer than two, or they were scored on
     different images."""
     from src.core.runtime import set_up_process
+    from src.inference.adjusting import adjusted, check_adjusting
     from src.inference.blending import check_same_images, fit
     from src.inference.ensemble import out_of_fold
     from src.inference.external import external_answer, external_out_of_fold, read_external
-    from src.inference.submission import answer, make_predictor, same_classes, write_submission
+    from src.inference.submission import answer, averaged, make_predictor, same_classes, write_submission
     from src.inference.testset import open_test_set
     from src.metrics import direction
     from src.runs.ranks import join_ranks
@@ -32,6 +34,7 @@ def main(config: BlendConfig) -> None:
     world.together(lambda: _check_flags(config))
     runs = world.together(lambda: [open_run(config, name) for name in config.run_name])
     competition = world.together(lambda: same_classes(runs))
+    world.together(lambda: check_adjusting(config, competition))
     predictor = world.together(lambda: make_predictor(config, competition, world))
     oofs = world.together(lambda: [out_of_fold(run) for run in runs])
     world.together(lambda: check_same_images(list(config.run_name), oofs))
@@ -44,13 +47,15 @@ def main(config: BlendConfig) -> None:
     for name, weight in zip(names, blend.weights, strict=True):
         print(f"weight {weight:.3f}  {name}")
     print(f"on the images the weights were fitted on: {blend.fitted_score:.4f}")
+    mean = f"weighted mean {blend.honest_mean:.4f}, " if blend.stack else ""
     print(
-        f"honestly, by {config.outer_folds}-fold outer cross-validation: {blend.honest_score:.4f}, best single run "
-        f"{blend.honest_best_single:.4f}{direction(competition)}"
+        f"honestly, by {config.outer_folds}-fold outer cross-validation: {blend.honest_score:.4f}, {mean}best single "
+        f"run {blend.honest_best_single:.4f}{direction(competition)}"
     )
     weights = [float(weight) for weight in blend.weights]
     test = world.on_main(lambda: open_test_set(runs[0].prepared))
-    used = [(run, weight) for run, weight in zip(runs, weights, strict=False) if weight]
+    stack = blend.stack
+    used = [(run, weight) for run, weight in zip(runs, weights, strict=False) if weight or stack]
     answers = [
         answer(run, None, test, predictor, weight, runs_after)
         for runs_after, (run, weight) in zip(reversed(range(len(used))), used, strict=True)
@@ -58,11 +63,15 @@ def main(config: BlendConfig) -> None:
     answers += [
         external_answer(other, test.image_paths, weight)
         for other, weight in zip(others, weights[len(runs) :], strict=True)
-        if weight
+        if weight or stack
     ]
     folder = config.submissions_dir / competition.name
     facts = {"predicted": predictor.describe(), "blend": blend.describe()}
-    world.on_main(lambda: write_submission(folder, config.name, answers, test, competition, facts, blend.rule))
+    made = stack([one.probabilities for one in answers], competition) if stack else averaged(answers)
+    if config.is_adjusting:
+        known = blend.combined([oof.probabilities for oof in oofs], competition)
+        made, facts["adjusted"] = adjusted(config, made, known, oofs[0])
+    world.on_main(lambda: write_submission(folder, config.name, answers, test, competition, facts, blend.rule, made))
 
 
 def _check_flags(config: BlendConfig) -> None:

@@ -20,8 +20,17 @@ def main(config: PredictConfig) -> None:
     """Write a submission. Raises InputError for missing or unfit runs, and for answers that would be refused."""
     started = time.monotonic()
     from src.core.runtime import set_up_process
+    from src.inference.adjusting import adjusted, check_adjusting
     from src.inference.deadline import answer_in_time
-    from src.inference.submission import answer, fitted_rule, make_predictor, same_classes, write_submission
+    from src.inference.submission import (
+        answer,
+        averaged,
+        fitted_rule,
+        make_predictor,
+        mean_out_of_fold,
+        same_classes,
+        write_submission,
+    )
     from src.inference.testset import open_test_set
     from src.runs.ranks import join_ranks
     from src.runs.run import open_run
@@ -33,6 +42,7 @@ def main(config: PredictConfig) -> None:
     world.together(lambda: check_name("name", name))
     runs = world.together(lambda: [open_run(config, run) for run in config.run_name])
     competition = world.together(lambda: same_classes(runs))
+    world.together(lambda: check_adjusting(config, competition))
     test = world.on_main(lambda: open_test_set(runs[0].prepared))
     predictor = world.together(lambda: make_predictor(config, competition, world, config.tta))
     facts = {"predicted": predictor.describe()}
@@ -46,7 +56,11 @@ def main(config: PredictConfig) -> None:
         until = started + 60 * config.minutes
         answers, facts["minutes"] = answer_in_time(runs, config.folds, test, predictor, config.minutes, until)
     folder = config.submissions_dir / competition.name
-    world.on_main(lambda: write_submission(folder, name, answers, test, competition, facts, rule))
+    made = averaged(answers)
+    if config.is_adjusting:
+        known = world.together(lambda: mean_out_of_fold(runs, config.folds, config.tta))
+        made, facts["adjusted"] = adjusted(config, made, *known)
+    world.on_main(lambda: write_submission(folder, name, answers, test, competition, facts, rule, made))
 
 
 def _check_minutes(config: PredictConfig, num_processes: int) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,3 +51,12 @@ def check_widths(page: Any) -> None:
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(100)
         assert not overflow(page), f"at {width} pixels: {overflow(page)}"
+
+
+def eventually(page: Any, check: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until a page that redraws after a moment is as it should be; fail if it never is."""
+    for _ in range(round(10 * seconds)):
+        if check():
+            return
+        page.wait_for_timeout(100)
+    assert check()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lint, types, known weaknesses and tests. Sets up what it needs.
 #
-#   bash tests/run.sh                 the default suite, a few minutes on 2 cores
+#   bash tests/run.sh                 the default suite, a few minutes on 2 cores, a process for each of up to 8 cores
 #   bash tests/run.sh --slow          the slow tests too
 #   bash tests/run.sh tests/data -k folds    anything else goes to pytest
 set -euo pipefail
@@ -23,7 +23,10 @@ if [ $# -eq 0 ] || [ "${1:-}" = --slow ]; then
     fi
     echo "bandit, hadolint, shellcheck, detect-secrets: nothing found"
 fi
-if [ "${1:-}" = --slow ]; then
+if [ $# -eq 0 ]; then
+    # A file's tests stay together, since they share what the file prepares.
+    set -- -n logical --maxprocesses 8 --dist loadfile
+elif [ "$1" = --slow ]; then
     shift
     set -- -m "not gpu" "$@"
 fi

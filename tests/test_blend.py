@@ -189,3 +189,17 @@ def test_wrong_predictions_of_another_tool_are_refused(runs: Path, podium: Podiu
     code, _, err = podium("blend", *COMPETITION, "--run-name", "one", "--external", tmp_path / "cut.npz")
     assert code == 2
     assert "cut.npz: is not a complete .npz file" in err
+
+
+def test_a_stack_answers_the_test_set_and_is_told_in_the_submission(runs: Path, podium: Podium, tmp_path: Path) -> None:
+    code, out, err = podium("blend", *COMPETITION, "--run-name", "one", "two", "--stack")
+    assert code == 0, err
+    assert "weighted mean 1.0000" in out
+    note = blend_note(tmp_path)
+    assert note["blend"]["honest_score"] == note["blend"]["honest_mean"] == 1
+    assert len(note["blend"]["stack"]["coefficients"]) == 3
+    with np.load(tmp_path / "submissions" / "food11" / "blend.npz") as kept:
+        np.testing.assert_allclose(kept["probabilities"].sum(axis=1), 1, atol=1e-5)
+    code, out, err = podium("submit", *COMPETITION, "--name", "blend", "--by-hand")
+    assert code == 0, err
+    assert "out-of-fold accuracy" in out

@@ -1,6 +1,6 @@
 """Every command's flags: a field is a flag, its docstring the help text. Standard library only: --help is quick."""
 
-from src.config.answer import BlendConfig, EvaluateConfig, InferenceFlags, PredictConfig
+from src.config.answer import Adjusting, BlendConfig, EvaluateConfig, InferenceFlags, PredictConfig
 from src.config.augment import NO_AUGMENT, Augment
 from src.config.auto import AutoConfig
 from src.config.exporting import ExportConfig, ServeConfig
@@ -15,6 +15,7 @@ from src.config.watch import CompareConfig, WatchConfig
 
 __all__ = [
     "NO_AUGMENT",
+    "Adjusting",
     "Augment",
     "AutoConfig",
     "BenchConfig",

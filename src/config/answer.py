@@ -42,7 +42,22 @@ class InferenceFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(InferenceFlags, PixelPaths):
+class Adjusting:
+    """What is done to averaged predictions, fitted out of fold."""
+
+    calibrate: bool = False
+    """Fit probabilities of classes to how often they are right: helps where probabilities are handed in or scored."""
+    priors: Literal["train", "test"] = "train"
+    """test: also correct for the shares of classes in the test set, estimated from the predictions by EM, if they
+    differ from the labelled images' by more than chance."""
+
+    @property
+    def is_adjusting(self) -> bool:
+        return self.calibrate or self.priors == "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(Adjusting, InferenceFlags, PixelPaths):
     """A validated submission."""
 
     run_name: tuple[str, ...] = ("baseline",)
@@ -58,7 +73,7 @@ class PredictConfig(InferenceFlags, PixelPaths):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlendConfig(InferenceFlags, PixelPaths):
+class BlendConfig(Adjusting, InferenceFlags, PixelPaths):
     """Several runs combined with weights fitted on their out-of-fold predictions."""
 
     run_name: tuple[str, ...] = ()
@@ -68,6 +83,8 @@ class BlendConfig(InferenceFlags, PixelPaths):
     (see docs/blending.md)."""
     name: str = "blend"
     """Name of the blended submission."""
+    stack: bool = False
+    """A small model judges which run's answer is right, instead of weights alone; for one class or strings."""
     rounds: int = 30
     """Rounds of greedy selection with replacement."""
     outer_folds: int = 5

@@ -113,8 +113,8 @@ def check_again(config: Paths, submission: Submission) -> str:
 def expected_score(config: Paths, submission: Submission) -> Expected | str:
     """Return what the submission should score, from its runs' out-of-fold predictions, or why that is not known.
 
-    A blend's score is the one that its outer cross-validation measured, since its weights were fitted on these images;
-    the interval keeps its width.
+    A blend's score is the one that its outer cross-validation measured, since its weights were fitted on these images,
+    and what calibration gained by cross-validation is added; the interval keeps its width.
     """
     note = submission.note
     tta = bool(note.get("predicted", {}).get("tta", True))
@@ -135,6 +135,8 @@ def expected_score(config: Paths, submission: Submission) -> Expected | str:
     score = oof.score
     honest = note.get("blend", {}).get("honest_score")
     shift = honest - score if honest is not None else 0.0
+    before, after = note.get("adjusted", {}).get("scores", (0.0, 0.0))
+    shift += after - before
     return Expected(score=score + shift, low=low + shift, high=high + shift)
 
 

@@ -1,10 +1,11 @@
-"""Weights of several runs, fitted on their out-of-fold predictions, and the honest gain.
+"""Several runs combined by what their out-of-fold predictions say, and the honest gain.
 
 Source of the selection: Caruana et al., Ensemble Selection from Libraries of Models, 2004.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from src.core.errors import InputError
 from src.inference.ensemble import OutOfFold, weighted_mean
 from src.inference.quality import quality
 from src.inference.rules import decide_honestly
+from src.inference.stacking import Stack, check_stackable, fit_stack
 from src.metrics import metric_of, score_of
 
 
@@ -23,15 +25,22 @@ class Blend:
     """Fitted weights, and scores on the images they were fitted on and on others."""
 
     weights: np.ndarray  # (R,) of each run, summing to 1
+    stack: Stack | None  # with --stack, a model on top of the runs and of their weighted mean
     rule: Rule  # how the blended predictions become answers
     fitted_score: float
     honest_score: float  # by an outer cross-validation
+    honest_mean: float  # the same of the weighted mean, without a stack
     honest_best_single: float
 
-    def describe(self) -> dict[str, float | None]:
+    def combined(self, parts: list[np.ndarray], competition: Competition) -> np.ndarray:
+        """Return one prediction (N, num_outputs) of those of all runs."""
+        return self.stack(parts, competition) if self.stack else weighted_mean(parts, list(self.weights))
+
+    def describe(self) -> dict[str, Any]:
         """Return what the submission's JSON says of it; None for a score that is not defined."""
-        names = ("fitted_score", "honest_score", "honest_best_single")
-        return {name: score if math.isfinite(score := getattr(self, name)) else None for name in names}
+        names = ("fitted_score", "honest_score", "honest_mean", "honest_best_single")
+        scores = {name: score if math.isfinite(score := getattr(self, name)) else None for name in names}
+        return scores | ({"stack": self.stack.describe()} if self.stack else {})
 
 
 def check_same_images(names: list[str], oofs: list[OutOfFold]) -> None:
@@ -63,8 +72,11 @@ def select(parts: list[np.ndarray], target: np.ndarray, competition: Competition
     return best_counts / best_counts.sum()
 
 
-def honest_gain(oofs: list[OutOfFold], config: BlendConfig) -> tuple[float, float]:
-    """Return (score of the blend, score of the best single run), both chosen without the images they are scored on."""
+def honest_scores(oofs: list[OutOfFold], config: BlendConfig) -> dict[str, float]:
+    """Return the score of the weighted mean, of the stack (if asked for) and of the best single run.
+
+    Each is fitted or chosen without the images that it is scored on. Raises InputError for too few groups.
+    """
     target, competition = oofs[0].target, oofs[0].competition
     parts = [oof.probabilities for oof in oofs]
     # Whole groups are held out together, so that no duplicate of an image helps to choose.
@@ -72,32 +84,40 @@ def honest_gain(oofs: list[OutOfFold], config: BlendConfig) -> tuple[float, floa
     if len(names) < config.outer_folds:
         raise InputError(f"--outer-folds {config.outer_folds}: there are only {len(names)} groups of images")
     outer = np.random.default_rng(config.seed).permutation(len(names))[number] % config.outer_folds
-    blended, single = np.zeros_like(parts[0]), np.zeros_like(parts[0])
+    kinds = ("mean", "single", *(("stack",) if config.stack else ()))
+    predicted = {kind: np.zeros_like(parts[0]) for kind in kinds}
     for fold in range(config.outer_folds):
         fitted, val = outer != fold, outer == fold
-        weights = select([part[fitted] for part in parts], target[fitted], competition, config.rounds)
-        blended[val] = weighted_mean([part[val] for part in parts], list(weights))
-        best = max(range(len(parts)), key=lambda run: quality(parts[run][fitted], target[fitted], competition))
-        single[val] = parts[best][val]
-    groups = oofs[0].labels["group"].to_numpy()
-    scores = [
-        metric_of(competition)(target, decide_honestly(one, target, competition, groups).scored, competition)
-        for one in (blended, single)
-    ]
-    return scores[0], scores[1]
+        known, new = [part[fitted] for part in parts], [part[val] for part in parts]
+        weights = select(known, target[fitted], competition, config.rounds)
+        predicted["mean"][val] = weighted_mean(new, list(weights))
+        qualities = [quality(part, target[fitted], competition) for part in known]
+        predicted["single"][val] = new[qualities.index(max(qualities))]
+        if config.stack:
+            predicted["stack"][val] = fit_stack(known, weights, target[fitted], competition)(new, competition)
+    groups, metric = oofs[0].labels["group"].to_numpy(), metric_of(competition)
+    return {
+        kind: metric(target, decide_honestly(one, target, competition, groups).scored, competition)
+        for kind, one in predicted.items()
+    }
 
 
 def fit(oofs: list[OutOfFold], config: BlendConfig) -> Blend:
     """Fit weights on the out-of-fold predictions of runs that were scored on the same images. Raises InputError."""
     parts, target, competition = [oof.probabilities for oof in oofs], oofs[0].target, oofs[0].competition
+    if config.stack:
+        check_stackable(competition)
     weights = select(parts, target, competition, config.rounds)
-    blended, single = honest_gain(oofs, config)
-    mean = weighted_mean(parts, list(weights))
-    rule = decide_honestly(mean, target, competition, oofs[0].labels["group"].to_numpy()).rule
+    stack = fit_stack(parts, weights, target, competition) if config.stack else None
+    honest = honest_scores(oofs, config)
+    blended = stack(parts, competition) if stack else weighted_mean(parts, list(weights))
+    rule = decide_honestly(blended, target, competition, oofs[0].labels["group"].to_numpy()).rule
     return Blend(
         weights=weights,
+        stack=stack,
         rule=rule,
-        fitted_score=score_of(mean, target, competition, rule),
-        honest_score=blended,
-        honest_best_single=single,
+        fitted_score=score_of(blended, target, competition, rule),
+        honest_score=honest["stack" if stack else "mean"],
+        honest_mean=honest["mean"],
+        honest_best_single=honest["single"],
     )

@@ -25,7 +25,7 @@ from src.data.loader import INFERENCE_BATCH_SIZE
 from src.inference.answers import answers_table, validate
 from src.inference.autotune import check_compile
 from src.inference.blending import check_same_images
-from src.inference.ensemble import PredictedTest, out_of_fold, predict_test, weighted_mean
+from src.inference.ensemble import OutOfFold, PredictedTest, out_of_fold, predict_test, weighted_mean
 from src.inference.onnx_runtime import check_engine
 from src.inference.predictor import Predictor
 from src.inference.quality import is_for_rules
@@ -147,6 +147,18 @@ def same_classes(runs: Sequence[Run]) -> Competition:
     return runs[0].competition
 
 
+def mean_out_of_fold(runs: Sequence[Run], folds: tuple[int, ...] | None, tta: bool) -> tuple[np.ndarray, OutOfFold]:
+    """Return the mean of the runs' out-of-fold predictions, (N, num_outputs), and the first run's with its labels.
+
+    Raises InputError if those predictions are missing, or of different images.
+    """
+    used = [tuple(fold.number for fold in run.trained(folds)) for run in runs]
+    oofs = [out_of_fold(run, numbers, tta) for run, numbers in zip(runs, used, strict=True)]
+    if len(oofs) > 1:
+        check_same_images([run.name for run in runs], oofs)
+    return weighted_mean([oof.probabilities for oof in oofs], [1.0] * len(oofs)), oofs[0]
+
+
 def fitted_rule(runs: Sequence[Run], folds: tuple[int, ...] | None, tta: bool) -> Rule:
     """Return how averaged predictions of these runs become answers, fitted on their out-of-fold predictions.
 
@@ -155,12 +167,13 @@ def fitted_rule(runs: Sequence[Run], folds: tuple[int, ...] | None, tta: bool) -
     competition = runs[0].competition
     if not is_for_rules(competition):
         return Rule()
-    used = [tuple(fold.number for fold in run.trained(folds)) for run in runs]
-    oofs = [out_of_fold(run, numbers, tta) for run, numbers in zip(runs, used, strict=True)]
-    if len(oofs) > 1:
-        check_same_images([run.name for run in runs], oofs)
-    mean = weighted_mean([oof.probabilities for oof in oofs], [1.0] * len(oofs))
-    return decide_honestly(mean, oofs[0].target, competition, oofs[0].labels["group"].to_numpy()).rule
+    mean, oof = mean_out_of_fold(runs, folds, tta)
+    return decide_honestly(mean, oof.target, competition, oof.labels["group"].to_numpy()).rule
+
+
+def averaged(answers: Sequence[Answer]) -> np.ndarray:
+    """Return the mean of the answers' probabilities with their weights, (N, num_outputs)."""
+    return weighted_mean([one.probabilities for one in answers], [one.facts["weight"] for one in answers])
 
 
 def write_submission(
@@ -171,13 +184,16 @@ def write_submission(
     competition: Competition,
     facts: Facts,
     rule: Rule | None = None,
+    probabilities: np.ndarray | None = None,
 ) -> Path:
     """Average the answers with their weights, decide, validate, and write <name>.csv, .npz (probabilities) and .json.
 
+    probabilities (N, num_outputs): what was made of the answers instead of their average.
     Prints what is suspicious: test images that could not be read, answers that are all the same.
     """
     rule = rule or Rule()
-    probabilities = weighted_mean([one.probabilities for one in answers], [one.facts["weight"] for one in answers])
+    if probabilities is None:
+        probabilities = averaged(answers)
     table, path = answers_table(probabilities, test, competition, rule), folder / f"{name}.csv"
     num_unreadable = max(one.num_unreadable for one in answers)
     with locked(folder / name, "is writing this submission", wait=True):

@@ -19,15 +19,15 @@ from src.sweeping.plan import flags_for, parse_train
 
 MAX_SECONDS = 6.0  # that a rate is measured
 SHARE = 0.01  # of the whole time, if that is less
-MULTIPLE = 8  # pixels that a smaller image size is a multiple of
+MULTIPLE = 8  # pixels that another image size is a multiple of
 
 
 def size_of(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
-    """Return what the network sees of a cache of this size."""
-    if recipe.shorter is None or recipe.shorter >= min(size):
+    """Return what the network sees of images that are cached at this size."""
+    if recipe.shorter in (None, min(size)):
         return size
     height, width = (round(recipe.shorter / min(size) * one / MULTIPLE) * MULTIPLE for one in size)
-    return min(height, size[0]), min(width, size[1])
+    return height, width
 
 
 def flags_of_recipe(config: AutoConfig, recipe: Recipe, size: tuple[int, int], hub: bool) -> dict[str, str]:
@@ -113,7 +113,8 @@ def measure_all(
     compute = choose_compute(config.device, "auto")
     seconds = min(MAX_SECONDS, SHARE * 60 * config.minutes)
     measured: list[tuple[Recipe, Rates]] = []
-    for recipe in sorted(recipes_for(competition, pretrained), key=lambda one: math.prod(size_of(one, size))):
+    recipes = recipes_for(competition, min(size), pretrained)
+    for recipe in sorted(recipes, key=lambda one: math.prod(size_of(one, size))):
         likely = _scaled(recipe, measured[-1], size) if measured else None
         if likely and choose([(recipe, _doubled(likely))], replace(data, num_views=1), clock.left) is None:
             line = f"not measured: {recipe.name}: sees too few images, going by the speed of {measured[-1][0].name}"
@@ -135,8 +136,7 @@ def measure_all(
         )
     if not measured:
         raise InputError(f"{config.competition}: no recipe fits; train by hand with python -m src.train")
-    order = recipes_for(competition, pretrained)
-    return sorted(measured, key=lambda one: order.index(one[0]))
+    return sorted(measured, key=lambda one: recipes.index(one[0]))
 
 
 def _scaled(recipe: Recipe, smaller: tuple[Recipe, Rates], size: tuple[int, int]) -> Rates | None:

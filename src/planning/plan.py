@@ -1,5 +1,6 @@
 """From images a second and the time left to a recipe, epochs and folds. Nothing is measured or trained here."""
 
+import math
 from dataclasses import dataclass
 
 from src.planning.recipes import Recipe
@@ -86,9 +87,11 @@ def probe_epochs(data: Data) -> int:
 def _fitted(recipe: Recipe, data: Data, rates: Rates, seconds: float, least: int) -> Choice | None:
     """Return the most folds that see enough images each, or one fold with what there is time for."""
     for folds in range(data.num_folds, 0, -1):
-        epochs = min(recipe.max_epochs, affordable_epochs(data, rates, folds, seconds))
-        seen = epochs * (data.num_images - data.num_val(folds))
-        enough = seen >= recipe.good or epochs == recipe.max_epochs
+        num_train = data.num_images - data.num_val(folds)
+        most = max(recipe.max_epochs, math.ceil(recipe.least / num_train))  # few images are seen more often
+        epochs = min(most, affordable_epochs(data, rates, folds, seconds))
+        seen = epochs * num_train
+        enough = seen >= recipe.good or epochs == most
         if epochs and (enough or folds == 1) and seen >= least:
             total = total_seconds(data, rates, epochs, folds)
             why = (
@@ -102,18 +105,17 @@ def _fitted(recipe: Recipe, data: Data, rates: Rates, seconds: float, least: int
 
 
 def choose(measured: list[tuple[Recipe, Rates]], data: Data, seconds: float, at_all: bool = False) -> Choice | None:
-    """Return the first recipe that sees enough images to be good, else the one that comes nearest, else None.
+    """Return the first recipe that there is time for, or None.
 
-    `at_all`: also one that sees fewer images than its table says it must, for want of anything better.
+    `at_all`: if none sees the images that its table says it must, the one that comes nearest to that.
     """
     seconds *= MARGIN
-    found = []
     for recipe, rates in measured:
-        choice = _fitted(recipe, data, rates, seconds, 0 if at_all else recipe.least)
-        found += [choice] if choice else []
+        if choice := _fitted(recipe, data, rates, seconds, recipe.least):
+            return choice
+    choices = [_fitted(recipe, data, rates, seconds, 0) for recipe, rates in measured] if at_all else []
 
     def nearness(choice: Choice) -> float:
-        seen = choice.epochs * (data.num_images - data.num_val(choice.folds))
-        return min(1.0, seen / max(1, choice.recipe.good))
+        return choice.epochs * (data.num_images - data.num_val(choice.folds)) / max(1, choice.recipe.least)
 
-    return max(found, key=nearness) if found else None  # max keeps the first of equals
+    return max(filter(None, choices), key=nearness, default=None)

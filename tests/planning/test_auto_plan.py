@@ -17,7 +17,7 @@ NAMED = {recipe.name: recipe for recipe in RECIPES}
 
 
 def chosen(seconds: float, data: Data = DATA) -> Choice | None:
-    return choose([(NAMED["fine-tuning"], SLOW), (NAMED["fine-tuning, smaller strings"], FAST)], data, seconds)
+    return choose([(NAMED["strings"], SLOW), (NAMED["smaller strings"], FAST)], data, seconds)
 
 
 def test_more_time_gives_more_and_never_more_than_there_is() -> None:
@@ -32,8 +32,8 @@ def test_more_time_gives_more_and_never_more_than_there_is() -> None:
         seen.append((choice.folds, choice.epochs, choice.recipe.name))
     folds = [one[0] for one in seen]
     assert folds == sorted(folds)
-    assert seen[0][2] == "fine-tuning, smaller strings"
-    assert (seen[-1][0], seen[-1][2]) == (5, "fine-tuning")
+    assert seen[0][2] == "smaller strings"
+    assert (seen[-1][0], seen[-1][2]) == (5, "strings")
     assert chosen(20) is None
 
 
@@ -49,7 +49,8 @@ def test_every_recipe_says_where_it_was_tested_and_every_competition_has_one() -
     assert all("benchmarks/results/" in recipe.tested for recipe in RECIPES)
     for name in ("svhn", "food11", "mnist", "cifar10"):
         for pretrained in (True, False):
-            assert recipes_for(load_competition(name), pretrained), name
+            for shorter in (28, 64, 224):
+                assert recipes_for(load_competition(name), shorter, pretrained), (name, shorter)
 
 
 def guard_at(tmp_path: Path, left: float, **values: object) -> Guard:

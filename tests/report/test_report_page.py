@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from src.core.csv_text import parse_csv
-from tests.browser import check_widths, needs_browser, opened
+from tests.browser import check_widths, eventually, needs_browser, opened
 from tests.helpers import table_at
 from tests.world import PREPARE, done, fold_of
 
@@ -30,18 +30,15 @@ def test_the_page_fits_and_filters_and_its_corrections_are_taken_by_prepare(worl
         assert len(everything) == 18
         page.select_option("[name=right]", "wrong")
         page.select_option("[name=length]", "2")
-        page.wait_for_timeout(250)
         labels = table_at(world / "runs" / "svhn", "labels").set_index("image_path")
         heads = [f"digit{place}" for place in range(1, 7)]
         lengths = (labels[heads] != 10).sum(axis=1)
-        assert set(names(page)) <= set(lengths.index[lengths == 2])
+        eventually(page, lambda: set(names(page)) <= set(lengths.index[lengths == 2]))
         page.click("button[type=reset]")
         page.fill("[name=search]", everything[3])
-        page.wait_for_timeout(250)
-        assert names(page) == [everything[3]]
+        eventually(page, lambda: names(page) == [everything[3]])
         page.check("[name=heat]")
-        page.wait_for_timeout(250)
-        assert page.locator("#grid .heat").count() == 1
+        eventually(page, lambda: page.locator("#grid .heat").count() == 1)
         assert page.evaluate("fetch(sheetUrl('map0')).then((answer) => answer.blob()).then((blob) => blob.size)") > 100
 
         page.click("#grid .open")
@@ -54,7 +51,7 @@ def test_the_page_fits_and_filters_and_its_corrections_are_taken_by_prepare(worl
         page.click("#detail button:text-is('save')")
         page.click("#detail button:text-is('close')")
         page.click("button[type=reset]")
-        page.wait_for_timeout(250)
+        eventually(page, lambda: names(page) == everything)
         page.locator("#grid .open").nth(5).click()
         page.click("#detail button:text-is('right')")
         page.click("#detail button:text-is('close')")
