@@ -2,6 +2,7 @@
 
     python -m src.predict
     python -m src.predict --competition demo --no-tta          (seconds on a CPU)
+    python -m src.predict --unsure-only                        (several times as fast, the same score nearly always)
     python -m src.predict --minutes 30                         (fewer views and folds if all take longer)
     torchrun --nproc-per-node 2 -m src.predict                 (each process predicts a part)
 
@@ -32,6 +33,7 @@ def main(config: PredictConfig) -> None:
         write_submission,
     )
     from src.inference.testset import open_test_set
+    from src.inference.unsure import check_unsure_only
     from src.runs.ranks import join_ranks
     from src.runs.run import open_run
 
@@ -43,13 +45,15 @@ def main(config: PredictConfig) -> None:
     runs = world.together(lambda: [open_run(config, run) for run in config.run_name])
     competition = world.together(lambda: same_classes(runs))
     world.together(lambda: check_adjusting(config, competition))
+    if config.unsure_only:
+        world.together(lambda: check_unsure_only(competition, config.tta, config.minutes))
     test = world.on_main(lambda: open_test_set(runs[0].prepared))
     predictor = world.together(lambda: make_predictor(config, competition, world, config.tta))
     facts = {"predicted": predictor.describe()}
     rule = world.together(lambda: fitted_rule(runs, config.folds, config.tta))
     if config.minutes is None:
         answers = [
-            answer(run, config.folds, test, predictor, 1 / len(runs), runs_after)
+            answer(run, config.folds, test, predictor, 1 / len(runs), runs_after, config.unsure_only)
             for runs_after, run in zip(reversed(range(len(runs))), runs, strict=True)
         ]
     else:

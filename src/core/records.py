@@ -16,8 +16,11 @@ SEAL = re.compile(rb'\s*{\s*"seal": "([0-9a-f]{64})"')  # the first value: a mil
 
 
 def seal_of(record: Any) -> str:
-    """Return the SHA-256 of a dataclass's values: its name wherever another file must say what it belongs to."""
-    return hashlib.sha256(TypeAdapter(type(record)).dump_json(record)).hexdigest()
+    """Return the SHA-256 of a dataclass's values: its name wherever another file must say what it belongs to.
+
+    Values at their default do not count, so that a record keeps its name when later code knows one setting more.
+    """
+    return hashlib.sha256(TypeAdapter(type(record)).dump_json(record, exclude_defaults=True)).hexdigest()
 
 
 def write_record(path: Path, record: Any) -> None:

@@ -149,4 +149,37 @@ class Pixels:
         return self.read_block
 
 
-Images = np.ndarray | Pixels  # (N, H, W, C) uint8 or uint16, indexed by rows
+class JoinedImages:
+    """(N + M, H, W, C): the images of one cache, then those of another one, indexed by rows like an array.
+
+    For a training that also sees test images.
+    """
+
+    def __init__(self, first: "Images", second: "Images") -> None:
+        """Both have the same image size, channels and type."""
+        assert first.shape[1:] == second.shape[1:]
+        assert first.dtype == second.dtype
+        self.first, self.second = first, second
+        self.dtype: np.dtype = first.dtype
+        self.shape: tuple[int, ...] = (len(first) + len(second), *first.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        return self.first.nbytes + self.second.nbytes
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Return copies of images, for any index of rows that numpy takes."""
+        rows: np.ndarray = index if isinstance(index, np.ndarray) else np.arange(len(self))[index]
+        if rows.ndim == 0:
+            return self[rows[None]][0]
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        is_second = rows >= len(self.first)
+        out[~is_second] = self.first[rows[~is_second]]
+        out[is_second] = self.second[rows[is_second] - len(self.first)]
+        return out
+
+
+Images = np.ndarray | Pixels | JoinedImages  # (N, H, W, C) uint8 or uint16, indexed by rows

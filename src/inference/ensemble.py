@@ -134,7 +134,14 @@ def kept_predictions(
 ) -> tuple[KeptPredictions, str]:
     """Return where a fold's predictions are kept under all that they depend on, and which of them are meant."""
     views = [*predictor.views(fold.image_size), run.competition.hflip_ok]
-    how = [str(predictor.compute.dtype), predictor.batch_size, predictor.compile, predictor.engine, views]
+    how = [
+        str(predictor.compute.dtype),
+        predictor.batch_size,
+        predictor.compile,
+        predictor.engine,
+        views,
+        predictor.sure,
+    ]
     key = repr(
         [fold.result.weights_sha256, cache.record.pixels, cache.image_size, test.image_paths, *how, code_version()]
     )

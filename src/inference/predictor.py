@@ -1,19 +1,21 @@
 """From images to probabilities: validation, test and test-time augmentation all pass here."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from src.competitions.decision import decide
 from src.competitions.spec import Competition, HeadLayout
 from src.core.progress import Progress
 from src.core.runtime import Compute, is_out_of_memory
 from src.data.loader import Loader
 from src.data.tta import View, warped
 from src.inference.autotune import Engine, Forward, Wanted, Way, fastest
+from src.inference.quality import confidence_of
 from src.inference.views import candidates
 from src.metrics import score_of
 from src.models.heads import probabilities_of
@@ -34,6 +36,7 @@ class Predictor:
     compute: Compute
     tta: bool = True  # the mean over views, or the plain image only
     wanted: tuple[str, ...] = ()  # views by name, see src.inference.views
+    sure: float | None = None  # confidence from which the plain image answers alone; None: all views for all images
     tune: bool = False  # whether to find the fastest batch size and try torch.compile first
     batch_size: int | None = None
     compile: Wanted = "off"
@@ -49,6 +52,11 @@ class Predictor:
         how = {"device": self.compute.device.type, "precision": str(self.compute.dtype), "compile": self.compile}
         return how | {"engine": self.engine, "batch_size": self.batch_size, "tta": self.tta}
 
+    def is_unsure(self, plain: np.ndarray) -> np.ndarray:
+        """Return which images need further views, (N,) bool, from predictions (N, num_outputs) of the plain ones."""
+        assert self.sure is not None
+        return confidence_of(plain, decide(plain, self.competition), self.competition) < self.sure
+
     def predict(self, network: nn.Module, loader: Loader, name: str = "") -> Predictions:
         """Return the probabilities of a loader's images, in order; with a `name`, progress is shown."""
         return self.predict_by(network, loader, name)[0]
@@ -60,7 +68,18 @@ class Predictor:
         if self.tune:
             number, size = 1 + len(others), self.batch_size
             way = fastest(network, loader, self.compute, number, size, self.compile, self.engine, layout)
-        return predict_probabilities(network, way.loader, layout, self.compute, others, way.forward, name), way.engine
+
+        def predicted(served: Loader, views: Sequence[View], title: str) -> Predictions:
+            return predict_probabilities(network, served, layout, self.compute, views, way.forward, title)
+
+        if self.sure is None:
+            return predicted(way.loader, others, name), way.engine
+        plain = predicted(way.loader, (), name).plain
+        unsure, mean = self.is_unsure(plain), plain.copy()
+        if unsure.any():
+            part = replace(way.loader, rows=way.loader.rows[unsure], targets=way.loader.targets[unsure])
+            mean[unsure] = predicted(part, others, f"{name}, further views").mean
+        return Predictions(plain, mean), way.engine
 
     @torch.inference_mode()
     def predict_each(self, network: nn.Module, loader: Loader, name: str = "") -> np.ndarray:

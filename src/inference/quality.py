@@ -48,3 +48,11 @@ def quality(predicted: np.ndarray, target: np.ndarray, competition: Competition)
     if is_for_rules(competition):
         return likelihood, 0.0
     return goodness(score_of(predicted, target, competition), competition), likelihood
+
+
+def confidence_of(predicted: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
+    """Return the probability of whole answers, (N,): the product over heads; answers (N, num_heads) are class ids."""
+    parts = competition.layout.split(predicted.astype(np.float64))
+    each = [np.take_along_axis(part, answers[:, [place]], axis=1)[:, 0] for place, part in enumerate(parts)]
+    product: np.ndarray = np.prod(each, axis=0)
+    return product

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from operator import mul
 from pathlib import Path
@@ -31,6 +31,7 @@ from src.inference.predictor import Predictor
 from src.inference.quality import is_for_rules
 from src.inference.rules import decide_honestly
 from src.inference.testset import TestSet
+from src.inference.unsure import unsure_of
 from src.inference.views import AUTO
 from src.runs.fold import TrainedFold
 from src.runs.record import FoldResult, RunRecord
@@ -72,13 +73,26 @@ class Answer:
 
 
 def answer(
-    run: Run, folds: tuple[int, ...] | None, test: TestSet, predictor: Predictor, weight: float, runs_after: int = 0
+    run: Run,
+    folds: tuple[int, ...] | None,
+    test: TestSet,
+    predictor: Predictor,
+    weight: float,
+    runs_after: int = 0,
+    unsure_only: bool = False,
 ) -> Answer:
-    """Predict the test images with every trained fold of a run, or the chosen ones; `runs_after` others follow."""
+    """Predict the test images with every trained fold of a run, or the chosen ones; `runs_after` others follow.
+
+    `unsure_only`: further views only for the images that need them.
+    """
     world = predictor.compute.world
     trained = world.together(lambda: run.trained(folds))
     note_absent(run, trained, folds)
     predictor = replace(predictor, wanted=world.together(lambda: views_of(run, trained, predictor.tta)))
+    unsure = world.together(lambda: unsure_of(run, tuple(fold.number for fold in trained))) if unsure_only else None
+    if unsure:
+        print(unsure.describe(run.name))
+        predictor = replace(predictor, sure=unsure.sure)
     cache = world.together(lambda: test.cache(run.prepared, run.begun.cache_size))
     parts: list[PredictedTest] = []
     for fold in trained:
@@ -90,7 +104,7 @@ def answer(
     return Answer(
         probabilities=weighted_mean([part.probabilities for part in parts], [1.0] * len(parts)),
         num_unreadable=test.num_unreadable(cache),
-        facts=facts_of(run, trained, predictor, weight, engines),
+        facts=facts_of(run, trained, predictor, weight, engines) | ({"unsure_only": asdict(unsure)} if unsure else {}),
     )
 
 

@@ -53,6 +53,11 @@ class FoldPaths:
         return self.folder / "oof.npz"
 
     @property
+    def pseudo_labels(self) -> Path:
+        """What test images it was trained on, and with which labels."""
+        return self.folder / "pseudo_labels.csv"
+
+    @property
     def test(self) -> Path:
         """Predictions for the test images, kept to be used again."""
         return self.folder / "test.npz"

@@ -17,7 +17,11 @@ def settings_of(config: TrainConfig, saved: RunRecord | None) -> tuple[TrainSett
     If a file is gone, a resumed training keeps what was `saved`: it does not need the file any more.
     """
     settings = replace(
-        config.settings, weights=None, backbone=_backbone_of(config, saved), soft_labels=_soft_labels_of(config)
+        config.settings,
+        weights=None,
+        backbone=_backbone_of(config, saved),
+        soft_labels=_file_of("soft-labels", config.soft_labels),
+        suspects=_file_of("suspects", config.suspects),
     )
     if config.weights is None:
         return settings, None
@@ -40,13 +44,13 @@ def _backbone_of(config: TrainConfig, saved: RunRecord | None) -> str:
     raise InputError(f"--backbone {path}: no such network file")
 
 
-def _soft_labels_of(config: TrainConfig) -> str | None:
-    """Return name and hash of --soft-labels, which a resumed training needs too."""
-    if config.soft_labels is None:
+def _file_of(flag: str, file: str | None) -> str | None:
+    """Return name and hash of a file of labels, which a resumed training needs too."""
+    if file is None:
         return None
-    path = Path(config.soft_labels)
+    path = Path(file)
     if not path.is_file():
-        raise InputError(f"--soft-labels {path}: no such file")
+        raise InputError(f"--{flag} {path}: no such file")
     return f"{path.name} {sha256_of(path)[:12]}"
 
 

@@ -1,13 +1,11 @@
 """One fold's training: assemble the parts, start or resume, then predict the held-out images."""
 
 import math
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -18,25 +16,25 @@ from src.core.locking import locked
 from src.core.progress import followed_by
 from src.core.records import write_record
 from src.core.runtime import Compute, to_device
-from src.core.writing import sha256_of, write_arrays, write_bytes
+from src.core.writing import sha256_of, write_arrays
 from src.data.loader import Batches
 from src.inference.predictor import Predictor
 from src.inference.views import AUTO, candidates
 from src.metrics import direction, goodness, score_of
-from src.models.build import read_options
 from src.models.contract import check_takes
 from src.models.network import Network
 from src.runs.fold import FoldPaths, TrainedFold, origin_of
 from src.runs.ranks import check_batch
-from src.runs.record import FoldRecord, FoldResult, ModelRecord, RunRecord
+from src.runs.record import FoldResult
 from src.runs.run import Run, open_run, readable_run
-from src.runs.versions import versions
-from src.training.changes import check_unchanged, settings_of
+from src.training.beginning import begin_fold, fold_record, run_record, with_own_network
+from src.training.changes import check_unchanged
 from src.training.fold_data import FoldData, open_data
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
 from src.training.logs import Logs, training_of
+from src.training.pseudo_labels import pseudo_labels
 from src.training.resume import lost_record, saved_fold
-from src.training.setup import choose_device_cache, make_network, make_state, normalisation_of
+from src.training.setup import choose_device_cache, make_network, make_state
 from src.training.sinks import open_sinks
 from src.training.status import Status
 from src.training.time_left import TimeLeft
@@ -68,16 +66,17 @@ def train_fold(
                 "--restart trains it again"
             )
             return run, saved.result
-        data = world.together(lambda: open_data(config, run, number, compute, saved))
+        pseudo = pseudo_labels(config, run, number, compute, saved)
+        data = world.together(lambda: open_data(config, run, number, compute, saved, pseudo))
         world.together(lambda: check_batch(config, world, len(data.train.rows)))
         if lost:  # written again: the checkpoint says that it is of this run and fold
             print(f"{paths.record}: is {lost}, and is made again from the checkpoint")
-            world.on_main(lambda: write_record(paths.record, _fold_record(config, run, number, data)))
+            world.on_main(lambda: write_record(paths.record, fold_record(config, run, number, data)))
             saved = run.open_fold(number)
         network = world.together(lambda: _open_network(config, run, data, saved, compute))
         if not saved:  # all checks have passed: an old folder may be deleted
-            run = world.main_first(lambda: run.begin(_run_record(config, run, data, network)))
-            world.on_main(lambda: _begin(config, run, number, data))
+            run = world.main_first(lambda: run.begin(run_record(config, run, data, network)))
+            world.on_main(lambda: begin_fold(config, run, number, data))
         if status and world.is_main:
             status.follow(paths.folder)
         predictor = Predictor(competition=run.competition, compute=compute, wanted=config.views)
@@ -110,7 +109,7 @@ def _begun_meanwhile(config: TrainConfig, run: Run) -> Run:
 def _open_network(
     config: TrainConfig, run: Run, data: FoldData, saved: TrainedFold | None, compute: Compute
 ) -> Network:
-    own = _with_own_network(config, run) if run.record else config
+    own = with_own_network(config, run) if run.record else config
     network = make_network(own, run.competition, data.train.image_size, saved is not None, data.train.levels)
     if config.progressive_resize < 1:
         shape = (run.competition.channels, *data.train.size_at(0))
@@ -121,70 +120,6 @@ def _open_network(
             check_takes(network.backbone, config.backbone, (run.competition.channels, *view), run.competition.layout)
     to_device(network, compute)
     return network
-
-
-def _run_record(config: TrainConfig, run: Run, data: FoldData, network: Network) -> RunRecord:
-    settings, weights = settings_of(config, run.record)
-    mean, std = normalisation_of(network.backbone, run.competition, data.train.levels)
-    return RunRecord(
-        competition=run.competition.name,
-        snapshot=run.prepared.id,
-        heads=run.competition.heads,
-        hflip_ok=run.competition.hflip_ok,
-        pad_class=run.competition.pad_class,
-        cache_size=data.cache_size,
-        model=ModelRecord(
-            backbone=settings.backbone.split(" ")[0],  # of a network file its name; _begin copies it
-            options=read_options(settings.backbone_options),
-            layout=run.competition.layout,
-            image_size=data.train.image_size,
-            mean=mean,
-            std=std,
-            depth=run.competition.depth,
-        ),
-        train=settings,
-        weights=weights,
-    )
-
-
-def _with_own_network(config: TrainConfig, run: Run) -> TrainConfig:
-    """Return the config with the run's own copy of a network file, if it has one."""
-    if not config.backbone.endswith(".py") or (Path(config.backbone).is_file() and not run.has_network_file()):
-        return config
-    return replace(config, backbone=str(run.network_file()))
-
-
-def _begin(config: TrainConfig, run: Run, number: int, data: FoldData) -> None:
-    """Empty the fold's folder and write its fold.json; copy a network file into the run.
-
-    Raises InputError if the folder holds what was trained but no record of it.
-    """
-    paths = run.fold_paths(number)
-    if not config.freeze_backbone:  # a linear probe is trained again in a minute
-        for path in (paths.state, paths.last, paths.log, paths.oof):  # a kill in the first save leaves the best weights
-            if path.exists():
-                raise InputError(
-                    f"{path}: was trained, but {paths.record.name} is lost and last.pt too, so it cannot be used; move "
-                    "it away, or use --restart"
-                )
-    backbone = Path(config.backbone)
-    shutil.rmtree(paths.folder, ignore_errors=True)
-    if backbone.suffix == ".py" and not run.has_network_file():
-        write_bytes(run.folder / backbone.name, backbone.read_bytes())
-    write_record(paths.record, _fold_record(config, run, number, data))
-
-
-def _fold_record(config: TrainConfig, run: Run, number: int, data: FoldData) -> FoldRecord:
-    return FoldRecord(
-        run=run.begun,
-        fold=number,
-        num_train=len(data.train.rows),
-        num_val=len(data.val.rows),
-        in_blocks=data.train.in_blocks,
-        weights_file=str(config.weights) if config.weights else None,
-        backbone_file=config.backbone if config.backbone.endswith(".py") else None,
-        versions=versions(),
-    )
 
 
 def _make_trainer(

@@ -13,12 +13,15 @@ from src.core.runtime import Compute
 from src.core.texts import Texts
 from src.data.cache import ImageCache
 from src.data.loader import Loader
+from src.data.pixels import Images, JoinedImages
 from src.data.prepared import Prepared
 from src.data.remote import RemotePixels
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
+from src.training.pseudo_labels import PseudoLabels
 from src.training.setup import make_loader
 from src.training.soft_labels import soft_targets
+from src.training.suspects import suspected_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +32,17 @@ class FoldData:
     val: Loader
     val_paths: Texts
     cache_size: tuple[int, int]
+    pseudo: PseudoLabels | None = None
 
 
-def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, saved: TrainedFold | None) -> FoldData:
+def open_data(
+    config: TrainConfig,
+    run: Run,
+    number: int,
+    compute: Compute,
+    saved: TrainedFold | None,
+    pseudo: PseudoLabels | None = None,
+) -> FoldData:
     """Return the loaders of a fold's training and held-out images. Raises InputError if labels and folds do not fit."""
     prepared, competition = run.prepared, run.competition
     cache = prepared.cache("train", run.record.cache_size if run.record else _cache_size(config, run))
@@ -49,24 +60,58 @@ def open_data(config: TrainConfig, run: Run, number: int, compute: Compute, save
     labelled = _labelled(prepared, cache)
     is_val = fold[labelled.rows] == number
 
+    is_train, weights = ~is_val, labelled.weights
+    if config.suspects:
+        is_train, weights = _without_suspects(config, cache, labelled, is_train)
+
     def loader(chosen: np.ndarray, train: bool) -> Loader:
         rows, targets, soft = labelled.rows[chosen], labelled.targets[chosen], None
+        images: Images = cache.images
+        numbers, of_images = cache.numbers, None if weights is None else weights[chosen]
         if train and config.soft_labels:
             own = cache.image_paths.pick(rows)
             soft = soft_targets(Path(config.soft_labels), competition, own, targets, cache.image_paths)
-        weights = None if labelled.weights is None else labelled.weights[chosen]
+        if train and pseudo:
+            test = prepared.cache("test", cache.image_size)
+            images, numbers = JoinedImages(images, test.images), _joined_numbers(cache, test)
+            rows = np.concatenate([rows, len(cache.images) + test.rows_of(pseudo.table["image_path"].tolist())])
+            targets = np.concatenate([targets, pseudo.table[competition.targets].to_numpy(targets.dtype)])
+            if of_images is not None:
+                of_images = np.concatenate([of_images, np.ones(len(pseudo.table), np.float32)])
         return make_loader(
-            config, competition, compute, cache.images, rows, targets, size, train=train, numbers=cache.numbers,
-            in_blocks=blocks, image_weights=weights, soft=soft,
+            config, competition, compute, images, rows, targets, size, train=train, numbers=numbers, in_blocks=blocks,
+            image_weights=of_images, soft=soft,
         )  # fmt: skip
 
-    train, val = loader(~is_val, True), loader(is_val, False)
+    train, val = loader(is_train, True), loader(is_val, False)
     return FoldData(
         train=train,
         val=val,
         val_paths=cache.image_paths.pick(val.rows),
         cache_size=cache.image_size,
+        pseudo=pseudo,
     )
+
+
+def _without_suspects(
+    config: TrainConfig, cache: ImageCache, labelled: "_Labelled", is_train: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return which labelled images are trained on, (M,) bool, and what each counts, without the doubted ones or less of
+    them."""
+    doubted = np.isin(labelled.rows, suspected_rows(Path(str(config.suspects)), cache.image_paths))
+    found, weight = f"suspects: {int((doubted & is_train).sum()):,} of {int(is_train.sum()):,}", config.suspects_weight
+    if not weight:
+        print(f"{found} training images are left out")
+        return is_train & ~doubted, labelled.weights
+    print(f"{found} training images count {weight:g} in the loss")
+    weights = np.ones(len(doubted), np.float32) if labelled.weights is None else labelled.weights
+    return is_train, np.where(doubted, weight * weights, weights).astype(np.float32)
+
+
+def _joined_numbers(cache: ImageCache, test: ImageCache) -> np.ndarray:
+    """Return what random draws of both caches' images depend on, (N + M,): places in prepare's tables."""
+    first, second = (np.arange(len(one.images)) if one.numbers is None else one.numbers for one in (cache, test))
+    return np.concatenate([first, len(first) + second])
 
 
 class _Labelled(NamedTuple):

@@ -27,6 +27,7 @@ from src.models.build import build_model, read_options
 from src.models.contract import normalisation
 from src.models.network import Network, Normalise
 from src.training.losses import LOSSES
+from src.training.pseudo_labels import check_pseudo_labels
 from src.training.step import TrainState
 
 
@@ -47,6 +48,8 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         )
     if config.freeze_backbone and not config.pretrained and not config.weights:
         raise InputError("--freeze-backbone --no-pretrained: features of random weights are useless; give --weights")
+    check_range("pseudo-confidence", config.pseudo_confidence, 0, 1)
+    check_range("suspects-weight", config.suspects_weight, 0, 1)
     check_range("save-every", config.save_every, 0)
     check_range("rank-timeout", config.rank_timeout, 0.1)
     if config.sync_batch_norm and config.compile:
@@ -93,6 +96,7 @@ def check_weights(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--sampler {config.sampler}: {competition.name}'s answer is a number, not a class")
     if config.class_weights and "number" in kinds:
         raise InputError(f"--class-weights: {competition.name}'s answer is a number, not a class")
+    check_pseudo_labels(config, competition)
     if config.soft_labels and (competition.pad_class is not None or config.class_weights):
         raise InputError("--soft-labels: is not for strings, and not together with --class-weights")
 

@@ -1,0 +1,111 @@
+"""Test images with the answers of other runs, the teachers, as further training images.
+
+A fold of the student learns from the same fold of each teacher alone: none of them has seen the images that the fold
+holds out, so the student's out-of-fold score stays honest. What a fold was trained on is kept beside it in
+pseudo_labels.csv, so that it resumes without the teachers. A student may be a teacher of the next round, and several
+teachers are distilled into one network of a single one's cost.
+
+Source: Lee, Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method, 2013.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from src.competitions.decision import decide
+from src.competitions.spec import Competition
+from src.config import TrainConfig
+from src.core.csv_text import parse_csv
+from src.core.errors import InputError
+from src.core.runtime import Compute
+from src.core.writing import write_csv
+from src.inference.ensemble import predict_test, weighted_mean
+from src.inference.predictor import Predictor
+from src.inference.quality import confidence_of
+from src.inference.testset import TestSet
+from src.runs.fold import FoldPaths, TrainedFold
+from src.runs.run import Run, open_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoLabels:
+    """The test images that the teachers answer with enough confidence."""
+
+    table: pd.DataFrame  # image_path, a column of each target, confidence
+
+    def write(self, paths: FoldPaths) -> None:
+        """Keep them in the fold's folder."""
+        write_csv(paths.pseudo_labels, self.table)
+
+
+def check_pseudo_labels(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError for flags that do not go with pseudo-labels."""
+    if not config.pseudo_labels:
+        return
+    flag = f"--pseudo-labels {' '.join(config.pseudo_labels)}"
+    if set(competition.layout.kinds) != {"class"}:
+        raise InputError(f"{flag}: {competition.name} does not answer with classes only")
+    if config.run_name in config.pseudo_labels:
+        raise InputError(f"{flag}: {config.run_name} is the run itself; its teachers are other runs")
+    for name in ("soft_labels", "freeze_backbone", "cache_url"):
+        if getattr(config, name):
+            raise InputError(f"{flag}: is not served together with --{name.replace('_', '-')}")
+
+
+def pseudo_labels(
+    config: TrainConfig, run: Run, number: int, compute: Compute, saved: TrainedFold | None
+) -> PseudoLabels | None:
+    """Return what a fold learns from test images, if --pseudo-labels asks for it. All ranks call this at once.
+
+    Raises InputError if a teacher is missing, or was not trained on the same folds.
+    """
+    if not config.pseudo_labels:
+        return None
+    world, columns = compute.world, run.competition.targets
+    kept = world.together(lambda: _kept(saved, columns)) if saved else None
+    if kept is not None:
+        return PseudoLabels(table=kept)
+    test = TestSet(table=run.prepared.test, sources=None, note="", sample="snapshot")
+    parts = [_predicted(config, name, run, number, compute, test) for name in config.pseudo_labels]
+    predicted = weighted_mean(parts, [1.0] * len(parts))
+    answers = decide(predicted, run.competition)
+    confidence = confidence_of(predicted, answers, run.competition)
+    chosen = confidence >= config.pseudo_confidence
+    table = pd.DataFrame({"image_path": test.image_paths, **dict(zip(columns, answers.T, strict=True))})
+    table["confidence"] = confidence
+    print(
+        f"pseudo-labels: {int(chosen.sum()):,} of {len(chosen):,} test images, which fold {number} of "
+        f"{' and '.join(config.pseudo_labels)} answers with a confidence of at least {config.pseudo_confidence:g}"
+    )
+    return PseudoLabels(table=table[chosen].reset_index(drop=True))
+
+
+def _kept(saved: TrainedFold, columns: list[str]) -> pd.DataFrame:
+    path = saved.paths.pseudo_labels
+    if not path.is_file():
+        raise InputError(f"{path}: is lost, and the fold was trained on it; run {saved.train_command} --restart")
+    table = parse_csv(path.read_bytes(), str(path))
+    if list(table.columns) != ["image_path", *columns, "confidence"]:
+        raise InputError(f"{path}, line 1: has other columns than it was written with; run {saved.train_command} "
+                         "--restart")  # fmt: skip
+    return table.astype(dict.fromkeys(columns, np.int64))
+
+
+def _predicted(config: TrainConfig, name: str, run: Run, number: int, compute: Compute, test: TestSet) -> np.ndarray:
+    """Return a teacher's predictions for the test images, (N, num_outputs); nothing is probable of unreadable ones."""
+    teacher, fold = compute.world.together(lambda: _teacher(config, name, run, number))
+    cache = compute.world.together(lambda: test.cache(teacher.prepared, teacher.begun.cache_size))
+    predictor = Predictor(competition=run.competition, compute=compute, wanted=teacher.begun.train.views)
+    found = predict_test(teacher, fold, cache, test, predictor).probabilities
+    return np.where(cache.readings.readable[cache.rows_of(test.image_paths)][:, None], found, 0)
+
+
+def _teacher(config: TrainConfig, name: str, run: Run, number: int) -> tuple[Run, TrainedFold]:
+    teacher = open_run(config, name)
+    if teacher.prepared.id != run.prepared.id:
+        raise InputError(
+            f"--pseudo-labels {name}: was trained on snapshot {teacher.prepared.id}, this run on {run.prepared.id}, "
+            "whose folds may be others; train both on one snapshot"
+        )
+    return teacher, teacher.trained((number,))[0]

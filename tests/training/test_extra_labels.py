@@ -1,0 +1,174 @@
+"""--pseudo-labels and --suspects: which images a fold learns from, and that its score stays honest."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.competitions.spec import load_competition
+from src.config import TrainConfig
+from src.core.csv_text import parse_csv
+from src.core.errors import InputError
+from src.core.runtime import choose_compute
+from src.data.pixels import JoinedImages
+from src.runs.run import Run
+from src.training.fold_data import FoldData, open_data
+from src.training.pseudo_labels import pseudo_labels
+from src.training.setup import check_flags
+from src.training.suspects import suspected_rows
+from tests.helpers import run_at
+from tests.world import FLAGS, done, run_command
+
+STUDENT = (*FLAGS, "--run-name", "student", "--pseudo-labels", "baseline")
+
+
+def config_of(world: Path, **values: object) -> TrainConfig:
+    paths = {"input_dir": world / "input", "runs_dir": world / "runs", "submissions_dir": world / "submissions"}
+    default = {"batch_size": 4, "run_name": "student", "backbone": "string_cnn", "pretrained": False}
+    return TrainConfig(competition="svhn", **(default | {"runs_dir": paths["runs_dir"]} | values))  # type: ignore[arg-type]
+
+
+def data_of(world: Path, **values: object) -> tuple[Run, FoldData]:
+    """Return a run of the finished world and what fold 0 of a new one like it reads."""
+    config, run = config_of(world, **values), run_at(world / "runs" / "svhn" / "baseline")
+    compute = choose_compute("cpu", "auto")
+    labels = pseudo_labels(config, run, 0, compute, None)
+    return run, open_data(config, run, 0, compute, None, labels)
+
+
+def test_joined_images_are_those_of_one_cache_then_the_other() -> None:
+    images = np.random.default_rng(0).integers(0, 255, (9, 4, 4, 3)).astype(np.uint8)
+    joined = JoinedImages(images[:5], images[5:])
+    assert (len(joined), joined.nbytes, joined.shape) == (9, images.nbytes, images.shape)
+    for index in (np.array([8, 0, 5, 4, 4]), slice(3, 7), 6, np.array([], np.int64)):
+        np.testing.assert_array_equal(joined[index], images[index])
+
+
+def test_a_fold_learns_from_its_teachers_same_fold(world: Path) -> None:
+    run, plain = data_of(world)
+    _, data = data_of(world, pseudo_labels=("baseline",), pseudo_confidence=0.0)
+    test = run.prepared.cache("test", plain.cache_size)
+    count = len(test.images)
+    assert len(data.train.rows) == len(plain.train.rows) + count
+    np.testing.assert_array_equal(data.val.rows, plain.val.rows)
+    assert isinstance(data.train.images, JoinedImages)
+    assert data.pseudo is not None
+    paths = data.pseudo.table["image_path"].tolist()
+    np.testing.assert_array_equal(data.train.images[data.train.rows[-count:]], test.images[test.rows_of(paths)])
+    with np.load(run.fold_paths(0).test) as kept:
+        wanted = kept["probabilities_tta"].reshape(count, 6, 11)
+    digits = wanted[:, 0, :10].argmax(axis=1)  # of the first place, which is never padding
+    np.testing.assert_array_equal(data.train.targets[-count:, 0], digits)
+    assert len(np.unique(data.train.numbers_of(data.train.rows))) == len(data.train.rows)  # each draws for itself
+    confidence = data.pseudo.table["confidence"]
+    _, fewer = data_of(world, pseudo_labels=("baseline",), pseudo_confidence=float(confidence.sort_values().iloc[-2]))
+    assert fewer.pseudo is not None
+    assert len(fewer.pseudo.table) == 2
+
+
+def test_several_teachers_are_averaged(world: Path) -> None:
+    tables = [data_of(world, pseudo_labels=names, pseudo_confidence=0.0)[1].pseudo for names in
+              (("baseline",), ("other",), ("baseline", "other"))]  # fmt: skip
+    confidence = [table.table["confidence"].to_numpy() for table in tables if table]
+    assert not np.allclose(confidence[0], confidence[2], rtol=1e-6, atol=0)
+    assert not np.allclose(confidence[1], confidence[2], rtol=1e-6, atol=0)
+
+
+def test_a_student_is_trained_resumed_without_its_teacher_and_scored(world: Path) -> None:
+    ended = done(world, "train", *STUDENT, "--pseudo-confidence", 0)
+    for number in (0, 1):
+        assert f"pseudo-labels: 3 of 3 test images, which fold {number} of baseline answers" in ended.out
+    first = (world / "runs/svhn/student/fold0/last.safetensors").read_bytes()
+    plain = (world / "runs/svhn/baseline/fold0/last.safetensors").read_bytes()
+    assert first != plain
+    table = parse_csv((world / "runs/svhn/student/fold0/pseudo_labels.csv").read_bytes(), "pseudo_labels.csv")
+    assert len(table) == 3
+    done(world, "evaluate", "--run-name", "student")
+    student = run_at(world / "runs/svhn/student")
+    for fold in student.trained():
+        fold.paths.oof.unlink()
+    (world / "runs/svhn/baseline").rename(world / "runs/svhn/elsewhere")
+    again = done(world, "train", *STUDENT, "--pseudo-confidence", 0)
+    assert "is missing or damaged, and is made again" in again.out
+    (world / "runs/svhn/student/fold0/oof.npz").unlink()
+    (world / "runs/svhn/student/fold0/pseudo_labels.csv").unlink()
+    refused = run_command(world, "train", *STUDENT, "--pseudo-confidence", 0)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "pseudo_labels.csv: is lost, and the fold was trained on it" in refused.err
+
+
+def test_a_teacher_of_other_folds_is_refused(world: Path) -> None:
+    done(world, "prepare", "--num-folds", 3, "--num-processes", 1)
+    refused = run_command(world, "train", *STUDENT)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--pseudo-labels baseline: was trained on snapshot" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"pseudo_labels": ("student",)}, "is the run itself"),
+        ({"pseudo_labels": ("baseline",), "soft_labels": "a.csv"}, "not served together with --soft-labels"),
+        (
+            {"pseudo_labels": ("baseline",), "freeze_backbone": True, "pretrained": True},
+            "together with --freeze-backbone",
+        ),
+        ({"pseudo_confidence": 2.0}, "--pseudo-confidence 2.0"),
+        ({"suspects_weight": -1.0}, "--suspects-weight -1.0"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tmp_path: Path, values: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_flags(config_of(tmp_path, **values), load_competition("svhn"))
+
+
+def suspects_file(world: Path, image_paths: list[str]) -> str:
+    path = world / "suspects.csv"
+    path.write_text("image_path,label\n" + "".join(f"{one},x\n" for one in image_paths))
+    return str(path)
+
+
+def test_suspects_are_left_out_or_count_less_and_are_scored(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, plain = data_of(world)
+    cache = run.prepared.cache("train", plain.cache_size)
+    trained, held = cache.image_paths[int(plain.train.rows[3])], cache.image_paths[int(plain.val.rows[0])]
+    file = suspects_file(world, [trained, held])
+    _, without = data_of(world, suspects=file)
+    assert "suspects: 1 of 9 training images are left out" in capsys.readouterr().out
+    assert set(plain.train.rows) - set(without.train.rows) == {plain.train.rows[3]}
+    np.testing.assert_array_equal(without.val.rows, plain.val.rows)
+    _, less = data_of(world, suspects=file, suspects_weight=0.25)
+    assert "1 of 9 training images count 0.25" in capsys.readouterr().out
+    assert less.train.weights is not None
+    counts = less.train.weights.of(np.arange(9), plain.train.targets)[:, 0]
+    np.testing.assert_allclose(counts / counts.max(), np.where(np.arange(9) == 3, 0.25, 1))
+    ended = done(world, "train", *FLAGS, "--run-name", "clean", "--suspects", file)
+    assert "training images are left out" in ended.out
+    done(world, "evaluate", "--run-name", "clean")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path\na\n", "line 1: no column image_path"),
+        ("image_path\nmchar_train/000000.png\nnone.png\n", "line 3: 'none.png' is not in labels.csv"),
+        ("image_path\nmchar_train/000000.png\nmchar_train/000000.png\n", "line 3: .* is there twice"),
+    ],
+)
+def test_a_wrong_list_of_suspects_is_refused(world: Path, text: str, message: str) -> None:
+    path = world / "suspects.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        data_of(world, suspects=str(path))
+    with pytest.raises(InputError, match="no such file"):
+        data_of(world, suspects=str(world / "none.csv"))
+
+
+def test_evaluates_own_suspects_are_taken(world: Path) -> None:
+    done(world, "evaluate", "--run-name", "baseline")
+    file = world / "runs/svhn/baseline/evaluation/suspects.csv"
+    run, _ = data_of(world)
+    image_paths = run.prepared.cache("train").image_paths
+    found = suspected_rows(file, image_paths)
+    assert list(image_paths.pick(found)) == parse_csv(file.read_bytes(), "suspects.csv")["image_path"].tolist()
+    assert len(found)
