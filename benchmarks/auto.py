@@ -4,7 +4,7 @@
     python -m benchmarks.auto --competition svhn food11 cifar10 --minutes 3 --weights ...         (some of it)
 
 Each run begins from the organiser's files in a folder of its own; nothing is prepared before. The probe is trained
-afterwards on the snapshot and the folds that auto chose, outside its time; without --weights there is none. `others` is
+afterwards on the snapshot and the folds that auto chose, outside its time, if there are ImageNet weights. `others` is
 how many cores other programs used meanwhile, from /proc/stat: if it is not near 0, the run was disturbed and its time
 means little. Appends a row per run to <out>/auto.json and prints the table. One seed; n is the number of images scored.
 """
@@ -38,11 +38,12 @@ BACKBONE = "tf_efficientnet_lite0"
 class AutoBenchConfig:
     """What is run."""
 
-    competition: tuple[str, ...] = ("svhn", "food11", "cifar10", "examples/competitions/cassava_leaf_disease.py")
-    """Names or files; data for the example are made by examples.competitions.make_data."""
+    competition: tuple[str, ...] = ("svhn", "food11", "cifar10", "benchmarks/fashion_csv.py")
+    """Names or files; benchmarks.fashion_csv makes the data of the last one."""
     minutes: tuple[float, ...] = (10, 30, 90)
     weights: Path | None = None
-    """ImageNet weights of tf_efficientnet_lite0, in timm's naming; without them from scratch."""
+    """ImageNet weights of tf_efficientnet_lite0, in timm's naming, or a text recogniser's ONNX file; without them from
+    scratch."""
     input_dir: Path = Path("input")
     out: Path = Path("benchmarks/results")
 
@@ -96,7 +97,7 @@ def measure(config: AutoBenchConfig, competition: str, minutes: float, folder: P
     folds = tuple(record["folds_trained"])
     found = out_of_fold(open_run(place, record["answered_by"]), folds)
     probe: dict[str, Any] = {}
-    if config.weights:
+    if config.weights and config.weights.suffix != ".onnx":
         flags = ["--run-name", "probe", "--backbone", BACKBONE, *weights, "--freeze-backbone"]
         for fold in folds:
             subprocess.run([sys.executable, "-m", "src.train", *paths, *flags, "--fold", str(fold)], check=True)

@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 import torch
 
-from examples.networks.text_recognition import string_probabilities
 from src.competitions.decision import decide
 from src.competitions.spec import load_competition
 from src.config import Paths
@@ -27,6 +26,7 @@ from src.core.progress import Progress
 from src.core.reading import InputFiles
 from src.core.writing import write_arrays
 from src.core.zips import read_location
+from src.models.text_recognition import string_probabilities
 
 LOOKALIKES = ("0OoDQ〇○", "1Ilil|i丨!", "2Zz", "3", "4A", "5Ss", "6Gb", "7T", "8B", "9gq")
 HEIGHTS = {"rapidocr": 48, "ddddocr": 64}

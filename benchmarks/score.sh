@@ -30,8 +30,8 @@ if [ "$part" = street ]; then
     strong="--augment.invert 0.3 --augment.shear 8 --augment.stretch 0.15"
     "$PYTHON" -m src.prepare --num-folds 4 --image-size 48 64
     "$PYTHON" -m src.prepare --num-folds 4 --image-size 64 128
-    train "0 1 2 3" --run-name rec64 --backbone examples/networks/text_recognition.py --image-size 48 64 $strong \
-        --backbone-options file="${files[0]}" characters=0123456789 --lr 5e-4 --epochs 14 --augment.concat 0.1
+    train "0 1 2 3" --run-name rec64 --backbone text_recognition --weights "${files[0]}" --image-size 48 64 $strong \
+        --lr 5e-4 --epochs 14 --augment.concat 0.1
     train "0 1 2 3" --run-name lite0 --weights "${files[1]}" --image-size 64 128 $strong --epochs 40 --drop-path 0.1
     for run in rec64 lite0; do "$PYTHON" -m src.evaluate --run-name $run; done
     "$PYTHON" -m src.blend --run-name rec64 lite0 --name our_networks

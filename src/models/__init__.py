@@ -4,7 +4,10 @@ import importlib
 import pkgutil
 
 HELPERS = frozenset({"build", "contract", "heads", "network", "options", "summary"})  # modules that are not networks
-REFERENCE_NETS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in HELPERS))
+FROM_A_FILE = ("text_recognition",)  # networks that are built from --weights
+REFERENCE_NETS = tuple(
+    sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in HELPERS | set(FROM_A_FILE))
+)
 
-for _name in REFERENCE_NETS:
+for _name in (*REFERENCE_NETS, *FROM_A_FILE):
     importlib.import_module(f"{__name__}.{_name}")

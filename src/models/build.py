@@ -26,7 +26,7 @@ from src.models.contract import Backbone, check_takes, find_backbone, last_layer
 # Decided by the competition or by flags of their own, not by --backbone-options.
 RESERVED_OPTIONS = {
     "num_classes", "head_widths", "in_chans", "img_size", "drop_rate", "drop_path_rate", "pretrained", "features_only",
-    "scriptable", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay",
+    "scriptable", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "weights_file",
 }  # fmt: skip
 
 
@@ -126,6 +126,8 @@ def build_model(
         options["drop_path_rate"] = drop_path
     if found.takes_head_widths:
         options["head_widths"] = layout.widths
+    if found.takes_weights_file:
+        options["weights_file"], weights = weights, None
     hub = pretrained and weights is None and not found.is_own
     try:
         model = _create(found, hub, image_size, options)

@@ -6,8 +6,9 @@ A network file, under src/models/ or anywhere as `--backbone path/to/mine.py`, d
     def mine(pretrained: bool = False, **kwargs: Any) -> nn.Module: ...
 
 - kwargs hold num_classes, in_chans, drop_rate, img_size (unless refused) and what --backbone-options and --drop-path
-  give. A parameter called `head_widths` receives the number of classes of each head. (timm adds pretrained_cfg and
-  pretrained_cfg_overlay for networks under src/models/: `own_options` drops them.)
+  give. A parameter called `head_widths` receives the number of classes of each head, one called `weights_file` the
+  path of --weights, which the network then reads itself; each run keeps a copy of that file. (timm adds
+  pretrained_cfg and pretrained_cfg_overlay for networks under src/models/: `own_options` drops them.)
 - The network turns (B, in_chans, H, W) float32, normalised RGB, into logits (B, num_classes), all heads side by side.
 - Its last layer is called `head`, or `pretrained_cfg["classifier"]` names it: `--weights` leaves it new for other
   classes.
@@ -47,6 +48,11 @@ class Backbone(NamedTuple):
     @property
     def takes_head_widths(self) -> bool:
         return "head_widths" in inspect.signature(self.entry).parameters
+
+    @property
+    def takes_weights_file(self) -> bool:
+        """Whether it is built from --weights, not only filled with it."""
+        return "weights_file" in inspect.signature(self.entry).parameters
 
 
 def find_backbone(name: str) -> Backbone:

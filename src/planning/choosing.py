@@ -5,7 +5,7 @@ from dataclasses import replace
 from src.core.errors import InputError
 from src.core.progress import minutes
 from src.data.prepared import open_prepared
-from src.planning.looking import data_of, describe, flags_of_recipe, has_weights, measure_all
+from src.planning.looking import data_of, describe, flags_of_recipe, measure_all, start_of
 from src.planning.plan import MARGIN, MAX_PROBE_SHARE, Choice, Data, Rates, choose, probe_epochs, probe_seconds
 from src.planning.recipes import PROBE, Recipe
 from src.planning.work import Work
@@ -33,9 +33,9 @@ def plan(work: Work) -> None:
     data = data_of(prepared, may_hold_out=not record.own_folds)
     clock.tell(describe(data, prepared), record.looked_at)
     size, competition = prepared.image_size, prepared.competition
-    pretrained = has_weights(work.config, competition, size, clock)
-    measured = measure_all(work.config, competition, size, pretrained, data, clock)
-    flips = competition.hflip_ok if pretrained else None
+    start = start_of(work.config, competition, size, clock)
+    measured = measure_all(work.config, competition, size, start, data, clock)
+    flips = competition.hflip_ok if start == "photos" else None
     choice = _choice(measured, data, flips, clock.left)
     if choice is None or choice.seconds > clock.left:
         epoch = data.num_images / measured[-1][1].train / 60
@@ -49,7 +49,7 @@ def plan(work: Work) -> None:
         record.prepare_flags = HOLDOUT
     record.flags = _flags(work, choice, size)
     record.epochs, record.planned_folds, record.predict_rate = choice.epochs, choice.folds, choice.rates.predict
-    record.views = choice.views
+    record.views, record.most_epochs = choice.views, choice.most_epochs
     if probe:
         record.probe = f"{work.config.run_name}-probe"
         record.probe_flags = _flags(work, probe, size) | {"epochs": str(probe.epochs)}
@@ -59,7 +59,7 @@ def plan(work: Work) -> None:
         clock.tell("the plain image only: there is no time to answer from several views", record.reasons)
     if probe:
         clock.tell(f"a linear probe beside it, in case it is better: about {probe.seconds:,.0f} s", record.reasons)
-    elif pretrained and not choice.recipe.is_probe:
+    elif start == "photos" and not choice.recipe.is_probe:
         why = f"it would take more than {MAX_PROBE_SHARE:.0%} of the time"
         clock.tell(f"no linear probe beside it: {why}", record.reasons)
     clock.tell(f"time: {minutes(clock.used)} used, {minutes(clock.left)} left", record.reasons)
@@ -67,13 +67,13 @@ def plan(work: Work) -> None:
 
 def _flags(work: Work, choice: Choice, size: tuple[int, int]) -> dict[str, str]:
     views = {"views": "original"} if choice.views == 1 else {}
-    return flags_of_recipe(work.config, choice.recipe, size, work.config.weights is None) | views
+    return flags_of_recipe(work.config, choice.recipe, size, open_prepared(work.config).competition) | views
 
 
 def _choice(measured: list[tuple[Recipe, Rates]], data: Data, flips: bool | None, left: float) -> Choice | None:
     """Return what is trained: with all views, or the plain image; else a linear probe; else what fits at all.
 
-    `flips`: whether images are flipped, None if there are no pretrained weights.
+    `flips`: whether images are flipped, None without a network of photos.
     """
     plain = replace(data, num_views=1)
     found = choose(measured, data, left) or choose(measured, plain, left)

@@ -13,7 +13,7 @@ from src.data.tta import tta_views
 from src.models.build import build_model
 from src.planning.measuring import rates_of
 from src.planning.plan import Data, Rates, choose
-from src.planning.recipes import Recipe, recipes_for
+from src.planning.recipes import Recipe, Start, recipes_for
 from src.planning.record import Clock
 from src.sweeping.plan import flags_for, parse_train
 
@@ -22,22 +22,26 @@ SHARE = 0.01  # of the whole time, if that is less
 MULTIPLE = 8  # pixels that another image size is a multiple of
 
 
-def size_of(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
+def size_of(recipe: Recipe, size: tuple[int, int], competition: Competition) -> tuple[int, int]:
     """Return what the network sees of images that are cached at this size."""
     if recipe.shorter in (None, min(size)):
         return size
     height, width = (round(recipe.shorter / min(size) * one / MULTIPLE) * MULTIPLE for one in size)
-    return height, width
+    return (height, MULTIPLE * (len(competition.heads) + 2)) if recipe.is_narrow else (height, width)
 
 
-def flags_of_recipe(config: AutoConfig, recipe: Recipe, size: tuple[int, int], hub: bool) -> dict[str, str]:
-    """Return the flags of train, without epochs and run name; `hub`: whether weights come from there."""
+def flags_of_recipe(
+    config: AutoConfig, recipe: Recipe, size: tuple[int, int], competition: Competition
+) -> dict[str, str]:
+    """Return the flags of train, without epochs and run name."""
     flags = dict(recipe.flags)
-    if recipe.pretrained:
+    if recipe.start != "scratch":
         flags = {"backbone": config.backbone, **flags}
-        if not hub:
+        if config.weights is not None:
             flags["weights"] = str(config.weights)
-    if (seen := size_of(recipe, size)) != size:
+    if recipe.start == "texts":
+        flags["backbone_options"] = f"characters={characters_of(competition)}"
+    if (seen := size_of(recipe, size, competition)) != size:
         flags["image_size"] = f"{seen[0]} {seen[1]}"
     return {**flags, "seed": str(config.seed), "device": config.device}
 
@@ -64,22 +68,35 @@ def path_parts(config: AutoConfig) -> list[str]:
     return parts
 
 
-def has_weights(config: AutoConfig, competition: Competition, size: tuple[int, int], clock: Clock) -> bool:
-    """Return whether there are pretrained weights. Raises InputError for a --weights file that does not fit."""
-    said = clock.record.looked_at
+def characters_of(competition: Competition) -> str:
+    """Return the characters of a competition's strings; empty if its answers are none that a recogniser reads."""
+    classes, pad = competition.heads[0].classes, competition.pad_class
+    is_text = pad == len(classes) - 1 and all(len(text) == 1 for text in classes[:-1])
+    return "".join(classes[:-1]) if is_text else ""
+
+
+def start_of(config: AutoConfig, competition: Competition, size: tuple[int, int], clock: Clock) -> Start:
+    """Return what trainings start from. Raises InputError for a --weights file that does not fit."""
+    said, weights = clock.record.looked_at, config.weights
     if not config.pretrained:
         clock.tell("pretrained weights: not used (--no-pretrained); training from scratch", said)
-        return False
+        return "scratch"
+    if weights is not None and weights.suffix == ".onnx":
+        if not (characters := characters_of(competition)):
+            raise InputError(f"--weights {weights}: a text recogniser's; {competition.name}'s answers are not strings")
+        extra = {"characters": characters}
+        build_model("text_recognition", competition.layout, (48, 64), extra=extra, weights=weights)
+        clock.tell(f"pretrained weights: {weights}, a text recogniser's", said)
+        return "texts"
     try:
-        build_model(config.backbone, competition.layout, size, competition.channels, pretrained=True,
-                    weights=config.weights)  # fmt: skip
+        build_model(config.backbone, competition.layout, size, competition.channels, pretrained=True, weights=weights)
     except InputError as error:
-        if config.weights is not None or "pretrained" not in str(error):
+        if weights is not None or "pretrained" not in str(error):
             raise
         clock.tell(f"pretrained weights: none ({error}); training from scratch", said)
-        return False
-    clock.tell(f"pretrained weights: {config.weights or 'from the hub'} for {config.backbone}", said)
-    return True
+        return "scratch"
+    clock.tell(f"pretrained weights: {weights or 'from the hub'} for {config.backbone}", said)
+    return "photos"
 
 
 def data_of(prepared: Prepared, may_hold_out: bool = False) -> Data:
@@ -107,22 +124,23 @@ def describe(data: Data, prepared: Prepared) -> str:
 
 
 def measure_all(
-    config: AutoConfig, competition: Competition, size: tuple[int, int], pretrained: bool, data: Data, clock: Clock
+    config: AutoConfig, competition: Competition, size: tuple[int, int], start: Start, data: Data, clock: Clock
 ) -> list[tuple[Recipe, Rates]]:
     """Return the recipes that fit with their speed here, the preferred one first. Raises InputError if none fits."""
     compute = choose_compute(config.device, "auto")
     seconds = min(MAX_SECONDS, SHARE * 60 * config.minutes)
     measured: list[tuple[Recipe, Rates]] = []
-    recipes = recipes_for(competition, min(size), pretrained)
-    for recipe in sorted(recipes, key=lambda one: math.prod(size_of(one, size))):
-        likely = _scaled(recipe, measured[-1], size) if measured else None
+    recipes = recipes_for(competition, min(size), start)
+    seen = {recipe.name: size_of(recipe, size, competition) for recipe in recipes}
+    for recipe in sorted(recipes, key=lambda one: math.prod(seen[one.name])):
+        likely = _scaled(recipe, measured[-1], seen) if measured else None
         if likely and choose([(recipe, _doubled(likely))], replace(data, num_views=1), clock.left) is None:
             line = f"not measured: {recipe.name}: sees too few images, going by the speed of {measured[-1][0].name}"
             clock.tell(line, clock.record.measured)
             measured.append((recipe, likely))  # a linear probe may still see images of this size
             continue
-        flags = flags_of_recipe(config, recipe, size, config.weights is None)
-        train = replace(train_config(config, flags, config.run_name), image_size=size_of(recipe, size))
+        flags = flags_of_recipe(config, recipe, size, competition)
+        train = replace(train_config(config, flags, config.run_name), image_size=seen[recipe.name])
         try:
             rates = rates_of(train, competition, compute, seconds)
         except InputError as error:
@@ -139,12 +157,12 @@ def measure_all(
     return sorted(measured, key=lambda one: recipes.index(one[0]))
 
 
-def _scaled(recipe: Recipe, smaller: tuple[Recipe, Rates], size: tuple[int, int]) -> Rates | None:
+def _scaled(recipe: Recipe, smaller: tuple[Recipe, Rates], seen: dict[str, tuple[int, int]]) -> Rates | None:
     """Return the rates of a recipe if each pixel costs what it does in a smaller one of the same network."""
     other, rates = smaller
     if recipe.flags.get("backbone") != other.flags.get("backbone"):
         return None
-    ratio = math.prod(size_of(other, size)) / math.prod(size_of(recipe, size))
+    ratio = math.prod(seen[other.name]) / math.prod(seen[recipe.name])
     return Rates(train=ratio * rates.train, predict=ratio * rates.predict)
 
 

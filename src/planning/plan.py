@@ -48,6 +48,10 @@ class Choice:
     seconds: float  # that training, evaluating and predicting will take
     reason: str
 
+    @property
+    def most_epochs(self) -> int:
+        return max(self.recipe.max_epochs, self.epochs)
+
 
 def epoch_seconds(data: Data, rates: Rates, folds: int) -> float:
     """Return the seconds of an epoch with its score."""

@@ -24,6 +24,7 @@ class AutoRecord:
     flags: dict[str, str] = field(default_factory=dict)  # of train, for the run
     probe_flags: dict[str, str] = field(default_factory=dict)
     epochs: int = 0
+    most_epochs: int = 0  # that are of use
     planned_folds: int = 0
     views: int = 1  # of each image that is answered
     runs: list[str] = field(default_factory=list)  # that were trained; the last is the one that counts

@@ -1,5 +1,6 @@
 """The third stage of auto: as many folds as there is time for, watched by a guard that is asked after each epoch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,13 @@ from src.training.setup import check_flags, check_weights
 from src.training.status import Status
 
 REPLAN = 1 / 3  # share of the epochs until which a late training begins again with fewer
+QUICK = 1.25  # times the epochs for which there would be time after the first one, from which there are more of them
 MAX_RUNS = 3  # trainings of the first fold, the later ones with fewer epochs
 USABLE = 0.8  # share of the epochs from which a training that ends early is worth keeping beside finished ones
 
 
 class Replan(Exception):
-    """The first fold is so late that it must begin again with fewer epochs."""
+    """The first fold is so late that it must begin again with fewer epochs, or so quick that there is time for more."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"an epoch takes {seconds:.1f} s")
@@ -44,6 +46,8 @@ class Guard:
     tail: float  # seconds that are needed after the last epoch, for predictions
     is_first: bool
     may_replan: bool
+    affordable: Callable[[float], int]  # epochs for which there is time, from the seconds of one
+    most: int  # epochs that are of use
     ended_early: int | None = None  # after this epoch
 
     def __call__(self, history: list[dict[str, float]]) -> bool:
@@ -54,6 +58,9 @@ class Guard:
         seconds = sum(recent) / len(recent)
         left = self.clock.left - self.tail
         if (self.epochs - done) * seconds <= left:
+            may_grow = done == 1 and self.is_first and self.may_replan and self.epochs < self.most
+            if may_grow and self.affordable(seconds) >= QUICK * self.epochs:
+                raise Replan(seconds)
             return False
         if self.is_first and self.may_replan and done <= REPLAN * self.epochs:
             raise Replan(seconds)
@@ -88,7 +95,8 @@ def train(work: Work) -> None:
     numbers, data = open_prepared(work.config).fold_numbers("all"), work.data()
     if record.probe and not record.folds_trained:
         probe = train_config(work.config, record.probe_flags, record.probe)
-        guard = Guard(clock=clock, fold=numbers[0], epochs=probe.epochs, tail=0, is_first=True, may_replan=False)
+        guard = Guard(clock=clock, fold=numbers[0], epochs=probe.epochs, tail=0, is_first=True, may_replan=False,
+                      affordable=lambda seconds: 0, most=0)  # fmt: skip
         _train_within(probe, numbers[0], guard)
     longest = 0.0
     for number in numbers[: record.planned_folds]:
@@ -111,21 +119,29 @@ def train(work: Work) -> None:
 
 
 def _train_fold(work: Work, number: int, tail: float) -> None:
-    """Train a fold; the first one again with fewer epochs, under another name, if it is late."""
+    """Train a fold; the first one again with other epochs, under another name, if it is late or early."""
     record = work.record
+
+    def affordable(seconds: float) -> int:
+        folds = record.planned_folds
+        return min(record.most_epochs, int(MARGIN * (work.clock.left - folds * tail) / (folds * seconds)))
+
     while True:
         flags = {**record.flags, "epochs": str(record.epochs)}
         guard = Guard(
             clock=work.clock, fold=number, epochs=record.epochs, tail=tail, is_first=not record.folds_trained,
-            may_replan=len(record.runs) < MAX_RUNS and "freeze_backbone" not in flags,
+            may_replan=len(record.runs) < MAX_RUNS and "freeze_backbone" not in flags, affordable=affordable,
+            most=record.most_epochs,
         )  # fmt: skip
         try:
             _train_within(train_config(work.config, flags, record.runs[-1]), number, guard)
             return
-        except Replan as late:
-            epochs = max(1, int(MARGIN * (work.clock.left - tail) / late.seconds))
-            line = f"{late}, longer than measured: fold {number} begins again with {epochs} epochs instead of"
-            work.clock.tell(f"{line} {record.epochs}, and is the only one", record.events)
-            record.epochs, record.planned_folds = epochs, 1
+        except Replan as found:
+            if found.seconds * record.epochs * record.planned_folds > work.clock.left - tail:  # late
+                record.planned_folds = 1
+            before, record.epochs = record.epochs, max(1, affordable(found.seconds))
+            folds = f"{record.planned_folds} fold{'s' * (record.planned_folds > 1)}"
+            line = f"{found}, not as measured: fold {number} begins again, {record.epochs} epochs instead of {before}"
+            work.clock.tell(f"{line}, {folds}", record.events)
             record.runs.append(f"{work.config.run_name}-{len(record.runs) + 1}")
             work.clock.save()

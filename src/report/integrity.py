@@ -70,6 +70,8 @@ def _runs(config: DoctorConfig) -> Iterator[str]:
             yield f"{run.folder}: --restart was stopped while it moved its folds; run that command again"
         if run.begun.model.backbone.endswith(".py"):
             yield _problem(run.network_file)
+        elif run.keeps_weights:
+            yield _problem(run.weights_copy)
         for split in ("train", "test"):
             yield _problem(partial(run.prepared.cache, split))
         for path in sorted(run.folder.glob("fold*/")):

@@ -15,6 +15,7 @@ from src.core.records import read_record, seal_of, write_record
 from src.core.writing import sha256_of
 from src.data.prepared import Prepared, command, open_snapshot
 from src.models.build import build_model
+from src.models.contract import find_backbone
 from src.models.network import Network, Normalise
 from src.runs.checkpoint import has_state
 from src.runs.fold import FoldPaths, TrainedFold
@@ -184,7 +185,28 @@ class Run:
         """Build the network and load the weights of a fold. Raises InputError."""
         model = self.begun.model
         folder = self.network_file().parent if model.backbone.endswith(".py") else None
-        return fold.load(build_network(model, folder))
+        weights = self.weights_copy() if self.keeps_weights else None
+        return fold.load(build_network(model, folder, weights=weights))
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether the run has a copy of --weights, because its network is built from that file."""
+        backbone = self.begun.model.backbone
+        return not backbone.endswith(".py") and find_backbone(backbone).takes_weights_file
+
+    @property
+    def copies(self) -> list[Path]:
+        """Where its copies of the files lie that its network is built from."""
+        if self.begun.model.backbone.endswith(".py"):
+            return [self.folder / self.begun.model.backbone]
+        return [self.folder / str(self.begun.weights).rsplit(" ", 1)[0]] if self.keeps_weights else []
+
+    def weights_copy(self) -> Path:
+        """Return the run's copy of --weights. Raises InputError if it is not the file that it began with."""
+        copy = self.copies[0]
+        if not copy.is_file() or not sha256_of(copy).startswith(str(self.begun.weights).rsplit(" ", 1)[1]):
+            raise InputError(f"{copy}: is not the file that this run began with; put that one there")
+        return copy
 
 
 def _in_file(folder: Path) -> RunRecord | None:

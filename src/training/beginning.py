@@ -29,7 +29,7 @@ def run_record(config: TrainConfig, run: Run, data: FoldData, network: Network) 
         pad_class=run.competition.pad_class,
         cache_size=data.cache_size,
         model=ModelRecord(
-            backbone=settings.backbone.split(" ")[0],  # of a network file its name; _begin copies it
+            backbone=settings.backbone.split(" ")[0],  # of a network file its name; begin_fold copies it
             options=read_options(settings.backbone_options),
             layout=run.competition.layout,
             image_size=data.train.image_size,
@@ -43,7 +43,9 @@ def run_record(config: TrainConfig, run: Run, data: FoldData, network: Network) 
 
 
 def with_own_network(config: TrainConfig, run: Run) -> TrainConfig:
-    """Return the config with the run's own copy of a network file, if it has one."""
+    """Return the config with the run's own copies of the files that the network is built from, if it has any."""
+    if run.keeps_weights:
+        return replace(config, weights=run.weights_copy())
     if not config.backbone.endswith(".py") or (Path(config.backbone).is_file() and not run.has_network_file()):
         return config
     return replace(config, backbone=str(run.network_file()))
@@ -66,6 +68,8 @@ def begin_fold(config: TrainConfig, run: Run, number: int, data: FoldData) -> No
     shutil.rmtree(paths.folder, ignore_errors=True)
     if backbone.suffix == ".py" and not run.has_network_file():
         write_bytes(run.folder / backbone.name, backbone.read_bytes())
+    if run.keeps_weights and config.weights and config.weights.is_file():
+        write_bytes(run.folder / config.weights.name, config.weights.read_bytes())
     if data.pseudo:
         data.pseudo.write(paths)
     write_record(paths.record, fold_record(config, run, number, data))

@@ -89,7 +89,7 @@ def publish(run: Run) -> Run:
             write_record(main.file, run.begun)
         for paths in finished:
             replace_folder(paths.folder, main.fold_paths(paths.number).folder)
-        for copy in sorted(staged.folder.glob("*.py")):
+        for copy in filter(Path.is_file, staged.copies):
             write_bytes(main.folder / copy.name, copy.read_bytes())
         shutil.rmtree(main.evaluation, ignore_errors=True)  # of the old folds
         marker.unlink()

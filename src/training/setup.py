@@ -24,7 +24,7 @@ from src.data.weighting import loss_weights, sampling_shares
 from src.inference.autotune import check_compile
 from src.inference.views import candidates
 from src.models.build import build_model, read_options
-from src.models.contract import normalisation
+from src.models.contract import find_backbone, normalisation
 from src.models.network import Network, Normalise
 from src.training.losses import LOSSES
 from src.training.pseudo_labels import check_pseudo_labels
@@ -130,7 +130,7 @@ def make_network(
         competition.channels,
         read_options(settings.backbone_options),
         pretrained=settings.pretrained and not resumed,
-        weights=None if resumed else settings.weights,
+        weights=settings.weights if not resumed or find_backbone(settings.backbone).takes_weights_file else None,
         dropout=settings.dropout,
         drop_path=settings.drop_path,
     )

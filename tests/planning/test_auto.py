@@ -16,7 +16,7 @@ from tests.world import run_command
 
 TINY = Recipe(
     name="tiny", flags={"backbone": "string_cnn", "pretrained": "False", "image_size": "32 48", "batch_size": "4"},
-    pretrained=False, tested="here", good=10, max_epochs=3,
+    start="scratch", tested="here", good=10, max_epochs=3,
 )  # fmt: skip
 FLAGS = ("--minutes", 5, "--no-pretrained")
 

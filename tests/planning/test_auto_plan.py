@@ -6,13 +6,17 @@ from pathlib import Path
 import pytest
 
 from src.competitions.spec import load_competition
+from src.config import AutoConfig
+from src.core.errors import InputError
+from src.planning.looking import flags_of_recipe, size_of, start_of, train_config
 from src.planning.plan import Choice, Data, Rates, choose, total_seconds
-from src.planning.recipes import RECIPES, recipes_for
+from src.planning.recipes import RECIPES, Recipe, Start, recipes_for
 from src.planning.record import AutoRecord, Clock, open_record
 from src.planning.training import Dropped, Guard, Replan
 
 DATA = Data(num_images=4000, num_test=1500, num_views=5, num_folds=5, fold_size=800, holdout_size=800)
 FAST, SLOW = Rates(train=250, predict=800), Rates(train=100, predict=400)
+STARTS: tuple[Start, ...] = ("photos", "scratch", "texts")
 NAMED = {recipe.name: recipe for recipe in RECIPES}
 
 
@@ -48,15 +52,44 @@ def test_the_users_folds_are_what_is_planned_with() -> None:
 def test_every_recipe_says_where_it_was_tested_and_every_competition_has_one() -> None:
     assert all("benchmarks/results/" in recipe.tested for recipe in RECIPES)
     for name in ("svhn", "food11", "mnist", "cifar10"):
-        for pretrained in (True, False):
+        for start in STARTS[:2]:
             for shorter in (28, 64, 224):
-                assert recipes_for(load_competition(name), shorter, pretrained), (name, shorter)
+                assert recipes_for(load_competition(name), shorter, start), (name, shorter)
+
+
+def test_a_recogniser_reads_strings_as_narrow_as_their_places(tmp_path: Path) -> None:
+    svhn, food = load_competition("svhn"), load_competition("food11")
+    recipe = recipes_for(svhn, 64, "texts")[0]
+    config = AutoConfig(competition="svhn", weights=tmp_path / "a.onnx")
+    flags = flags_of_recipe(config, recipe, (64, 128), svhn)
+    assert flags["image_size"] == "48 64"
+    assert flags["backbone_options"] == "characters=0123456789"
+    assert train_config(config, flags, "auto").backbone == "text_recognition"
+    clock = Clock(AutoRecord(competition="food11", minutes=10), tmp_path / "auto.json", time.monotonic())
+    with pytest.raises(InputError, match="food11's answers are not strings"):
+        start_of(config, food, (64, 64), clock)
+
+
+def test_sizes_are_those_of_the_shorter_side() -> None:
+    food = load_competition("food11")
+    for shorter, size, expected in ((96, (128, 128), (96, 96)), (96, (384, 512), (96, 128)), (64, (32, 32), (64, 64))):
+        recipe = Recipe(name="a", tested="", shorter=shorter)
+        assert size_of(recipe, size, food) == expected
+    assert size_of(Recipe(name="a", tested=""), (384, 512), food) == (384, 512)
+
+
+def test_few_images_are_seen_more_often_than_many() -> None:
+    few = Data(num_images=120, num_test=10, num_views=10, num_folds=5, fold_size=24, holdout_size=24)
+    choice = choose([(NAMED["64 pixels"], FAST)], few, 3600)
+    assert choice is not None
+    assert choice.epochs * 96 >= NAMED["64 pixels"].least
 
 
 def guard_at(tmp_path: Path, left: float, **values: object) -> Guard:
     """Return a guard of 10 epochs with so many seconds left before those of predicting."""
     clock = Clock(AutoRecord(competition="svhn", minutes=10), tmp_path / "auto.json", time.monotonic() - 600 + left + 5)
-    default: dict[str, object] = {"fold": 0, "epochs": 10, "tail": 5, "is_first": True, "may_replan": True}
+    default: dict[str, object] = {"fold": 0, "epochs": 10, "tail": 5, "is_first": True, "may_replan": True, "most": 24,
+                                  "affordable": lambda seconds: int(left / seconds)}  # fmt: skip
     return Guard(clock=clock, **(default | values))  # type: ignore[arg-type]
 
 
@@ -78,6 +111,16 @@ def test_the_guard_ends_a_late_training_in_time(tmp_path: Path) -> None:
         guard_at(tmp_path, left=8, is_first=False)(epochs(7))
     assert guard_at(tmp_path, left=8, is_first=False)(epochs(8))
     assert not guard_at(tmp_path, left=8, may_replan=False)(epochs(10))
+
+
+def test_a_first_fold_that_is_quick_begins_again_with_more_epochs(tmp_path: Path) -> None:
+    with pytest.raises(Replan):
+        guard_at(tmp_path, left=130)(epochs(1))
+    assert not guard_at(tmp_path, left=120)(epochs(1))
+    assert not guard_at(tmp_path, left=200)(epochs(2))  # too much of it would be lost
+    assert not guard_at(tmp_path, left=200, most=10)(epochs(1))
+    assert not guard_at(tmp_path, left=200, is_first=False)(epochs(1))
+    assert not guard_at(tmp_path, left=200, may_replan=False)(epochs(1))
 
 
 def test_the_clock_counts_on_after_a_kill(tmp_path: Path) -> None:

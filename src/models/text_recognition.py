@@ -1,9 +1,7 @@
 """A network for strings that starts from a text recogniser's weights instead of ImageNet's.
 
-    pip install -r requirements-onnx.txt rapidocr          # rapidocr's wheel holds PP-OCR's weights (Apache 2.0)
-    python -m src.prepare --image-size 48 128
-    python -m src.train --backbone examples/networks/text_recognition.py --image-size 48 128 --lr 1e-3 \
-        --backbone-options file=PP-OCRv6_rec_small.onnx characters=0123456789
+    pip install -r requirements-onnx.txt               # and the wheel of rapidocr holds PP-OCR's weights (Apache 2.0)
+    python -m src.train --backbone text_recognition --weights PP-OCRv6_rec_small.onnx --image-size 48 64 --lr 5e-4
 
 The recogniser reads columns from left to right and gives each column a character or a blank (CTC). Podium's heads ask
 for the k-th character, so the last layer keeps the competition's characters only, and the probability of each k-th
@@ -20,11 +18,10 @@ import torch
 from timm.models import register_model
 from torch import nn
 
-# onnx2torch indexes with a list, which torch will read otherwise one day; onnx2torch pins what it was tested with.
-warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
+from src.core.errors import InputError
+from src.models.options import own_options
+
 SMALLEST = 1e-6  # probability whose logarithm is taken
-# Options that every network is given.
-COMMON = {"num_classes", "in_chans", "img_size", "drop_rate"}
 
 
 def string_probabilities(columns: torch.Tensor, num_positions: int) -> torch.Tensor:
@@ -64,12 +61,30 @@ def _explicit_padding(nodes: Any) -> None:
         node.attribute.append(helper.make_attribute("pads", [n // 2 for n in total] + [n - n // 2 for n in total]))
 
 
+def _load(onnx: Any, file: Path) -> Any:
+    try:
+        model = onnx.load(file)
+    except FileNotFoundError as error:
+        raise InputError(f"--weights {file}: no such file") from error
+    except Exception as error:  # of protobuf, which has no error of its own for what is not one
+        raise InputError(f"--weights {file}: is not an ONNX file ({str(error).splitlines()[0]})") from error
+    if not any(entry.key == "character" for entry in model.metadata_props):
+        raise InputError(f"--weights {file}: is no text recogniser: its metadata have no list called character")
+    return model
+
+
 def read_recogniser(file: Path, characters: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """Return the network below the last layer, and weight (1 + C, D) and bias of the last layer for the characters."""
-    import onnx
-    from onnx2torch import convert
-
-    model = onnx.load(file)
+    try:
+        import onnx
+        from onnx2torch import convert
+    except ImportError as error:
+        raise InputError(
+            f"--backbone text_recognition: needs {error.name}; run pip install -r requirements-onnx.txt"
+        ) from error
+    # It indexes with a list, which torch will read otherwise one day; onnx2torch pins what it was tested with.
+    warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
+    model = _load(onnx, file)
     graph = model.graph
     values = {value.name: onnx.numpy_helper.to_array(value) for value in graph.initializer}
     same = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}
@@ -83,7 +98,7 @@ def read_recogniser(file: Path, characters: str) -> tuple[nn.Module, torch.Tenso
     known = next(entry.value for entry in model.metadata_props if entry.key == "character").splitlines()
     missing = [character for character in characters if character not in known]
     if missing:
-        raise ValueError(f"the recogniser does not know {''.join(missing)!r}")
+        raise InputError(f"--weights {file}: the recogniser does not know {''.join(missing)!r}")
     rows = [0] + [1 + known.index(character) for character in characters]  # 0 is the blank
     weight, offset = value_of(last.input)[:, rows].T, value_of(bias.input)[rows]
     features = last.input[0]
@@ -123,7 +138,10 @@ class TextRecognition(nn.Module):
     def __init__(self, file: Path, characters: str, head_widths: tuple[int, ...], drop_rate: float) -> None:
         super().__init__()
         if set(head_widths) != {len(characters) + 1}:
-            raise ValueError(f"characters={characters}: each head has {head_widths[0]} classes, characters and no more")
+            raise InputError(
+                f"--backbone-options characters={characters}: a head of {head_widths[0]} classes needs "
+                f"{head_widths[0] - 1} characters, those of its classes but the last, the string's end"
+            )
         self.head_widths = head_widths
         self.trunk, weight, bias = read_recogniser(file, characters)
         self.dropout = nn.Dropout(drop_rate)
@@ -143,14 +161,14 @@ class TextRecognition(nn.Module):
 @register_model
 def text_recognition(
     pretrained: bool = False,
-    file: str = "PP-OCRv6_rec_small.onnx",
+    weights_file: Path | None = None,
     characters: Any = "0123456789",
     head_widths: tuple[int, ...] | None = None,
     drop_rate: float = 0.0,
     **kwargs: Any,
 ) -> TextRecognition:
     """Build the network from an ONNX file; `characters` are the classes of each head but the last, the string's end."""
-    unknown = set(kwargs) - COMMON
-    if unknown:
-        raise TypeError(f"unexpected option {sorted(unknown)[0]!r}")
-    return TextRecognition(Path(file), str(characters), head_widths or (kwargs["num_classes"],), drop_rate)
+    own_options(kwargs)
+    if weights_file is None:
+        raise InputError("--backbone text_recognition: needs a recogniser's ONNX file; give --weights FILE.onnx")
+    return TextRecognition(weights_file, str(characters), head_widths or (kwargs["num_classes"],), drop_rate)
