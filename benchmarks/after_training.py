@@ -1,4 +1,4 @@
-"""What can be gained after training, out of fold: means, a stack, calibration, and the test set's shares of classes.
+"""What can be gained after training, out of fold: means, a stack, fewer views, calibration, other shares of classes.
 
     python -m benchmarks.after_training --competition svhn --run-name recogniser lite0 --external rapidocr.npz
     python -m benchmarks.after_training --competition food11 --run-name lite2
@@ -23,6 +23,7 @@ from src.inference.ensemble import OutOfFold, out_of_fold, weighted_mean
 from src.inference.external import external_out_of_fold, read_external
 from src.inference.quality import likelihood_losses
 from src.inference.stacking import check_stackable
+from src.inference.unsure import unsure_of
 from src.metrics import score_of
 from src.runs.run import open_run
 
@@ -108,7 +109,8 @@ def shifted(oof: OutOfFold, honest: np.ndarray, config: AfterConfig) -> None:
 
 def main(config: AfterConfig) -> None:
     """Print the tables. Raises InputError for runs that are incomplete or were scored on different images."""
-    oofs = {name: out_of_fold(open_run(config, name)) for name in config.run_name}
+    runs = {name: open_run(config, name) for name in config.run_name}
+    oofs = {name: out_of_fold(run) for name, run in runs.items()}
     first = next(iter(oofs.values()))
     for path in config.external:
         oofs[path.stem] = external_out_of_fold(read_external(path, first.competition), first)
@@ -116,6 +118,9 @@ def main(config: AfterConfig) -> None:
     groups = first.labels["group"].to_numpy()
     for name, oof in oofs.items():
         row(f"**{name}**", f"{oof.score:.4f}")
+        if name in runs:
+            unsure = unsure_of(runs[name], tuple(runs[name].prepared.fold_numbers("all")))
+            row("further views only where unsure", f"{unsure.score:.4f}; they are given to {unsure.share:.0%}")
         honest = calibrated_honestly(oof.probabilities, oof.target, oof.competition, groups)
         losses = [likelihood_losses(one, oof.target, oof.competition).mean() for one in (oof.probabilities, honest)]
         score = score_of(honest, oof.target, oof.competition)

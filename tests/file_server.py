@@ -80,19 +80,36 @@ def hangs_up(handler: Handler, data: bytes) -> None:
     handler.close_connection = True
 
 
-class FileServer(ThreadingHTTPServer):
-    """Serves a folder on the loopback; `faults` are used up by the next requests, `asked` lists what was asked for."""
+class QuietServer(ThreadingHTTPServer):
+    """A server on the loopback that says nothing of clients that went away."""
 
     daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def running(server: QuietServer) -> Iterator[None]:
+    """Run a server in a thread until the end of the block."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class FileServer(QuietServer):
+    """Serves a folder on the loopback; `faults` are used up by the next requests, `asked` lists what was asked for."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.folder, self.gone = folder, False
         self.faults: deque[Fault | None] = deque()
         self.asked: list[tuple[str, str]] = []
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of clients that went away."""
 
     @property
     def url(self) -> str:
@@ -107,12 +124,8 @@ class FileServer(ThreadingHTTPServer):
 def serving(folder: Path, port: int = 0) -> Iterator[FileServer]:
     """Run a server in a thread until the end of the block; it can be started again on the same port."""
     server = FileServer(folder, port)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.gone = True  # open connections end too
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with running(server):
+        try:
+            yield server
+        finally:
+            server.gone = True  # open connections end too

@@ -80,6 +80,8 @@ class TrainSettings:
     """Alpha of CutMix; 0 is off; not for strings."""
     ema: float = 0.998
     """Decay per step of the weights' moving average, which is what is scored and kept; 0 is off."""
+    sam: float = 0.0
+    """Sharpness-aware steps: distance at which the gradient is taken, such as 0.05; twice the time; 0 is off."""
     clip_grad: float | None = 5.0
     """Largest norm of the gradient."""
     augment: Augment = field(default_factory=Augment)

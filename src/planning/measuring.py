@@ -10,7 +10,6 @@ from src.competitions.spec import Competition
 from src.config import BenchConfig, TrainConfig
 from src.core.runtime import Compute
 from src.inference.predictor import Predictor
-from src.models.contract import find_backbone
 from src.planning.plan import Rates
 from src.training.benchmark import Parts, parts_of
 from src.training.setup import check_flags
@@ -26,8 +25,7 @@ def rates_of(config: TrainConfig, competition: Competition, compute: Compute, se
 
     A small batch comes first: if a few whole ones would take much longer than that, its rate must do.
     """
-    weights = config.weights if find_backbone(config.backbone).takes_weights_file else None
-    bench = BenchConfig(**{**vars(config), "freeze_backbone": False, "weights": weights, "pretrained": False})
+    bench = BenchConfig(**{**vars(config), "freeze_backbone": False})
     check_flags(bench, competition)
     trial = replace(bench, batch_size=min(TRIAL, bench.batch_size))
     parts = parts_of(trial, competition, compute)

@@ -14,6 +14,7 @@ from src.core.runtime import Compute, to_device
 from src.data.images import Decoding, by_fours
 from src.data.loader import Batch, Batches, Loader
 from src.inference.predictor import Predictor
+from src.models.contract import find_backbone
 from src.models.summary import summarise
 from src.training.resources import ResourceMonitor
 from src.training.setup import choose_device_cache, make_loader, make_network, make_state
@@ -100,7 +101,9 @@ def parts_of(config: BenchConfig, competition: Competition, compute: Compute) ->
     images, targets = synthetic(competition, size, max(NUM_IMAGES, 4 * config.batch_size))
     rows = np.tile(np.arange(len(images)), PASSES)  # an epoch of many batches, as a training has
     loader = make_loader(config, competition, compute, images, rows, np.tile(targets, (PASSES, 1)), size, train=True)
-    network = make_network(replace(config, pretrained=False, weights=None), competition, size, False, loader.levels)
+    is_built = find_backbone(config.backbone).takes_weights_file  # from --weights, not only filled with it
+    plain = replace(config, pretrained=False, weights=config.weights if is_built else None)
+    network = make_network(plain, competition, size, False, loader.levels)
     costs = summarise(network.backbone, size, competition.channels)
     to_device(network, compute)
     return Parts(

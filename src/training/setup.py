@@ -35,7 +35,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for flags that are out of range or contradict each other or the competition."""
     for name in ("epochs", "batch_size", "accumulate", "early_stopping"):
         check_range(name.replace("_", "-"), getattr(config, name), 1)
-    for name in ("mixup", "cutmix", "seed", "num_threads", "weight_decay"):
+    for name in ("mixup", "cutmix", "seed", "num_threads", "weight_decay", "sam"):
         check_range(name.replace("_", "-"), getattr(config, name), 0)
     for name in ("lr", "clip_grad"):
         check_range(name.replace("_", "-"), getattr(config, name), 1e-9)

@@ -21,6 +21,7 @@ from src.data.loader import Batch
 from src.training.losses import loss_of
 from src.training.nonfinite import NonFiniteSteps
 from src.training.profiler import Profiler
+from src.training.sharpness import sharpest_nearby
 from src.training.whole_batch import WholeBatch
 
 RANK_SEED = 1 << 40  # between the dropout seeds of ranks with --compile
@@ -227,6 +228,10 @@ def train_step(
     part = _Part(images, target, other, share, weight, other_weight, rows, batch["count"])
     rest = (layout, compute, settings, profiler)
     total = _fitting_gradients(state, part, world, settings.sync_batch_norm, *rest)
+    if settings.sam:
+        world.sum_gradients(list(state.network.parameters()))
+        with sharpest_nearby(state.network, settings.sam):
+            _fitting_gradients(state, part, world, settings.sync_batch_norm, *rest)
     with profiler.phase("optimizer"):
         world.sum_gradients(list(state.network.parameters()))
         world.sum(total)

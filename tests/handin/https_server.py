@@ -3,14 +3,15 @@
 import shutil
 import ssl
 import subprocess
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+
+from tests.file_server import QuietServer, running
 
 Answer = Callable[["Handler", bytes], None]
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
@@ -85,10 +86,8 @@ def expired(handler: Handler, data: bytes) -> None:
     )
 
 
-class Server(ThreadingHTTPServer):
+class Server(QuietServer):
     """Serves a folder on the loopback; `answers` of a file are used up by the next requests for it."""
-
-    daemon_threads = True
 
     def __init__(self, folder: Path, certificate: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -98,9 +97,6 @@ class Server(ThreadingHTTPServer):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of clients that went away."""
 
     @property
     def url(self) -> str:
@@ -124,11 +120,5 @@ def make_certificate(path: Path) -> Path:
 def serving(folder: Path, certificate: Path) -> Iterator[Server]:
     """Run a server in a thread until the end of the block."""
     server = Server(folder, certificate)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with running(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -1,15 +1,21 @@
 """The text recogniser: its dynamic programming, and a run that starts from a tiny one in an ONNX file."""
 
 import itertools
+import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from src.competitions.spec import load_competition
 from src.models.text_recognition import string_probabilities
+from src.planning.recipes import recipes_for
 from tests.fixtures import MakeSvhn, Podium
 from tests.helpers import run_at
+from tests.world import run_command
 
 POSITIONS, COLUMNS, CHARACTERS = 3, 5, 2
 
@@ -118,3 +124,23 @@ def test_what_is_no_recogniser_is_refused(svhn: MakeSvhn, podium: Podium, recogn
         refused = podium(*TRAIN, *flags, "--fold", 0)
         assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
         assert message in refused.err
+
+
+def test_auto_starts_from_a_recogniser(
+    svhn: MakeSvhn, recogniser: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    svhn(num_train=12, num_val=6, num_test=3)
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        ended = run_command(tmp_path, command[2].removeprefix("src."), *command[3:])
+        return subprocess.CompletedProcess(command, ended.code, ended.out, ended.err)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("src.planning.looking.MAX_SECONDS", 0.01)
+    short = replace(recipes_for(load_competition("svhn"), 64, "texts")[0], max_epochs=1)
+    monkeypatch.setattr("src.planning.recipes.RECIPES", (replace(short, flags=short.flags | {"batch_size": "4"}),))
+    ended = run_command(tmp_path, "auto", "--minutes", 5, "--weights", recogniser)
+    assert ended.code == 0, ended.err
+    assert "a text recogniser's" in (tmp_path / "runs/svhn/auto.json").read_text()
+    assert "--backbone text_recognition" in (tmp_path / "runs/svhn/auto.sh").read_text()
+    assert (tmp_path / "submissions/svhn/auto.csv").is_file()
