@@ -9,10 +9,15 @@ Writes submissions/<competition>/<name>.csv, .json and .npz. All runs must have 
 trained to their end; test predictions that `predict` made with the same flags are used again.
 """
 
+from typing import TYPE_CHECKING
+
 from src.config import BlendConfig
 from src.core import cli
 from src.core.errors import InputError
 from src.core.flags import check_name, check_range
+
+if TYPE_CHECKING:
+    from src.inference.blending import Blend
 
 
 def main(config: BlendConfig) -> None:
@@ -23,6 +28,7 @@ def main(config: BlendConfig) -> None:
     from src.inference.blending import check_same_images, fit
     from src.inference.ensemble import out_of_fold
     from src.inference.external import external_answer, external_out_of_fold, read_external
+    from src.inference.stacking import check_stackable
     from src.inference.submission import answer, averaged, make_predictor, same_classes, write_submission
     from src.inference.testset import open_test_set
     from src.metrics import direction
@@ -35,6 +41,8 @@ def main(config: BlendConfig) -> None:
     runs = world.together(lambda: [open_run(config, name) for name in config.run_name])
     competition = world.together(lambda: same_classes(runs))
     world.together(lambda: check_adjusting(config, competition))
+    if config.stack:
+        world.together(lambda: check_stackable(competition))
     predictor = world.together(lambda: make_predictor(config, competition, world))
     oofs = world.together(lambda: [out_of_fold(run) for run in runs])
     world.together(lambda: check_same_images(list(config.run_name), oofs))
@@ -44,14 +52,7 @@ def main(config: BlendConfig) -> None:
     for name, oof in zip(names, oofs, strict=True):
         print(f"{name}: {oof.score:.4f} out of fold")
     blend = fit(oofs, config)
-    for name, weight in zip(names, blend.weights, strict=True):
-        print(f"weight {weight:.3f}  {name}")
-    print(f"on the images the weights were fitted on: {blend.fitted_score:.4f}")
-    mean = f"weighted mean {blend.honest_mean:.4f}, " if blend.stack else ""
-    print(
-        f"honestly, by {config.outer_folds}-fold outer cross-validation: {blend.honest_score:.4f}, {mean}best single "
-        f"run {blend.honest_best_single:.4f}{direction(competition)}"
-    )
+    _tell(blend, names, f"{config.outer_folds}-fold", direction(competition))
     weights = [float(weight) for weight in blend.weights]
     test = world.on_main(lambda: open_test_set(runs[0].prepared))
     stack = blend.stack
@@ -72,6 +73,18 @@ def main(config: BlendConfig) -> None:
         known = blend.combined([oof.probabilities for oof in oofs], competition)
         made, facts["adjusted"] = adjusted(config, made, known, oofs[0])
     world.on_main(lambda: write_submission(folder, config.name, answers, test, competition, facts, blend.rule, made))
+
+
+def _tell(blend: "Blend", names: list[str], outer: str, note: str) -> None:
+    """Print the weights and what they gain; `note` says whether less is better."""
+    for name, weight in zip(names, blend.weights, strict=True):
+        print(f"weight {weight:.3f}  {name}")
+    print(f"on the images the weights were fitted on: {blend.fitted_score:.4f}")
+    mean = f"weighted mean {blend.honest_mean:.4f}, " if blend.stack else ""
+    print(
+        f"honestly, by {outer} outer cross-validation: {blend.honest_score:.4f}, {mean}best single run "
+        f"{blend.honest_best_single:.4f}{note}"
+    )
 
 
 def _check_flags(config: BlendConfig) -> None:

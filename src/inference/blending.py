@@ -16,7 +16,7 @@ from src.core.errors import InputError
 from src.inference.ensemble import OutOfFold, weighted_mean
 from src.inference.quality import quality
 from src.inference.rules import decide_honestly
-from src.inference.stacking import Stack, check_stackable, fit_stack
+from src.inference.stacking import Stack, fit_stack
 from src.metrics import metric_of, score_of
 
 
@@ -103,10 +103,9 @@ def honest_scores(oofs: list[OutOfFold], config: BlendConfig) -> dict[str, float
 
 
 def fit(oofs: list[OutOfFold], config: BlendConfig) -> Blend:
-    """Fit weights on the out-of-fold predictions of runs that were scored on the same images. Raises InputError."""
+    """Fit weights, and with --stack a model on top, on the out-of-fold predictions of runs that were scored on the same
+    images. Raises InputError."""
     parts, target, competition = [oof.probabilities for oof in oofs], oofs[0].target, oofs[0].competition
-    if config.stack:
-        check_stackable(competition)
     weights = select(parts, target, competition, config.rounds)
     stack = fit_stack(parts, weights, target, competition) if config.stack else None
     honest = honest_scores(oofs, config)

@@ -66,21 +66,16 @@ def open_data(
 
     def loader(chosen: np.ndarray, train: bool) -> Loader:
         rows, targets, soft = labelled.rows[chosen], labelled.targets[chosen], None
-        images: Images = cache.images
-        numbers, of_images = cache.numbers, None if weights is None else weights[chosen]
+        of_images = None if weights is None else weights[chosen]
         if train and config.soft_labels:
             own = cache.image_paths.pick(rows)
             soft = soft_targets(Path(config.soft_labels), competition, own, targets, cache.image_paths)
+        served = _Served(cache.images, cache.numbers, rows, targets, of_images)
         if train and pseudo:
-            test = prepared.cache("test", cache.image_size)
-            images, numbers = JoinedImages(images, test.images), _joined_numbers(cache, test)
-            rows = np.concatenate([rows, len(cache.images) + test.rows_of(pseudo.table["image_path"].tolist())])
-            targets = np.concatenate([targets, pseudo.table[competition.targets].to_numpy(targets.dtype)])
-            if of_images is not None:
-                of_images = np.concatenate([of_images, np.ones(len(pseudo.table), np.float32)])
+            served = served.with_pseudo_labels(pseudo, cache, prepared)
         return make_loader(
-            config, competition, compute, images, rows, targets, size, train=train, numbers=numbers, in_blocks=blocks,
-            image_weights=of_images, soft=soft,
+            config, competition, compute, served.images, served.rows, served.targets, size, train=train,
+            numbers=served.numbers, in_blocks=blocks, image_weights=served.weights, soft=soft,
         )  # fmt: skip
 
     train, val = loader(is_train, True), loader(is_val, False)
@@ -108,10 +103,28 @@ def _without_suspects(
     return is_train, np.where(doubted, weight * weights, weights).astype(np.float32)
 
 
-def _joined_numbers(cache: ImageCache, test: ImageCache) -> np.ndarray:
-    """Return what random draws of both caches' images depend on, (N + M,): places in prepare's tables."""
-    first, second = (np.arange(len(one.images)) if one.numbers is None else one.numbers for one in (cache, test))
-    return np.concatenate([first, len(first) + second])
+class _Served(NamedTuple):
+    """What a loader serves: images and the numbers that draws depend on, (N,); rows (M,), targets and weights of
+    them."""
+
+    images: Images
+    numbers: np.ndarray | None
+    rows: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray | None
+
+    def with_pseudo_labels(self, pseudo: PseudoLabels, cache: ImageCache, prepared: Prepared) -> "_Served":
+        """Return this and the test images that a teacher has answered, each of which counts 1."""
+        test, table = prepared.cache("test", cache.image_size), pseudo.table
+        added = len(cache.images) + test.rows_of(table["image_path"].tolist())
+        first, second = (np.arange(len(one.images)) if one.numbers is None else one.numbers for one in (cache, test))
+        return _Served(
+            images=JoinedImages(self.images, test.images),
+            numbers=np.concatenate([first, len(first) + second]),
+            rows=np.concatenate([self.rows, added]),
+            targets=np.concatenate([self.targets, table[prepared.competition.targets].to_numpy(self.targets.dtype)]),
+            weights=None if self.weights is None else np.concatenate([self.weights, np.ones(len(table), np.float32)]),
+        )
 
 
 class _Labelled(NamedTuple):

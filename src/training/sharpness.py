@@ -29,7 +29,7 @@ def sharpest_nearby(network: nn.Module, rho: float) -> Iterator[None]:
 
     Batch norm's running averages stay those of the weights themselves.
     """
-    weights = [each for each in network.parameters() if each.grad is not None]
+    weights: list[torch.Tensor] = [each for each in network.parameters() if each.grad is not None]
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [module.momentum for module in norms]
     before = _moved(weights, rho)
