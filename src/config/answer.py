@@ -46,10 +46,10 @@ class Adjusting:
     """What is done to averaged predictions, fitted out of fold."""
 
     calibrate: bool = False
-    """Fit probabilities of classes to how often they are right: helps where probabilities are handed in or scored."""
+    """Calibrate class probabilities on out-of-fold predictions; helps if probabilities are submitted or scored."""
     priors: Literal["train", "test"] = "train"
-    """test: also correct for the shares of classes in the test set, estimated from the predictions by EM, if they
-    differ from the labelled images' by more than chance."""
+    """test: also correct for the class shares of the test set, estimated by EM, if they differ from the labelled
+    images' by more than chance."""
 
     @property
     def is_adjusting(self) -> bool:
@@ -67,8 +67,8 @@ class PredictConfig(Adjusting, InferenceFlags, PixelPaths):
     tta: bool = True
     """Average over label-safe views, or the plain image only."""
     unsure_only: bool = False
-    """Further views only for the images whose answer they might change, as out-of-fold predictions tell: several times
-    as fast, with the same score nearly always (both are printed)."""
+    """Use further views only for images whose answer they might change, judged by out-of-fold predictions: several
+    times as fast at nearly the same score (both scores are printed)."""
     name: str | None = None
     """Name of the submission; default: the runs' names joined by +."""
     minutes: float | None = None

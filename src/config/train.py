@@ -61,13 +61,13 @@ class TrainSettings:
     soft_labels: str | None = None
     """CSV with image_path and a probability per class, which replace the labels of the training images in it."""
     pseudo_labels: tuple[str, ...] = ()
-    """Runs whose answers to the test images, averaged, are further labels: fold k learns from their folds k."""
+    """Runs whose averaged answers label the test images for training; fold k learns from their folds k."""
     pseudo_confidence: float = 0.9
-    """Least probability of an answer that is learnt from."""
+    """Smallest probability of an answer that becomes a pseudo-label."""
     suspects: str | None = None
-    """CSV of images whose labels are doubted, such as evaluate's suspects.csv."""
+    """CSV of images whose labels are suspected, such as evaluate's suspects.csv."""
     suspects_weight: float = 0.0
-    """What they count in the loss; 0 leaves them out. They are scored in any case."""
+    """Their weight in the loss; 0 skips them. They are scored in any case."""
     label_smoothing: float = 0.05
     """Share of the target spread over all classes."""
     dropout: float = 0.2

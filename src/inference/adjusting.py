@@ -12,7 +12,7 @@ from src.inference.ensemble import OutOfFold
 from src.inference.quality import likelihood_losses
 from src.metrics import score_of
 
-NUM_DRAWS = 20  # samples that tell what chance does to estimated shares
+NUM_DRAWS = 20  # bootstrap samples of the held-out images
 MAX_VALUES = 1_000_000  # probabilities in such a sample
 
 
@@ -55,7 +55,7 @@ def adjusted(
 
 
 def _corrected(calibrated: np.ndarray, honest: np.ndarray, oof: OutOfFold) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Return test predictions corrected for the shares of their classes, head by head, if chance is no reason."""
+    """Return test predictions corrected for the test set's class shares, head by head, unless chance explains them."""
     layout, told, parts = oof.competition.layout, [], []
     targets = layout.split_targets(oof.target)
     each = zip(oof.competition.heads, layout.split(calibrated), layout.split(honest), targets, strict=True)
@@ -69,8 +69,8 @@ def _corrected(calibrated: np.ndarray, honest: np.ndarray, oof: OutOfFold) -> tu
         is_shifted = distance > chance
         parts.append(with_shares(new, shares, found) if is_shifted else new)
         print(
-            f"{head.name}: the classes of {distance:.1%} of the test images differ from the labelled ones' shares, by "
-            f"EM; chance explains {chance:.1%}: {'corrected' if is_shifted else 'not corrected'}"
+            f"{head.name}: by EM, class shares of the test set differ from the labelled images' by {distance:.1%}; "
+            f"chance explains {chance:.1%}: {'corrected' if is_shifted else 'not corrected'}"
         )
         told.append({"head": head.name, "distance": distance, "chance": chance, "corrected": is_shifted}
                     | {"shares": shares.tolist(), "estimated": found.tolist()})  # fmt: skip
@@ -82,7 +82,7 @@ def _distance(found: np.ndarray, shares: np.ndarray) -> float:
 
 
 def _by_chance(known: np.ndarray, shares: np.ndarray, count: int) -> float:
-    """Return the distance that 19 of 20 samples of as many held-out images stay below."""
+    """Return the 95th percentile of the distance over bootstrap samples of as many held-out images."""
     rng, size = np.random.default_rng(0), max(1, min(count, MAX_VALUES // known.shape[1]))
     draws = [known[rng.integers(0, len(known), size)] for _ in range(NUM_DRAWS)]
     return float(np.quantile([_distance(estimated_shares(draw, shares), shares) for draw in draws], 0.95))

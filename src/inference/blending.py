@@ -14,7 +14,7 @@ from src.competitions.spec import Competition
 from src.config import BlendConfig
 from src.core.errors import InputError
 from src.inference.ensemble import OutOfFold, weighted_mean
-from src.inference.quality import quality
+from src.inference.quality import parts_of_groups, quality
 from src.inference.rules import decide_honestly
 from src.inference.stacking import Stack, fit_stack
 from src.metrics import metric_of, score_of
@@ -80,10 +80,10 @@ def honest_scores(oofs: list[OutOfFold], config: BlendConfig) -> dict[str, float
     target, competition = oofs[0].target, oofs[0].competition
     parts = [oof.probabilities for oof in oofs]
     # Whole groups are held out together, so that no duplicate of an image helps to choose.
-    names, number = np.unique(oofs[0].labels["group"], return_inverse=True)
-    if len(names) < config.outer_folds:
-        raise InputError(f"--outer-folds {config.outer_folds}: there are only {len(names)} groups of images")
-    outer = np.random.default_rng(config.seed).permutation(len(names))[number] % config.outer_folds
+    groups = oofs[0].labels["group"].to_numpy()
+    if (count := len(np.unique(groups))) < config.outer_folds:
+        raise InputError(f"--outer-folds {config.outer_folds}: there are only {count} groups of images")
+    outer = parts_of_groups(groups, config.outer_folds, config.seed)
     kinds = ("mean", "single", *(("stack",) if config.stack else ()))
     predicted = {kind: np.zeros_like(parts[0]) for kind in kinds}
     for fold in range(config.outer_folds):
@@ -95,7 +95,7 @@ def honest_scores(oofs: list[OutOfFold], config: BlendConfig) -> dict[str, float
         predicted["single"][val] = new[qualities.index(max(qualities))]
         if config.stack:
             predicted["stack"][val] = fit_stack(known, weights, target[fitted], competition)(new, competition)
-    groups, metric = oofs[0].labels["group"].to_numpy(), metric_of(competition)
+    metric = metric_of(competition)
     return {
         kind: metric(target, decide_honestly(one, target, competition, groups).scored, competition)
         for kind, one in predicted.items()

@@ -1,4 +1,4 @@
-"""Predictions that mean what they say: probabilities fitted to how often each class is right out of fold.
+"""Calibration of class probabilities on out-of-fold predictions.
 
 Each head's log-probabilities get one slope (temperature) and an offset for each class. On probabilities that are
 calibrated like this, the shares of classes in a test set can be estimated by EM, and predictions corrected for them.
@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from src.competitions.spec import Competition
+from src.inference.quality import parts_of_groups
 
 SMALLEST = 1e-9  # probability whose logarithm is taken
 NUM_PARTS = 5  # of the cross-validation
@@ -39,7 +40,7 @@ def _logs(predicted: np.ndarray) -> np.ndarray:
 def fit_head(predicted: np.ndarray, target: np.ndarray) -> HeadCalibration:
     """Return slope and offsets with the highest likelihood; predicted (N, num_classes), target (N,) class ids.
 
-    Both are drawn to 1 and 0 as if a standard normal spread were known, so that rare classes do not run away.
+    A standard normal prior around 1 and 0 keeps the offsets of rare classes small.
     """
     start = np.eye(1 + predicted.shape[1])[0]
     logs, rows = _logs(predicted), np.arange(len(predicted))
@@ -85,8 +86,7 @@ def calibrated_honestly(
     predicted: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray
 ) -> np.ndarray:
     """Return (N, num_outputs), each image calibrated by what was fitted without its group; groups (N,)."""
-    numbers = np.unique(groups, return_inverse=True)[1]
-    part_of = np.random.default_rng(0).permutation(numbers.max() + 1)[numbers] % NUM_PARTS
+    part_of = parts_of_groups(groups, NUM_PARTS)
     honest = predicted.copy()
     for part in np.unique(part_of):
         inside = part_of == part

@@ -7,6 +7,13 @@ from src.competitions.spec import Competition
 from src.metrics import goodness, metric_of, score_of
 
 
+def parts_of_groups(groups: np.ndarray, num_parts: int, seed: int = 0) -> np.ndarray:
+    """Return the part of a cross-validation, (N,), that each image is in; groups (N,) are never divided."""
+    names, numbers = np.unique(groups, return_inverse=True)
+    parts: np.ndarray = np.random.default_rng(seed).permutation(len(names))[numbers] % num_parts
+    return parts
+
+
 def likelihood_losses(predicted: np.ndarray, target: np.ndarray, competition: Competition) -> np.ndarray:
     """Return how far each image's prediction is from its label, (N,): -log of its probability, or the absolute error
     of a number in standard deviations."""

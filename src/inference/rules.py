@@ -11,7 +11,7 @@ import numpy as np
 
 from src.competitions.decision import Rule
 from src.competitions.spec import Competition, Head
-from src.inference.quality import is_for_rules
+from src.inference.quality import is_for_rules, parts_of_groups
 from src.metrics import goodness, metric_of, score_of, scored
 
 NUM_CANDIDATES = 24  # cuts tried at a time, at even shares of the predictions
@@ -102,10 +102,9 @@ def decide_honestly(
     A rule that does not raise the honest score is dropped; that choice is made on these same images.
     """
     plain = score_of(predicted, target, competition)
-    numbers = np.unique(groups, return_inverse=True)[1]
-    if not is_for_rules(competition) or numbers.max(initial=0) + 1 < NUM_PARTS:
+    if not is_for_rules(competition) or len(np.unique(groups)) < NUM_PARTS:
         return Decided(rule=Rule(), scored=scored(predicted, competition), plain_score=plain)
-    part_of = np.random.default_rng(seed).permutation(numbers.max() + 1)[numbers] % NUM_PARTS
+    part_of = parts_of_groups(groups, NUM_PARTS, seed)
     honest = scored(predicted, competition).copy()
     for part in range(NUM_PARTS):
         inside = part_of == part

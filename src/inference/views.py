@@ -12,7 +12,7 @@ import numpy as np
 from src.competitions.spec import Competition
 from src.core.errors import InputError
 from src.data.tta import SIZES, View, sized_view, tta_views
-from src.inference.quality import quality
+from src.inference.quality import parts_of_groups, quality
 
 AUTO = "auto"
 NUM_PARTS = 5  # of the cross-validation
@@ -63,8 +63,7 @@ def choose_views(
     names: Sequence[str], each: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray
 ) -> Chosen:
     """Return which views help, and the honest mean; each (V, N, num_outputs), groups (N,)."""
-    numbers = np.unique(groups, return_inverse=True)[1]
-    part_of = np.random.default_rng(0).permutation(numbers.max() + 1)[numbers] % NUM_PARTS
+    part_of = parts_of_groups(groups, NUM_PARTS)
     honest = np.empty_like(each[0])
     for part in np.unique(part_of):
         inside = part_of == part

@@ -62,14 +62,16 @@ def _explicit_padding(nodes: Any) -> None:
 
 
 def _load(onnx: Any, file: Path) -> Any:
+    from google.protobuf.message import DecodeError  # comes with onnx
+
     try:
         model = onnx.load(file)
     except FileNotFoundError as error:
         raise InputError(f"--weights {file}: no such file") from error
-    except Exception as error:  # of protobuf, which has no error of its own for what is not one
-        raise InputError(f"--weights {file}: is not an ONNX file ({str(error).splitlines()[0]})") from error
+    except DecodeError as error:
+        raise InputError(f"--weights {file}: is not an ONNX file ({error})") from error
     if not any(entry.key == "character" for entry in model.metadata_props):
-        raise InputError(f"--weights {file}: is no text recogniser: its metadata have no list called character")
+        raise InputError(f"--weights {file}: is not a text recogniser: its metadata has no 'character' list")
     return model
 
 

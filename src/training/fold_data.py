@@ -91,16 +91,18 @@ def open_data(
 def _without_suspects(
     config: TrainConfig, cache: ImageCache, labelled: "_Labelled", is_train: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return which labelled images are trained on, (M,) bool, and what each counts, without the doubted ones or less of
-    them."""
-    doubted = np.isin(labelled.rows, suspected_rows(Path(str(config.suspects)), cache.image_paths))
-    found, weight = f"suspects: {int((doubted & is_train).sum()):,} of {int(is_train.sum()):,}", config.suspects_weight
+    """Return which labelled images are trained on, (M,) bool, and their weights; suspects are skipped or weigh less."""
+    suspected = np.isin(labelled.rows, suspected_rows(Path(str(config.suspects)), cache.image_paths))
+    found, weight = (
+        f"suspects: {int((suspected & is_train).sum()):,} of {int(is_train.sum()):,}",
+        config.suspects_weight,
+    )
     if not weight:
-        print(f"{found} training images are left out")
-        return is_train & ~doubted, labelled.weights
-    print(f"{found} training images count {weight:g} in the loss")
-    weights = np.ones(len(doubted), np.float32) if labelled.weights is None else labelled.weights
-    return is_train, np.where(doubted, weight * weights, weights).astype(np.float32)
+        print(f"{found} training images are skipped")
+        return is_train & ~suspected, labelled.weights
+    print(f"{found} training images have weight {weight:g} in the loss")
+    weights = np.ones(len(suspected), np.float32) if labelled.weights is None else labelled.weights
+    return is_train, np.where(suspected, weight * weights, weights).astype(np.float32)
 
 
 class _Served(NamedTuple):

@@ -1,4 +1,4 @@
-"""Labels that are probably wrong, left out of the training or counted less: evaluate's suspects.csv, or any list."""
+"""Suspected labels, skipped in training or given less weight: evaluate's suspects.csv, or any list."""
 
 from pathlib import Path
 

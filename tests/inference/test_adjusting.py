@@ -59,7 +59,7 @@ def test_predict_and_blend_correct_for_the_classes_of_the_test_set(folder: Path,
     for command in (("predict", "--run-name", "one"), ("blend", "--run-name", "one", "two", "--stack")):
         code, out, err = podium(*command, *COMPETITION, "--priors", "test", "--name", "made")
         assert code == 0, err
-        assert "test images differ from the labelled ones' shares" in out
+        assert "class shares of the test set differ" in out
         head = json.loads((folder / "submissions/food11/made.json").read_text())["adjusted"]["priors"][0]
         assert head["corrected"] == (head["distance"] > head["chance"])
         assert sum(head["estimated"]) == pytest.approx(1)

@@ -128,22 +128,22 @@ def suspects_file(world: Path, image_paths: list[str]) -> str:
     return str(path)
 
 
-def test_suspects_are_left_out_or_count_less_and_are_scored(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_suspects_are_skipped_or_weigh_less_and_are_scored(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, plain = data_of(world)
     cache = run.prepared.cache("train", plain.cache_size)
     trained, held = cache.image_paths[int(plain.train.rows[3])], cache.image_paths[int(plain.val.rows[0])]
     file = suspects_file(world, [trained, held])
     _, without = data_of(world, suspects=file)
-    assert "suspects: 1 of 9 training images are left out" in capsys.readouterr().out
+    assert "suspects: 1 of 9 training images are skipped" in capsys.readouterr().out
     assert set(plain.train.rows) - set(without.train.rows) == {plain.train.rows[3]}
     np.testing.assert_array_equal(without.val.rows, plain.val.rows)
     _, less = data_of(world, suspects=file, suspects_weight=0.25)
-    assert "1 of 9 training images count 0.25" in capsys.readouterr().out
+    assert "1 of 9 training images have weight 0.25" in capsys.readouterr().out
     assert less.train.weights is not None
     counts = less.train.weights.of(np.arange(9), plain.train.targets)[:, 0]
     np.testing.assert_allclose(counts / counts.max(), np.where(np.arange(9) == 3, 0.25, 1))
     ended = done(world, "train", *FLAGS, "--run-name", "clean", "--suspects", file)
-    assert "training images are left out" in ended.out
+    assert "training images are skipped" in ended.out
     done(world, "evaluate", "--run-name", "clean")
 
 
