@@ -2,7 +2,7 @@
 
 The candidates of a string are the answers of each run and of their weighted mean; those of a single class are all
 classes. A logistic regression learns from the out-of-fold predictions how much each run's log-probability of a
-candidate says, so a run may be trusted where it is sure, and not where it is not: a mean with fixed weights cannot.
+candidate says, so it can trust a run only when that run is confident, which fixed weights cannot.
 
 Source: Wolpert, Stacked Generalization, 1992.
 """

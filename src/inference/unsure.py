@@ -1,7 +1,7 @@
 """--unsure-only: further views only for the images that need them, by how sure the plain image's answer is.
 
-Out of fold it is known which answers further views change. Nearly all of these are answers that the network doubted:
-images above the confidence below which 99 of 100 changed answers lie are answered from the plain image alone.
+Out-of-fold predictions tell which answers further views change: nearly always those with low confidence. The threshold
+is the 99th percentile of the confidence of changed answers; above it, the plain image answers alone.
 """
 
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ class Unsure:
         """Return a line about a run called `name`."""
         return (
             f"{name}: further views for answers less sure than {self.sure:.3f}, {self.share:.0%} of the held-out "
-            f"images; out of fold {self.score_all:.4f} with all views for all, {self.score:.4f} so"
+            f"images; out of fold {self.score_all:.4f} with all views for all, {self.score:.4f} with --unsure-only"
         )
 
 
 def check_unsure_only(competition: Competition, tta: bool, minutes: float | None) -> None:
-    """Raise InputError where --unsure-only has no meaning."""
+    """Raise InputError if --unsure-only does not apply."""
     if set(competition.layout.kinds) != {"class"}:
         raise InputError(f"--unsure-only: {competition.name} does not answer with classes only; leave it out")
     if not tta or minutes is not None:

@@ -93,10 +93,8 @@ def _without_suspects(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return which labelled images are trained on, (M,) bool, and their weights; suspects are skipped or weigh less."""
     suspected = np.isin(labelled.rows, suspected_rows(Path(str(config.suspects)), cache.image_paths))
-    found, weight = (
-        f"suspects: {int((suspected & is_train).sum()):,} of {int(is_train.sum()):,}",
-        config.suspects_weight,
-    )
+    weight, count = config.suspects_weight, int((suspected & is_train).sum())
+    found = f"suspects: {count:,} of {int(is_train.sum()):,}"
     if not weight:
         print(f"{found} training images are skipped")
         return is_train & ~suspected, labelled.weights
