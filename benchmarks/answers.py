@@ -26,7 +26,7 @@ import pandas as pd
 
 from benchmarks.table import processor
 from src.competitions.decision import Rule
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.config import Paths
 from src.core import cli
 from src.data.prepared import open_prepared

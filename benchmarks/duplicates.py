@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.core import cli
 from src.core.reading import InputFiles
 from src.core.zips import read_location

@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.config import Paths
 from src.core import cli
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from src.competitions.decision import decide
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.config import Paths
 from src.core import cli
 from src.core.progress import Progress

@@ -25,7 +25,7 @@ from benchmarks.reference_rows import ROWS, Row
 from benchmarks.table import processor
 from src import evaluate, predict, prepare, train
 from src.competitions.arrays import read_cifar_batch, read_idx
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.config import EvaluateConfig, Paths, PredictConfig, PrepareConfig, TrainConfig
 from src.core import cli
 from src.core.errors import InputError

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # shellcheck disable=SC2086 # lists of flags are split on purpose
-# The trainings behind benchmarks/submissions and results/score.md. On one GPU with 16 cores all folds of a run train at
-# once, and each part takes two to three minutes; on a CPU run one fold after another and expect hours.
+# The trainings behind benchmarks/submissions and results/score.md, and what each change of a recipe gains alone.
 #
-#   bash benchmarks/score.sh street RECOGNISER.onnx LITE0.safetensors     street-view: a text recogniser and lite0, blended
-#   bash benchmarks/score.sh food LITE2.safetensors                       food-11: lite2, and resnet9 from scratch
+#   bash benchmarks/score.sh street RECOGNISER.onnx LITE0.safetensors LITE2.safetensors
+#   bash benchmarks/score.sh food LITE1.safetensors LITE2.safetensors      food-11: pretrained, and resnet9 from scratch
+#   bash benchmarks/score.sh ablation LITE0.safetensors                    street-view, one change at a time, three seeds
 #
-# RECOGNISER.onnx: PP-OCRv6_rec_small.onnx of the package rapidocr 3.10.0 (see docs/blending.md).
+# All folds of a run train at once: on one GPU with 16 cores a run takes one to five minutes. On a CPU set AT_ONCE=1 and
+# expect hours. RECOGNISER.onnx: PP-OCRv6_rec_small.onnx of the package rapidocr 3.10.0 (see docs/blending.md).
 set -euo pipefail
 part=$1
 shift
@@ -16,36 +17,50 @@ cd "$(dirname "$0")/.."
 [ -n "${PYTHON:-}" ] || . pipelines/setup.sh
 export OMP_NUM_THREADS=1 # a process for each fold
 
-train() { # train FOLDS FLAGS...: all folds at once
-    local folds=$1 running=()
+train() { # train FOLDS FLAGS...: as many folds at once as AT_ONCE says, all by default
+    local folds=$1
     shift
-    for fold in $folds; do
-        "$PYTHON" -m src.train --fold "$fold" "$@" &
-        running+=($!)
-    done
-    for one in "${running[@]}"; do wait "$one"; done
+    echo "$folds" | tr ' ' '\n' | xargs -P "${AT_ONCE:-0}" -I{} "$PYTHON" -m src.train --fold {} "$@"
 }
 
 if [ "$part" = street ]; then
     strong="--augment.invert 0.3 --augment.shear 8 --augment.stretch 0.15"
+    recogniser="--backbone text_recognition --weights ${files[0]} --image-size 48 64 $strong --lr 5e-4 --epochs 14"
     "$PYTHON" -m src.prepare --num-folds 4 --image-size 48 64
     "$PYTHON" -m src.prepare --num-folds 4 --image-size 64 128
-    train "0 1 2 3" --run-name rec64 --backbone text_recognition --weights "${files[0]}" --image-size 48 64 $strong \
-        --lr 5e-4 --epochs 14 --augment.concat 0.1
+    train "0 1 2 3" --run-name rec64 $recogniser --augment.concat 0.1
+    train "0 1 2 3" --run-name rec64_1 $recogniser --augment.concat 0.1 --seed 1
     train "0 1 2 3" --run-name lite0 --weights "${files[1]}" --image-size 64 128 $strong --epochs 40 --drop-path 0.1
-    for run in rec64 lite0; do "$PYTHON" -m src.evaluate --run-name $run; done
-    "$PYTHON" -m src.blend --run-name rec64 lite0 --name our_networks
-else
+    train "0 1 2 3" --run-name lite2 --backbone tf_efficientnet_lite2 --weights "${files[2]}" --image-size 64 128 \
+        $strong --epochs 50 --drop-path 0.1
+    for run in rec64 rec64_1 lite0 lite2; do "$PYTHON" -m src.evaluate --run-name $run; done
+    "$PYTHON" -m src.blend --run-name rec64 rec64_1 lite2 lite0 --name our_networks
+elif [ "$part" = food ]; then
     food="--competition food11"
-    mix="--mixup 0.2 --cutmix 1.0 --augment.zoom 0.3 --label-smoothing 0.1"
+    mix="--mixup 0.2 --cutmix 1.0 --augment.zoom 0.3 --label-smoothing 0.1 --batch-size 128 --lr 3e-3"
     scratch="--backbone resnet9 --no-pretrained --image-size 64 64 --optimizer sgd --lr 0.4 --batch-size 512"
-    scratch="$scratch --weight-decay 5e-4 --dropout 0 --label-smoothing 0.1 --ema 0.98 --augment.zoom 0.3 --mixup 0.2"
+    scratch="$scratch --weight-decay 5e-4 --dropout 0 --label-smoothing 0.1 --augment.zoom 0.3 --mixup 0.2"
+    lite2="--backbone tf_efficientnet_lite2 --weights ${files[1]}"
     "$PYTHON" -m src.prepare $food --num-folds 3 --image-size 64 64
     "$PYTHON" -m src.prepare $food --num-folds 3 --image-size 128 128
-    train "0 1 2" $food --run-name lite2 --backbone tf_efficientnet_lite2 --weights "${files[0]}" --image-size 128 128 \
-        $mix --epochs 14 --batch-size 128 --lr 3e-3 --drop-path 0.15
-    train "0 1 2" $food --run-name scratch $scratch --epochs 30 --cutmix 1.0 --augment.erase 0.3
-    train "0 1 2" $food --run-name long $scratch --epochs 50 --augment.erase 0.2
-    for run in lite2 scratch long; do "$PYTHON" -m src.evaluate $food --run-name $run; done
-    "$PYTHON" -m src.blend $food --run-name lite2 scratch --name pretrained
+    train "0 1 2" $food --run-name lite2_128 $lite2 --image-size 128 128 $mix --epochs 14 --drop-path 0.15
+    train "0 1 2" $food --run-name scratch_50 $scratch --epochs 50 --augment.erase 0.2 --ema 0.98
+    for run in lite2_128 scratch_50; do
+        "$PYTHON" -m src.evaluate $food --run-name $run
+        "$PYTHON" -m src.predict $food --run-name $run
+        "$PYTHON" -m benchmarks.pack_run $food --run-name $run --out $run.npz # other folds: joins as another tool's would
+    done
+    for size in 64 144 160; do "$PYTHON" -m src.prepare $food --num-folds 4 --image-size $size $size; done
+    train "0 1 2 3" $food --run-name scratch $scratch --epochs 110 --cutmix 1.0 --augment.erase 0.2 --ema 0.99
+    train "0 1 2 3" $food --run-name lite2 $lite2 --image-size 160 160 $mix --epochs 20 --drop-path 0.2
+    train "0 1 2 3" $food --run-name lite1 --backbone tf_efficientnet_lite1 --weights "${files[0]}" \
+        --image-size 144 144 $mix --epochs 16 --drop-path 0.15 --seed 1
+    for run in scratch lite2 lite1; do "$PYTHON" -m src.evaluate $food --run-name $run; done
+    "$PYTHON" -m src.blend $food --run-name lite2 lite1 scratch --external lite2_128.npz --name food_pretrained
+    "$PYTHON" -m src.blend $food --run-name scratch --external scratch_50.npz --name food_from_scratch
+else
+    "$PYTHON" -m src.prepare --split official --image-size 40 80
+    "$PYTHON" -m src.sweep --one-at-a-time --run-name one --fold 0 --seed 0 1 2 ${TASKS:+--tasks $TASKS} \
+        --set weights="${files[0]}" image-size="40 80" epochs=12 augment.recombine=0,0.5 sam=0,0.05 mixup=0,0.2 \
+        augment.concat=0.4,0 label-smoothing=0.05,0 layer-decay=default,0.75 pseudo-labels=default,one-base-s0
 fi

@@ -24,6 +24,7 @@ COMMANDS: dict[str, type] = {
     "predict": config.PredictConfig,
     "blend": config.BlendConfig,
     "submit": config.SubmitConfig,
+    "crops": config.CropsConfig,
     "export": config.ExportConfig,
     "serve": config.ServeConfig,
     "sweep": config.SweepConfig,

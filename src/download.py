@@ -23,11 +23,11 @@ def main(config: DownloadConfig) -> None:
     """Download what is missing. Raises InputError for links that have expired, a full disk, or no source."""
     import shlex
 
-    from src.competitions.spec import load_competition
+    from src.competitions.registry import load_competition
 
     check_range("connections", config.connections, 1, 8)
     competition = load_competition(config.competition)
-    folder, links = config.input_dir / competition.name, _links(config, competition)
+    folder, links = config.input_dir / competition.input_folder, _links(config, competition)
     if links:
         _from_links(config, links, folder)
     else:
@@ -43,7 +43,7 @@ def _links(config: DownloadConfig, competition: "Competition") -> "Path | None":
         raise InputError("--links and --kaggle: give one of them")
     if config.links or config.kaggle:
         return config.links
-    own = config.input_dir / competition.name / competition.links
+    own = config.input_dir / competition.input_folder / competition.links
     if competition.links and own.is_file():
         return own
     if competition.kaggle:

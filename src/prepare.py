@@ -33,7 +33,7 @@ def main(config: PrepareConfig) -> None:
     Raises InputError for bad labels, too many unreadable test images, with --strict for any bad image, and while
     another process prepares the same competition.
     """
-    from src.competitions.spec import load_competition
+    from src.competitions.registry import load_competition
     from src.core.locking import delete_stale, locked
     from src.data.prepared import command, prepared_folder
     from src.data.shelf import prune, shelf

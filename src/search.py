@@ -20,7 +20,7 @@ def main(config: SearchConfig) -> None:
     import math
     import time
 
-    from src.competitions.spec import load_competition
+    from src.competitions.registry import load_competition
     from src.core.locking import locked
     from src.core.modules import check_extra
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def main(config: SubmitConfig) -> None:
     """Hand in, or enter scores. Raises InputError for a file that is refused, and with the Kaggle client's reason."""
-    from src.competitions.spec import load_competition
+    from src.competitions.registry import load_competition
     from src.core.errors import InputError
     from src.core.flags import check_name
     from src.core.locking import locked
@@ -119,7 +119,7 @@ def _poll(config: SubmitConfig, client: "Kaggle", message: str, ledger: "Ledger"
 
 def _show(config: SubmitConfig, ledger: "Ledger") -> None:
     """Write the page and print what the scores say."""
-    from src.competitions.spec import load_competition
+    from src.competitions.registry import load_competition
     from src.core.writing import write_text
     from src.handin.ledger_page import ledger_page
     from src.handin.shakeup import sentences

@@ -1,7 +1,8 @@
-"""Train every combination of settings, seeds and folds, on this machine or a Ray cluster, and compare them.
+"""Train combinations of settings, seeds and folds, on this machine or a Ray cluster, and compare them.
 
     python -m src.sweep --set lr=1e-3,2e-3 epochs=12 --seed 0 1 2
     python -m src.sweep --competition demo --set backbone=string_cnn pretrained=False epochs=1 lr=1e-3,3e-3 --fold 0
+    python -m src.sweep --one-at-a-time --set epochs=12 mixup=0,0.2 sam=0,0.05 --seed 0 1 2
 
 Each combination is a run of its own, each fold a task: queued, started again if it fails, resumed from its checkpoint.
 On a terminal a table shows epoch, score and time left of each. Elsewhere there is a line when a training starts, ends

@@ -17,7 +17,7 @@ def main(config: TrainConfig) -> None:
     import time
     from dataclasses import replace
 
-    from src.competitions.spec import load_competition
+    from src.competitions.registry import load_competition
     from src.core.runtime import choose_compute, explained, in_world, set_up_process
     from src.runs.ranks import check_run, check_shared, join_ranks
     from src.runs.record import training_summary

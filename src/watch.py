@@ -14,7 +14,7 @@ from src.core.flags import check_range
 
 def main(config: WatchConfig) -> None:
     """Serve the page until stopped. Raises InputError for an unknown run, or an address that cannot be used."""
-    from src.competitions.spec import load_competition
+    from src.competitions.registry import load_competition
     from src.core.errors import InputError
     from src.core.signals import Stopped
     from src.core.writing import write_text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.flags_page import COMMANDS, PAGE, flag_names, page
-from src.competitions.spec import competition_names
+from src.competitions.registry import competition_names
 from src.models import REFERENCE_NETS
 
 ROOT = Path(__file__).resolve().parents[1]

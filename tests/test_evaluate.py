@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.competitions.spec import Head, load_competition
+from src.competitions.registry import load_competition
+from src.competitions.spec import Head
 from src.core.csv_text import parse_csv
 from src.report.intervals import score_interval
 from src.report.scores import for_readers

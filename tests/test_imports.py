@@ -16,7 +16,7 @@ ROOMS = [
 ]  # fmt: skip
 COMMANDS = {
     "prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench", "doctor", "sweep", "compare",
-    "watch", "search", "auto", "download", "submit", "export", "serve",
+    "watch", "crops", "search", "auto", "download", "submit", "export", "serve",
 }  # fmt: skip
 MAX_LINES = 300
 

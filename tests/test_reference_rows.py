@@ -5,7 +5,8 @@ import timm
 import tyro
 
 from benchmarks.reference_rows import ROWS
-from src.competitions.spec import HeadLayout, load_competition
+from src.competitions.registry import load_competition
+from src.competitions.spec import HeadLayout
 from src.config import PrepareConfig, TrainConfig
 from src.models.build import read_options
 from src.models.contract import check_takes, find_backbone

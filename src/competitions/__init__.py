@@ -1,1 +1,1 @@
-"""One file per competition; `spec.load_competition` finds it by its module name or by a path."""
+"""One file per competition; `registry.load_competition` finds it by its module name or by a path."""

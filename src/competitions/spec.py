@@ -1,22 +1,17 @@
-"""What a competition is, and how one is found by name or by file."""
+"""What a competition is: its answers, images and files."""
 
 import difflib
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from src import competitions
 from src.competitions.metric import Metric
 from src.core.errors import InputError
-from src.core.modules import load_module
 from src.core.reading import IMAGE_SUFFIXES, InputFiles
 
 Kind = Literal["class", "labels", "ordinal", "number"]
@@ -31,12 +26,6 @@ FITS = get_args(Fit)
 RESERVED_COLUMNS = frozenset(  # of the tables
     {"image_path", "id", "group", "boxes", "split", "fold", "row", "answer", "weight", "where"}
 )
-HELPERS = frozenset(
-    {
-        "arrays", "counts", "decision", "demo_images", "folders", "json_text", "metric", "parquet", "reading_labels",
-        "spec", "strings", "tables",
-    }
-)  # fmt: skip  # modules of this package that are not competitions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +124,9 @@ class Competition:
     bands: int = 0  # 1-16: that many channels are kept as they are, see src/data/bands.py; 0: ordinary pictures
     depth: Literal[8, 16] = 8  # bits of each channel; 16 only with bands
     pad_class: int | None = None  # the class that pads a short string on the right
+    moves_ok: bool = True  # whether an image that is shifted, turned or zoomed keeps its label
     class_names: tuple[str, ...] = ()  # for reports, if the submission's text says little
+    folder: str = ""  # of its files below input/, if that is not its name
     source: str = ""  # where to download the files
     kaggle: str = ""  # name of its Kaggle competition, as in kaggle.com/c/NAME
     links: str = ""  # name of the organiser's CSV of links to the files
@@ -146,6 +137,11 @@ class Competition:
         check_bands(self)
         if self.bands:
             object.__setattr__(self, "channels", self.bands)
+
+    @property
+    def input_folder(self) -> str:
+        """The folder of its files below input/."""
+        return self.folder or self.name
 
     @property
     def image_suffixes(self) -> frozenset[str]:
@@ -247,41 +243,6 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """Return what was probably meant, or all that there is."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-
-
-def competition_names() -> list[str]:
-    """Return the names of the competitions in this package."""
-    return sorted(module.name for module in pkgutil.iter_modules(competitions.__path__) if module.name not in HELPERS)
-
-
-def load_competition(name: str) -> Competition:
-    """Return the competition of that module name, or the one that a file path/to/mine.py defines as COMPETITION.
-
-    Raises InputError for an unknown name (suggesting the nearest), a missing file, or a file that cannot be used.
-    """
-    if name.endswith(".py"):
-        module = load_module(Path(name), "competition")
-    elif name in competition_names():
-        module = importlib.import_module(f"{competitions.__name__}.{name}")
-    else:
-        raise InputError(f"--competition {name}: no such competition; {_suggestion(name)}")
-    found = getattr(module, "COMPETITION", None)
-    if not isinstance(found, Competition):
-        raise InputError(f"{name}: defines no COMPETITION = Competition(...); see CONTRIBUTING.md")
-    return found
-
-
-def _suggestion(name: str) -> str:
-    """Return what was probably meant: a file of that name here, or the nearest competition."""
-    own = [path for path in (Path(f"{name}.py"), Path(name) / f"{Path(name).name}.py") if path.is_file()]
-    if own:
-        return f"did you mean --competition {own[0]}?"
-    known = competition_names()
-    return (
-        nearest(name, known)
-        if difflib.get_close_matches(name, known)
-        else (f"there are {', '.join(known)}; or give the path of a .py file of your own")
-    )
 
 
 def check_sample(sample: pd.DataFrame, columns: tuple[str, ...], name: str) -> pd.Series:

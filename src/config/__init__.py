@@ -9,7 +9,7 @@ from src.config.paths import Device, Paths, PixelPaths, Precision
 from src.config.prepare import PrepareConfig
 from src.config.search import SearchConfig
 from src.config.sweep import SweepConfig
-from src.config.tools import DoctorConfig, MakeDemoConfig, SummaryConfig
+from src.config.tools import CropsConfig, DoctorConfig, MakeDemoConfig, SummaryConfig
 from src.config.train import BenchConfig, TrainConfig, TrainSettings
 from src.config.watch import CompareConfig, WatchConfig
 
@@ -21,6 +21,7 @@ __all__ = [
     "BenchConfig",
     "BlendConfig",
     "CompareConfig",
+    "CropsConfig",
     "Device",
     "DoctorConfig",
     "DownloadConfig",

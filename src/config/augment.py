@@ -41,9 +41,13 @@ class Augment:
     """Probability that another string is placed to the right of this one, if both fit; default: 0.4 for strings, else
     0."""
 
+    recombine: float = 0.0
+    """Probability that the characters of a string are replaced by those of other images, cut out along their boxes;
+    for competitions whose labels have boxes."""
+
     def changes_pixels(self) -> bool:
-        """Return whether anything but concatenation is on."""
-        return any(value for name, value in vars(self).items() if name != "concat")
+        """Return whether anything but concatenation and recombination is on."""
+        return any(value for name, value in vars(self).items() if name not in ("concat", "recombine"))
 
 
 NO_AUGMENT = Augment(

@@ -22,6 +22,8 @@ class PrepareConfig(Paths):
     """A folds.csv of your own (image_path,fold), instead of --split."""
     relabel: tuple[Path, ...] = ()
     """Files with corrected labels (image_path,label,by,when), as the report writes them; part of the snapshot's id."""
+    crops: Path | None = None
+    """A crops.csv, as crops writes it: the part of each train and test image that is kept, before it is resized."""
     image_size: tuple[int, int] | None = None
     """Height and width of the cache in pixels; default: the competition's. Caches of other sizes are kept."""
     resize: Literal["stretch", "letterbox", "center-crop"] | None = None

@@ -8,13 +8,15 @@ from src.config.paths import Paths
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig(Paths):
-    """Many trainings: every combination of settings, seeds and folds."""
+    """Many trainings: every combination of settings, or one change at a time, with every seed on every fold."""
 
     run_name: str = "sweep"
     """Beginning of the runs' names; each run's own settings follow."""
     set: tuple[str, ...] = ()
     """Flags of train and their values, such as epochs=12 lr=1e-3,2e-3 augment.rotate=0,10; several values make several
-    runs."""
+    runs. The value default leaves a flag out, as in pseudo-labels=default,baseline."""
+    one_at_a_time: bool = False
+    """The first values of all flags are the base; each further value is tried alone, and compared with the base."""
     seed: tuple[int, ...] = (0,)
     """Each combination is trained with each of these."""
     fold: str = "all"

@@ -1,4 +1,4 @@
-"""Flags of doctor, summary and make_demo."""
+"""Flags of doctor, summary, crops and make_demo."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,20 @@ class SummaryConfig(Paths):
     """Classes of all heads together; default: the competition's."""
     image_size: tuple[int, int] | None = None
     """Height and width in pixels; default: the competition's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropsConfig(Paths):
+    """Whose boxes are written."""
+
+    competition: str = "svhn:boxes"
+    """The competition of the boxes, NAME:boxes."""
+    run_name: str = "baseline"
+    """The run that predicted them."""
+    margin: float = 0.15
+    """Share of a box's width and height that is added on each side."""
+    out: Path | None = None
+    """The file; default: runs/<competition>/<run>/crops.csv."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,7 @@ class TrainSettings:
     pseudo_labels: tuple[str, ...] = ()
     """Runs whose averaged answers label the test images for training; fold k learns from their folds k."""
     pseudo_confidence: float = 0.9
-    """Smallest probability of an answer that becomes a pseudo-label."""
+    """Smallest probability that an answer is right, by the teachers' out-of-fold scores, to become a pseudo-label."""
     suspects: str | None = None
     """CSV of images whose labels are suspected, such as evaluate's suspects.csv."""
     suspects_weight: float = 0.0

@@ -110,11 +110,11 @@ class FileTable:
     def location(self, row: int) -> Location:
         """Return where a file lies."""
         archive, path = self._archive[row], self.paths[row]
-        numbers = self._numbers[4 * row : 4 * row + 4]
+        size, stamp, offset, packed = self._numbers[4 * row : 4 * row + 4]
         if archive == IN_FOLDER:
-            return Location(os.path.join(self.root, path), "", *numbers)
+            return Location(os.path.join(self.root, path), "", size, stamp, offset, packed)
         member = self._renamed.get(row, path[self._starts[archive] :])
-        return Location(self.archives[archive], member, *numbers)
+        return Location(self.archives[archive], member, size, stamp, offset, packed)
 
 
 class Locations(Sequence[Location | None]):

@@ -25,6 +25,7 @@ class Location(NamedTuple):
     stamp: int  # mtime in ns of a plain file, CRC-32 of a zip member
     offset: int = 0  # where a zip member's own header begins
     packed: int = 0  # bytes of a zip member in the zip
+    crop: tuple[float, float, float, float] | None = None  # the part of an image that is used, see data/crops.py
 
 
 def checked_name(name: str, where: str) -> str:

@@ -227,6 +227,19 @@ def of_bands(policy: Augment) -> Augment:
     return replace(policy, saturation=0.0, tint=0.0)
 
 
+MOVES = ("rotate", "zoom", "stretch", "shear", "shift", "hflip", "crop")  # where something is in the image
+
+
+def unmoved(policy: Augment, name: str) -> Augment:
+    """Return the policy without moves, for labels that say where something is. Raises InputError for one asked for."""
+    for move in MOVES:
+        if getattr(policy, move) not in (0, getattr(Augment(), move)):
+            raise InputError(
+                f"--augment.{move} {getattr(policy, move)}: would change the labels of {name}; leave it out"
+            )
+    return replace(policy, **dict.fromkeys(MOVES, 0.0))
+
+
 def cpu_only(policy: Augment) -> list[str]:
     """Return the names of the changes in use that a GPU cannot make."""
     return [name for name, entry in PIXEL_CHANGES.items() if getattr(policy, name) and not entry.on_batch]

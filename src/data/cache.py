@@ -30,6 +30,7 @@ from src.core.reading import InputFiles
 from src.core.records import read_record, write_record
 from src.core.texts import Texts
 from src.core.writing import replacing, sha256_of, write_arrays
+from src.data.crops import CroppedLocations, Crops
 from src.data.decoding import Run, decode_all, in_processes, keep_all
 from src.data.facts import Facts, Reading, Readings, Sources, columns_of
 from src.data.images import Decoding
@@ -120,10 +121,11 @@ def sources_of(image_paths: Iterable[str], located: Located) -> Sources:
     return Sources(*located.locations(image_paths).sizes_and_stamps())
 
 
-def made_with(how: Decoding) -> str:
+def made_with(how: Decoding, crops: Crops | None = None) -> str:
     """Return all that an image's pixels in a cache depend on, beside its file."""
     made = f"{POLICY} {cv2.__version__} {how.max_pixels}" + f" {how.fit}" * (how.fit != "stretch")
-    return made + (f" {how.bands} bands of {how.depth} bits" if how.bands else "")
+    made += f" {how.bands} bands of {how.depth} bits" if how.bands else ""
+    return made + (f" crops {crops.sha256}" if crops else "")
 
 
 def pixels_hash(image_paths: Sequence[str], readings: Sequence[Reading], made_with: str) -> str:
@@ -159,13 +161,14 @@ def open_cache(folder: Path, name: str, repair: str = PREPARE, remote: Remote | 
 
 
 def _find_current(
-    folder: Path, split: str, size: tuple[int, int], image_paths: Texts, sources: Sources, made_with: str
+    folder: Path, split: str, size: tuple[int, int], image_paths: Texts, sources: Sources, made_with: str, sized: bool
 ) -> ImageCache | None:
-    """Return an undamaged cache that was made from these very files, or None."""
+    """Return an undamaged cache that was made from these very files, if `sized` with their sizes, or None."""
     for path in sorted(folder.glob(f"{split}_{size[0]}x{size[1]}_*.json")):
         try:
             cache = open_cache(folder, path.stem)
             same = cache.record.made_with == made_with and cache.image_paths == image_paths
+            same = same and (cache.readings.shapes is not None or not sized)
             if same and cache.sources.same(sources).all():
                 cache.images.check_all()
                 return cache
@@ -191,16 +194,19 @@ def build_cache(
     run: Run = in_processes,
     how: Decoding = Decoding(),  # noqa: B008
     shuffled: bool = False,
+    sized: bool = False,
+    crops: Crops | None = None,
 ) -> tuple[ImageCache, bool]:
     """Decode all images, by `run`, unless a cache of these files is there; return it and whether it was decoded.
 
-    An image that cannot be read is left black, and its reading says why. If `shuffled`, the rows are in `random_order`.
+    An image that cannot be read is left black, and its reading says why. If `shuffled`, the rows are in `random_order`;
+    if `sized`, the sizes of the originals are kept. Of an image with a crop, that part alone is kept.
     """
-    table, numbers, made = Texts.of(image_paths), _numbers(len(image_paths), shuffled), made_with(how)
+    table, numbers, made = Texts.of(image_paths), _numbers(len(image_paths), shuffled), made_with(how, crops)
     paths = table.pick(numbers) if shuffled else table
     locations = files.located.locations(paths)
     sources = Sources(*locations.sizes_and_stamps())
-    current = _find_current(folder, split, image_size, paths, sources, made)
+    current = _find_current(folder, split, image_size, paths, sources, made, sized)
     if current:
         return current, False
     folder.mkdir(parents=True, exist_ok=True)
@@ -210,11 +216,14 @@ def build_cache(
         np.lib.format.open_memmap(pending, mode="w+", dtype=how.dtype, shape=shape).flush()
         _reserve(pending)
         if files.pixels and all(path in files.pixels for path in paths):
+            if crops:
+                raise InputError(f"{split}: --crops is for images in files of their own; leave it out")
             if how.bands:
                 raise InputError(f"{split}: bands={how.bands} is for images in files of their own; leave it out")
             readings = keep_all(pending, [files.pixels[path] for path in paths], how)
         else:
-            readings = decode_all(pending, split, locations, how, run)
+            cropped = CroppedLocations(locations, paths, crops) if crops else locations
+            readings = decode_all(pending, split, cropped, how, run, sized)
         record = CacheRecord(
             made_with=made,
             image_size=image_size,

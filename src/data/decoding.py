@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ from src.core.progress import Progress
 from src.core.signals import end_with_parent
 from src.core.zips import Location, read_location
 from src.data.bands import decode_bands
+from src.data.crops import Crop, cut
 from src.data.facts import Readings
 from src.data.images import GREY, Decoding, ImageProblem, decode_image, fitted, zero_tail
 
@@ -29,7 +30,9 @@ SOLO_SECONDS = 2.0  # of decoding before other processes are started: they take 
 
 WINDOW = 1024  # chunks handed to the processes together, so that those of millions of images are not all held
 
-Found = tuple[str, str, str]  # the fields of a Reading
+Found = tuple[str, str, str, tuple[int, int]]  # the fields of a Reading; height and width of the original
+UNKNOWN = (0, 0)  # size of an image that cannot be read
+LONGEST = 2**16 - 1  # side that `Readings.shapes` holds
 Job = tuple[str, int, list[Location | None], Decoding]  # _read_chunk's arguments
 
 
@@ -58,26 +61,26 @@ def bounded_memory() -> Iterator[None]:
 def read_one(location: Location | None, out: np.ndarray, how: Decoding) -> Found:
     """Decode an image into `out`, (H, W, C); return what was found out about it."""
     if location is None:
-        return "missing", "no such file", ""
+        return "missing", "no such file", "", UNKNOWN
     if location.size > MAX_BYTES:
-        return "over-large", f"{location.size:,} bytes, at most {MAX_BYTES:,} are read", ""
+        return "over-large", f"{location.size:,} bytes, at most {MAX_BYTES:,} are read", "", UNKNOWN
     try:
         data = read_location(location)
         image = decode_bands(data, how) if how.bands else decode_image(data, how.max_pixels)
-        return _keep(image, out, how, zero_tail(data))
+        return _keep(image, out, how, zero_tail(data), location.crop)
     except ImageProblem as problem:
-        return problem.kind, problem.detail, ""
+        return problem.kind, problem.detail, "", UNKNOWN
     except MemoryError:
-        return "over-large", f"decoding it takes more than {MAX_MEMORY >> 30} GiB", ""
+        return "over-large", f"decoding it takes more than {MAX_MEMORY >> 30} GiB", "", UNKNOWN
     except (InputError, OSError) as error:
-        return "unreadable", str(error), ""
+        return "unreadable", str(error), "", UNKNOWN
 
 
-def _keep(image: np.ndarray, out: np.ndarray, how: Decoding, note: str = "") -> Found:
-    out[:] = fitted(image, (out.shape[0], out.shape[1]), how.fit, 0 if how.bands else GREY)
+def _keep(image: np.ndarray, out: np.ndarray, how: Decoding, note: str = "", crop: Crop | None = None) -> Found:
+    out[:] = fitted(cut(image, crop), (out.shape[0], out.shape[1]), how.fit, 0 if how.bands else GREY)
     data = np.ascontiguousarray(image).data  # no copy: it may have 143 MiB
     pixels = hashlib.blake2b(data, digest_size=12, key=str(image.shape).encode()).hexdigest()
-    return "", note, pixels
+    return "", note, pixels, (min(image.shape[0], LONGEST), min(image.shape[1], LONGEST))
 
 
 def _read_chunk(file: str, start: int, locations: list[Location | None], how: Decoding) -> list[Found]:
@@ -93,7 +96,22 @@ def keep_all(file: Path, images: list[np.ndarray], how: Decoding) -> Readings:
         return Readings.of((), 0)
     cached = np.load(file, mmap_mode="r+")
     found = (_keep(np.ascontiguousarray(image), out, how) for image, out in zip(images, cached, strict=True))
-    return Readings.of(found, len(images))
+    return _readings(found, len(images), sized=False)
+
+
+def _readings(found: Iterable[Found], count: int, sized: bool) -> Readings:
+    """Return what was found out about `count` images, taken as it comes; their sizes if `sized`."""
+    shapes = np.zeros((count, 2), np.uint16) if sized else None
+
+    def fields() -> Iterator[tuple[str, str, str]]:
+        for row, (problem, detail, pixels, shape) in enumerate(found):
+            if shapes is not None:
+                shapes[row] = shape
+            yield problem, detail, pixels
+
+    readings = Readings.of(fields(), count)
+    readings.shapes = shapes
+    return readings
 
 
 class Jobs(Sequence[Job]):
@@ -145,9 +163,14 @@ Run = Callable[[Jobs], Iterator[list[Found]]]
 
 
 def decode_all(
-    file: Path, name: str, locations: Sequence[Location | None], how: Decoding, run: Run = in_processes
+    file: Path,
+    name: str,
+    locations: Sequence[Location | None],
+    how: Decoding,
+    run: Run = in_processes,
+    sized: bool = False,
 ) -> Readings:
-    """Decode images into the rows of an array file; return what was found out about each.
+    """Decode images into the rows of an array file; return what was found out about each, if `sized` its size too.
 
     `run` does the jobs and yields what it finds out about the images, in their order.
     """
@@ -158,4 +181,4 @@ def decode_all(
                 yield from result
                 progress.update(len(result))
 
-    return Readings.of(found(), len(locations))
+    return _readings(found(), len(locations), sized)

@@ -27,10 +27,15 @@ class Reading(NamedTuple):
 
 
 class Readings(Sequence[Reading]):
-    """The readings of N images: `pixels`, (N,) bytes, and problem and detail of the few rows that have any."""
+    """The readings of N images: `pixels`, (N,) bytes, and problem and detail of the few rows that have any.
 
-    def __init__(self, pixels: np.ndarray, remarks: dict[int, tuple[str, str]]) -> None:
-        self.pixels, self.remarks = pixels, remarks
+    `shapes`, (N, 2) uint16, are the originals' heights and widths, if the competition has boxes; 0 of unreadable ones.
+    """
+
+    def __init__(
+        self, pixels: np.ndarray, remarks: dict[int, tuple[str, str]], shapes: np.ndarray | None = None
+    ) -> None:
+        self.pixels, self.remarks, self.shapes = pixels, remarks, shapes
 
     @classmethod
     def of(cls, readings: Iterable[tuple[str, str, str]], count: int) -> "Readings":
@@ -139,7 +144,8 @@ class Facts:
     def readings(self) -> Readings:
         rows = self._column("remarks").tolist()
         remarks = zip(self._texts("problems"), self._texts("details"), strict=True)
-        return Readings(self._column("pixels"), dict(zip(rows, remarks, strict=True)))
+        shapes = self._column("shapes") if "shapes" in self._columns else None
+        return Readings(self._column("pixels"), dict(zip(rows, remarks, strict=True)), shapes)
 
 
 def columns_of(image_paths: Texts, sources: Sources, readings: Readings) -> dict[str, np.ndarray]:
@@ -154,6 +160,7 @@ def columns_of(image_paths: Texts, sources: Sources, readings: Readings) -> dict
         "stamps": sources.stamps,
         "pixels": readings.pixels,
         "remarks": np.array(list(readings.remarks), dtype=np.int64),
+        **({} if readings.shapes is None else {"shapes": readings.shapes}),
         **{name: column.data for name, column in texts.items()},
         **{f"{name}_ends": column.ends for name, column in texts.items()},
     }

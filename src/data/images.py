@@ -178,17 +178,41 @@ def fitted(image: np.ndarray, size: tuple[int, int], fit: Fit, bars: int = GREY)
     """Return (H, W, C) at `size`: stretched, whole within grey bars (letterbox), or its centre (center-crop)."""
     if fit == "stretch" or image.shape[:2] == tuple(size):
         return resize(image, size)
-    factors = [wanted / given for wanted, given in zip(size, image.shape[:2], strict=True)]
+    seen, shown = placement(image.shape[:2], size, fit)
+    part = np.ascontiguousarray(image[seen.rows, seen.columns])
+    if fit == "center-crop":
+        return resize(part, size)
+    out = np.full((*size, image.shape[2]), bars, image.dtype)
+    out[shown.rows, shown.columns] = resize(part, (shown.height, shown.width))
+    return out
+
+
+class Rectangle(NamedTuple):
+    """A part of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.top, self.top + self.height)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.left, self.left + self.width)
+
+
+def placement(shape: tuple[int, ...], size: tuple[int, int], fit: Fit) -> tuple[Rectangle, Rectangle]:
+    """Return which part of an image of `shape` (height, width) is shown at `size`, and where there."""
+    whole, all_of_it = Rectangle(0, 0, shape[0], shape[1]), Rectangle(0, 0, *size)
+    if fit == "stretch" or tuple(shape) == tuple(size):
+        return whole, all_of_it
+    factors = [wanted / given for wanted, given in zip(size, shape, strict=True)]
     if fit == "letterbox":
-        factor = min(factors)
-        inner = [max(1, min(side, round(factor * given))) for side, given in zip(size, image.shape[:2], strict=True)]
-        out = np.full((*size, image.shape[2]), bars, image.dtype)
+        inner = [max(1, min(side, round(min(factors) * given))) for side, given in zip(size, shape, strict=True)]
         top, left = ((side - part) // 2 for side, part in zip(size, inner, strict=True))
-        out[top : top + inner[0], left : left + inner[1]] = resize(image, (inner[0], inner[1]))
-        return out
-    factor = max(factors)
-    height, width = (
-        min(given, max(1, round(side / factor))) for side, given in zip(size, image.shape[:2], strict=True)
-    )
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return resize(np.ascontiguousarray(image[top : top + height, left : left + width]), size)
+        return whole, Rectangle(top, left, inner[0], inner[1])
+    height, width = (min(given, max(1, round(side / max(factors)))) for side, given in zip(size, shape, strict=True))
+    return Rectangle((shape[0] - height) // 2, (shape[1] - width) // 2, height, width), all_of_it

@@ -7,7 +7,8 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from src.competitions.spec import Competition, Head, load_competition, nearest
+from src.competitions.registry import load_competition
+from src.competitions.spec import Competition, Head, nearest
 from src.config import Paths
 from src.core.errors import InputError
 from src.core.reading import InputFiles
@@ -158,7 +159,9 @@ class Tables:
 def read_tables(config: Paths) -> Tables:
     """Read a competition's labels and test table from input/. Raises InputError."""
     competition = load_competition(config.competition)
-    files = InputFiles(config.input_dir / competition.name, competition.source, suffixes=competition.image_suffixes)
+    files = InputFiles(
+        config.input_dir / competition.input_folder, competition.source, suffixes=competition.image_suffixes
+    )
     competition = competition.with_heads_of(files)
     check_classes(competition)
     check_answers(competition)

@@ -117,6 +117,7 @@ class Loader:
     hflip_ok: bool = False
     pad_class: int | None = None  # the class that pads strings
     seed: int = 0
+    variants: np.ndarray | None = None  # (images, K) positions of what may be served instead of each; -1: none
     numbers: np.ndarray | None = None  # (N,) place of each of the cache's rows in prepare's table, if it is another
     num_threads: int = 0
     progressive_resize: float = 1.0  # share of the image size in epoch 0 ...
@@ -130,10 +131,15 @@ class Loader:
         """Batches that are ready or being made when one is asked for."""
         return 2 * self.num_threads
 
+    @property
+    def num_images(self) -> int:
+        """Images of an epoch: those of `rows` that are not variants, which come last."""
+        return len(self.rows) if self.variants is None else len(self.variants)
+
     def __len__(self) -> int:
         if self.policy:  # a smaller last batch would upset batch norm: its images come in another epoch
-            return max(1, len(self.rows) // self.batch_size)
-        return -(-len(self.rows) // self.batch_size)
+            return max(1, self.num_images // self.batch_size)
+        return -(-self.num_images // self.batch_size)
 
     def in_order(self, batch_size: int | None = None) -> "Loader":
         """Return a loader of the same images as they are: in order, at full size, without augmentation."""
@@ -176,9 +182,11 @@ class Loader:
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the positions in `rows` in the order of this epoch, a function of (seed, epoch) alone."""
-        positions = np.arange(len(self.rows))
+        positions = np.arange(self.num_images)
         if not self.policy:
             return positions
+        if self.variants is not None:
+            return self._varied(replace(self, variants=None, rows=self.rows[: self.num_images]).order(epoch), epoch)
         if self.shares is not None:
             positions = drawn(self.seed + 4, epoch, self.shares)
             if not self.in_blocks:
@@ -190,6 +198,14 @@ class Loader:
         blocks = self.rows[positions] // self.block_height
         ranks = np.argsort(np.argsort(keyed_uniforms(self.seed + 3, epoch, np.arange(blocks.max() + 1), 1)[:, 0]))
         return positions[np.argsort(ranks[blocks] + WINDOW * draws, kind="stable")]
+
+    def _varied(self, order: np.ndarray, epoch: int) -> np.ndarray:
+        """Return an order in which some images are replaced by one of their variants."""
+        assert self.policy
+        assert self.variants is not None
+        draws = keyed_uniforms(self.seed + 5, epoch, self.numbers_of(self.rows[order]), 2)
+        found = self.variants[order, (draws[:, 1] * self.variants.shape[1]).astype(np.int64)]
+        return np.where((draws[:, 0] < self.policy.recombine) & (found >= 0), found, order)
 
     @property
     def concatenates(self) -> bool:
@@ -205,7 +221,7 @@ class Loader:
         assert self.policy.concat
         assert self.pad_class is not None
         draws = keyed_uniforms(self.seed + 2, epoch, self.numbers_of(self.rows[positions]), 2)
-        partners = positions[::-1] if self.in_blocks else (draws[:, 0] * len(self.rows)).astype(np.int64)
+        partners = positions[::-1] if self.in_blocks else (draws[:, 0] * self.num_images).astype(np.int64)
         chosen, width = draws[:, 1] < self.policy.concat, self.size_at(epoch)[1]
         return partners, *concat_widths(self.targets[positions], self.targets[partners], chosen, self.pad_class, width)
 

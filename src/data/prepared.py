@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.competitions.spec import FITS, Competition, load_competition
+from src.competitions.registry import load_competition
+from src.competitions.spec import FITS, Competition
 from src.config import Paths, PixelPaths, PrepareConfig
 from src.core.cluster import join_cluster
 from src.core.errors import InputError
 from src.core.flags import check_range, flags_of
 from src.core.records import read_record
 from src.data.cache import ImageCache, build_cache, cache_name, open_cache
+from src.data.crops import read_crops
 from src.data.decoding import Run, in_processes
 from src.data.images import MAX_PIXELS, Decoding
 from src.data.labels import Tables
@@ -35,6 +37,7 @@ PREPARE_FLAGS = (
     "max_pixels",
     "resize",
     "relabel",
+    "crops",
 )
 
 
@@ -241,8 +244,14 @@ def _build(
     competition, table = tables.competition, tables.labels if split == "train" else tables.test
     how = Decoding(config.max_pixels, config.resize or competition.resize, competition.bands, competition.depth)
     paths = list(dict.fromkeys(table["image_path"]))  # a test image may answer several ids
-    shuffled = split == "train"
-    cache, decoded = build_cache(folder, split, paths, tables.files, size, run=run, how=how, shuffled=shuffled)
+    train, crops = split == "train", read_crops(config.crops) if config.crops else None
+    cache, decoded = build_cache(
+        folder, split, paths, tables.files, size, run=run, how=how, shuffled=train, crops=crops,
+        sized=train and "boxes" in table,
+    )  # fmt: skip
+    if crops:
+        named = sum(path in crops.of_image for path in paths)
+        print(f"{split}: {named:,} of {len(paths):,} images are cropped as {config.crops} says, the others whole")
     done = "decoded" if decoded else "cache is up to date"
     print(f"{split}: {len(paths):,} images at {size[0]}x{size[1]}, {done}", flush=True)
     return cache

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from src.competitions.decision import decide
-from src.competitions.spec import Competition, load_competition
+from src.competitions.registry import load_competition
+from src.competitions.spec import Competition
 from src.config import Paths
 from src.core.errors import InputError
 from src.core.flags import check_name

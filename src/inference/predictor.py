@@ -44,7 +44,7 @@ class Predictor:
 
     def views(self, image_size: tuple[int, int]) -> dict[str, View]:
         """Return the views of an image by name, the original first."""
-        found = candidates(self.wanted, self.competition.hflip_ok, image_size)
+        found = candidates(self.wanted, self.competition, image_size)
         return found if self.tta else {"original": found["original"]}
 
     def describe(self) -> dict[str, Any]:

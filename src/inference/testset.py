@@ -100,7 +100,7 @@ def open_test_set(prepared: Prepared) -> TestSet:
 
     Raises InputError if it cannot be read or holds no ids.
     """
-    competition, root = prepared.competition, prepared.config.input_dir / prepared.competition.name
+    competition, root = prepared.competition, prepared.config.input_dir / prepared.competition.input_folder
     if not root.is_dir():
         note = f"note: {root} is not on this machine; prepare's copy of the sample submission is answered"
         test = TestSet(table=prepared.test, sources=None, note=note, sample="snapshot")

@@ -18,13 +18,14 @@ AUTO = "auto"
 NUM_PARTS = 5  # of the cross-validation
 
 
-def candidates(wanted: Sequence[str], hflip_ok: bool, size: tuple[int, int]) -> dict[str, View]:
+def candidates(wanted: Sequence[str], competition: Competition, size: tuple[int, int]) -> dict[str, View]:
     """Return the views by name, the original first: those that are wanted, or all that keep the label.
 
     With "auto", these are the ones to choose from: all that keep the label, and others that are named. Raises
     InputError for an unknown name.
     """
-    safe: dict[str, View] = {**tta_views(hflip_ok, size)}
+    every: dict[str, View] = {**tta_views(competition.hflip_ok, size)}
+    safe = every if competition.moves_ok else {"original": every["original"]}
     known = {**safe, **{name: sized_view(name, size) for name in SIZES}}
     for name in wanted:
         if name != AUTO and name not in known:

@@ -9,7 +9,7 @@ from src.core.errors import InputError
 from src.core.runtime import choose_compute
 from src.data.prepared import Prepared
 from src.data.split import num_val_of
-from src.data.tta import tta_views
+from src.inference.views import candidates
 from src.models.build import build_model
 from src.planning.measuring import rates_of
 from src.planning.plan import Data, Rates, choose
@@ -106,7 +106,7 @@ def data_of(prepared: Prepared, may_hold_out: bool = False) -> Data:
     return Data(
         num_images=num_images,
         num_test=prepared.test["image_path"].nunique(),
-        num_views=len(tta_views(prepared.competition.hflip_ok, prepared.image_size)),
+        num_views=len(candidates((), prepared.competition, prepared.image_size)),
         num_folds=len(sizes),
         fold_size=int(sizes.max()),
         holdout_size=num_val_of(PrepareConfig(), num_images) if may_hold_out else None,

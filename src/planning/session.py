@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.config import AutoConfig
 from src.core.errors import InputError
 from src.core.flags import check_name, check_range

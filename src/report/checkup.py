@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.config import DoctorConfig, PrepareConfig
 from src.core.errors import InputError
 from src.core.runtime import memory_limit

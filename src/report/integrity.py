@@ -7,7 +7,7 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.config import DoctorConfig
 from src.core.errors import InputError
 from src.core.writing import checksum_fits, sha256_of

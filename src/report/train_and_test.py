@@ -119,7 +119,7 @@ def compare(run: Run, folds: Sequence[TrainedFold], oof: OutOfFold) -> Compariso
 
 def _all_shapes(run: Run, caches: Sequence[ImageCache]) -> list[np.ndarray]:
     """Return the shapes of some train and test images, none if input/ does not have them."""
-    root = run.prepared.config.input_dir / run.competition.name
+    root = run.prepared.config.input_dir / run.competition.input_folder
     none = [np.zeros((0, 2), np.int64)] * 2
     if not root.is_dir() or sum(len(cache.images) for cache in caches) > MAX_FILES:
         return none

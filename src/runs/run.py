@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
-from src.competitions.spec import Competition, load_competition
+from src.competitions.registry import load_competition
+from src.competitions.spec import Competition
 from src.config import Paths
 from src.core.errors import InputError
 from src.core.flags import check_name, flags_of

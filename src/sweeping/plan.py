@@ -1,7 +1,7 @@
 """From --set, --seed and --fold to runs and tasks."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -12,6 +12,8 @@ from src.core.errors import InputError
 from src.core.flags import check_name
 
 TAKEN = ("run_name", "seed", "fold", "competition", "input_dir", "runs_dir", "submissions_dir", "restart", "resume")
+DEFAULT = "default"  # as a value: the flag is left out
+BASE = "base"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,7 @@ class Member:
     """One run of a sweep."""
 
     name: str
-    settings: dict[str, str]  # that differ between runs of the sweep
+    settings: dict[str, str]  # that differ between runs of the sweep; of --one-at-a-time: the change
     seed: int
     flags: tuple[str, ...]  # of train, without --fold
     epochs: int
@@ -54,7 +56,9 @@ def _choices(text: str) -> tuple[str, list[str]]:
 
 
 def flags_for(name: str, value: str) -> list[str]:
-    """Return a flag of train; True and False make a switch."""
+    """Return a flag of train; True and False make a switch, DEFAULT nothing."""
+    if value == DEFAULT:
+        return []
     flag = f"--{name.replace('_', '-')}"
     if value in ("True", "False"):
         return [flag if value == "True" else flag.replace("--", "--no-", 1)]
@@ -73,28 +77,55 @@ def parse_train(flags: Sequence[str]) -> TrainConfig:
         raise InputError(f"train does not take {' '.join(flags)}; see python -m src.train --help") from error
 
 
+Combination = tuple[dict[str, str], dict[str, str], str]  # all values, those shown in the table, name of the run
+
+
+def _every(chosen: dict[str, list[str]]) -> Iterator[Combination]:
+    """Yield every combination of the values."""
+    for values in product(*chosen.values()):
+        every = dict(zip(chosen, values, strict=True))
+        varied = {name: value for name, value in every.items() if len(chosen[name]) > 1}
+        yield every, varied, "-".join(_named(name, value) for name, value in varied.items())
+
+
+def _one_at_a_time(chosen: dict[str, list[str]]) -> Iterator[Combination]:
+    """Yield the first values together, then each further value alone."""
+    base = {name: values[0] for name, values in chosen.items()}
+    yield base, {"change": BASE}, BASE
+    for name, values in chosen.items():
+        for value in values[1:]:
+            yield base | {name: value}, {"change": f"{name}={value}"}, _named(name, value)
+
+
+def _named(name: str, value: str) -> str:
+    return f"{name.rsplit('.', 1)[-1]}{_short(value)}"
+
+
 def members(config: SweepConfig) -> list[Member]:
-    """Return the runs of a sweep. Raises InputError for flags that train does not take, and for repeated ones."""
-    chosen = [_choices(text) for text in config.set]
-    names = [name for name, _ in chosen]
+    """Return the runs of a sweep, one seed after another, so that an unfinished sweep compares all with few seeds.
+
+    Raises InputError for flags that train does not take, and for repeated ones.
+    """
+    read = [_choices(text) for text in config.set]
+    names = [name for name, _ in read]
     if len(set(names)) < len(names):
         raise InputError(f"--set: {max(names, key=names.count)} is there twice")
-    for name, options in [*chosen, ("seed", [str(seed) for seed in config.seed])]:
+    for name, options in [*read, ("seed", [str(seed) for seed in config.seed])]:
         if len(set(options)) < len(options):
             raise InputError(f"--set {name}: a value is there twice")
     common = ["--competition", config.competition]
     for name in ("input_dir", "runs_dir"):
         common += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
+    if config.one_at_a_time and all(len(values) == 1 for _, values in read):
+        raise InputError("--one-at-a-time: no flag in --set has a second value; give one, as in mixup=0,0.2")
+    combine = _one_at_a_time if config.one_at_a_time else _every
     found = []
-    for values in product(*(values for _, values in chosen)):
-        settings = dict(zip(names, values, strict=True))
-        varied = {name: value for (name, several), value in zip(chosen, values, strict=True) if len(several) > 1}
-        for seed in config.seed:
-            parts = [f"{name.rsplit('.', 1)[-1]}{_short(value)}" for name, value in varied.items()]
-            run = "-".join([config.run_name, *parts, f"s{seed}"])
+    for seed in config.seed:
+        for every, shown, named in combine(dict(read)):
+            run = "-".join(filter(None, [config.run_name, named, f"s{seed}"]))
             check_name("run-name", run)
-            own = [part for name, value in settings.items() for part in flags_for(name, value)]
+            own = [part for name, value in every.items() for part in flags_for(name, value)]
             flags = (*common, "--run-name", run, "--seed", str(seed), *own)
             epochs = parse_train(flags).epochs
-            found.append(Member(name=run, settings=varied, seed=seed, flags=flags, epochs=epochs))
+            found.append(Member(name=run, settings=shown, seed=seed, flags=flags, epochs=epochs))
     return found

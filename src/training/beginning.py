@@ -79,7 +79,7 @@ def fold_record(config: TrainConfig, run: Run, number: int, data: FoldData) -> F
     return FoldRecord(
         run=run.begun,
         fold=number,
-        num_train=len(data.train.rows),
+        num_train=data.train.num_images,
         num_val=len(data.val.rows),
         in_blocks=data.train.in_blocks,
         weights_file=str(config.weights) if config.weights else None,

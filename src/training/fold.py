@@ -68,7 +68,7 @@ def train_fold(
             return run, saved.result
         pseudo = pseudo_labels(config, run, number, compute, saved)
         data = world.together(lambda: open_data(config, run, number, compute, saved, pseudo))
-        world.together(lambda: check_batch(config, world, len(data.train.rows)))
+        world.together(lambda: check_batch(config, world, data.train.num_images))
         if lost:  # written again: the checkpoint says that it is of this run and fold
             print(f"{paths.record}: is {lost}, and is made again from the checkpoint")
             world.on_main(lambda: write_record(paths.record, fold_record(config, run, number, data)))
@@ -115,7 +115,7 @@ def _open_network(
         shape = (run.competition.channels, *data.train.size_at(0))
         check_takes(network.backbone, config.backbone, shape, run.competition.layout)
     size = data.train.image_size
-    for view in candidates(config.views, run.competition.hflip_ok, size).values():
+    for view in candidates(config.views, run.competition, size).values():
         if isinstance(view, tuple):
             check_takes(network.backbone, config.backbone, (run.competition.channels, *view), run.competition.layout)
     to_device(network, compute)
@@ -159,7 +159,7 @@ def _make_trainer(
             epochs=config.epochs,
             folds_after=folds_after,
             num_views=len(predictor.views(data.val.image_size)),
-            val_share=len(data.val.rows) / max(1, len(data.train.rows)),
+            val_share=len(data.val.rows) / max(1, data.train.num_images),
             sizes=tuple(map(data.train.size_at, range(config.epochs))) if config.progressive_resize < 1 else (),
         ),
         seconds_before=time.perf_counter() - started,  # such as computing features

@@ -5,6 +5,11 @@ holds out, so the student's out-of-fold score stays honest. What a fold was trai
 pseudo_labels.csv, so that it resumes without the teachers. A student may be a teacher of the next round, and several
 teachers are distilled into one network of a single one's cost.
 
+--pseudo-confidence is the probability that an answer is right, whatever the network's own probabilities mean (label
+smoothing, on by default, keeps those of a string of six heads below 0.8): an isotonic regression on the teachers'
+out-of-fold predictions turns one into the other. It uses the folds that the student learns from; if the teachers have
+only the fold that it holds out, it uses that one, so that a curve of the held-out labels takes part in the choice.
+
 Source: Lee, Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method, 2013.
 """
 
@@ -12,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from sklearn.isotonic import IsotonicRegression
 
 from src.competitions.decision import decide
 from src.competitions.spec import Competition
@@ -20,7 +26,7 @@ from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.core.runtime import Compute
 from src.core.writing import write_csv
-from src.inference.ensemble import predict_test, weighted_mean
+from src.inference.ensemble import out_of_fold, predict_test, weighted_mean
 from src.inference.predictor import Predictor
 from src.inference.quality import confidence_of
 from src.inference.testset import TestSet
@@ -67,16 +73,20 @@ def pseudo_labels(
     if kept is not None:
         return PseudoLabels(table=kept)
     test = TestSet(table=run.prepared.test, sources=None, note="", sample="snapshot")
-    parts = [_predicted(config, name, run, number, compute, test) for name in config.pseudo_labels]
+    teachers = world.together(lambda: [_teacher(config, name, run) for name in config.pseudo_labels])
+    parts = [_predicted(teacher, number, compute, test) for teacher in teachers]
     predicted = weighted_mean(parts, [1.0] * len(parts))
     answers = decide(predicted, run.competition)
-    confidence = confidence_of(predicted, answers, run.competition)
+    right = world.together(lambda: right_by_confidence(teachers, number))
+    confidence = right.predict(confidence_of(predicted, answers, run.competition))
+    confidence[predicted.max(axis=1) == 0] = 0  # unreadable
     chosen = confidence >= config.pseudo_confidence
     table = pd.DataFrame({"image_path": test.image_paths, **dict(zip(columns, answers.T, strict=True))})
     table["confidence"] = confidence
     print(
         f"pseudo-labels: {int(chosen.sum()):,} of {len(chosen):,} test images, which fold {number} of "
-        f"{' and '.join(config.pseudo_labels)} answers with a confidence of at least {config.pseudo_confidence:g}"
+        f"{' and '.join(config.pseudo_labels)} answers rightly with a probability of at least "
+        f"{config.pseudo_confidence:g}"
     )
     return PseudoLabels(table=table[chosen].reset_index(drop=True))
 
@@ -92,20 +102,31 @@ def _kept(saved: TrainedFold, columns: list[str]) -> pd.DataFrame:
     return table.astype(dict.fromkeys(columns, np.int64))
 
 
-def _predicted(config: TrainConfig, name: str, run: Run, number: int, compute: Compute, test: TestSet) -> np.ndarray:
+def _predicted(teacher: Run, number: int, compute: Compute, test: TestSet) -> np.ndarray:
     """Return a teacher's predictions for the test images, (N, num_outputs); nothing is probable of unreadable ones."""
-    teacher, fold = compute.world.together(lambda: _teacher(config, name, run, number))
+    fold = compute.world.together(lambda: teacher.trained((number,))[0])
     cache = compute.world.together(lambda: test.cache(teacher.prepared, teacher.begun.cache_size))
-    predictor = Predictor(competition=run.competition, compute=compute, wanted=teacher.begun.train.views)
+    predictor = Predictor(competition=teacher.competition, compute=compute, wanted=teacher.begun.train.views)
     found = predict_test(teacher, fold, cache, test, predictor).probabilities
     return np.where(cache.readings.readable[cache.rows_of(test.image_paths)][:, None], found, 0)
 
 
-def _teacher(config: TrainConfig, name: str, run: Run, number: int) -> tuple[Run, TrainedFold]:
+def right_by_confidence(teachers: list[Run], number: int) -> IsotonicRegression:
+    """Return how often the teachers' mean is right by its confidence, on the folds that fold `number` learns from."""
+    of_all = set.intersection(*({fold.number for fold in teacher.trained()} for teacher in teachers))
+    oofs = [out_of_fold(teacher, tuple(sorted(of_all - {number})) or (number,)) for teacher in teachers]
+    predicted, competition = weighted_mean([oof.probabilities for oof in oofs], [1.0] * len(oofs)), oofs[0].competition
+    answers = decide(predicted, competition)
+    right = (answers == oofs[0].target).all(axis=1)
+    curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+    return curve.fit(confidence_of(predicted, answers, competition), right)
+
+
+def _teacher(config: TrainConfig, name: str, run: Run) -> Run:
     teacher = open_run(config, name)
     if teacher.prepared.id != run.prepared.id:
         raise InputError(
             f"--pseudo-labels {name}: was trained on snapshot {teacher.prepared.id}, this run on {run.prepared.id}, "
             "whose folds may be others; train both on one snapshot"
         )
-    return teacher, teacher.trained((number,))[0]
+    return teacher

@@ -14,7 +14,7 @@ from src.config import TrainConfig, TrainSettings
 from src.core.errors import InputError
 from src.core.flags import check_name, check_range
 from src.core.runtime import Compute, memory_limit
-from src.data.augmentations import cpu_only, of_bands
+from src.data.augmentations import cpu_only, of_bands, unmoved
 from src.data.device import fits, on_device
 from src.data.levels import Levels, levels_of
 from src.data.loader import INFERENCE_BATCH_SIZE, Batches, Loader
@@ -71,18 +71,32 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         )
     if config.augment.concat and competition.pad_class is None:
         raise InputError(f"--augment.concat {config.augment.concat}: {competition.name}'s answers are not strings")
+    if config.augment.recombine:
+        check_recombine(config, competition)
     if competition.bands:
         of_bands(config.augment)
+    if not competition.moves_ok:
+        unmoved(config.augment, competition.name)
     if config.cutmix and competition.is_string:
         raise InputError(f"--cutmix {config.cutmix}: would cut strings apart; use it with one class per image")
     if competition.heads:  # otherwise only the snapshot tells them
         check_weights(config, competition)
-    candidates(config.views, competition.hflip_ok, (64, 64))  # fail now on an unknown view
+    candidates(config.views, competition, (64, 64))  # fail now on an unknown view
     known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]
     if config.optimizer not in known:
         raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")
     if config.loss not in LOSSES:
         raise InputError(f"--loss {config.loss}: there are {', '.join(LOSSES)}")
+
+
+def check_recombine(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError if characters cannot be recombined."""
+    flag = f"--augment.recombine {config.augment.recombine:g}"
+    if competition.pad_class is None:
+        raise InputError(f"{flag}: {competition.name}'s answers are not strings")
+    for name in ("freeze_backbone", "cache_url"):
+        if getattr(config, name):
+            raise InputError(f"{flag}: is not served together with --{name.replace('_', '-')}")
 
 
 def check_weights(config: TrainConfig, competition: Competition) -> None:
@@ -191,12 +205,14 @@ def make_loader(
     in_blocks: bool | None = None,
     image_weights: np.ndarray | None = None,
     soft: np.ndarray | None = None,
+    variants: np.ndarray | None = None,
 ) -> Loader:
     """Serve these rows of a cache (N, H, W, C), with targets (len(rows), num_targets), to train on or to score.
 
     `numbers` are the cache's. A cache larger than the memory is read in its own order or in blocks, whatever the order
     of `rows`; a resumed training gives `in_blocks`, to keep the order in which it began. `soft` (len(rows),
-    num_outputs) are trained on instead of the targets; `image_weights` (len(rows),) is what each image counts.
+    num_outputs) are trained on instead of the targets; `image_weights` (len(rows),) is what each image counts;
+    `variants` see Loader.
     """
     if len(rows) == 0:
         raise InputError("no image is left to train on or to score; look at folds.csv")
@@ -205,6 +221,8 @@ def make_loader(
     if in_blocks is None:
         in_blocks = images.nbytes > MAX_MEMORY_SHARE * memory_limit()
     is_remote = isinstance(images, RemotePixels)
+    if in_blocks and variants is not None:
+        raise InputError("--augment.recombine: the images do not fit into the memory, and variants must; leave it out")
     if in_blocks:
         order = np.argsort(rows)
         rows, targets = rows[order], targets[order]
@@ -214,13 +232,15 @@ def make_loader(
         print(f"the cache of {images.nbytes / 2**30:.1f} GiB is {where}: images are shuffled in blocks")
     power = SAMPLERS[config.sampler] if train else 0
     policy = of_bands(config.augment) if competition.bands else config.augment
+    policy = policy if competition.moves_ok else unmoved(policy, competition.name)
+    num_images = len(rows) if variants is None else len(variants)
     weigh = (competition, targets, image_weights, config.head_weights, config.class_weights)
     return Loader(
         images=images,
         rows=rows,
         targets=targets if soft is None else soft,
         weights=loss_weights(*weigh) if train else None,
-        shares=np.cumsum(sampling_shares(competition, targets, power)) if power else None,
+        shares=np.cumsum(sampling_shares(competition, targets[:num_images], power)) if power else None,
         image_size=size,
         batch_size=config.batch_size if train else INFERENCE_BATCH_SIZE,
         progressive_resize=config.progressive_resize if train else 1.0,
@@ -230,6 +250,7 @@ def make_loader(
         hflip_ok=competition.hflip_ok,
         pad_class=competition.pad_class,
         seed=config.seed,
+        variants=variants,
         numbers=numbers,
         in_blocks=in_blocks and (train or is_remote),
         num_threads=compute.num_loader_threads if config.num_threads is None else config.num_threads,

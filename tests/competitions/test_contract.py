@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.competitions.spec import Competition, competition_names, load_competition
+from src.competitions.registry import competition_names, load_competition
+from src.competitions.spec import Competition
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.core.reading import InputFiles

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from src.competitions.arrays import read_cifar_batch
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.data.labels import check_labels

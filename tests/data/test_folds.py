@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.core.errors import InputError
 from src.data.folds import from_file, holdout, kfold, official, split_groups, strata
 

@@ -56,7 +56,7 @@ def test_a_task_refuses_a_node_whose_files_or_versions_are_not_the_drivers(
     images, found = read_shard([location, None], sizes, (24, 32), (10**6,), made)
     assert images[0].any()
     assert not images[1].any()
-    assert [problem for problem, _, _ in found] == ["", "missing"]
+    assert [problem for problem, _, _, _ in found] == ["", "missing"]
     with pytest.raises(InputError, match=f"{NODE} has another file as {path}; share or copy the input folder"):
         read_shard([location], {str(path): 1}, (24, 32), (10**6,), made)
     path.unlink()

@@ -12,7 +12,8 @@ import pytest
 
 from examples.competitions import make_data
 from examples.competitions.make_data import MAKERS, MakeDataConfig, Maker
-from src.competitions.spec import Competition, load_competition
+from src.competitions.registry import load_competition
+from src.competitions.spec import Competition
 from src.core import cli
 from src.core.csv_text import parse_csv
 from tests.fixtures import Podium

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.config import Adjusting
 from src.core.errors import InputError
 from src.inference.adjusting import check_adjusting

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.inference.calibration import (
     calibrated_honestly,
     estimated_shares,

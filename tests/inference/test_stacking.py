@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.core.errors import InputError
 from src.inference.stacking import Candidates, check_stackable, fit_stack
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.core.errors import InputError
 from src.inference.quality import confidence_of
 from src.inference.unsure import check_unsure_only, unsure_of

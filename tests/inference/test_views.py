@@ -10,6 +10,7 @@ import torch
 
 from src.competitions import food11
 from src.competitions.spec import Head
+from src.competitions.svhn import COMPETITION as STREET
 from src.core.errors import InputError
 from src.data.tta import warped
 from src.inference.views import candidates, choose_views
@@ -20,19 +21,19 @@ ONE = replace(food11.COMPETITION, heads=(Head(name="label", classes=("a", "b", "
 
 
 def test_views_are_those_that_are_named_and_the_original() -> None:
-    assert list(candidates((), False, (64, 64))) == ["original", "left", "right", "zoom in", "zoom out"]
-    assert list(candidates(("left", "larger"), False, (64, 64))) == ["original", "left", "larger"]
-    assert list(candidates(("auto", "smaller"), False, (64, 64)))[-2:] == ["zoom out", "smaller"]
+    assert list(candidates((), STREET, (64, 64))) == ["original", "left", "right", "zoom in", "zoom out"]
+    assert list(candidates(("left", "larger"), STREET, (64, 64))) == ["original", "left", "larger"]
+    assert list(candidates(("auto", "smaller"), STREET, (64, 64)))[-2:] == ["zoom out", "smaller"]
     with pytest.raises(InputError, match="--views upside: there are original, left"):
-        candidates(("upside",), False, (64, 64))
+        candidates(("upside",), STREET, (64, 64))
     with pytest.raises(InputError, match="--views left, flipped"):
-        candidates(("left, flipped",), False, (64, 64))
+        candidates(("left, flipped",), STREET, (64, 64))
 
 
 def test_a_view_of_another_size_shows_the_whole_image() -> None:
     images = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
     images[:, :32] = 200
-    size = candidates(("larger",), False, (64, 96))["larger"]
+    size = candidates(("larger",), STREET, (64, 96))["larger"]
     assert size == (80, 120)
     seen = warped(images, size, False)
     assert seen.shape == (2, 80, 120, 3)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.models.text_recognition import string_probabilities
 from src.planning.recipes import recipes_for
 from tests.fixtures import MakeSvhn, Podium

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.config import AutoConfig
 from src.core.errors import InputError
 from src.planning.looking import flags_of_recipe, size_of, start_of, train_config

@@ -3,7 +3,7 @@
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.config import Paths
 from src.core.errors import InputError
 from src.searching.space import check_space, read_space

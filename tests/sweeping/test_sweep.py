@@ -40,12 +40,31 @@ def weights(run: Path) -> list[str]:
 def test_runs_are_named_by_what_differs_between_them() -> None:
     found = members(SweepConfig(set=("lr=1e-3,2e-3", "augment.rotate=0,10", "epochs=3"), seed=(0, 7)))
     assert len(found) == 8
-    assert found[0].name == "sweep-lr1e-3-rotate0-s0"
+    assert [member.name for member in found[:2]] == ["sweep-lr1e-3-rotate0-s0", "sweep-lr1e-3-rotate10-s0"]
     assert found[-1].name == "sweep-lr2e-3-rotate10-s7"
     assert found[0].settings == {"lr": "1e-3", "augment.rotate": "0"}
-    command = Task(member=found[1], fold=3).command(restart=False)
+    command = Task(member=found[4], fold=3).command(restart=False)
     assert command[:2] == ["-m", "src.train"]
     assert " ".join(command).endswith("--seed 7 --lr 1e-3 --augment.rotate 0 --epochs 3 --fold 3")
+
+
+def test_one_at_a_time_tries_each_value_alone_one_seed_after_another() -> None:
+    given = ("lr=1e-3,2e-3", "pseudo-labels=default,sweep-base-s0 other", "epochs=3")
+    found = members(SweepConfig(set=given, seed=(0, 7), one_at_a_time=True))
+    assert [member.settings["change"] for member in found[:3]] == [
+        "base", "lr=2e-3", "pseudo_labels=sweep-base-s0 other"
+    ]  # fmt: skip
+    assert [member.name for member in found] == [
+        f"sweep-{name}-s{seed}" for seed in (0, 7) for name in
+        ("base", "lr2e-3", "pseudo_labelssweep-base-s0-other")
+    ]  # fmt: skip
+    flags = [" ".join(member.flags).split(" --seed 0 ")[1] for member in found[:3]]
+    assert flags == [
+        "--lr 1e-3 --epochs 3", "--lr 2e-3 --epochs 3",
+        "--lr 1e-3 --pseudo-labels sweep-base-s0 other --epochs 3",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="no flag in --set has a second value"):
+        members(SweepConfig(set=("lr=1e-3",), one_at_a_time=True))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """--pseudo-labels and --suspects: which images a fold learns from, and that its score stays honest."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.config import TrainConfig
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
@@ -13,7 +15,7 @@ from src.core.runtime import choose_compute
 from src.data.pixels import JoinedImages
 from src.runs.run import Run
 from src.training.fold_data import FoldData, open_data
-from src.training.pseudo_labels import pseudo_labels
+from src.training.pseudo_labels import pseudo_labels, right_by_confidence
 from src.training.setup import check_flags
 from src.training.suspects import suspected_rows
 from tests.helpers import run_at
@@ -60,18 +62,49 @@ def test_a_fold_learns_from_its_teachers_same_fold(world: Path) -> None:
     digits = wanted[:, 0, :10].argmax(axis=1)  # of the first place, which is never padding
     np.testing.assert_array_equal(data.train.targets[-count:, 0], digits)
     assert len(np.unique(data.train.numbers_of(data.train.rows))) == len(data.train.rows)  # each draws for itself
-    confidence = data.pseudo.table["confidence"]
-    _, fewer = data_of(world, pseudo_labels=("baseline",), pseudo_confidence=float(confidence.sort_values().iloc[-2]))
-    assert fewer.pseudo is not None
-    assert len(fewer.pseudo.table) == 2
+    _, none = data_of(world, pseudo_labels=("baseline",), pseudo_confidence=0.5)  # it has no answer right out of fold
+    assert none.pseudo is not None
+    assert len(none.pseudo.table) == 0
 
 
-def test_several_teachers_are_averaged(world: Path) -> None:
+def test_confidence_is_how_often_the_teachers_are_right_on_the_other_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    competition = load_competition("food11")
+    rng = np.random.default_rng(0)
+    top = rng.choice([0.3, 0.6], 2000)  # nine in ten of those at 0.6 are right, two in ten of the others
+    answers = rng.integers(0, 11, 2000)
+    right = rng.random(2000) < np.where(top == 0.6, 0.9, 0.2)
+    probabilities = np.repeat(((1 - top) / 10)[:, None], 11, axis=1)
+    probabilities[np.arange(2000), answers] = top
+    target = np.where(right, answers, (answers + 1) % 11)[:, None]
+    asked: list[tuple[int, ...]] = []
+
+    def oof(teacher: object, folds: tuple[int, ...]) -> SimpleNamespace:
+        asked.append(folds)
+        return SimpleNamespace(competition=competition, probabilities=probabilities, target=target)
+
+    monkeypatch.setattr("src.training.pseudo_labels.out_of_fold", oof)
+    teachers: list[Any] = [
+        SimpleNamespace(trained=lambda numbers=numbers: [SimpleNamespace(number=number) for number in numbers])
+        for numbers in ((0, 1, 2), (0, 1, 2, 3))
+    ]
+    curve = right_by_confidence(teachers, 1)
+    np.testing.assert_allclose(curve.predict([0.1, 0.3, 0.6, 0.9]), [0.2, 0.2, 0.9, 0.9], atol=0.03)
+    right_by_confidence([SimpleNamespace(trained=lambda: [SimpleNamespace(number=1)])], 1)  # type: ignore[list-item]
+    assert asked == [(0, 2), (0, 2), (1,)]
+
+
+def test_several_teachers_are_averaged(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    same = SimpleNamespace(predict=np.copy)  # the networks' own probabilities
+    monkeypatch.setattr("src.training.pseudo_labels.right_by_confidence", lambda *_: same)
     tables = [data_of(world, pseudo_labels=names, pseudo_confidence=0.0)[1].pseudo for names in
               (("baseline",), ("other",), ("baseline", "other"))]  # fmt: skip
     confidence = [table.table["confidence"].to_numpy() for table in tables if table]
     assert not np.allclose(confidence[0], confidence[2], rtol=1e-6, atol=0)
     assert not np.allclose(confidence[1], confidence[2], rtol=1e-6, atol=0)
+    third = float(np.sort(confidence[2])[-2])
+    fewer = data_of(world, pseudo_labels=("baseline", "other"), pseudo_confidence=third)[1].pseudo
+    assert fewer is not None
+    assert len(fewer.table) == 2
 
 
 def test_a_student_is_trained_resumed_without_its_teacher_and_scored(world: Path) -> None:

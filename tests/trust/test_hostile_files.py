@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src.competitions.spec import load_competition
+from src.competitions.registry import load_competition
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.core.reading import InputFiles

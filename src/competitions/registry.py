@@ -1,0 +1,57 @@
+"""Competitions by name or by file."""
+
+import difflib
+import importlib
+import pkgutil
+from pathlib import Path
+
+from src import competitions
+from src.competitions.boxes import boxes_of
+from src.competitions.spec import Competition, nearest
+from src.core.errors import InputError
+from src.core.modules import load_module
+
+HELPERS = frozenset(
+    {
+        "arrays", "boxes", "counts", "decision", "demo_images", "folders", "json_text", "metric", "parquet",
+        "reading_labels", "registry", "spec", "strings", "tables",
+    }
+)  # fmt: skip  # modules of this package that are not competitions
+
+
+def competition_names() -> list[str]:
+    """Return the names of the competitions in this package."""
+    return sorted(module.name for module in pkgutil.iter_modules(competitions.__path__) if module.name not in HELPERS)
+
+
+def load_competition(name: str) -> Competition:
+    """Return the competition of that module name, or the one that a file path/to/mine.py defines as COMPETITION.
+
+    NAME:boxes is the one whose answers are the boxes of NAME, see boxes.py. Raises InputError for an unknown name
+    (suggesting the nearest), a missing file, or a file that cannot be used.
+    """
+    if name.endswith(":boxes"):
+        return boxes_of(load_competition(name.removesuffix(":boxes")))
+    if name.endswith(".py"):
+        module = load_module(Path(name), "competition")
+    elif name in competition_names():
+        module = importlib.import_module(f"{competitions.__name__}.{name}")
+    else:
+        raise InputError(f"--competition {name}: no such competition; {_suggestion(name)}")
+    found = getattr(module, "COMPETITION", None)
+    if not isinstance(found, Competition):
+        raise InputError(f"{name}: defines no COMPETITION = Competition(...); see CONTRIBUTING.md")
+    return found
+
+
+def _suggestion(name: str) -> str:
+    """Return what was probably meant: a file of that name here, or the nearest competition."""
+    own = [path for path in (Path(f"{name}.py"), Path(name) / f"{Path(name).name}.py") if path.is_file()]
+    if own:
+        return f"did you mean --competition {own[0]}?"
+    known = competition_names()
+    return (
+        nearest(name, known)
+        if difflib.get_close_matches(name, known)
+        else (f"there are {', '.join(known)}; or give the path of a .py file of your own")
+    )

@@ -1,0 +1,37 @@
+"""Boxes of a string's characters, from the originals' pixels to those of a cache."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from src.competitions.boxes import read_boxes
+from src.competitions.spec import Fit
+from src.data.images import placement
+
+
+def boxes_in_cache(
+    texts: Sequence[str],
+    image_paths: Sequence[str],
+    shapes: np.ndarray,
+    size: tuple[int, int],
+    fit: Fit,
+    num_places: int,
+) -> np.ndarray:
+    """Return (N, num_places, 4) float: left, top, right and bottom in pixels of a cache of `size`, within its image.
+
+    texts are the cells of the labels' column boxes, shapes (N, 2) the originals' heights and widths. NaN for places
+    without a box, and for images whose size is not known. Raises InputError for a cell that holds no boxes.
+    """
+    found = np.full((len(texts), num_places, 4), np.nan)
+    for row, (text, path) in enumerate(zip(texts, image_paths, strict=True)):
+        boxes = read_boxes(text, path)[:num_places]
+        height, width = (int(side) for side in shapes[row])
+        if not len(boxes) or not height or not width:
+            continue
+        seen, shown = placement((height, width), size, fit)
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+        start, end = np.array([seen.left, seen.top] * 2), np.array([shown.left, shown.top] * 2)
+        factor = np.array([shown.width / seen.width, shown.height / seen.height] * 2)
+        limits = np.array([shown.width, shown.height] * 2)
+        found[row, : len(boxes)] = np.clip((corners - start) * factor, 0, limits) + end
+    return found

@@ -1,0 +1,83 @@
+"""NAME:boxes learns where a string stands; its predictions crop the images of NAME."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.competitions.boxes import around, overlaps
+from src.competitions.registry import load_competition
+from src.core.errors import InputError
+from tests.fixtures import MakeFood11, MakeSvhn, Podium
+
+TRAIN = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 2)
+BOXES = ("--competition", "svhn:boxes")
+
+
+def test_overlap_is_intersection_over_union() -> None:
+    target = np.array([[0, 0, 0.5, 0.5]] * 4)
+    answers = np.array([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0, 0.5, 0.25], [0.4, 0.2, 0.1, 0.4]])
+    competition = load_competition("svhn:boxes")
+    np.testing.assert_allclose(overlaps(target, answers, competition), [1, 0, 0.5, 0], atol=1e-12)
+
+
+def test_the_box_around_a_string_holds_all_its_characters() -> None:
+    found = around(np.array([[10, 5, 10, 20], [22, -3, 10, 20.0]]), (50, 100))
+    np.testing.assert_allclose(found, [0.1, 0, 0.32, 0.5])
+
+
+def test_from_boxes_to_a_run_on_crops(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
+    svhn()
+    (tmp_path / "input/svhn/mchar_train/000002.png").write_bytes(b"no image")
+    prepared = podium("prepare", *BOXES, "--num-folds", 2)
+    assert prepared.code == 0, prepared.err
+    assert "train: 17 images" in prepared.out
+    labels = pd.read_csv(next((tmp_path / "runs/svhn_boxes/prepared").glob("*/labels.csv")))
+    assert list(labels.columns[:5]) == ["image_path", "left", "top", "right", "bottom"]
+    first = labels.set_index("image_path").loc["mchar_train/000000.png"]  # one digit, at 1, 1 of 40x30, 4x9 pixels
+    np.testing.assert_allclose(first[["left", "top", "right", "bottom"]].astype(float), [1 / 40, 1 / 30, 5 / 40, 1 / 3])
+    refused = podium("crops")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert podium("train", *BOXES, *TRAIN).code == 0
+    refused = podium("crops")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "predict --competition svhn:boxes" in refused.err
+    assert podium("evaluate", *BOXES).code == 0
+    answered = podium("predict", *BOXES)
+    assert answered.code == 0, answered.err
+    made = podium("crops")
+    assert made.code == 0, made.err
+    assert "overlap with the true boxes" in made.out
+    crops = pd.read_csv(tmp_path / "runs/svhn_boxes/baseline/crops.csv")
+    assert len(crops) == 17 + 5
+    flags = ("--competition", "svhn", "--num-folds", 2)
+    cropped = podium("prepare", *flags, "--crops", "runs/svhn_boxes/baseline/crops.csv")
+    assert "train: 17 of 18 images are cropped" in cropped.out
+    assert "test: 5 of 5 images are cropped" in cropped.out
+    trained = podium("train", "--competition", "svhn", *TRAIN, "--fold", 0)
+    assert trained.code == 0
+    refused = podium("train", "--competition", "svhn", *TRAIN, "--augment.recombine", 0.5, "--run-name", "two")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--crops" in refused.err
+
+
+def test_moves_that_would_change_the_boxes_are_not_made(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
+    svhn()
+    assert podium("prepare", *BOXES, "--num-folds", 2).code == 0
+    refused = podium("train", *BOXES, *TRAIN, "--augment.zoom", 0.3)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--augment.zoom 0.3: would change the labels of svhn_boxes" in refused.err
+    trained = podium("train", *BOXES, *TRAIN, "--fold", 0)
+    assert trained.code == 0
+    with np.load(tmp_path / "runs/svhn_boxes/baseline/fold0/oof.npz") as oof:
+        np.testing.assert_array_equal(oof["probabilities"], oof["probabilities_tta"])
+
+
+def test_a_competition_without_boxes_has_none(food11: MakeFood11, podium: Podium) -> None:
+    food11()
+    refused = podium("prepare", "--competition", "food11:boxes")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "the labels of food11 have no column boxes" in refused.err
+    with pytest.raises(InputError, match="no such competition"):
+        load_competition("nothing:boxes")

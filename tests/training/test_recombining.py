@@ -1,0 +1,109 @@
+"""--augment.recombine from the labels' boxes to a finished training, and what does not go with it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.competitions.registry import load_competition
+from src.config import Augment, TrainConfig
+from src.core.errors import InputError
+from src.data.cache import facts_file
+from src.training.fold_data import boxes_of
+from src.training.setup import check_flags
+from tests.fixtures import MakeSvhn, Podium
+from tests.helpers import run_at
+from tests.world import FLAGS, done, run_command
+
+RECOMBINE = (*FLAGS, "--run-name", "mixed", "--augment.recombine", 0.9)
+
+
+def test_a_training_sees_recombined_strings_and_resumes_to_the_same_bits(world: Path) -> None:
+    ended = done(world, "train", *RECOMBINE)
+    assert "variants of " in ended.out
+    mixed, plain = (run_at(world / "runs/svhn" / name) for name in ("mixed", "baseline"))
+    digests = [[fold.result.weights_sha256 for fold in run.trained() if fold.result] for run in (mixed, plain)]
+    assert set(digests[0]).isdisjoint(digests[1])
+    assert [fold.record.num_train for fold in mixed.trained()] == [fold.record.num_train for fold in plain.trained()]
+    done(world, "evaluate", "--run-name", "mixed")
+    again = done(world, "train", *RECOMBINE[:-4], "--run-name", "again", "--augment.recombine", 0.9)
+    assert "variants of " in again.out
+    same = [fold.result.weights_sha256 for fold in run_at(world / "runs/svhn/again").trained() if fold.result]
+    assert same == digests[0]
+    with_pseudo = (*RECOMBINE[:-4], "--run-name", "both", "--augment.recombine", 0.9, "--pseudo-labels", "baseline")
+    both = done(world, "train", *with_pseudo, "--pseudo-confidence", 0, "--fold", 0)
+    assert "pseudo-labels: 3 of 3" in both.out
+    assert "variants of " in both.out
+
+
+def test_boxes_lie_in_the_caches_pixels(world: Path) -> None:
+    run = run_at(world / "runs/svhn/baseline")
+    cache = run.prepared.cache("train", run.begun.cache_size)
+    boxes = boxes_of(TrainConfig(augment=Augment(recombine=0.5)), run.prepared, cache)
+    assert boxes.shape == (len(cache.images), 6, 4)
+    there = run.prepared.labels[[head.name for head in run.competition.heads]].to_numpy() != 10
+    rows = cache.rows_of(run.prepared.labels["image_path"].tolist())
+    np.testing.assert_array_equal(np.isfinite(boxes[rows]).all(axis=2), there)
+    height, width = cache.image_size
+    assert np.nanmax(boxes[..., 2]) <= width
+    assert np.nanmax(boxes[..., 3]) <= height
+
+
+def test_a_cache_without_sizes_is_made_again_by_prepare(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
+    svhn()
+    flags = ("--competition", "svhn", "--num-folds", 2)
+    assert podium("prepare", *flags).code == 0
+    folder = tmp_path / "runs/svhn"
+    cache = next(folder.glob("cache/train_*.json"))
+    assert "cache is up to date" in podium("prepare", *flags).out
+    file = next(folder.glob(f"cache/{cache.stem}_*.npz"))
+    with np.load(file) as columns:
+        kept = {name: columns[name] for name in columns.files if name != "shapes"}
+    without_sizes(cache, file, kept)
+    refused = podium("train", *FLAGS, "--augment.recombine", 0.5)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "no boxes, or were prepared before the column was added" in refused.err
+    assert "train: 18 images at 64x128, decoded" in podium("prepare", *flags).out
+    assert "cache is up to date" in podium("prepare", *flags).out
+
+
+def without_sizes(cache: Path, file: Path, kept: dict[str, np.ndarray]) -> None:
+    """Write a cache's facts without the sizes, as prepare does for a competition without boxes."""
+    from dataclasses import replace
+
+    from src.core.records import write_record
+    from src.core.writing import sha256_of, write_arrays
+    from src.data.cache import read_cache_record
+
+    file.unlink()
+    write_arrays(file, **kept)
+    digest = sha256_of(file)
+    file.rename(facts_file(cache.parent, cache.stem, digest))
+    write_record(cache, replace(read_cache_record(cache.parent, cache.stem, ""), facts=digest))
+
+
+@pytest.mark.parametrize(
+    ("competition", "values", "message"),
+    [
+        ("food11", {}, "food11's answers are not strings"),
+        ("svhn", {"cache_url": "s3://bucket"}, "not served together with --cache-url"),
+        ("svhn", {"freeze_backbone": True}, "not served together with --freeze-backbone"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(competition: str, values: dict[str, object], message: str) -> None:
+    config = TrainConfig(competition=competition, augment=Augment(recombine=0.5), **values)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=message):
+        check_flags(config, load_competition(competition))
+
+
+def test_a_competition_without_boxes_is_told(world: Path) -> None:
+    source = (Path(__file__).resolve().parents[2] / "src/competitions/svhn.py").read_text()
+    plain = source.replace("return table.assign(split=split)", 'return table.drop(columns="boxes").assign(split=split)')
+    assert plain != source
+    (world / "plain.py").write_text(plain)
+    flags = ("--competition", "plain.py", "--num-folds", 2, "--num-processes", 1)
+    done(world, "prepare", *flags)
+    refused = run_command(world, "train", *FLAGS[:-4], "--competition", "plain.py", "--run-name", "new",
+                          "--augment.recombine", 0.5)  # fmt: skip
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "the labels of svhn have no" in refused.err
