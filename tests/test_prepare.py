@@ -17,7 +17,7 @@ from src.data import decoding, problems
 from tests.conftest import draw, write_image
 from tests.fixtures import MakeLeaves, MakeMnist, MakeSvhn, Podium
 from tests.helpers import prepared_at, read_image, snapshot_at, table_at
-from tests.world import done
+from tests.world import done, run_command
 
 SNAPSHOT = {"labels.csv", "test.csv", "folds.csv", "problems.csv", "snapshot.json"}
 
@@ -300,3 +300,15 @@ def test_only_test_decodes_new_test_images_for_the_runs_that_are_there(world: Pa
     done(world, "predict")
     answers = (world / "submissions" / "svhn" / "baseline.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in answers[1:]] == [f"00000{number}.png" for number in range(4)]
+
+
+@pytest.mark.parametrize("flags", [("--resize", "letterbox"), ("--crops", "crops.csv")])
+def test_test_images_that_were_fitted_or_cut_otherwise_are_not_answered(world: Path, flags: tuple[str, str]) -> None:
+    (world / "crops.csv").write_text("image_path,left,top,right,bottom\nmchar_test_a/000000.png,0,0,0.5,1\n")
+    shutil.rmtree(world / "runs" / "svhn" / "cache")
+    done(world, "prepare", "--only-test", "--num-processes", 1, *flags)
+    refused = run_command(world, "predict")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "python -m src.prepare" in refused.err
+    done(world, "prepare", "--only-test", "--num-processes", 1)
+    done(world, "predict")

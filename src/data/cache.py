@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
+from src.competitions.spec import Fit
 from src.core.errors import InputError
 from src.core.located import Located
 from src.core.locking import temporary_of
@@ -50,6 +51,8 @@ class CacheRecord:
     image_size: tuple[int, int]
     bands: Annotated[int, Field(exclude_if=lambda bands: not bands)] = 0  # not written for ordinary pictures
     depth: Annotated[int, Field(exclude_if=lambda depth: depth == 8)] = 8
+    fit: Annotated[Fit, Field(exclude_if=lambda fit: fit == "stretch")] = "stretch"
+    is_cropped: Annotated[bool, Field(exclude_if=lambda cropped: not cropped)] = False  # by prepare --crops
     pixels: str  # hash of the originals' pixels and paths, the same for caches of any size
     num_images: int
     shuffled: bool  # whether the rows are in `random_order` instead of the table's order
@@ -229,6 +232,8 @@ def build_cache(
             image_size=image_size,
             bands=how.bands,
             depth=how.depth,
+            fit=how.fit,
+            is_cropped=crops is not None,
             pixels=pixels_hash(table, readings.pick(np.argsort(numbers)), made),
             num_images=len(paths),
             shuffled=shuffled,

@@ -129,6 +129,11 @@ class Prepared:
         pixels, fit = int(given.get("--max-pixels", MAX_PIXELS)), given.get("--resize", competition.resize)
         return Decoding(pixels, next(one for one in FITS if one == fit), competition.bands, competition.depth)
 
+    @property
+    def is_cropped(self) -> bool:
+        """Whether the caches hold parts of the images, cut by prepare --crops."""
+        return "--crops" in shlex.split(self.snapshot.flags)
+
     def cache_file(self, split: str, size: tuple[int, int]) -> Path:
         """The .npy of the cache of train or test images of this size."""
         name = cache_name(split, size, getattr(self.snapshot, split).pixels)

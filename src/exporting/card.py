@@ -14,6 +14,7 @@ from src.exporting.subject import Subject
 from src.inference.ensemble import OutOfFold
 from src.report.scores import summary
 
+CROPPED = "The part of an image that `prepare --crops` names (the network learned from such parts)"
 MAX_CLASSES = 60  # of a head that are listed by name
 OUTPUTS = {
     "class": "the probability of each class; they sum to 1",
@@ -73,10 +74,11 @@ def _use(facts: dict[str, Any], names: list[str]) -> list[str]:
     steps = " and then stretched to ".join(f"{height}×{width}" for height, width in sizes)
     channels = facts["bands"] or "3, RGB"
     fitting = {"stretch": "stretched", "letterbox": "fitted within grey bars", "center-crop": "cropped at the centre"}
+    what = CROPPED if facts["is_cropped"] else "An image"
     lines = [
         "## How to use it", "",
         f"Input `images`: {dtype} (B, {sizes[-1][0]}, {sizes[-1][1]}, {count}), any B; channels {channels}. "
-        f"An image is {fitting[facts['fit']]} to {steps} (height×width), by area to shrink and linearly to enlarge. "
+        f"{what} is {fitting[facts['fit']]} to {steps} (height×width), by area to shrink and linearly to enlarge. "
         "Normalisation is inside"
         + (f", as are the views: {', '.join(facts['views'])}." if len(facts["views"]) > 1 else "."),
         "", "| output | what it holds |", "|---|---|",

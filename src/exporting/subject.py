@@ -88,6 +88,7 @@ class Subject:
             "views": list(self.predictor.views(self.size)),
             "sizes": [list(size) for size in sizes],  # stretched or fitted to the first, then stretched to the next
             "fit": how.fit,
+            "is_cropped": self.run.prepared.is_cropped,  # whether it learned from parts of images, see prepare --crops
             "bands": how.bands,
             "depth": how.depth,
             "heads": [

@@ -58,7 +58,7 @@ class TestSet:
             problem = str(error)
         for path in sorted((prepared.root / "cache").glob(f"test_{size[0]}x{size[1]}_*.json")):
             other = _open(path, prepared.remote)
-            if other is None:
+            if other is None or not _alike(other, prepared):
                 continue
             differs = self._differs(other, prepared, size)
             if not differs:
@@ -86,6 +86,11 @@ class TestSet:
     def num_unreadable(self, cache: ImageCache) -> int:
         """Return how many of these images are answered from a black image."""
         return int((~cache.readings.readable[cache.rows_of(self.image_paths)]).sum())
+
+
+def _alike(cache: ImageCache, prepared: Prepared) -> bool:
+    """Return whether a cache's images were fitted and cropped as those that the runs learned from."""
+    return (cache.record.fit, cache.record.is_cropped) == (prepared.decoding.fit, prepared.is_cropped)
 
 
 def _open(path: Path, remote: Remote | None) -> ImageCache | None:

@@ -72,7 +72,10 @@ class Answerer:
     def summary(self) -> str:
         """Return a line for the terminal."""
         folds, views = len(self.networks), len(self.predictor.views(self.size))
-        return f"{self.run.name}: {folds} fold{'s' * (folds > 1)}, {views} view{'s' * (views > 1)} of each image"
+        note = (
+            "; it learned from images cut by prepare --crops: send such parts" if self.run.prepared.is_cropped else ""
+        )
+        return f"{self.run.name}: {folds} fold{'s' * (folds > 1)}, {views} view{'s' * (views > 1)} of each image{note}"
 
     def read(self, data: bytes) -> np.ndarray:
         """Return an image file as the networks see it, (H, W, C). Raises ImageProblem, MemoryError."""

@@ -158,7 +158,7 @@ class _Served(NamedTuple):
 
 def boxes_of(config: TrainConfig, prepared: Prepared, cache: ImageCache) -> np.ndarray:
     """Return the boxes of the cache's images, (N, num_places, 4), see boxes_in_cache. Raises InputError."""
-    if " --crops " in prepared.snapshot.flags:
+    if prepared.is_cropped:
         raise InputError("--augment.recombine: boxes are of whole images, and prepare's --crops cut them; leave it out")
     num_places, shapes, found = len(prepared.competition.heads), cache.readings.shapes, None
     for chunk in prepared.chunks("labels.csv"):

@@ -8,7 +8,11 @@ import pytest
 
 from src.competitions.boxes import around, overlaps
 from src.competitions.registry import load_competition
+from src.config import ServeConfig
 from src.core.errors import InputError
+from src.exporting.card import _use
+from src.exporting.subject import open_subject
+from src.serving.answering import open_answerer
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
 
 TRAIN = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 2)
@@ -57,6 +61,10 @@ def test_from_boxes_to_a_run_on_crops(svhn: MakeSvhn, podium: Podium, tmp_path: 
     assert "test: 5 of 5 images are cropped" in cropped.out
     trained = podium("train", "--competition", "svhn", *TRAIN, "--fold", 0)
     assert trained.code == 0
+    served = open_answerer(ServeConfig(runs_dir=tmp_path / "runs", input_dir=tmp_path / "input", device="cpu"))
+    assert "cut by prepare --crops: send such parts" in served.summary()
+    card = "\n".join(_use(open_subject(served.run, None, False).facts(), []))
+    assert "The part of an image that `prepare --crops` names" in card
     refused = podium("train", "--competition", "svhn", *TRAIN, "--augment.recombine", 0.5, "--run-name", "two")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--crops" in refused.err
