@@ -13,8 +13,8 @@ import numpy as np
 
 from src.config import Paths
 from src.core import cli
-from src.core.errors import InputError
 from src.core.writing import write_arrays
+from src.inference.answered import answered_by
 from src.inference.ensemble import out_of_fold
 from src.runs.run import open_run
 
@@ -31,14 +31,9 @@ def main(config: PackConfig) -> None:
     """Write --out. Raises InputError if the run has no submission."""
     run = open_run(config, config.run_name)
     oof = out_of_fold(run)
-    made = config.submissions_dir / run.competition.name / f"{config.run_name}.npz"
-    if not made.is_file():
-        raise InputError(f"{made}: not there; run python -m src.predict --run-name {config.run_name}")
-    with np.load(made, allow_pickle=False) as test:
-        paths = np.array([*oof.labels["image_path"], *test["image_path"]])
-        write_arrays(
-            config.out, image_path=paths, probabilities=np.concatenate([oof.probabilities, test["probabilities"]])
-        )
+    test_paths, predicted = answered_by(run, config.submissions_dir)
+    paths = np.array([*oof.labels["image_path"], *test_paths])
+    write_arrays(config.out, image_path=paths, probabilities=np.concatenate([oof.probabilities, predicted]))
     print(f"{config.out}: {len(paths):,} images; {oof.score:.4f} out of fold")
 
 

@@ -20,10 +20,11 @@ def main(config: CropsConfig) -> None:
     import pandas as pd
 
     from src.competitions.boxes import HEADS, SIDES
-    from src.core.csv_text import parse_csv
+    from src.competitions.decision import decide
     from src.core.errors import InputError
     from src.core.writing import write_csv
     from src.data.crops import widened
+    from src.inference.answered import answered_by
     from src.inference.ensemble import out_of_fold
     from src.runs.run import open_run
 
@@ -31,16 +32,15 @@ def main(config: CropsConfig) -> None:
     run = open_run(config, config.run_name)
     if run.competition.heads != HEADS:
         raise InputError(f"--competition {config.competition}: does not answer with boxes; give NAME:boxes")
-    oof = out_of_fold(run)
-    made = config.submissions_dir / run.competition.name / f"{config.run_name}.csv"
-    if not made.is_file():
-        raise InputError(f"{made}: not there; run {run.command('predict')} first")
-    answered = parse_csv(made.read_bytes(), str(made)).set_index(run.competition.columns[0])
-    test = run.prepared.test.drop_duplicates("image_path")
-    if not test["id"].isin(answered.index).all():
-        raise InputError(f"{made}: does not answer all test images; run {run.command('predict')} again")
-    boxes = np.concatenate([oof.answers, answered.loc[test["id"], list(SIDES)].to_numpy(np.float64)])
-    paths = [*oof.labels["image_path"], *test["image_path"]]
+    oof, total = out_of_fold(run), len(run.prepared.labels)
+    if len(oof.labels) < total:
+        raise InputError(
+            f"{run.folder}: answers {len(oof.labels):,} of {total:,} training images out of fold, and the others would "
+            f"stay whole; prepare {config.competition} with folds over all of them (--split kfold), and train again"
+        )
+    test_paths, predicted = answered_by(run, config.submissions_dir)
+    boxes = np.concatenate([oof.answers, decide(predicted, run.competition)])
+    paths = [*oof.labels["image_path"], *test_paths]
     sides = widened(boxes, config.margin).round(4)
     out = config.out or run.folder / "crops.csv"
     write_csv(out, pd.DataFrame({"image_path": paths, **dict(zip(SIDES, sides.T, strict=True))}))

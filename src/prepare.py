@@ -72,6 +72,8 @@ def _prepare(config: PrepareConfig) -> None:
     tables, corrections = relabelled(read_tables(config), config.relabel)
     competition, files, folder = tables.competition, tables.files, prepared_folder(config, tables.competition)
     size = check_image_size(config.image_size or competition.image_size)
+    if not competition.moves_ok and (config.crops or (config.resize or competition.resize) != "stretch"):
+        raise InputError(f"--crops, --resize: would change the labels of {competition.name}; leave them out")
     _check(config, tables)
     if corrections:
         print(corrections.describe(config.relabel))

@@ -303,7 +303,9 @@ def test_only_test_decodes_new_test_images_for_the_runs_that_are_there(world: Pa
 
 
 @pytest.mark.parametrize("flags", [("--resize", "letterbox"), ("--crops", "crops.csv")])
-def test_test_images_that_were_fitted_or_cut_otherwise_are_not_answered(world: Path, flags: tuple[str, str]) -> None:
+def test_test_images_that_were_resized_or_cropped_differently_are_not_answered(
+    world: Path, flags: tuple[str, str]
+) -> None:
     (world / "crops.csv").write_text("image_path,left,top,right,bottom\nmchar_test_a/000000.png,0,0,0.5,1\n")
     shutil.rmtree(world / "runs" / "svhn" / "cache")
     done(world, "prepare", "--only-test", "--num-processes", 1, *flags)

@@ -1,4 +1,4 @@
-"""`--competition NAME:boxes`: where in its image a string stands, learned from the boxes of NAME's characters.
+"""`--competition NAME:boxes`: where the string is in an image, learned from the boxes of NAME's characters.
 
 The answer is the box around all of them: left, top, right and bottom, in shares of the image's width and height. Its
 predictions, `python -m src.crops`, tell `prepare --crops` which part of each image to keep.
@@ -18,32 +18,37 @@ from src.competitions.metric import Metric
 from src.competitions.spec import Competition, Head
 from src.core.errors import InputError
 from src.core.reading import InputFiles
-from src.core.zips import read_location
+from src.core.zips import Location, read_location
 
+ORIENTATION, SIDEWAYS = 0x0112, 5  # EXIF tag, and its values from which width and height are exchanged
 SIDES = ("left", "top", "right", "bottom")
 HEADS = tuple(Head(name=side, kind="number", scale=(0.5, 0.25)) for side in SIDES)
 
 
 def read_boxes(text: str, image_path: str) -> np.ndarray:
-    """Return the boxes in a table's cell, (n, 4) float: left, top, width, height. Raises InputError."""
+    """Return the boxes in a table's cell, which have left, top, width and height, as (n, 4) float: left, top, right and
+    bottom. Raises InputError."""
     try:
-        boxes = np.array(json.loads(text), dtype=np.float64)
-    except (ValueError, TypeError) as error:
+        boxes = np.array(json.loads(text or "[]"), dtype=np.float64)
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{image_path}: its boxes are not JSON, such as [[2, 0, 8, 13]]: {text[:60]!r}") from error
     if boxes.size == 0:
         return np.zeros((0, 4))
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all():
         raise InputError(f"{image_path}: its boxes are not lists of left, top, width and height: {text[:60]!r}")
-    return boxes
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
-def _size_of(data: bytes) -> tuple[int, int] | None:
-    """Return height and width of an image file, from its header; None if it has none that can be read."""
+def _size_of(location: Location) -> tuple[int, int] | None:
+    """Return height and width of an upright image, from its file's header; None if it cannot be read."""
     try:
         with warnings.catch_warnings():  # of large images: nothing is decoded
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                return image.height, image.width
+            with Image.open(io.BytesIO(read_location(location))) as image:
+                lies = image.getexif().get(ORIENTATION, 1) >= SIDEWAYS
+                return (image.width, image.height) if lies else (image.height, image.width)
+    except InputError:  # a damaged zip
+        return None
     except (Image.DecompressionBombError, UnidentifiedImageError, OSError, RuntimeError, ValueError, SyntaxError):
         return None
 
@@ -58,7 +63,7 @@ def overlaps(target: np.ndarray, answers: np.ndarray, competition: Competition) 
 
 def around(boxes: np.ndarray, size: tuple[int, int]) -> list[float]:
     """Return the box around all of (n, 4) boxes, in shares of an image of (height, width), within it."""
-    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) / [size[1], size[0], size[1], size[0]]
+    corners = boxes / [size[1], size[0], size[1], size[0]]
     return np.clip([*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0)], 0, 1).tolist()
 
 
@@ -72,14 +77,14 @@ def read_train(files: InputFiles, original: Competition) -> pd.DataFrame:
     locations = files.located.locations(labels["image_path"])
     for row, (path, text) in enumerate(zip(labels["image_path"], labels["boxes"], strict=True)):
         boxes, location = read_boxes(text, path), locations[row]
-        size = _size_of(read_location(location)) if len(boxes) and location else None
+        size = _size_of(location) if len(boxes) and location else None
         if size:  # prepare of the original tells what cannot be read
             found[row] = around(boxes, size)
     table = labels.assign(**dict(zip(SIDES, found.T, strict=True)))
     wide = (found[:, 2:] > found[:, :2]).all(axis=1)  # NaN is not
     if not np.any(wide):
         raise InputError(f"{original.name}:boxes: no image of {original.name} has boxes and can be read")
-    kept = [column for column in table.columns if column not in ("boxes", *original.targets)]
+    kept = [column for column in table.columns if column not in ("boxes", "answer", *original.targets)]
     return table[kept].iloc[np.flatnonzero(wide)].reset_index(drop=True)
 
 
@@ -94,6 +99,10 @@ def boxes_of(original: Competition) -> Competition:
         read_train=partial(read_train, original=original),
         columns=("id",),
         answer="heads",
+        num_answers=1,
+        none_class="",
+        combine="mean",
+        resize="stretch",
         metric=Metric(name="overlap", kinds=("number",), per_image=overlaps),
         head_weights=(),
         pad_class=None,

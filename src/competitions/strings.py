@@ -27,6 +27,7 @@ class _Strings:
     train_folder: str
     id_column: str
     label_column: str
+    boxes_column: str
 
     def ids_of(self, text: str, where: str) -> list[int]:
         """Return a class id for each place, padded. Raises InputError for another length or character."""
@@ -42,7 +43,8 @@ class _Strings:
     def read_train(self, files: InputFiles) -> pd.DataFrame:
         if self.train_csv:
             table = files.table(self.train_csv)
-            check_columns(table, (self.id_column, self.label_column), self.train_csv)
+            named = filter(None, (self.id_column, self.label_column, self.boxes_column))
+            check_columns(table, tuple(named), self.train_csv)
             paths = find_images(files, self.train_folder, table[self.id_column], self.train_csv)
             wheres = [f"{self.train_csv}, line {line}" for line in table.index]
             texts = table[self.label_column].tolist()
@@ -55,7 +57,7 @@ class _Strings:
             raise InputError(f"{source}: has no rows")
         ids = [self.ids_of(text, where) for text, where in zip(texts, wheres, strict=True)]
         targets = pd.DataFrame(ids, columns=[head.name for head in self.heads])
-        return label_table(table, paths, targets, source, {})
+        return label_table(table, paths, targets, source, {"boxes": self.boxes_column})
 
 
 def string_competition(
@@ -65,6 +67,7 @@ def string_competition(
     length: int | tuple[int, int],
     id_column: str = "id",
     label_column: str = "label",
+    boxes_column: str = "",
     train_csv: str = "",
     train_folder: str = "train",
     test_folder: str = "test",
@@ -76,7 +79,8 @@ def string_competition(
     """Return a competition whose answer is a text of characters of `alphabet`.
 
     length: of all texts, or the shortest and the longest one; shorter ones are padded. Without train_csv an image's
-    name, without extension, is its text. `options` are other fields of Competition; images are never flipped.
+    name, without extension, is its text. boxes_column of train_csv: where each character is, see docs/strings.md.
+    `options` are other fields of Competition; images are never flipped.
     """
     shortest, longest = (length, length) if isinstance(length, int) else length
     if not 1 <= shortest <= longest or len(set(alphabet)) < len(alphabet) or len(alphabet) < 2:
@@ -86,7 +90,7 @@ def string_competition(
     padded = shortest < longest
     classes = tuple(alphabet) + ("",) * padded
     heads = tuple(Head(name=f"character{place + 1}", classes=classes) for place in range(longest))
-    reader = _Strings(alphabet, shortest, heads, train_csv, train_folder, id_column, label_column)
+    reader = _Strings(alphabet, shortest, heads, train_csv, train_folder, id_column, label_column, boxes_column)
     labels = train_csv or f"{train_folder}/TEXT.png"
     competition = Competition(
         name=name,

@@ -82,7 +82,7 @@ def own_table(
 def label_table(
     table: pd.DataFrame, image_paths: list[str], targets: pd.DataFrame, source: str, columns: dict[str, str]
 ) -> pd.DataFrame:
-    """Return what read_train returns; `columns` are those of group, answer, split and weight in the table, if any.
+    """Return what read_train returns; `columns` are those of group, answer, split, boxes and weight, if any.
 
     Raises InputError for a weight that is not a number.
     """
@@ -99,6 +99,8 @@ def label_table(
     if columns.get("split"):
         val = table[columns["split"]].str.strip().str.lower().isin({"val", "valid", "validation", "1", "true"})
         found["split"] = np.where(val, "val", "train")
+    if columns.get("boxes"):
+        found["boxes"] = table[columns["boxes"]].to_numpy()
     if columns.get("weight"):
         numbers = pd.to_numeric(table[columns["weight"]], errors="coerce")
         wrong = table.index[~(np.isfinite(numbers) & (numbers >= 0))]

@@ -14,7 +14,8 @@ class SweepConfig(Paths):
     """Beginning of the runs' names; each run's own settings follow."""
     set: tuple[str, ...] = ()
     """Flags of train and their values, such as epochs=12 lr=1e-3,2e-3 augment.rotate=0,10; several values make several
-    runs. The value default leaves a flag out, as in pseudo-labels=default,baseline."""
+    runs. Use the value default to omit a flag, as in pseudo-labels=default,baseline; a teacher must have been
+    trained."""
     one_at_a_time: bool = False
     """The first values of all flags are the base; each further value is tried alone, and compared with the base."""
     seed: tuple[int, ...] = (0,)

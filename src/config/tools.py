@@ -36,7 +36,7 @@ class SummaryConfig(Paths):
 
 @dataclass(frozen=True, kw_only=True)
 class CropsConfig(Paths):
-    """Whose boxes are written."""
+    """Which run's boxes are written, and where."""
 
     competition: str = "svhn:boxes"
     """The competition of the boxes, NAME:boxes."""

@@ -29,9 +29,8 @@ def boxes_in_cache(
         if not len(boxes) or not height or not width:
             continue
         seen, shown = placement((height, width), size, fit)
-        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         start, end = np.array([seen.left, seen.top] * 2), np.array([shown.left, shown.top] * 2)
         factor = np.array([shown.width / seen.width, shown.height / seen.height] * 2)
         limits = np.array([shown.width, shown.height] * 2)
-        found[row, : len(boxes)] = np.clip((corners - start) * factor, 0, limits) + end
+        found[row, : len(boxes)] = np.clip((boxes - start) * factor, 0, limits) + end
     return found

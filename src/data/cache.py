@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from src.competitions.spec import Fit
+from src.competitions.spec import FITS
 from src.core.errors import InputError
 from src.core.located import Located
 from src.core.locking import temporary_of
@@ -51,8 +51,6 @@ class CacheRecord:
     image_size: tuple[int, int]
     bands: Annotated[int, Field(exclude_if=lambda bands: not bands)] = 0  # not written for ordinary pictures
     depth: Annotated[int, Field(exclude_if=lambda depth: depth == 8)] = 8
-    fit: Annotated[Fit, Field(exclude_if=lambda fit: fit == "stretch")] = "stretch"
-    is_cropped: Annotated[bool, Field(exclude_if=lambda cropped: not cropped)] = False  # by prepare --crops
     pixels: str  # hash of the originals' pixels and paths, the same for caches of any size
     num_images: int
     shuffled: bool  # whether the rows are in `random_order` instead of the table's order
@@ -63,6 +61,12 @@ class CacheRecord:
     def kind(self) -> Decoding:
         """What its pixels are: channels and dtype."""
         return Decoding(bands=self.bands, depth=self.depth)
+
+    @property
+    def shown(self) -> tuple[str, bool]:
+        """What it shows of an image: how it was fitted, and whether it was cropped before; see `made_with`."""
+        words = self.made_with.split()
+        return next((word for word in words if word in FITS), "stretch"), "crops" in words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +227,7 @@ def build_cache(
                 raise InputError(f"{split}: --crops is for images in files of their own; leave it out")
             if how.bands:
                 raise InputError(f"{split}: bands={how.bands} is for images in files of their own; leave it out")
-            readings = keep_all(pending, [files.pixels[path] for path in paths], how)
+            readings = keep_all(pending, [files.pixels[path] for path in paths], how, sized)
         else:
             cropped = CroppedLocations(locations, paths, crops) if crops else locations
             readings = decode_all(pending, split, cropped, how, run, sized)
@@ -232,8 +236,6 @@ def build_cache(
             image_size=image_size,
             bands=how.bands,
             depth=how.depth,
-            fit=how.fit,
-            is_cropped=crops is not None,
             pixels=pixels_hash(table, readings.pick(np.argsort(numbers)), made),
             num_images=len(paths),
             shuffled=shuffled,

@@ -90,13 +90,13 @@ def _read_chunk(file: str, start: int, locations: list[Location | None], how: De
         return [read_one(location, images[start + i], how) for i, location in enumerate(locations)]
 
 
-def keep_all(file: Path, images: list[np.ndarray], how: Decoding) -> Readings:
+def keep_all(file: Path, images: list[np.ndarray], how: Decoding, sized: bool = False) -> Readings:
     """Write images that need no decoding: in this process, since that is quick."""
     if not images:
-        return Readings.of((), 0)
+        return _readings((), 0, sized)
     cached = np.load(file, mmap_mode="r+")
     found = (_keep(np.ascontiguousarray(image), out, how) for image, out in zip(images, cached, strict=True))
-    return _readings(found, len(images), sized=False)
+    return _readings(found, len(images), sized)
 
 
 def _readings(found: Iterable[Found], count: int, sized: bool) -> Readings:

@@ -90,7 +90,7 @@ class TestSet:
 
 def _alike(cache: ImageCache, prepared: Prepared) -> bool:
     """Return whether a cache's images were fitted and cropped as those that the runs learned from."""
-    return (cache.record.fit, cache.record.is_cropped) == (prepared.decoding.fit, prepared.is_cropped)
+    return cache.record.shown == (prepared.decoding.fit, prepared.is_cropped)
 
 
 def _open(path: Path, remote: Remote | None) -> ImageCache | None:

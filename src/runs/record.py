@@ -45,8 +45,9 @@ class RunRecord:
     competition: str
     snapshot: str  # id, see src.data.snapshot
     heads: tuple[Head, ...]
-    hflip_ok: bool  # of the competition, as is pad_class: defaults of augmentation and views depend on them
+    hflip_ok: bool  # of the competition, as the next two: defaults of augmentation and views depend on them
     pad_class: int | None
+    moves_ok: Annotated[bool, Field(exclude_if=lambda ok: ok)] = True
     cache_size: tuple[int, int]
     model: ModelRecord
     train: TrainSettings  # without the path of --weights, which may change ...

@@ -270,7 +270,7 @@ def open_run(config: Paths, name: str, staged: bool = False) -> Run:
             f"{', '.join(str(head.num_classes) for head in record.heads)} classes, which does not fit "
             f"{competition.name!r} as it is now"
         )
-    for trait in ("hflip_ok", "pad_class"):
+    for trait in ("hflip_ok", "pad_class", "moves_ok"):
         then, now = getattr(record, trait), getattr(competition, trait)
         if then != now:
             raise InputError(

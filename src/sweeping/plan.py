@@ -119,11 +119,13 @@ def members(config: SweepConfig) -> list[Member]:
     if config.one_at_a_time and all(len(values) == 1 for _, values in read):
         raise InputError("--one-at-a-time: no flag in --set has a second value; give one, as in mixup=0,0.2")
     combine = _one_at_a_time if config.one_at_a_time else _every
-    found = []
+    found: list[Member] = []
     for seed in config.seed:
         for every, shown, named in combine(dict(read)):
             run = "-".join(filter(None, [config.run_name, named, f"s{seed}"]))
             check_name("run-name", run)
+            if any(member.name == run for member in found):
+                raise InputError(f"--set: two runs would be called {run}; give files of different names")
             own = [part for name, value in every.items() for part in flags_for(name, value)]
             flags = (*common, "--run-name", run, "--seed", str(seed), *own)
             epochs = parse_train(flags).epochs

@@ -77,9 +77,9 @@ def summarise(config: SweepConfig, members: list[Member]) -> pd.DataFrame:
         if found:
             scores = [oof.score for oof in found]
             row |= {"score": np.mean(scores), "std_over_seeds": np.std(scores, ddof=1) if len(found) > 1 else np.nan}
-            if not first:
+            if not rows:
                 first = found
-            elif found[0].labels["image_path"].equals(first[0].labels["image_path"]):
+            elif first and found[0].labels["image_path"].equals(first[0].labels["image_path"]):
                 row["difference"], row["difference_95"] = difference_of(first, found)
         rows.append(row)
     return pd.DataFrame(rows)

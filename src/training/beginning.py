@@ -27,6 +27,7 @@ def run_record(config: TrainConfig, run: Run, data: FoldData, network: Network) 
         heads=run.competition.heads,
         hflip_ok=run.competition.hflip_ok,
         pad_class=run.competition.pad_class,
+        moves_ok=run.competition.moves_ok,
         cache_size=data.cache_size,
         model=ModelRecord(
             backbone=settings.backbone.split(" ")[0],  # of a network file its name; begin_fold copies it

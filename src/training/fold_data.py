@@ -10,7 +10,7 @@ from src.competitions.spec import Competition
 from src.config import TrainConfig
 from src.core.errors import InputError
 from src.core.flags import check_image_size
-from src.core.runtime import Compute
+from src.core.runtime import Compute, memory_limit
 from src.core.texts import Texts
 from src.data.boxes import boxes_in_cache
 from src.data.cache import ImageCache
@@ -22,7 +22,7 @@ from src.data.remote import RemotePixels
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 from src.training.pseudo_labels import PseudoLabels
-from src.training.setup import make_loader
+from src.training.setup import MAX_MEMORY_SHARE, TOO_LARGE, make_loader
 from src.training.soft_labels import soft_targets
 from src.training.suspects import suspected_rows
 
@@ -134,11 +134,13 @@ class _Served(NamedTuple):
 
     def with_recombined(self, boxes: np.ndarray, config: TrainConfig, competition: Competition) -> "_Served":
         """Return this and variants of the images with boxes; boxes (cache's images, num_places, 4)."""
-        assert competition.pad_class is not None
+        if 2 * self.images.nbytes > MAX_MEMORY_SHARE * memory_limit():
+            raise InputError(f"--augment.recombine: {TOO_LARGE}")
         own = self.rows < len(boxes)
         at_rows = np.full((len(self.rows), *boxes.shape[1:]), np.nan)
         at_rows[own] = boxes[self.rows[own]]
-        made = recombined(self.images, self.rows, self.targets, at_rows, competition.pad_class, config.seed + 6)
+        pad_class = -1 if competition.pad_class is None else competition.pad_class  # -1: all places are taken
+        made = recombined(self.images, self.rows, self.targets, at_rows, pad_class, config.seed + 6)
         places, count = made.of_image >= 0, len(made.images)
         if not count:
             raise InputError(f"--augment.recombine: no two training images of {competition.name} have boxes")
@@ -159,7 +161,7 @@ class _Served(NamedTuple):
 def boxes_of(config: TrainConfig, prepared: Prepared, cache: ImageCache) -> np.ndarray:
     """Return the boxes of the cache's images, (N, num_places, 4), see boxes_in_cache. Raises InputError."""
     if prepared.is_cropped:
-        raise InputError("--augment.recombine: boxes are of whole images, and prepare's --crops cut them; leave it out")
+        raise InputError("--augment.recombine: boxes refer to whole images; these were cropped by prepare --crops")
     num_places, shapes, found = len(prepared.competition.heads), cache.readings.shapes, None
     for chunk in prepared.chunks("labels.csv"):
         if "boxes" not in chunk or shapes is None:
@@ -171,10 +173,9 @@ def boxes_of(config: TrainConfig, prepared: Prepared, cache: ImageCache) -> np.n
         how = prepared.decoding.fit
         found[rows] = boxes_in_cache(chunk["boxes"].tolist(), paths, shapes[rows], cache.image_size, how, num_places)
     if found is None:
-        why = "no column boxes" if shapes is not None else "no boxes, or were prepared before the column was added"
         raise InputError(
-            f"--augment.recombine {config.augment.recombine:g}: the labels of {prepared.competition.name} have {why}; "
-            f"leave the flag out, or add it and run {prepared.command(size=cache.image_size)}"
+            f"--augment.recombine: prepare has kept no boxes of {prepared.competition.name}, or no image sizes; "
+            f"leave it out, or run {prepared.command(size=cache.image_size)} if its labels have a column boxes"
         )
     return found
 

@@ -8,7 +8,7 @@ teachers are distilled into one network of a single one's cost.
 --pseudo-confidence is the probability that an answer is right, whatever the network's own probabilities mean (label
 smoothing, on by default, keeps those of a string of six heads below 0.8): an isotonic regression on the teachers'
 out-of-fold predictions turns one into the other. It uses the folds that the student learns from; if the teachers have
-only the fold that it holds out, it uses that one, so that a curve of the held-out labels takes part in the choice.
+only the fold that it holds out, it uses that one, so held-out labels then influence which answers are kept.
 
 Source: Lee, Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method, 2013.
 """
@@ -26,9 +26,10 @@ from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.core.runtime import Compute
 from src.core.writing import write_csv
-from src.inference.ensemble import out_of_fold, predict_test, weighted_mean
+from src.inference.ensemble import predict_test, weighted_mean
 from src.inference.predictor import Predictor
 from src.inference.quality import confidence_of
+from src.inference.submission import mean_out_of_fold, views_of
 from src.inference.testset import TestSet
 from src.runs.fold import FoldPaths, TrainedFold
 from src.runs.run import Run, open_run
@@ -56,7 +57,7 @@ def check_pseudo_labels(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"{flag}: {config.run_name} is the run itself; its teachers are other runs")
     for name in ("soft_labels", "freeze_backbone", "cache_url"):
         if getattr(config, name):
-            raise InputError(f"{flag}: is not served together with --{name.replace('_', '-')}")
+            raise InputError(f"{flag}: cannot be combined with --{name.replace('_', '-')}")
 
 
 def pseudo_labels(
@@ -77,7 +78,8 @@ def pseudo_labels(
     parts = [_predicted(teacher, number, compute, test) for teacher in teachers]
     predicted = weighted_mean(parts, [1.0] * len(parts))
     answers = decide(predicted, run.competition)
-    right = world.together(lambda: right_by_confidence(teachers, number))
+    judged = world.on_main(lambda: judged_folds(teachers, number))
+    right = world.together(lambda: right_by_confidence(teachers, judged))
     confidence = right.predict(confidence_of(predicted, answers, run.competition))
     confidence[predicted.max(axis=1) == 0] = 0  # unreadable
     chosen = confidence >= config.pseudo_confidence
@@ -106,20 +108,25 @@ def _predicted(teacher: Run, number: int, compute: Compute, test: TestSet) -> np
     """Return a teacher's predictions for the test images, (N, num_outputs); nothing is probable of unreadable ones."""
     fold = compute.world.together(lambda: teacher.trained((number,))[0])
     cache = compute.world.together(lambda: test.cache(teacher.prepared, teacher.begun.cache_size))
-    predictor = Predictor(competition=teacher.competition, compute=compute, wanted=teacher.begun.train.views)
+    wanted = compute.world.together(lambda: views_of(teacher, [fold], True))
+    predictor = Predictor(competition=teacher.competition, compute=compute, wanted=wanted)
     found = predict_test(teacher, fold, cache, test, predictor).probabilities
     return np.where(cache.readings.readable[cache.rows_of(test.image_paths)][:, None], found, 0)
 
 
-def right_by_confidence(teachers: list[Run], number: int) -> IsotonicRegression:
-    """Return how often the teachers' mean is right by its confidence, on the folds that fold `number` learns from."""
+def judged_folds(teachers: list[Run], number: int) -> tuple[int, ...]:
+    """Return the folds whose held-out images say how often the teachers are right: those that fold `number` learns
+    from and all teachers have, or only itself."""
     of_all = set.intersection(*({fold.number for fold in teacher.trained()} for teacher in teachers))
-    oofs = [out_of_fold(teacher, tuple(sorted(of_all - {number})) or (number,)) for teacher in teachers]
-    predicted, competition = weighted_mean([oof.probabilities for oof in oofs], [1.0] * len(oofs)), oofs[0].competition
-    answers = decide(predicted, competition)
-    right = (answers == oofs[0].target).all(axis=1)
+    return tuple(sorted(of_all - {number})) or (number,)
+
+
+def right_by_confidence(teachers: list[Run], folds: tuple[int, ...]) -> IsotonicRegression:
+    """Return how often the teachers' mean is right by its confidence, on the held-out images of these folds."""
+    predicted, oof = mean_out_of_fold(teachers, folds, True)
+    answers = decide(predicted, oof.competition)
     curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-    return curve.fit(confidence_of(predicted, answers, competition), right)
+    return curve.fit(confidence_of(predicted, answers, oof.competition), (answers == oof.target).all(axis=1))
 
 
 def _teacher(config: TrainConfig, name: str, run: Run) -> Run:

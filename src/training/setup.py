@@ -77,6 +77,8 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         of_bands(config.augment)
     if not competition.moves_ok:
         unmoved(config.augment, competition.name)
+        if config.cutmix:
+            raise InputError(f"--cutmix {config.cutmix}: would change the labels of {competition.name}; leave it out")
     if config.cutmix and competition.is_string:
         raise InputError(f"--cutmix {config.cutmix}: would cut strings apart; use it with one class per image")
     if competition.heads:  # otherwise only the snapshot tells them
@@ -92,11 +94,11 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
 def check_recombine(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError if characters cannot be recombined."""
     flag = f"--augment.recombine {config.augment.recombine:g}"
-    if competition.pad_class is None:
+    if not competition.is_string:
         raise InputError(f"{flag}: {competition.name}'s answers are not strings")
     for name in ("freeze_backbone", "cache_url"):
         if getattr(config, name):
-            raise InputError(f"{flag}: is not served together with --{name.replace('_', '-')}")
+            raise InputError(f"{flag}: cannot be combined with --{name.replace('_', '-')}")
 
 
 def check_weights(config: TrainConfig, competition: Competition) -> None:
@@ -116,6 +118,7 @@ def check_weights(config: TrainConfig, competition: Competition) -> None:
 
 
 SAMPLERS = {"uniform": 0.0, "sqrt": 0.5, "balanced": 1.0}  # the power of a class's rarity in what is drawn
+TOO_LARGE = "images and at least one variant of each must fit into memory; leave it out"
 MAX_MEMORY_SHARE = 0.7  # of the memory for a cache; the images of a larger one are shuffled in blocks
 FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # update all weights in one kernel on every device
 RESIZE_SHARE = 0.7  # share of the epochs in which images grow with --progressive-resize
@@ -222,7 +225,7 @@ def make_loader(
         in_blocks = images.nbytes > MAX_MEMORY_SHARE * memory_limit()
     is_remote = isinstance(images, RemotePixels)
     if in_blocks and variants is not None:
-        raise InputError("--augment.recombine: the images do not fit into the memory, and variants must; leave it out")
+        raise InputError(f"--augment.recombine: {TOO_LARGE}")
     if in_blocks:
         order = np.argsort(rows)
         rows, targets = rows[order], targets[order]
@@ -234,12 +237,17 @@ def make_loader(
     policy = of_bands(config.augment) if competition.bands else config.augment
     policy = policy if competition.moves_ok else unmoved(policy, competition.name)
     num_images = len(rows) if variants is None else len(variants)
-    weigh = (competition, targets, image_weights, config.head_weights, config.class_weights)
+    weights = None
+    if train:
+        first = None if image_weights is None else image_weights[:num_images]
+        weights = loss_weights(competition, targets[:num_images], first, config.head_weights, config.class_weights)
+    if weights and image_weights is not None:
+        weights = replace(weights, images=(image_weights / image_weights[:num_images].mean()).astype(np.float32))
     return Loader(
         images=images,
         rows=rows,
         targets=targets if soft is None else soft,
-        weights=loss_weights(*weigh) if train else None,
+        weights=weights,
         shares=np.cumsum(sampling_shares(competition, targets[:num_images], power)) if power else None,
         image_size=size,
         batch_size=config.batch_size if train else INFERENCE_BATCH_SIZE,

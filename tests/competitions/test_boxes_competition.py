@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from src.competitions.boxes import around, overlaps
 from src.competitions.registry import load_competition
@@ -27,7 +28,7 @@ def test_overlap_is_intersection_over_union() -> None:
 
 
 def test_the_box_around_a_string_holds_all_its_characters() -> None:
-    found = around(np.array([[10, 5, 10, 20], [22, -3, 10, 20.0]]), (50, 100))
+    found = around(np.array([[10, 5, 20, 25], [22, -3, 32, 17.0]]), (50, 100))
     np.testing.assert_allclose(found, [0.1, 0, 0.32, 0.5])
 
 
@@ -50,6 +51,13 @@ def test_from_boxes_to_a_run_on_crops(svhn: MakeSvhn, podium: Podium, tmp_path: 
     assert podium("evaluate", *BOXES).code == 0
     answered = podium("predict", *BOXES)
     assert answered.code == 0, answered.err
+    answers = tmp_path / "submissions/svhn_boxes/baseline.npz"
+    sound = answers.read_bytes()
+    answers.write_bytes(sound[:-1] + b"x")
+    refused = podium("crops")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "is not the file that its JSON describes" in refused.err
+    answers.write_bytes(sound)
     made = podium("crops")
     assert made.code == 0, made.err
     assert "overlap with the true boxes" in made.out
@@ -70,12 +78,68 @@ def test_from_boxes_to_a_run_on_crops(svhn: MakeSvhn, podium: Podium, tmp_path: 
     assert "--crops" in refused.err
 
 
+def test_crops_are_not_made_of_a_part_of_the_images(svhn: MakeSvhn, podium: Podium) -> None:
+    svhn()
+    assert podium("prepare", *BOXES, "--split", "official").code == 0
+    assert podium("train", *BOXES, *TRAIN).code == 0
+    assert podium("predict", *BOXES).code == 0
+    refused = podium("crops")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "answers 6 of 18 training images out of fold" in refused.err
+
+
+def test_answers_of_other_weights_make_no_crops(svhn: MakeSvhn, podium: Podium) -> None:
+    svhn()
+    assert podium("prepare", *BOXES, "--num-folds", 2).code == 0
+    assert podium("train", *BOXES, *TRAIN).code == 0
+    assert podium("predict", *BOXES).code == 0
+    assert podium("train", *BOXES, *TRAIN, "--seed", 1, "--restart").code == 0
+    refused = podium("crops")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "was answered by other folds or weights than baseline has now" in refused.err
+
+
+def test_a_photo_that_lies_on_its_side_is_measured_upright(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
+    svhn()
+    path = tmp_path / "input/svhn/mchar_train/000000.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(path).convert("RGB").save(path, "PNG", exif=exif)
+    assert podium("prepare", *BOXES, "--num-folds", 2).code == 0
+    labels = pd.read_csv(next((tmp_path / "runs/svhn_boxes/prepared").glob("*/labels.csv"))).set_index("image_path")
+    found = labels.loc["mchar_train/000000.png", ["left", "top", "right", "bottom"]].astype(float)
+    np.testing.assert_allclose(found, [1 / 30, 1 / 40, 5 / 30, 10 / 40])
+
+
+def test_a_damaged_zip_member_has_no_box(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
+    svhn(packing="zip")
+    file = tmp_path / "input/svhn/mchar_train.zip"
+    data = bytearray(file.read_bytes())
+    at = data.index(b"000004.png") + 200
+    data[at : at + 20] = bytes(20)
+    file.write_bytes(data)
+    prepared = podium("prepare", *BOXES, "--num-folds", 2)
+    assert prepared.code == 0, prepared.err
+    assert "train: 17 images" in prepared.out
+
+
+@pytest.mark.parametrize("flags", [("--resize", "center-crop"), ("--crops", "crops.csv")])
+def test_prepare_does_not_cut_the_images_of_boxes(svhn: MakeSvhn, podium: Podium, flags: tuple[str, str]) -> None:
+    svhn()
+    refused = podium("prepare", *BOXES, *flags)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "would change the labels of svhn_boxes" in refused.err
+
+
 def test_moves_that_would_change_the_boxes_are_not_made(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn()
     assert podium("prepare", *BOXES, "--num-folds", 2).code == 0
     refused = podium("train", *BOXES, *TRAIN, "--augment.zoom", 0.3)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--augment.zoom 0.3: would change the labels of svhn_boxes" in refused.err
+    refused = podium("train", *BOXES, *TRAIN, "--cutmix", 1.0)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--cutmix 1.0: would change the labels of svhn_boxes" in refused.err
     trained = podium("train", *BOXES, *TRAIN, "--fold", 0)
     assert trained.code == 0
     with np.load(tmp_path / "runs/svhn_boxes/baseline/fold0/oof.npz") as oof:

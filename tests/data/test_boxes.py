@@ -41,8 +41,13 @@ def test_a_box_ends_with_its_image_and_unknown_sizes_have_none() -> None:
         ("[1, 2, 3, 4]", "are not lists of left"),
         ("[[1, 2, 3]]", "are not lists of left"),
         ('[["a"]]', "are not JSON"),
+        ("[" * 100_000, "are not JSON"),
     ],
 )
 def test_a_cell_without_boxes_is_one_line(text: str, words: str) -> None:
     with pytest.raises(InputError, match=f"a.png: its boxes {words}"):
         read_boxes(text, "a.png")
+
+
+def test_an_empty_cell_has_no_boxes() -> None:
+    assert read_boxes("", "a.png").shape == (0, 4)

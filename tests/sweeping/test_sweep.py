@@ -77,6 +77,7 @@ def test_one_at_a_time_tries_each_value_alone_one_seed_after_another() -> None:
         ("seed=1,2", "seed is a flag of sweep itself"),
         ("learning_rate=1", "train does not take"),
         ("epochs=many", "train does not take"),
+        ("weights=/a/m.safetensors,/b/m.safetensors", "two runs would be called sweep-weightsm.safetensors-s0"),
     ],
 )
 def test_a_mistake_in_set_is_one_line_before_anything_is_trained(given: str, words: str) -> None:

@@ -15,7 +15,7 @@ from src.core.runtime import choose_compute
 from src.data.pixels import JoinedImages
 from src.runs.run import Run
 from src.training.fold_data import FoldData, open_data
-from src.training.pseudo_labels import pseudo_labels, right_by_confidence
+from src.training.pseudo_labels import judged_folds, pseudo_labels, right_by_confidence
 from src.training.setup import check_flags
 from src.training.suspects import suspected_rows
 from tests.helpers import run_at
@@ -76,21 +76,19 @@ def test_confidence_is_how_often_the_teachers_are_right_on_the_other_folds(monke
     probabilities = np.repeat(((1 - top) / 10)[:, None], 11, axis=1)
     probabilities[np.arange(2000), answers] = top
     target = np.where(right, answers, (answers + 1) % 11)[:, None]
-    asked: list[tuple[int, ...]] = []
+    mean = SimpleNamespace(competition=competition, target=target)
+    monkeypatch.setattr("src.training.pseudo_labels.mean_out_of_fold", lambda *_: (probabilities, mean))
+    curve = right_by_confidence([], (0, 2))
+    np.testing.assert_allclose(curve.predict([0.1, 0.3, 0.6, 0.9]), [0.2, 0.2, 0.9, 0.9], atol=0.03)
 
-    def oof(teacher: object, folds: tuple[int, ...]) -> SimpleNamespace:
-        asked.append(folds)
-        return SimpleNamespace(competition=competition, probabilities=probabilities, target=target)
 
-    monkeypatch.setattr("src.training.pseudo_labels.out_of_fold", oof)
+def test_teachers_are_judged_on_the_folds_that_the_student_learns_from() -> None:
     teachers: list[Any] = [
         SimpleNamespace(trained=lambda numbers=numbers: [SimpleNamespace(number=number) for number in numbers])
-        for numbers in ((0, 1, 2), (0, 1, 2, 3))
+        for numbers in ((0, 1, 2), (0, 1, 2, 3), (1,))
     ]
-    curve = right_by_confidence(teachers, 1)
-    np.testing.assert_allclose(curve.predict([0.1, 0.3, 0.6, 0.9]), [0.2, 0.2, 0.9, 0.9], atol=0.03)
-    right_by_confidence([SimpleNamespace(trained=lambda: [SimpleNamespace(number=1)])], 1)  # type: ignore[list-item]
-    assert asked == [(0, 2), (0, 2), (1,)]
+    assert judged_folds(teachers[:2], 1) == (0, 2)
+    assert judged_folds(teachers, 1) == (1,)
 
 
 def test_several_teachers_are_averaged(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,10 +139,10 @@ def test_a_teacher_of_other_folds_is_refused(world: Path) -> None:
     ("values", "message"),
     [
         ({"pseudo_labels": ("student",)}, "is the run itself"),
-        ({"pseudo_labels": ("baseline",), "soft_labels": "a.csv"}, "not served together with --soft-labels"),
+        ({"pseudo_labels": ("baseline",), "soft_labels": "a.csv"}, "cannot be combined with --soft-labels"),
         (
             {"pseudo_labels": ("baseline",), "freeze_backbone": True, "pretrained": True},
-            "together with --freeze-backbone",
+            "cannot be combined with --freeze-backbone",
         ),
         ({"pseudo_confidence": 2.0}, "--pseudo-confidence 2.0"),
         ({"suspects_weight": -1.0}, "--suspects-weight -1.0"),

@@ -1,24 +1,30 @@
 """--augment.recombine from the labels' boxes to a finished training, and what does not go with it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from src.competitions import svhn
 from src.competitions.registry import load_competition
 from src.config import Augment, TrainConfig
 from src.core.errors import InputError
+from src.core.runtime import choose_compute
 from src.data.cache import facts_file
 from src.training.fold_data import boxes_of
-from src.training.setup import check_flags
+from src.training.setup import check_flags, make_loader
 from tests.fixtures import MakeSvhn, Podium
 from tests.helpers import run_at
+from tests.training.test_trainer import stop_after_an_epoch
 from tests.world import FLAGS, done, run_command
 
 RECOMBINE = (*FLAGS, "--run-name", "mixed", "--augment.recombine", 0.9)
 
 
-def test_a_training_sees_recombined_strings_and_resumes_to_the_same_bits(world: Path) -> None:
+def test_a_training_sees_recombined_strings_and_resumes_to_the_same_bits(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ended = done(world, "train", *RECOMBINE)
     assert "variants of " in ended.out
     mixed, plain = (run_at(world / "runs/svhn" / name) for name in ("mixed", "baseline"))
@@ -26,7 +32,12 @@ def test_a_training_sees_recombined_strings_and_resumes_to_the_same_bits(world: 
     assert set(digests[0]).isdisjoint(digests[1])
     assert [fold.record.num_train for fold in mixed.trained()] == [fold.record.num_train for fold in plain.trained()]
     done(world, "evaluate", "--run-name", "mixed")
-    again = done(world, "train", *RECOMBINE[:-4], "--run-name", "again", "--augment.recombine", 0.9)
+    flags = (*RECOMBINE[:-4], "--run-name", "again", "--augment.recombine", 0.9)
+    with monkeypatch.context() as patch:
+        stop_after_an_epoch(patch)
+        assert run_command(world, "train", *flags).code == 130
+    again = done(world, "train", *flags)
+    assert "resum" in again.out
     assert "variants of " in again.out
     same = [fold.result.weights_sha256 for fold in run_at(world / "runs/svhn/again").trained() if fold.result]
     assert same == digests[0]
@@ -62,15 +73,13 @@ def test_a_cache_without_sizes_is_made_again_by_prepare(svhn: MakeSvhn, podium: 
     without_sizes(cache, file, kept)
     refused = podium("train", *FLAGS, "--augment.recombine", 0.5)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "no boxes, or were prepared before the column was added" in refused.err
+    assert "prepare has kept no boxes of svhn, or no image sizes" in refused.err
     assert "train: 18 images at 64x128, decoded" in podium("prepare", *flags).out
     assert "cache is up to date" in podium("prepare", *flags).out
 
 
 def without_sizes(cache: Path, file: Path, kept: dict[str, np.ndarray]) -> None:
     """Write a cache's facts without the sizes, as prepare does for a competition without boxes."""
-    from dataclasses import replace
-
     from src.core.records import write_record
     from src.core.writing import sha256_of, write_arrays
     from src.data.cache import read_cache_record
@@ -86,8 +95,8 @@ def without_sizes(cache: Path, file: Path, kept: dict[str, np.ndarray]) -> None:
     ("competition", "values", "message"),
     [
         ("food11", {}, "food11's answers are not strings"),
-        ("svhn", {"cache_url": "s3://bucket"}, "not served together with --cache-url"),
-        ("svhn", {"freeze_backbone": True}, "not served together with --freeze-backbone"),
+        ("svhn", {"cache_url": "s3://bucket"}, "cannot be combined with --cache-url"),
+        ("svhn", {"freeze_backbone": True}, "cannot be combined with --freeze-backbone"),
     ],
 )
 def test_what_does_not_go_together_is_refused(competition: str, values: dict[str, object], message: str) -> None:
@@ -106,4 +115,34 @@ def test_a_competition_without_boxes_is_told(world: Path) -> None:
     refused = run_command(world, "train", *FLAGS[:-4], "--competition", "plain.py", "--run-name", "new",
                           "--augment.recombine", 0.5)  # fmt: skip
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "the labels of svhn have no" in refused.err
+    assert "prepare has kept no boxes of svhn" in refused.err
+
+
+def test_variants_that_do_not_fit_into_memory_are_not_made(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.training.fold_data.memory_limit", lambda: 1000)
+    refused = run_command(world, "train", *RECOMBINE)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "images and at least one variant of each must fit into memory" in refused.err
+    assert "variants of" not in refused.out
+
+
+def test_class_weights_count_the_images_and_not_their_variants() -> None:
+    competition = replace(svhn.COMPETITION, heads=svhn.DIGITS[:1], pad_class=None)
+    targets = np.array([[0]] * 9 + [[1]] + [[1]] * 20)  # the last 20 are variants
+    weights = np.array([2.0] * 5 + [1.0] * 5 + [2.0] * 20)
+    images = np.zeros((30, 8, 8, 3), np.uint8)
+    config = TrainConfig(class_weights=True, augment=Augment(recombine=0.5))
+    compute = choose_compute("cpu", "fp32")
+    variants = np.arange(10, 30).reshape(10, 2)
+    loader = make_loader(config, competition, compute, images, np.arange(30), targets, (8, 8), train=True,
+                         image_weights=weights, variants=variants)  # fmt: skip
+    plain = make_loader(config, competition, compute, images, np.arange(10), targets[:10], (8, 8), train=True,
+                        image_weights=weights[:10])  # fmt: skip
+    assert loader.weights is not None
+    assert plain.weights is not None
+    np.testing.assert_allclose(
+        loader.weights.of(np.arange(10), targets[:10]), plain.weights.of(np.arange(10), targets[:10])
+    )
+    np.testing.assert_allclose(
+        loader.weights.of(np.array([10]), targets[[10]]), 2 * plain.weights.of(np.array([9]), targets[[9]])
+    )
