@@ -56,10 +56,11 @@ def both(one: Loader, device: str, epoch: int) -> tuple[torch.Tensor, torch.Tens
         (Augment(concat=0, erase=0.6, hflip=0.5, shear=6, stretch=0.2, invert=0.3), {"hflip_ok": True}, 0.2, 3),
         (Augment(concat=0), {"image_size": (64, 96)}, 0.3, 3),
         (Augment(concat=0.6), {}, 0.8, 16),
+        (Augment(concat=0.3, recombine=0.6), {"variants": 10 + np.arange(20).reshape(10, 2) % 16}, 0.8, 16),
         (Augment(concat=0), {"progressive_resize": 0.5, "resize_epochs": 4}, 4, 40),
         (None, {}, 0, 0),
     ],
-    ids=["defaults", "everything", "enlarged", "concatenated", "progressive", "unchanged"],
+    ids=["defaults", "everything", "enlarged", "concatenated", "recombined", "progressive", "unchanged"],
 )
 def test_augmentation_on_the_device_matches_the_cpu(
     images: np.ndarray, policy: Augment | None, options: dict[str, Any], mean: float, most: float, device: str
