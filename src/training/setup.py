@@ -20,7 +20,7 @@ from src.data.levels import Levels, levels_of
 from src.data.loader import INFERENCE_BATCH_SIZE, Batches, Loader
 from src.data.pixels import Images
 from src.data.remote import RemotePixels
-from src.data.weighting import loss_weights, sampling_shares
+from src.data.weighting import LossWeights, loss_weights, sampling_shares
 from src.inference.autotune import check_compile
 from src.inference.views import candidates
 from src.models.build import build_model, read_options
@@ -194,6 +194,23 @@ def make_state(settings: TrainSettings, network: nn.Module, compute: Compute) ->
     )
 
 
+def _tell_of_blocks(images: Images) -> None:
+    where = "read from --cache-url" if isinstance(images, RemotePixels) else "larger than the memory"
+    print(f"the cache of {images.nbytes / 2**30:.1f} GiB is {where}: images are shuffled in blocks")
+
+
+def _weights_of(
+    config: TrainConfig, competition: Competition, targets: np.ndarray, images: np.ndarray | None, count: int
+) -> LossWeights | None:
+    """Return what counts more than 1 or less in the loss, so that it is 1 on average over the first `count` images;
+    the others are their variants. targets (M, num_targets), images (M,)."""
+    first = None if images is None else images[:count]
+    weights = loss_weights(competition, targets[:count], first, config.head_weights, config.class_weights)
+    if weights is None or images is None:
+        return weights
+    return replace(weights, images=(images / images[:count].mean()).astype(np.float32))
+
+
 def make_loader(
     config: TrainConfig,
     competition: Competition,
@@ -223,31 +240,23 @@ def make_loader(
     concat = config.augment.concat if config.augment.concat is not None else 0.4 * (competition.pad_class is not None)
     if in_blocks is None:
         in_blocks = images.nbytes > MAX_MEMORY_SHARE * memory_limit()
-    is_remote = isinstance(images, RemotePixels)
-    if in_blocks and variants is not None:
-        raise InputError(f"--augment.recombine: {TOO_LARGE}")
     if in_blocks:
+        if variants is not None:
+            raise InputError(f"--augment.recombine: {TOO_LARGE}")
+        if train:
+            _tell_of_blocks(images)
         order = np.argsort(rows)
         rows, targets = rows[order], targets[order]
         image_weights, soft = (None if each is None else each[order] for each in (image_weights, soft))
-    if in_blocks and train:
-        where = "read from --cache-url" if is_remote else "larger than the memory"
-        print(f"the cache of {images.nbytes / 2**30:.1f} GiB is {where}: images are shuffled in blocks")
     power = SAMPLERS[config.sampler] if train else 0
     policy = of_bands(config.augment) if competition.bands else config.augment
     policy = policy if competition.moves_ok else unmoved(policy, competition.name)
     num_images = len(rows) if variants is None else len(variants)
-    weights = None
-    if train:
-        first = None if image_weights is None else image_weights[:num_images]
-        weights = loss_weights(competition, targets[:num_images], first, config.head_weights, config.class_weights)
-    if weights and image_weights is not None:
-        weights = replace(weights, images=(image_weights / image_weights[:num_images].mean()).astype(np.float32))
     return Loader(
         images=images,
         rows=rows,
         targets=targets if soft is None else soft,
-        weights=weights,
+        weights=_weights_of(config, competition, targets, image_weights, num_images) if train else None,
         shares=np.cumsum(sampling_shares(competition, targets[:num_images], power)) if power else None,
         image_size=size,
         batch_size=config.batch_size if train else INFERENCE_BATCH_SIZE,
@@ -260,7 +269,7 @@ def make_loader(
         seed=config.seed,
         variants=variants,
         numbers=numbers,
-        in_blocks=in_blocks and (train or is_remote),
+        in_blocks=in_blocks and (train or isinstance(images, RemotePixels)),
         num_threads=compute.num_loader_threads if config.num_threads is None else config.num_threads,
         world=compute.world,
         pin=compute.device.type == "cuda",
