@@ -314,3 +314,18 @@ def test_test_images_that_were_resized_or_cropped_differently_are_not_answered(
     assert "python -m src.prepare" in refused.err
     done(world, "prepare", "--only-test", "--num-processes", 1)
     done(world, "predict")
+
+
+def test_test_images_that_another_file_has_cropped_are_told(world: Path) -> None:
+    header = "image_path,left,top,right,bottom\n"
+    (world / "crops.csv").write_text(header + "mchar_test_a/000000.png,0,0,0.5,1\n")
+    done(world, "prepare", "--num-folds", 2, "--num-processes", 1, "--crops", "crops.csv")
+    flags = ("--backbone", "string_cnn", "--no-pretrained", "--epochs", 1, "--run-name", "cut")
+    done(world, "train", *flags, "--fold", 0)
+    image = world / "input" / "svhn" / "mchar_test_a" / "000001.png"
+    image.unlink()
+    write_image(image, draw(9))
+    (world / "crops.csv").write_text(header + "mchar_test_a/000000.png,0,0,0.6,1\n")
+    done(world, "prepare", "--only-test", "--num-processes", 1, "--crops", "crops.csv")
+    ended = done(world, "predict", "--run-name", "cut")
+    assert "note: the test images are cropped by another crops.csv" in ended.out

@@ -63,10 +63,14 @@ class CacheRecord:
         return Decoding(bands=self.bands, depth=self.depth)
 
     @property
-    def shown(self) -> tuple[str, bool]:
-        """What it shows of an image: how it was fitted, and whether it was cropped before; see `made_with`."""
-        words = self.made_with.split()
-        return next((word for word in words if word in FITS), "stretch"), "crops" in words
+    def fit(self) -> str:
+        """How images were fitted to its size; see `made_with`."""
+        return next((word for word in self.made_with.split() if word in FITS), "stretch")
+
+    @property
+    def crops(self) -> str:
+        """Hash of the crops.csv by which images were cropped before, or nothing."""
+        return self.made_with.partition(" crops ")[2]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,8 +49,10 @@ class TestSet:
 
         Raises InputError, with the command to run, if there is none.
         """
+        crops = ""
         try:
             own = prepared.cache("test", size)
+            crops = own.record.crops
             problem = self._differs(own, prepared, size)
             if not problem:
                 return own
@@ -61,6 +63,8 @@ class TestSet:
             if other is None or not _alike(other, prepared):
                 continue
             differs = self._differs(other, prepared, size)
+            if not differs and crops not in ("", other.record.crops):
+                print("note: the test images are cropped by another crops.csv than those that prepare read first")
             if not differs:
                 return other
             problem = differs if CHANGED in differs else problem  # nearer than a cache that lacks images
@@ -90,7 +94,7 @@ class TestSet:
 
 def _alike(cache: ImageCache, prepared: Prepared) -> bool:
     """Return whether a cache's images were fitted and cropped as those that the runs learned from."""
-    return cache.record.shown == (prepared.decoding.fit, prepared.is_cropped)
+    return (cache.record.fit, bool(cache.record.crops)) == (prepared.decoding.fit, prepared.is_cropped)
 
 
 def _open(path: Path, remote: Remote | None) -> ImageCache | None:
