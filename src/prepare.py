@@ -61,6 +61,7 @@ def _prepare(config: PrepareConfig) -> None:
     from src.core.flags import flags_of
     from src.core.malloc import return_freed_memory
     from src.data.balance import balance
+    from src.data.crops import cropped_boxes, read_crops
     from src.data.labels import read_tables
     from src.data.prepared import PREPARE_FLAGS, build_caches, open_engine, prepared_folder
     from src.data.problems import Problem, usable_labels
@@ -84,11 +85,12 @@ def _prepare(config: PrepareConfig) -> None:
         return
     return_freed_memory()
     train, test = build_caches(config, run, tables, cache, size)
+    labels = cropped_boxes(tables.labels, read_crops(config.crops), files) if config.crops else tables.labels
     files.forget()
     return_freed_memory()
     if not config.duplicates:
         print("duplicates are not searched (--no-duplicates): copies of an image may lie on both sides of a fold")
-    labels, problems = usable_labels(tables.labels, competition, train, cache if config.duplicates else None)
+    labels, problems = usable_labels(labels, competition, train, cache if config.duplicates else None)
     problems += [Problem("train", path, "unlabelled", "skipped", "no label names it") for path in tables.unlabelled]
     problems += [Problem("test", path, "unlisted", "skipped", "not in the submission") for path in tables.unlisted]
     report = _report(config, problems, test, folder)

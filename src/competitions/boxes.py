@@ -39,7 +39,7 @@ def read_boxes(text: str, image_path: str) -> np.ndarray:
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
-def _size_of(location: Location) -> tuple[int, int] | None:
+def size_of(location: Location) -> tuple[int, int] | None:
     """Return height and width of an upright image, from its file's header; None if it cannot be read."""
     try:
         with warnings.catch_warnings():  # of large images: nothing is decoded
@@ -77,7 +77,7 @@ def read_train(files: InputFiles, original: Competition) -> pd.DataFrame:
     locations = files.located.locations(labels["image_path"])
     for row, (path, text) in enumerate(zip(labels["image_path"], labels["boxes"], strict=True)):
         boxes, location = read_boxes(text, path), locations[row]
-        size = _size_of(location) if len(boxes) and location else None
+        size = size_of(location) if len(boxes) and location else None
         if size:  # prepare of the original tells what cannot be read
             found[row] = around(boxes, size)
     table = labels.assign(**dict(zip(SIDES, found.T, strict=True)))

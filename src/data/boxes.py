@@ -19,8 +19,8 @@ def boxes_in_cache(
 ) -> np.ndarray:
     """Return (N, num_places, 4) float: left, top, right and bottom in pixels of a cache of `size`, within its image.
 
-    texts are the cells of the labels' column boxes, shapes (N, 2) the originals' heights and widths. NaN for places
-    without a box, and for images whose size is not known. Raises InputError for a cell that holds no boxes.
+    texts are the cells of the labels' column boxes, shapes (N, 2) heights and widths of what they lie in. NaN for
+    places without a box, and for images whose size is not known. Raises InputError for a cell that holds no boxes.
     """
     found = np.full((len(texts), num_places, 4), np.nan)
     for row, (text, path) in enumerate(zip(texts, image_paths, strict=True)):

@@ -211,7 +211,7 @@ def build_cache(
     """Decode all images, by `run`, unless a cache of these files is there; return it and whether it was decoded.
 
     An image that cannot be read is left black, and its reading says why. If `shuffled`, the rows are in `random_order`;
-    if `sized`, the sizes of the originals are kept. Of an image with a crop, that part alone is kept.
+    if `sized`, the sizes that they had before are kept. Of an image with a crop, that part alone is kept.
     """
     table, numbers, made = Texts.of(image_paths), _numbers(len(image_paths), shuffled), made_with(how, crops)
     paths = table.pick(numbers) if shuffled else table

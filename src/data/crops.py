@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from src.competitions.boxes import SIDES
+from src.competitions.boxes import SIDES, read_boxes, size_of
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
+from src.core.reading import InputFiles
 from src.core.zips import Location
 
 SMALLEST = 0.02  # side of a crop, a share of the image's
@@ -62,14 +65,33 @@ def _crop(texts: Sequence[str], where: str) -> Crop:
     return left, top, right, bottom
 
 
+def pixels_of(crop: Crop, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of a crop in pixels of an image of (height, width), at least one of each."""
+    height, width = size
+    left, top = min(width - 1, math.floor(crop[0] * width)), min(height - 1, math.floor(crop[1] * height))
+    return left, top, max(left + 1, math.ceil(crop[2] * width)), max(top + 1, math.ceil(crop[3] * height))
+
+
 def cut(image: np.ndarray, crop: Crop | None) -> np.ndarray:
     """Return the part of (H, W, C) that a crop names, at least one pixel of it; the whole without a crop."""
     if crop is None:
         return image
-    height, width = image.shape[:2]
-    left, top = min(width - 1, math.floor(crop[0] * width)), min(height - 1, math.floor(crop[1] * height))
-    right, bottom = max(left + 1, math.ceil(crop[2] * width)), max(top + 1, math.ceil(crop[3] * height))
+    left, top, right, bottom = pixels_of(crop, (image.shape[0], image.shape[1]))
     return image[top:bottom, left:right]
+
+
+def cropped_boxes(labels: pd.DataFrame, crops: Crops, files: InputFiles) -> pd.DataFrame:
+    """Return a label table whose column boxes, if it has one, is in pixels of the parts of images that are kept."""
+    if "boxes" not in labels:
+        return labels
+    texts, locations = labels["boxes"].tolist(), files.located.locations(labels["image_path"])
+    for row, path in enumerate(labels["image_path"]):
+        crop, location, boxes = crops.of_image.get(path), locations[row], read_boxes(texts[row], path)
+        size = size_of(location) if crop and location and len(boxes) else None
+        if crop and size:  # otherwise the image is whole, or cannot be used
+            left, top, _, _ = pixels_of(crop, size)
+            texts[row] = json.dumps([[x - left, y - top, end - x, low - y] for x, y, end, low in boxes.tolist()])
+    return labels.assign(boxes=texts)
 
 
 class CroppedLocations(Sequence[Location | None]):

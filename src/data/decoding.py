@@ -30,7 +30,7 @@ SOLO_SECONDS = 2.0  # of decoding before other processes are started: they take 
 
 WINDOW = 1024  # chunks handed to the processes together, so that those of millions of images are not all held
 
-Found = tuple[str, str, str, tuple[int, int]]  # the fields of a Reading; height and width of the original
+Found = tuple[str, str, str, tuple[int, int]]  # the fields of a Reading; height and width of what is kept
 UNKNOWN = (0, 0)  # size of an image that cannot be read
 LONGEST = 2**16 - 1  # side that `Readings.shapes` holds
 Job = tuple[str, int, list[Location | None], Decoding]  # _read_chunk's arguments
@@ -77,10 +77,11 @@ def read_one(location: Location | None, out: np.ndarray, how: Decoding) -> Found
 
 
 def _keep(image: np.ndarray, out: np.ndarray, how: Decoding, note: str = "", crop: Crop | None = None) -> Found:
-    out[:] = fitted(cut(image, crop), (out.shape[0], out.shape[1]), how.fit, 0 if how.bands else GREY)
+    part = cut(image, crop)
+    out[:] = fitted(part, (out.shape[0], out.shape[1]), how.fit, 0 if how.bands else GREY)
     data = np.ascontiguousarray(image).data  # no copy: it may have 143 MiB
     pixels = hashlib.blake2b(data, digest_size=12, key=str(image.shape).encode()).hexdigest()
-    return "", note, pixels, (min(image.shape[0], LONGEST), min(image.shape[1], LONGEST))
+    return "", note, pixels, (min(part.shape[0], LONGEST), min(part.shape[1], LONGEST))
 
 
 def _read_chunk(file: str, start: int, locations: list[Location | None], how: Decoding) -> list[Found]:

@@ -29,7 +29,8 @@ class Reading(NamedTuple):
 class Readings(Sequence[Reading]):
     """The readings of N images: `pixels`, (N,) bytes, and problem and detail of the few rows that have any.
 
-    `shapes`, (N, 2) uint16, are the originals' heights and widths, if the competition has boxes; 0 of unreadable ones.
+    `shapes`, (N, 2) uint16, are heights and widths of the originals, or of the parts of them that are kept, if the
+    competition has boxes; 0 of unreadable ones.
     """
 
     def __init__(

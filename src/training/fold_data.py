@@ -160,8 +160,6 @@ class _Served(NamedTuple):
 
 def boxes_of(config: TrainConfig, prepared: Prepared, cache: ImageCache) -> np.ndarray:
     """Return the boxes of the cache's images, (N, num_places, 4), see boxes_in_cache. Raises InputError."""
-    if prepared.is_cropped:
-        raise InputError("--augment.recombine: boxes refer to whole images; these were cropped by prepare --crops")
     num_places, shapes, found = len(prepared.competition.heads), cache.readings.shapes, None
     for chunk in prepared.chunks("labels.csv"):
         if "boxes" not in chunk or shapes is None:

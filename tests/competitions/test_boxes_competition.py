@@ -73,9 +73,6 @@ def test_from_boxes_to_a_run_on_crops(svhn: MakeSvhn, podium: Podium, tmp_path: 
     assert "cut by prepare --crops: send such parts" in served.summary()
     card = "\n".join(_use(open_subject(served.run, None, False).facts(), []))
     assert "The part of an image that `prepare --crops` names" in card
-    refused = podium("train", "--competition", "svhn", *TRAIN, "--augment.recombine", 0.5, "--run-name", "two")
-    assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "--crops" in refused.err
 
 
 def test_crops_are_not_made_of_a_part_of_the_images(svhn: MakeSvhn, podium: Podium) -> None:

@@ -6,10 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
+from src.config import Augment, TrainConfig
 from src.core.errors import InputError
 from src.data.crops import cut, read_crops, widened
 from src.data.images import decode_image, resize
+from src.training.fold_data import boxes_of
+from tests.conftest import TRAIN
 from tests.fixtures import MakeSvhn, Podium
+from tests.helpers import prepared_at
 
 HEADER = "image_path,left,top,right,bottom\n"
 
@@ -98,3 +102,21 @@ def test_large_images_are_cut_at_full_resolution(svhn: MakeSvhn, podium: Podium,
     assert podium("prepare", "--competition", "svhn", "--num-folds", 2, "--crops", file).code == 0
     kept = tables(tmp_path)["train"]
     assert (kept == image[100:164, 200:328]).all(axis=(1, 2, 3)).any()
+
+
+def test_boxes_move_with_the_crop(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
+    svhn()  # the first image, 40x30, has a digit of 4x9 pixels at 1, 1
+    file = tmp_path / "crops.csv"
+    file.write_text(HEADER + "mchar_train/000000.png,0.025,0,0.525,0.5\n")
+    assert podium("prepare", "--competition", "svhn", "--num-folds", 2, "--crops", file).code == 0
+    prepared = prepared_at(tmp_path / "runs/svhn")
+    cache = prepared.cache("train")
+    boxes = boxes_of(TrainConfig(augment=Augment(recombine=0.5)), prepared, cache)
+    (row,) = cache.rows_of(["mchar_train/000000.png"])
+    wanted = [0, 1 / 15 * 64, 4 / 20 * 128, 10 / 15 * 64]  # the crop has 20x15 pixels from 1, 0
+    np.testing.assert_allclose(boxes[row, 0], wanted, atol=1e-6)
+    (other,) = cache.rows_of(["mchar_train/000006.png"])  # whole
+    np.testing.assert_allclose(boxes[other, 0], [1 / 40 * 128, 1 / 30 * 64, 5 / 40 * 128, 10 / 30 * 64], atol=1e-6)
+    trained = podium("train", "--competition", "svhn", *TRAIN, "--augment.recombine", 0.5)
+    assert trained.code == 0, trained.err
+    assert "variants of " in trained.out
