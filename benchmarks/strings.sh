@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What boxes are good for, on the demo: a run on whole images, one with recombined characters, and one that reads crops.
-# About 20 minutes of one core. Needs input/demo (python -m src.make_demo).
+# What boxes are good for, on the demo: a run on whole images, one with recombined characters, one that reads crops,
+# and one with both. About 25 minutes of one core. Needs input/demo (python -m src.make_demo).
 #
 #   bash benchmarks/strings.sh
 set -euo pipefail
@@ -24,7 +24,8 @@ demo=(--competition demo "${runs[@]}")
 "$PYTHON" -m src.train "${demo[@]}" "${reader[@]}" --run-name recombined --augment.recombine 0.5
 "$PYTHON" -m src.prepare "${demo[@]}" --num-folds 2 --crops "${RUNS:-runs/strings}/demo_boxes/baseline/crops.csv"
 "$PYTHON" -m src.train "${demo[@]}" "${reader[@]}" --run-name cropped
-for run in whole recombined cropped; do
+"$PYTHON" -m src.train "${demo[@]}" "${reader[@]}" --run-name both --augment.recombine 0.5
+for run in whole recombined cropped both; do
     "$PYTHON" -m src.evaluate "${demo[@]}" --run-name $run
     "$PYTHON" -m src.predict "${demo[@]}" --run-name $run
 done
