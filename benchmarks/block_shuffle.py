@@ -26,7 +26,7 @@ from src.core.reading import InputFiles
 from src.core.zips import read_location
 from src.data import cache, loader, pixels
 from src.runs.run import open_run
-from src.training import setup
+from src.training import loading
 
 KINDS = {"at large": ("as it is", False), "in blocks": ("as it is", True), "in blocks, sorted": ("sorted", True)}
 
@@ -67,7 +67,7 @@ class BlockShuffleConfig:
 
 def _score(config: BlockShuffleConfig, folder: Path, in_blocks: bool, seed: int) -> float:
     """Train on folder/input; return the score of the plain images."""
-    setup.MAX_MEMORY_SHARE = 0.0 if in_blocks else 1e9
+    loading.MAX_MEMORY_SHARE = 0.0 if in_blocks else 1e9
     name = f"{'blocks' if in_blocks else 'large'}{seed}"
     train.main(
         TrainConfig(

@@ -78,7 +78,7 @@ def read_train(files: InputFiles, original: Competition) -> pd.DataFrame:
     for row, (path, text) in enumerate(zip(labels["image_path"], labels["boxes"], strict=True)):
         boxes, location = read_boxes(text, path), locations[row]
         size = size_of(location) if len(boxes) and location else None
-        if size:  # prepare of the original tells what cannot be read
+        if size:  # files that cannot be read are reported when the original competition is prepared
             found[row] = around(boxes, size)
     table = labels.assign(**dict(zip(SIDES, found.T, strict=True)))
     wide = (found[:, 2:] > found[:, :2]).all(axis=1)  # NaN is not

@@ -59,8 +59,8 @@ def _crop(texts: Sequence[str], where: str) -> Crop:
     inside = all(math.isfinite(side) and 0 <= side <= 1 for side in (left, top, right, bottom))
     if not inside or left >= right or top >= bottom:
         raise InputError(
-            f"{where}: {', '.join(texts)} is no part of an image: shares of its width and height from 0 to 1, left "
-            "before right and top before bottom; correct it"
+            f"{where}: {', '.join(texts)} is not a valid crop; give left < right and top < bottom, each from 0 to "
+            "1, as shares of the image's width and height"
         )
     return left, top, right, bottom
 

@@ -30,7 +30,7 @@ SOLO_SECONDS = 2.0  # of decoding before other processes are started: they take 
 
 WINDOW = 1024  # chunks handed to the processes together, so that those of millions of images are not all held
 
-Found = tuple[str, str, str, tuple[int, int]]  # the fields of a Reading; height and width of what is kept
+Found = tuple[str, str, str, tuple[int, int]]  # the fields of a Reading; height and width after cropping
 UNKNOWN = (0, 0)  # size of an image that cannot be read
 LONGEST = 2**16 - 1  # side that `Readings.shapes` holds
 Job = tuple[str, int, list[Location | None], Decoding]  # _read_chunk's arguments

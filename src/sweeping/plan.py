@@ -12,7 +12,7 @@ from src.core.errors import InputError
 from src.core.flags import check_name
 
 TAKEN = ("run_name", "seed", "fold", "competition", "input_dir", "runs_dir", "submissions_dir", "restart", "resume")
-DEFAULT = "default"  # as a value: the flag is left out
+DEFAULT = "default"  # this value omits the flag
 BASE = "base"
 
 

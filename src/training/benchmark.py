@@ -16,8 +16,9 @@ from src.data.loader import Batch, Batches, Loader
 from src.inference.predictor import Predictor
 from src.models.contract import find_backbone
 from src.models.summary import summarise
+from src.training.loading import choose_device_cache, make_loader
 from src.training.resources import ResourceMonitor
-from src.training.setup import choose_device_cache, make_loader, make_network, make_state
+from src.training.setup import make_network, make_state
 from src.training.step import TrainState, train_step
 
 NUM_IMAGES = 512  # synthetic images, or four batches of them; served again and again

@@ -31,10 +31,11 @@ from src.training.beginning import begin_fold, fold_record, run_record, with_own
 from src.training.changes import check_unchanged
 from src.training.fold_data import FoldData, open_data
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
+from src.training.loading import choose_device_cache
 from src.training.logs import Logs, training_of
 from src.training.pseudo_labels import pseudo_labels
 from src.training.resume import lost_record, saved_fold
-from src.training.setup import choose_device_cache, make_network, make_state
+from src.training.setup import make_network, make_state
 from src.training.sinks import open_sinks
 from src.training.status import Status
 from src.training.time_left import TimeLeft

@@ -21,8 +21,8 @@ from src.data.recombine import recombined
 from src.data.remote import RemotePixels
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
+from src.training.loading import MAX_MEMORY_SHARE, TOO_LARGE, make_loader
 from src.training.pseudo_labels import PseudoLabels
-from src.training.setup import MAX_MEMORY_SHARE, TOO_LARGE, make_loader
 from src.training.soft_labels import soft_targets
 from src.training.suspects import suspected_rows
 

@@ -1,5 +1,6 @@
 """NAME:boxes learns where a string stands; its predictions crop the images of NAME."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,14 @@ from PIL import Image
 
 from src.competitions.boxes import around, overlaps
 from src.competitions.registry import load_competition
-from src.config import ServeConfig
+from src.config import ServeConfig, TrainConfig
 from src.core.errors import InputError
+from src.core.runtime import choose_compute
+from src.data.augmentations import MOVES
 from src.exporting.card import _use
 from src.exporting.subject import open_subject
 from src.serving.answering import open_answerer
+from src.training.loading import make_loader
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
 
 TRAIN = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 2)
@@ -150,3 +154,12 @@ def test_a_competition_without_boxes_has_none(food11: MakeFood11, podium: Podium
     assert "the labels of food11 have no column boxes" in refused.err
     with pytest.raises(InputError, match="no such competition"):
         load_competition("nothing:boxes")
+
+
+def test_nothing_moves_even_if_images_may_be_flipped() -> None:
+    competition = replace(load_competition("svhn:boxes"), hflip_ok=True)
+    images, targets = np.zeros((4, 8, 8, 3), np.uint8), np.zeros((4, 4), np.float32)
+    compute = choose_compute("cpu", "fp32")
+    loader = make_loader(TrainConfig(), competition, compute, images, np.arange(4), targets, (8, 8), train=True)
+    assert loader.policy
+    assert not any(getattr(loader.policy, move) for move in MOVES)

@@ -18,7 +18,7 @@ from src.data import loader as loading
 from src.data.device import on_device
 from src.data.keyed import random_order
 from src.data.loader import Batches, Loader
-from src.training import setup
+from src.training import loading as making
 from tests.conftest import TRAIN
 from tests.fixtures import DrawImage, MakeSvhn, Podium
 from tests.helpers import prepared_at, read_image, run_at, snapshot_at, table_at
@@ -132,7 +132,7 @@ def test_in_blocks_every_row_is_read_in_the_caches_order_and_oof_is_listed_as_ev
 
     assert podium("train", *TRAIN, "--epochs", 1, "--run-name", "large").code == 0
     monkeypatch.setattr(loading, "gather", watched)
-    monkeypatch.setattr(setup, "MAX_MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(making, "MAX_MEMORY_SHARE", 0.0)
     assert podium("train", *TRAIN, "--epochs", 1, "--run-name", "blocks").code == 0
     assert len(read[-1]) > 10  # the held-out images, in one batch
     assert (np.diff(read[-1]) > 0).all()

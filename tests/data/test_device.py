@@ -13,7 +13,7 @@ from src.data.device import on_device, warp_on_device
 from src.data.loader import Loader
 from src.data.tta import tta_views, warp_batch
 from src.inference.autotune import has_compiler
-from src.training import setup
+from src.training import loading
 from tests.fixtures import DrawImage, MakeSvhn, Podium
 
 SIZE = (32, 48)
@@ -136,7 +136,7 @@ def test_training_from_device_memory_ends_near_training_from_the_cache(
     assert losses["on"] != losses["off"]  # rounding differs
     assert losses["on"] == pytest.approx(losses["off"], rel=0.02)
     with monkeypatch.context() as patch:
-        patch.setattr(setup, "fits", lambda *_: False)
+        patch.setattr(loading, "fits", lambda *_: False)
         code, out, _ = podium("train", *flags, "--epochs", 1, "--run-name", "short", "--cache-on-device", "on")
     assert code == 0
     assert out.count("images stay in the machine's memory: the GPU has no room for") == 1

@@ -20,7 +20,7 @@ def draw(image: np.ndarray, box: np.ndarray, digit: int, ground: int, ink: int) 
 
 
 def seen(image: np.ndarray, box: np.ndarray) -> int:
-    """Return the cell that stands out most from its box's median, 11 for a cell that is no class."""
+    """Return the number of the cell that differs most from the median of its box; cells 0 to 9 are classes."""
     left, top, right, bottom = box.astype(int)
     part = image[top:bottom, left:right].astype(float).mean(axis=2)
     height, width = part.shape[0] // GRID[0], part.shape[1] // GRID[1]

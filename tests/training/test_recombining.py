@@ -13,7 +13,8 @@ from src.core.errors import InputError
 from src.core.runtime import choose_compute
 from src.data.cache import facts_file
 from src.training.fold_data import boxes_of
-from src.training.setup import check_flags, make_loader
+from src.training.loading import make_loader
+from src.training.setup import check_flags
 from tests.fixtures import MakeSvhn, Podium
 from tests.helpers import run_at
 from tests.training.test_trainer import stop_after_an_epoch

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from src.data import pixels, remote
-from src.training import setup
+from src.training import loading
 from tests import file_server
 from tests.conftest import TRAIN
 from tests.file_server import serving
@@ -43,7 +43,7 @@ def test_every_command_reads_pixels_from_a_url_as_from_the_file(
 ) -> None:
     monkeypatch.setattr(pixels, "BLOCK", 2 * 64 * 128 * 3)
     monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(setup, "MAX_MEMORY_SHARE", 0.0)  # in blocks on the local file too
+    monkeypatch.setattr(loading, "MAX_MEMORY_SHARE", 0.0)  # in blocks on the local file too
     svhn(num_train=12, num_val=6, num_test=5)
     assert podium("prepare", "--num-folds", 2).code == 0
     assert podium("train", *TRAIN, "--run-name", "local").code == 0

@@ -133,7 +133,7 @@ def test_resuming_in_half_precision_restores_the_scaler(train: Train, monkeypatc
 
 
 def test_a_cache_larger_than_memory_is_read_in_blocks(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.training.setup.memory_limit", lambda: 1000)
+    monkeypatch.setattr("src.training.loading.memory_limit", lambda: 1000)
     _, ended = train("blocks")
     assert ended.code == 0, ended.err
     assert "larger than the memory: images are shuffled in blocks" in ended.out
