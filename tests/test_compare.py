@@ -50,7 +50,7 @@ def test_runs_that_cannot_be_compared_are_named(world: Path) -> None:
     damaged.unlink()  # a link to a file that other tests read
     damaged.write_bytes(b"")
     ended = done(world, "compare")
-    assert "note: other is left out: " in ended.out
+    assert "note: other is skipped: " in ended.out
     refused(run_command(world, "compare", "baseline", "other"), "oof.npz", "src.train")
     refused(run_command(world, "compare", "baseline", "nix"), "no such run", "baseline, other")
     refused(run_command(world, "compare", "baseline", "baseline"), "--run-name baseline: is there twice")

@@ -211,7 +211,7 @@ def answer_in_time(
 
 
 def _told(facts: dict[str, Any], names: Sequence[str]) -> str:
-    """Return the line that says what was left out."""
+    """Return the line that says what was skipped."""
     (networks, all_networks), (views, all_views) = facts["networks"], facts["views"]
     allowed = f"{facts['allowed']:g} min"
     if facts["images_not_reached"]:
@@ -228,7 +228,7 @@ def _told(facts: dict[str, Any], names: Sequence[str]) -> str:
 
 
 def _answers(runs: Sequence[Run], means: dict[Network, np.ndarray], test: TestSet) -> list[Answer]:
-    """Return the mean of each run's networks; a run of which none answered is left out."""
+    """Return the mean of each run's networks; a run of which none answered is skipped."""
     answers = []
     own = [[one for one in means if one.run is run] for run in runs]
     num_runs = sum(bool(networks) for networks in own)

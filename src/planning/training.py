@@ -104,14 +104,14 @@ def train(work: Work) -> None:
             continue
         predict = work.predict_seconds(data, len(record.folds_trained) + 1, data.num_views) + COMMAND_SECONDS
         if longest + predict > clock.left:
-            line = f"fold {number} and later ones are left out: one takes {minutes(longest)}, {minutes(clock.left)}"
+            line = f"fold {number} and later ones are skipped: one takes {minutes(longest)}, {minutes(clock.left)}"
             clock.tell(f"{line} are left", record.events)
             return
         before = clock.used
         try:
             _train_fold(work, number, predict + work.oof_seconds(data))
         except Dropped:
-            clock.tell(f"fold {number} is left out: there is no time to finish it", record.events)
+            clock.tell(f"fold {number} is skipped: there is no time to finish it", record.events)
             return
         longest = max(longest, clock.used - before)
         record.folds_trained.append(number)

@@ -54,7 +54,7 @@ class Part:
 
 
 def pair_of(one: OutOfFold, other: OutOfFold) -> Pair | str:
-    """Return two runs on the images that both answered, or why there are none. Images of different labels are left out
+    """Return two runs on the images that both answered, or why there are none. Images of different labels are skipped
     and counted."""
     if one.competition.heads != other.competition.heads:
         return "they were trained for other classes"
@@ -72,7 +72,7 @@ def pair_of(one: OutOfFold, other: OutOfFold) -> Pair | str:
             f"on the {len(first):,} images that both answered, of {len(one.target):,} and {len(other.target):,}"
         )
     if relabelled:
-        notes.append(f"{relabelled:,} images are left out: their labels differ")
+        notes.append(f"{relabelled:,} images are skipped: their labels differ")
     moved = int((folds[0] != folds[1]).sum())
     if moved:
         notes.append(f"{moved:,} images were held out in another fold: the networks that answer them saw other images")

@@ -90,7 +90,7 @@ def open_sides(config: CompareConfig) -> tuple[list[Side], list[str]]:
         try:
             sides.append(open_side(config, name))
         except InputError as error:
-            notes.append(f"{name} is left out: {error}")
+            notes.append(f"{name} is skipped: {error}")
     if not sides:
         reasons = f" ({'; '.join(notes)})" if notes else ""
         raise InputError(f"{config.competition}: no run can be compared; train one first{reasons}")

@@ -115,7 +115,7 @@ class _Worker:
                 self.sink.close()
         except (Exception, SystemExit) as error:  # whatever a service raises must not end the training
             text = " ".join(str(error).split())[:200]
-            print(f"note: --log {self.name} failed and is left out ({type(error).__name__}: {text})", flush=True)
+            print(f"note: --log {self.name} failed and is skipped ({type(error).__name__}: {text})", flush=True)
 
     def send(self, rows: list[Row] | None) -> None:
         self.waiting.put(rows)

@@ -1,4 +1,4 @@
-"""predict --minutes: what fits is answered as always, what does not is left out and told, and the file is whole."""
+"""predict --minutes: what fits is answered as always, what does not is skipped and told, and the file is whole."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Paired differences: intervals, tests, and what is left out of a comparison."""
+"""Paired differences: intervals, tests, and what is skipped of a comparison."""
 
 from dataclasses import replace
 from typing import Any

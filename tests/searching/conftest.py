@@ -1,4 +1,4 @@
-"""These tests are left out without requirements-search.txt."""
+"""These tests are skipped without requirements-search.txt."""
 
 from importlib.util import find_spec
 

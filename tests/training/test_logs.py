@@ -95,7 +95,7 @@ def test_a_place_that_fails_or_hangs_costs_a_line_and_changes_no_bit(
     monkeypatch.setattr(fold_module, "open_sinks", lambda names, training: {"first": lost, "second": hanging})
     folder, ended = train("logged", "--epochs", 2)
     assert ended.code == 0
-    assert ended.out.count("note: --log first failed and is left out (ConnectionError: gone for good)") == 1
+    assert ended.out.count("note: --log first failed and is skipped (ConnectionError: gone for good)") == 1
     assert ended.out.count("note: --log second does not answer; the training goes on without it") == 1
     assert [row["epoch"] for row in lost.rows] == [1]
     assert sha256_of(folder / "last.safetensors") == sha256_of(plain / "last.safetensors")
