@@ -20,6 +20,8 @@ class TrainSettings:
     """Start from timm's pretrained weights (downloaded from the hub once)."""
     weights: Path | None = None
     """Start from this file (.safetensors or .pth in timm's naming); nothing is downloaded."""
+    start_from: str | None = None
+    """Start from another run of this competition: fold k from the weights of its fold k."""
     image_size: tuple[int, int] | None = None
     """Height and width that the network sees; default: the cache's."""
     progressive_resize: float = 1.0

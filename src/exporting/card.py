@@ -13,6 +13,7 @@ from src.config import TrainSettings
 from src.exporting.subject import Subject
 from src.inference.ensemble import OutOfFold
 from src.report.scores import summary
+from src.runs.record import HASH, RunRecord
 
 CROPPED = "The part of an image that `prepare --crops` names (the network learned from such parts)"
 MAX_CLASSES = 60  # of a head that are listed by name
@@ -125,11 +126,17 @@ def _settings(subject: Subject) -> list[str]:
     other = {name: value for name, value in given.items() if value != getattr(usual, name) and name != "weights"}
     lines = ["## Settings", "", f"- network: {record.model.backbone}, {record.model.image_size[0]}×"
              f"{record.model.image_size[1]} pixels, {given['epochs']} epochs"]  # fmt: skip
-    lines += [
-        f"- started from: {record.weights or ('pretrained weights of timm' if given['pretrained'] else 'nothing')}"
-    ]
-    lines += [f"- {name}: {value}" for name, value in other.items() if name not in ("backbone", "epochs", "pretrained")]
+    lines += [f"- started from: {_start(record)}"]
+    told = ("backbone", "epochs", "pretrained", "start_from")
+    lines += [f"- {name}: {value}" for name, value in other.items() if name not in told]
     return [*lines, *(f"- {name} {value}" for name, value in subject.folds[0].record.versions.items())]
+
+
+def _start(record: RunRecord) -> str:
+    """Return what the network's weights were when its training began."""
+    if record.train.start_from:
+        return f"run {HASH.sub('', record.train.start_from)}"
+    return record.weights or ("pretrained weights of timm" if record.train.pretrained else "nothing")
 
 
 def _licences(subject: Subject) -> list[str]:
@@ -137,7 +144,7 @@ def _licences(subject: Subject) -> list[str]:
     backbone = record.model.backbone.split(".")[0]
     facts = timm.models.get_pretrained_cfg(backbone) if timm.is_model_pretrained(backbone) else None
     known = getattr(facts, "license", None) or "not stated by timm"
-    used = record.weights or record.train.pretrained
+    used = record.weights or record.train.start_from or record.train.pretrained
     return [
         "## Licences", "",
         f"- Weights it started from: {f'{record.model.backbone}, licence: {known}' if used else 'none'}.",

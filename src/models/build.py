@@ -3,8 +3,9 @@
 import ast
 import pickle
 import socket
+import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ RESERVED_OPTIONS = {
     "num_classes", "head_widths", "in_chans", "img_size", "drop_rate", "drop_path_rate", "pretrained", "features_only",
     "scriptable", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "weights_file",
 }  # fmt: skip
+
+
+OURS = "backbone."  # before the names of a whole network's tensors
 
 
 def read_options(texts: Sequence[str]) -> dict[str, Any]:
@@ -78,12 +82,18 @@ def silence_last_layer(model: nn.Module) -> None:
         state[name].zero_()
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a backbone's weights; a last layer of another width stays new. Raises InputError if they do not fit."""
-    state, own, last = read_weights(path), model.state_dict(), last_layer(model)
+def load_weights(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+    """Load a backbone's weights, also those of a whole network of ours; a last layer of another width stays new.
+
+    Raises InputError, which begins with `source`, if they do not fit.
+    """
+    own, last = model.state_dict(), last_layer(model)
+    if all(key.startswith(OURS) for key in state):
+        state = {key.removeprefix(OURS): value for key, value in state.items()}
     first = f"{pretrained_facts(model).get('first_conv')}.weight"
     if first in state and first in own and own[first].shape[1] != state[first].shape[1] == 3:
         state[first] = adapt_input_conv(own[first].shape[1], state[first])  # grey images: the sum over colours
+    state = _resampled(model, state, own, last)
     fitting = {key: value for key, value in state.items() if key not in last or own[key].shape == value.shape}
     wrong = [
         key for key, value in own.items() if key not in last and (key not in state or state[key].shape != value.shape)
@@ -94,11 +104,20 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if wrong or len(unknown) > len(last):
         example = (wrong or unknown)[0]
         raise InputError(
-            f"--weights {path}: do not fit this backbone: {len(wrong)} of {len(own)} tensors are missing or of another "
-            f"shape, {len(unknown)} unknown (such as {example}); give the weights of the same timm model"
+            f"{source}: do not fit this backbone: {len(wrong)} of {len(own)} tensors are missing or of another shape, "
+            f"{len(unknown)} unknown (such as {example}); give the weights of the same timm model"
             + ("" if last else ", whose last layer is called head or named by pretrained_cfg['classifier']")
         )
     model.load_state_dict({key: value for key, value in fitting.items() if key in own}, strict=False)
+
+
+def _resampled(
+    model: nn.Module, state: dict[str, torch.Tensor], own: dict[str, torch.Tensor], last: Collection[str]
+) -> dict[str, torch.Tensor]:
+    """Return weights of images of another size, such as a transformer's, as timm itself adapts them."""
+    adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    other = [key for key in own if key in state and key not in last and state[key].shape != own[key].shape]
+    return dict(adapt(state, model)) if adapt and other else state
 
 
 def build_model(
@@ -140,7 +159,7 @@ def build_model(
     if not keeps_init and not (hub and num_outputs == pretrained_outputs):
         silence_last_layer(model)
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, read_weights(weights), f"--weights {weights}")
     check_takes(model, backbone, (in_chans, *image_size), layout, found.file)
     return model
 

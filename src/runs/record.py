@@ -1,6 +1,7 @@
 """What a run and its folds say of themselves: run.json, written when the run begins, and fold.json of each fold."""
 
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,10 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from src.competitions.spec import Head, HeadLayout
 from src.config import TrainSettings
 from src.core.progress import minutes
+
+# Flags of files and other runs, which run.json keeps as a name and the first digits of a SHA-256.
+HASHED = ("backbone", "weights", "start_from", "soft_labels", "suspects")
+HASH = re.compile(r" [0-9a-f]{12}$")
 
 Score = Annotated[  # NaN where the metric is not defined, which JSON cannot hold
     float,
@@ -85,8 +90,7 @@ class FoldRecord:
     num_train: int
     num_val: int
     in_blocks: bool  # whether images are shuffled in blocks, as the cache did not fit into memory
-    weights_file: str | None  # --weights and --backbone as they were given, for the commands in messages
-    backbone_file: str | None
+    given: dict[str, str]  # flags of files and other runs as they were given, for the commands in messages
     versions: dict[str, str]
     result: FoldResult | None = None
 

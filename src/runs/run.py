@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -20,7 +21,7 @@ from src.models.contract import find_backbone
 from src.models.network import Network, Normalise
 from src.runs.checkpoint import has_state
 from src.runs.fold import FoldPaths, TrainedFold
-from src.runs.record import FoldRecord, ModelRecord, RunRecord
+from src.runs.record import HASH, HASHED, FoldRecord, ModelRecord, RunRecord
 
 RESTART = "--fold all --restart with the run's own flags"
 
@@ -79,21 +80,19 @@ class Run:
         """Return the command that trains a fold, with the run's own flags once it has begun."""
         flags = ""
         if self.record:
-            given = self._given()
-            flags = flags_of(replace(self.record.train, backbone=given[0], weights=given[1]))
+            flags = flags_of(replace(self.record.train, **self._given()))
         return f"{self.command('train')} --fold {number}{flags}"
 
-    def _given(self) -> tuple[str, Path | None]:
-        """Return --backbone and --weights as the run's folds were given them; without a fold, their names."""
+    def _given(self) -> dict[str, Any]:
+        """Return the flags of files and other runs as the run's folds were given them; without a fold, their names."""
         for paths in self.started_folds():
             try:
                 record = read_record(paths.record, FoldRecord, "", "")
             except InputError:
                 continue
-            file = Path(record.weights_file) if record.weights_file else None
-            return record.backbone_file or self.begun.train.backbone, file
-        weights = Path(self.begun.weights.rsplit(" ", 1)[0]) if self.begun.weights else None
-        return self.begun.train.backbone.split(" ")[0], weights
+            return record.given
+        values = vars(self.begun.train) | {"weights": self.begun.weights}
+        return {name: HASH.sub("", values[name]) for name in HASHED if values[name] is not None}
 
     def begin(self, record: RunRecord) -> "Run":
         """Write run.json if this is the run's first fold; return the run that has begun.

@@ -10,7 +10,7 @@ from src.core.records import write_record
 from src.core.writing import write_bytes
 from src.models.build import read_options
 from src.models.network import Network
-from src.runs.record import FoldRecord, ModelRecord, RunRecord
+from src.runs.record import HASHED, FoldRecord, ModelRecord, RunRecord
 from src.runs.run import Run
 from src.runs.versions import versions
 from src.training.changes import settings_of
@@ -83,7 +83,6 @@ def fold_record(config: TrainConfig, run: Run, number: int, data: FoldData) -> F
         num_train=data.train.num_images,
         num_val=len(data.val.rows),
         in_blocks=data.train.in_blocks,
-        weights_file=str(config.weights) if config.weights else None,
-        backbone_file=config.backbone if config.backbone.endswith(".py") else None,
+        given={name: str(value) for name in HASHED if (value := getattr(config, name)) is not None},
         versions=versions(),
     )

@@ -6,9 +6,10 @@ from typing import Any
 
 from src.config import TrainConfig, TrainSettings
 from src.core.errors import InputError
+from src.core.records import seal_of
 from src.core.writing import sha256_of
 from src.runs.record import RunRecord
-from src.runs.run import Run
+from src.runs.run import Run, open_run
 
 
 def settings_of(config: TrainConfig, saved: RunRecord | None) -> tuple[TrainSettings, str | None]:
@@ -20,6 +21,7 @@ def settings_of(config: TrainConfig, saved: RunRecord | None) -> tuple[TrainSett
         config.settings,
         weights=None,
         backbone=_backbone_of(config, saved),
+        start_from=_run_of(config, saved),
         soft_labels=_file_of("soft-labels", config.soft_labels),
         suspects=_file_of("suspects", config.suspects),
     )
@@ -52,6 +54,19 @@ def _file_of(flag: str, file: str | None) -> str | None:
     if not path.is_file():
         raise InputError(f"--{flag} {path}: no such file")
     return f"{path.name} {sha256_of(path)[:12]}"
+
+
+def _run_of(config: TrainConfig, saved: RunRecord | None) -> str | None:
+    """Return --start-from: the run's name and the hash of its record."""
+    name = config.start_from
+    if name is None:
+        return None
+    try:
+        return f"{name} {seal_of(open_run(config, name).begun)[:12]}"
+    except InputError:
+        if saved and saved.train.start_from and saved.train.start_from.startswith(f"{name} "):
+            return saved.train.start_from
+        raise
 
 
 def _flat(settings: TrainSettings) -> dict[str, Any]:

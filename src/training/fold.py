@@ -37,6 +37,7 @@ from src.training.pseudo_labels import pseudo_labels
 from src.training.resume import lost_record, saved_fold
 from src.training.setup import make_network, make_state
 from src.training.sinks import open_sinks
+from src.training.starting import start_from
 from src.training.status import Status
 from src.training.time_left import TimeLeft
 from src.training.trainer import OnEpoch, Trainer
@@ -74,7 +75,7 @@ def train_fold(
             print(f"{paths.record}: is {lost}, and is made again from the checkpoint")
             world.on_main(lambda: write_record(paths.record, fold_record(config, run, number, data)))
             saved = run.open_fold(number)
-        network = world.together(lambda: _open_network(config, run, data, saved, compute))
+        network = world.together(lambda: _open_network(config, run, number, data, saved, compute))
         if not saved:  # all checks have passed: an old folder may be deleted
             run = world.main_first(lambda: run.begin(run_record(config, run, data, network)))
             world.on_main(lambda: begin_fold(config, run, number, data))
@@ -108,10 +109,12 @@ def _begun_meanwhile(config: TrainConfig, run: Run) -> Run:
 
 
 def _open_network(
-    config: TrainConfig, run: Run, data: FoldData, saved: TrainedFold | None, compute: Compute
+    config: TrainConfig, run: Run, number: int, data: FoldData, saved: TrainedFold | None, compute: Compute
 ) -> Network:
     own = with_own_network(config, run) if run.record else config
     network = make_network(own, run.competition, data.train.image_size, saved is not None, data.train.levels)
+    if config.start_from and not saved:
+        start_from(network.backbone, config, run, number)
     if config.progressive_resize < 1:
         shape = (run.competition.channels, *data.train.size_at(0))
         check_takes(network.backbone, config.backbone, shape, run.competition.layout)

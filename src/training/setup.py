@@ -22,6 +22,7 @@ from src.models.contract import find_backbone, normalisation
 from src.models.network import Network, Normalise
 from src.training.losses import LOSSES
 from src.training.pseudo_labels import check_pseudo_labels
+from src.training.starting import check_start
 from src.training.step import TrainState
 
 
@@ -40,8 +41,9 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(
             "--freeze-backbone: mixup, cutmix and progressive-resize need images, not features; leave them out"
         )
-    if config.freeze_backbone and not config.pretrained and not config.weights:
+    if config.freeze_backbone and not (config.pretrained or config.weights or config.start_from):
         raise InputError("--freeze-backbone --no-pretrained: features of random weights are useless; give --weights")
+    check_start(config)
     check_range("pseudo-confidence", config.pseudo_confidence, 0, 1)
     check_range("suspects-weight", config.suspects_weight, 0, 1)
     check_range("save-every", config.save_every, 0)
@@ -136,7 +138,7 @@ def make_network(
         size,
         competition.channels,
         read_options(settings.backbone_options),
-        pretrained=settings.pretrained and not resumed,
+        pretrained=settings.pretrained and not settings.start_from and not resumed,
         weights=settings.weights if not resumed or find_backbone(settings.backbone).takes_weights_file else None,
         dropout=settings.dropout,
         drop_path=settings.drop_path,

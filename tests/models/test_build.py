@@ -82,6 +82,17 @@ def test_weights_for_the_same_classes_load_the_last_layer_too(tmp_path: Path) ->
     assert all(torch.equal(loaded[key], value) for key, value in saved.items())
 
 
+def test_a_transformers_weights_fit_images_of_another_size(tmp_path: Path) -> None:
+    saved = build_model("test_vit", HeadLayout((12,)), (64, 64)).state_dict()
+    save_file(saved, tmp_path / "weights.safetensors")
+    wider = build_model("test_vit", HeadLayout((12,)), (64, 96), weights=tmp_path / "weights.safetensors")
+    state = wider.state_dict()
+    assert (saved["pos_embed"].shape[1], state["pos_embed"].shape[1]) == (1 + 4 * 4, 1 + 4 * 6)
+    assert torch.equal(state["pos_embed"][:, 0], saved["pos_embed"][:, 0])  # of the class token
+    assert all(torch.equal(state[key], value) for key, value in saved.items() if key != "pos_embed")
+    assert wider(torch.randn(2, 3, 64, 96)).shape == (2, 12)
+
+
 def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:
     save_file(build_model("test_vit", HeadLayout((12,)), (32, 64)).state_dict(), tmp_path / "vit.safetensors")
     with pytest.raises(InputError, match=r"vit.safetensors: do not fit this backbone"):
