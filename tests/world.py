@@ -11,9 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from src.config import TrainConfig
 from src.core import cli
+from src.core.runtime import choose_compute
+from src.runs.run import Run
+from src.training.fold_data import FoldData, open_data
+from src.training.pseudo_labels import pseudo_labels
 from tests.conftest import TRAIN
 from tests.fixtures import Finished
+from tests.helpers import run_at
 
 FLAGS = (*TRAIN[:-2], "--competition", "svhn", "--epochs", 2)
 PREPARE = ("--competition", "svhn", "--num-folds", 2, "--num-processes", 1)
@@ -71,3 +77,17 @@ def refused(ended: Finished, *words: str) -> None:
 def fold_of(world: Path, number: int = 0, run: str = "baseline") -> Path:
     """Return the folder of a fold."""
     return world / "runs" / "svhn" / run / f"fold{number}"
+
+
+def config_of(world: Path, **values: object) -> TrainConfig:
+    paths = {"input_dir": world / "input", "runs_dir": world / "runs", "submissions_dir": world / "submissions"}
+    default = {"batch_size": 4, "run_name": "student", "backbone": "string_cnn", "pretrained": False}
+    return TrainConfig(competition="svhn", **(default | {"runs_dir": paths["runs_dir"]} | values))  # type: ignore[arg-type]
+
+
+def data_of(world: Path, **values: object) -> tuple[Run, FoldData]:
+    """Return a run of the finished world and what fold 0 of a new one like it reads."""
+    config, run = config_of(world, **values), run_at(world / "runs" / "svhn" / "baseline")
+    compute = choose_compute("cpu", "auto")
+    labels = pseudo_labels(config, run, 0, compute, None)
+    return run, open_data(config, run, 0, compute, None, labels)

@@ -66,6 +66,10 @@ class TrainSettings:
     """Runs whose averaged answers label the test images for training; fold k learns from their folds k."""
     pseudo_confidence: float = 0.9
     """Smallest probability that an answer is right, by the teachers' out-of-fold scores, to become a pseudo-label."""
+    synthetic: int = 0
+    """Strings that are drawn and trained on too, in random characters on patches of the training images."""
+    fonts: str | None = None
+    """Folder of .ttf and .otf files that --synthetic draws with; default: the one font that Pillow brings."""
     suspects: str | None = None
     """CSV of images whose labels are suspected, such as evaluate's suspects.csv."""
     suspects_weight: float = 0.0

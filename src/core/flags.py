@@ -30,6 +30,13 @@ def check_image_size(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
+def check_apart(flag: str, config: Any, *names: str) -> None:
+    """Raise InputError if a flag is given together with one of these fields."""
+    for name in names:
+        if getattr(config, name):
+            raise InputError(f"{flag}: cannot be combined with --{name.replace('_', '-')}")
+
+
 def flags_of(config: Any, *names: str) -> str:
     """Return these fields as flags, or all, if they differ from their defaults, each with a space before it.
 

@@ -14,7 +14,7 @@ from src.config import TrainSettings
 from src.core.progress import minutes
 
 # Flags of files and other runs, which run.json keeps as a name and the first digits of a SHA-256.
-HASHED = ("backbone", "weights", "start_from", "soft_labels", "suspects")
+HASHED = ("backbone", "weights", "start_from", "soft_labels", "fonts", "suspects")
 HASH = re.compile(r" [0-9a-f]{12}$")
 
 Score = Annotated[  # NaN where the metric is not defined, which JSON cannot hold

@@ -1,5 +1,6 @@
 """Whether a command's settings are those that a run began with."""
 
+import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from src.config import TrainConfig, TrainSettings
 from src.core.errors import InputError
 from src.core.records import seal_of
 from src.core.writing import sha256_of
+from src.data.synthetic import font_files
 from src.runs.record import RunRecord
 from src.runs.run import Run, open_run
 
@@ -23,6 +25,7 @@ def settings_of(config: TrainConfig, saved: RunRecord | None) -> tuple[TrainSett
         backbone=_backbone_of(config, saved),
         start_from=_run_of(config, saved),
         soft_labels=_file_of("soft-labels", config.soft_labels),
+        fonts=_folder_of_fonts(config.fonts),
         suspects=_file_of("suspects", config.suspects),
     )
     if config.weights is None:
@@ -54,6 +57,14 @@ def _file_of(flag: str, file: str | None) -> str | None:
     if not path.is_file():
         raise InputError(f"--{flag} {path}: no such file")
     return f"{path.name} {sha256_of(path)[:12]}"
+
+
+def _folder_of_fonts(folder: str | None) -> str | None:
+    """Return name and hash of a folder's fonts, which a resumed training needs too."""
+    if folder is None:
+        return None
+    hashes = "".join(map(sha256_of, font_files(Path(folder))))
+    return f"{Path(folder).name} {hashlib.sha256(hashes.encode()).hexdigest()[:12]}"
 
 
 def _run_of(config: TrainConfig, saved: RunRecord | None) -> str | None:

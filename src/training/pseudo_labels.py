@@ -24,6 +24,7 @@ from src.competitions.spec import Competition
 from src.config import TrainConfig
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
+from src.core.flags import check_apart
 from src.core.runtime import Compute
 from src.core.writing import write_csv
 from src.inference.ensemble import predict_test, weighted_mean
@@ -55,9 +56,7 @@ def check_pseudo_labels(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"{flag}: {competition.name} does not answer with classes only")
     if config.run_name in config.pseudo_labels:
         raise InputError(f"{flag}: {config.run_name} is the run itself; its teachers are other runs")
-    for name in ("soft_labels", "freeze_backbone", "cache_url"):
-        if getattr(config, name):
-            raise InputError(f"{flag}: cannot be combined with --{name.replace('_', '-')}")
+    check_apart(flag, config, "soft_labels", "freeze_backbone", "cache_url")
 
 
 def pseudo_labels(

@@ -11,7 +11,7 @@ from torch import nn
 from src.competitions.spec import Competition
 from src.config import TrainConfig, TrainSettings
 from src.core.errors import InputError
-from src.core.flags import check_name, check_range
+from src.core.flags import check_apart, check_name, check_range
 from src.core.runtime import Compute
 from src.data.augmentations import of_bands, unmoved
 from src.data.levels import Levels
@@ -30,7 +30,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for flags that are out of range or contradict each other or the competition."""
     for name in ("epochs", "batch_size", "accumulate", "early_stopping"):
         check_range(name.replace("_", "-"), getattr(config, name), 1)
-    for name in ("mixup", "cutmix", "seed", "num_threads", "weight_decay", "sam"):
+    for name in ("mixup", "cutmix", "seed", "num_threads", "weight_decay", "sam", "synthetic"):
         check_range(name.replace("_", "-"), getattr(config, name), 0)
     for name in ("lr", "clip_grad"):
         check_range(name.replace("_", "-"), getattr(config, name), 1e-9)
@@ -67,8 +67,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         )
     if config.augment.concat and competition.pad_class is None:
         raise InputError(f"--augment.concat {config.augment.concat}: {competition.name}'s answers are not strings")
-    if config.augment.recombine:
-        check_recombine(config, competition)
+    check_new_strings(config, competition)
     if competition.bands:
         of_bands(config.augment)
     if not competition.moves_ok:
@@ -87,14 +86,24 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--loss {config.loss}: there are {', '.join(LOSSES)}")
 
 
-def check_recombine(config: TrainConfig, competition: Competition) -> None:
-    """Raise InputError if characters cannot be recombined."""
-    flag = f"--augment.recombine {config.augment.recombine:g}"
-    if not competition.is_string:
-        raise InputError(f"{flag}: {competition.name}'s answers are not strings")
-    for name in ("freeze_backbone", "cache_url"):
-        if getattr(config, name):
-            raise InputError(f"{flag}: cannot be combined with --{name.replace('_', '-')}")
+def check_new_strings(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError if characters cannot be recombined, or strings cannot be drawn."""
+    if config.fonts and not config.synthetic:
+        raise InputError(f"--fonts {config.fonts}: is what --synthetic draws with; give that flag too")
+    asked = {
+        f"--augment.recombine {config.augment.recombine:g}": config.augment.recombine,
+        f"--synthetic {config.synthetic}": config.synthetic,
+    }
+    for flag in (flag for flag, value in asked.items() if value):
+        if not competition.is_string:
+            raise InputError(f"{flag}: {competition.name}'s answers are not strings")
+        check_apart(flag, config, "freeze_backbone", "cache_url")
+    if config.synthetic:
+        check_apart(f"--synthetic {config.synthetic}", config, "soft_labels")
+        if competition.bands:
+            raise InputError(
+                f"--synthetic {config.synthetic}: draws ordinary pictures, not the bands of {competition.name}"
+            )
 
 
 def check_weights(config: TrainConfig, competition: Competition) -> None:

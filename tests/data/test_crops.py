@@ -10,7 +10,7 @@ from src.config import Augment, TrainConfig
 from src.core.errors import InputError
 from src.data.crops import cut, read_crops, widened
 from src.data.images import decode_image, resize
-from src.training.fold_data import boxes_of
+from src.training.served import boxes_of
 from tests.conftest import TRAIN
 from tests.fixtures import MakeSvhn, Podium
 from tests.helpers import prepared_at

@@ -8,34 +8,16 @@ import numpy as np
 import pytest
 
 from src.competitions.registry import load_competition
-from src.config import TrainConfig
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
-from src.core.runtime import choose_compute
 from src.data.pixels import JoinedImages
-from src.runs.run import Run
-from src.training.fold_data import FoldData, open_data
-from src.training.pseudo_labels import judged_folds, pseudo_labels, right_by_confidence
+from src.training.pseudo_labels import judged_folds, right_by_confidence
 from src.training.setup import check_flags
 from src.training.suspects import suspected_rows
 from tests.helpers import run_at
-from tests.world import FLAGS, done, run_command
+from tests.world import FLAGS, config_of, data_of, done, run_command
 
 STUDENT = (*FLAGS, "--run-name", "student", "--pseudo-labels", "baseline")
-
-
-def config_of(world: Path, **values: object) -> TrainConfig:
-    paths = {"input_dir": world / "input", "runs_dir": world / "runs", "submissions_dir": world / "submissions"}
-    default = {"batch_size": 4, "run_name": "student", "backbone": "string_cnn", "pretrained": False}
-    return TrainConfig(competition="svhn", **(default | {"runs_dir": paths["runs_dir"]} | values))  # type: ignore[arg-type]
-
-
-def data_of(world: Path, **values: object) -> tuple[Run, FoldData]:
-    """Return a run of the finished world and what fold 0 of a new one like it reads."""
-    config, run = config_of(world, **values), run_at(world / "runs" / "svhn" / "baseline")
-    compute = choose_compute("cpu", "auto")
-    labels = pseudo_labels(config, run, 0, compute, None)
-    return run, open_data(config, run, 0, compute, None, labels)
 
 
 def test_joined_images_are_those_of_one_cache_then_the_other() -> None:

@@ -12,8 +12,8 @@ from src.config import Augment, TrainConfig
 from src.core.errors import InputError
 from src.core.runtime import choose_compute
 from src.data.cache import facts_file
-from src.training.fold_data import boxes_of
 from src.training.loading import make_loader
+from src.training.served import boxes_of
 from src.training.setup import check_flags
 from tests.fixtures import MakeSvhn, Podium
 from tests.helpers import run_at
@@ -120,7 +120,7 @@ def test_a_competition_without_boxes_is_told(world: Path) -> None:
 
 
 def test_variants_that_do_not_fit_into_memory_are_not_made(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.training.fold_data.memory_limit", lambda: 1000)
+    monkeypatch.setattr("src.training.served.memory_limit", lambda: 1000)
     refused = run_command(world, "train", *RECOMBINE)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "images and at least one variant of each must fit into memory" in refused.err
