@@ -67,6 +67,18 @@ def around(boxes: np.ndarray, size: tuple[int, int]) -> list[float]:
     return np.clip([*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0)], 0, 1).tolist()
 
 
+def moved(boxes: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the boxes around moved boxes (B, 4), in shares of an image of `size`, as far as they are in it.
+
+    matrices (B, 2, 3) lead from the pixels of the moved image to those of the original.
+    """
+    scale = np.array([size[1], size[0]])
+    corners = boxes[:, [[0, 1], [2, 1], [0, 3], [2, 3]]] * scale - 0.5  # (B, 4, 2); a pixel's centre is its number
+    ahead = np.linalg.inv(matrices[:, :, :2])
+    ends = (np.einsum("bij,bkj->bki", ahead, corners - matrices[:, None, :, 2]) + 0.5) / scale
+    return np.clip(np.concatenate([ends.min(axis=1), ends.max(axis=1)], axis=1), 0, 1).astype(boxes.dtype)
+
+
 def read_train(files: InputFiles, original: Competition) -> pd.DataFrame:
     """Return the label table: a row for each image that has boxes and can be read. Raises InputError if none has."""
     labels = original.read_train(files)
@@ -108,6 +120,7 @@ def boxes_of(original: Competition) -> Competition:
         pad_class=None,
         class_names=(),
         moves_ok=False,
+        follow=moved,
         hflip_ok=False,
         kaggle="",
         upload="",

@@ -28,6 +28,11 @@ RESERVED_COLUMNS = frozenset(  # of the tables
 )
 
 
+# From targets (B, num_targets), affine matrices (B, 2, 3) from the pixels of the moved image to those of the original,
+# and their size (height, width), to the targets of the moved images.
+Follow = Callable[[np.ndarray, np.ndarray, tuple[int, int]], np.ndarray]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Head:
     """One answer of the network, of one of four kinds.
@@ -125,6 +130,7 @@ class Competition:
     depth: Literal[8, 16] = 8  # bits of each channel; 16 only with bands
     pad_class: int | None = None  # the class that pads a short string on the right
     moves_ok: bool = True  # whether an image that is shifted, turned or zoomed keeps its label
+    follow: Follow | None = None  # how labels change with such an image; without it, none is moved unless moves_ok
     class_names: tuple[str, ...] = ()  # for reports, if the submission's text says little
     folder: str = ""  # of its files below input/, if that is not its name
     source: str = ""  # where to download the files

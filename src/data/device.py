@@ -160,6 +160,7 @@ class DeviceLoader:
             matrices, colours = self._put(params.matrices), self._put(params.colours)
             pixels = {name: self._put(numbers) for name, numbers in params.pixels.items()}
             images = self.change(images, matrices, colours, pixels, loader.hflip_ok)
+            target = loader.followed(target, params, size)
         batch: Batch = {
             "index": torch.from_numpy(rows),
             "image": images,

@@ -10,6 +10,7 @@ from typing import NotRequired, Protocol, TypedDict
 import numpy as np
 import torch
 
+from src.competitions.spec import Follow
 from src.config import Augment
 from src.core.world import World
 from src.data.augment import augment_batch
@@ -116,6 +117,7 @@ class Loader:
     levels: Levels | None = None  # of a competition's bands
     hflip_ok: bool = False
     pad_class: int | None = None  # the class that pads strings
+    follow: Follow | None = None  # how targets change with images that are moved
     seed: int = 0
     variants: np.ndarray | None = None  # (images, K) positions of what may be served instead of each; -1: none
     numbers: np.ndarray | None = None  # (N,) place of each of the cache's rows in prepare's table, if it is another
@@ -160,6 +162,10 @@ class Loader:
         assert self.policy
         white, keys = self.levels.white if self.levels else WHITE, self.keys_of(whole, first)
         return draw_params(self.policy, keys, self.size_at(epoch), seed=self.seed + 1, epoch=epoch, white=white)
+
+    def followed(self, target: np.ndarray, params: AugmentParams, size: tuple[int, int]) -> np.ndarray:
+        """Return the targets of changed images."""
+        return self.follow(target, params.matrices, size) if self.follow else target
 
     def numbers_of(self, rows: np.ndarray) -> np.ndarray:
         """Return what random draws of images depend on: their places in the table that prepare read."""
@@ -240,7 +246,8 @@ class Loader:
             others = images[::-1].copy() if self.in_blocks else gather(cache, self.rows[partners], size)
             concat_batch(images, others, kept)
         if self.policy and self.policy.changes_pixels():
-            images = augment_batch(images, self.params_of(whole, first, epoch), self.hflip_ok)
+            params = self.params_of(whole, first, epoch)
+            images, target = augment_batch(images, params, self.hflip_ok), self.followed(target, params, size)
         batch: Batch = {
             "index": torch.from_numpy(rows),
             "image": torch.from_numpy(images),

@@ -18,7 +18,8 @@ from src.training.resume import run_to_train
 from src.training.setup import check_flags, check_weights
 from src.training.status import Status
 
-REPLAN = 1 / 3  # share of the epochs until which a late training begins again with fewer
+REPLAN = 1 / 3  # share of the epochs until which a late training begins again with fewer ...
+ENOUGH = 0.85  # ... unless this share of them will fit, so that only the lowest learning rates are missed
 QUICK = 1.25  # times the epochs for which there would be time after the first one, from which there are more of them
 MAX_RUNS = 3  # trainings of the first fold, the later ones with fewer epochs
 USABLE = 0.8  # share of the epochs from which a training that ends early is worth keeping beside finished ones
@@ -62,7 +63,8 @@ class Guard:
             if may_grow and self.affordable(seconds) >= QUICK * self.epochs:
                 raise Replan(seconds)
             return False
-        if self.is_first and self.may_replan and done <= REPLAN * self.epochs:
+        fitting = done + left / seconds
+        if self.is_first and self.may_replan and done <= REPLAN * self.epochs and fitting < ENOUGH * self.epochs:
             raise Replan(seconds)
         if seconds <= left or done == self.epochs:
             return False  # there is time for one more, which may be quicker

@@ -25,7 +25,7 @@ RESIZE_SHARE = 0.7  # share of the epochs in which images grow with --progressiv
 def _policy_of(augment: Augment, competition: Competition) -> Augment:
     """Return the random changes that suit a competition, with its defaults for those that are None."""
     policy = of_bands(augment) if competition.bands else augment
-    policy = policy if competition.moves_ok else unmoved(policy, competition.name)
+    policy = policy if competition.moves_ok or competition.follow else unmoved(policy, competition.name)
     hflip, concat = 0.5 * competition.hflip_ok, 0.4 * (competition.pad_class is not None)
     return replace(
         policy,
@@ -102,6 +102,7 @@ def make_loader(
         levels=levels_of(images) if train and competition.bands else None,
         hflip_ok=competition.hflip_ok,
         pad_class=competition.pad_class,
+        follow=competition.follow,
         seed=config.seed,
         variants=variants,
         numbers=numbers,

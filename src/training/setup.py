@@ -71,7 +71,8 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     if competition.bands:
         of_bands(config.augment)
     if not competition.moves_ok:
-        unmoved(config.augment, competition.name)
+        if not competition.follow:
+            unmoved(config.augment, competition.name)
         if config.cutmix:
             raise InputError(f"--cutmix {config.cutmix}: would change the labels of {competition.name}; leave it out")
     if config.cutmix and competition.is_string:

@@ -6,18 +6,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from src.competitions.boxes import around, overlaps
 from src.competitions.registry import load_competition
 from src.config import ServeConfig, TrainConfig
+from src.config.augment import NO_AUGMENT
 from src.core.errors import InputError
 from src.core.runtime import choose_compute
 from src.data.augmentations import MOVES
+from src.data.device import on_device
 from src.exporting.card import _use
 from src.exporting.subject import open_subject
 from src.serving.answering import open_answerer
 from src.training.loading import make_loader
+from src.training.setup import check_flags
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
 
 TRAIN = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 2)
@@ -132,19 +136,78 @@ def test_prepare_does_not_cut_the_images_of_boxes(svhn: MakeSvhn, podium: Podium
     assert "would change the labels of svhn_boxes" in refused.err
 
 
-def test_moves_that_would_change_the_boxes_are_not_made(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
+def test_views_and_mixtures_that_would_change_the_boxes_are_not_made(
+    svhn: MakeSvhn, podium: Podium, tmp_path: Path
+) -> None:
     svhn()
     assert podium("prepare", *BOXES, "--num-folds", 2).code == 0
-    refused = podium("train", *BOXES, *TRAIN, "--augment.zoom", 0.3)
-    assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "--augment.zoom 0.3: would change the labels of svhn_boxes" in refused.err
     refused = podium("train", *BOXES, *TRAIN, "--cutmix", 1.0)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--cutmix 1.0: would change the labels of svhn_boxes" in refused.err
-    trained = podium("train", *BOXES, *TRAIN, "--fold", 0)
+    trained = podium("train", *BOXES, *TRAIN, "--fold", 0, "--augment.zoom", 0.3)
     assert trained.code == 0
     with np.load(tmp_path / "runs/svhn_boxes/baseline/fold0/oof.npz") as oof:
         np.testing.assert_array_equal(oof["probabilities"], oof["probabilities_tta"])
+
+
+SIZE = (40, 64)
+SIDES = np.array([[8, 6, 40, 30], [20, 10, 60, 36], [0, 0, 64, 40], [30, 18, 50, 26]])  # pixels
+
+
+def pictures() -> tuple[np.ndarray, np.ndarray]:
+    """Return black images with a white rectangle, (4, 40, 64, 3), and its sides in shares."""
+    images = np.zeros((4, *SIZE, 3), np.uint8)
+    for image, (left, top, right, bottom) in zip(images, SIDES, strict=True):
+        image[top:bottom, left:right] = 255
+    return images, (SIDES / [64, 40, 64, 40]).astype(np.float32)
+
+
+def bright(image: np.ndarray) -> np.ndarray:
+    """Return the sides of what is white, in shares."""
+    rows, columns = np.nonzero(image[..., 0] > 127)
+    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / [64, 40, 64, 40]
+
+
+@pytest.mark.parametrize(
+    ("moves", "hflip_ok"),
+    [
+        ({"shift": 0.1}, False),
+        ({"shift": 0.1, "zoom": 0.3, "stretch": 0.2}, False),
+        ({"rotate": 12.0, "shear": 10.0}, False),
+        ({"crop": 0.5}, False),
+        ({"shift": 0.05}, True),
+    ],
+)
+def test_the_box_follows_when_the_image_moves(moves: dict[str, float], hflip_ok: bool) -> None:
+    images, targets = pictures()
+    competition = replace(load_competition("svhn:boxes"), hflip_ok=hflip_ok)
+    config = TrainConfig(augment=replace(NO_AUGMENT, hflip=None, **moves), batch_size=4)
+    compute = choose_compute("cpu", "fp32")
+    loader = make_loader(config, competition, compute, images, np.arange(4), targets, SIZE, train=True)
+    changed = 0
+    for epoch in range(12):
+        batch = next(loader.epoch(epoch))
+        target = batch["target"].numpy()
+        assert target.dtype == np.float32
+        for image, box, row in zip(batch["image"].numpy(), target, batch["index"].tolist(), strict=True):
+            if row != 2:  # the third fills its image, whose edge is repeated
+                np.testing.assert_allclose(box, bright(image), atol=1.6 / 40)
+            assert (box >= 0).all()
+            assert (box <= 1).all()
+            changed += not np.allclose(box, targets[row], atol=1e-3)
+    assert changed > 24
+
+
+def test_the_box_follows_on_a_gpu_too() -> None:
+    images, targets = pictures()
+    config = TrainConfig(augment=replace(NO_AUGMENT, shift=0.1, zoom=0.2, rotate=8.0), batch_size=4)
+    compute = choose_compute("cpu", "fp32")
+    loader = make_loader(
+        config, load_competition("svhn:boxes"), compute, images, np.arange(4), targets, SIZE, train=True
+    )
+    one, other = next(loader.epoch(3)), next(on_device(loader, torch.device("cpu"), False).epoch(3))
+    torch.testing.assert_close(other["target"], one["target"])
+    assert not np.allclose(one["target"].numpy(), targets[one["index"].numpy()], atol=0.01)
 
 
 def test_a_competition_without_boxes_has_none(food11: MakeFood11, podium: Podium) -> None:
@@ -156,10 +219,13 @@ def test_a_competition_without_boxes_has_none(food11: MakeFood11, podium: Podium
         load_competition("nothing:boxes")
 
 
-def test_nothing_moves_even_if_images_may_be_flipped() -> None:
-    competition = replace(load_competition("svhn:boxes"), hflip_ok=True)
+def test_nothing_moves_if_labels_cannot_follow() -> None:
+    competition = replace(load_competition("svhn:boxes"), hflip_ok=True, follow=None)
     images, targets = np.zeros((4, 8, 8, 3), np.uint8), np.zeros((4, 4), np.float32)
     compute = choose_compute("cpu", "fp32")
     loader = make_loader(TrainConfig(), competition, compute, images, np.arange(4), targets, (8, 8), train=True)
     assert loader.policy
     assert not any(getattr(loader.policy, move) for move in MOVES)
+    zoomed = TrainConfig(augment=replace(NO_AUGMENT, zoom=0.3))
+    with pytest.raises(InputError, match=r"--augment.zoom 0.3: would change the labels of svhn_boxes"):
+        check_flags(zoomed, competition)
