@@ -47,6 +47,13 @@ def train_cache(run_dir: Path) -> ImageCache:
     return prepared_at(run_dir.parent).cache("train")
 
 
+def feature_files(root: Path) -> list[Path]:
+    """Return the kept features of the training images, given runs/<competition>: beside a cache's own .npz."""
+    folder = root / "cache"
+    facts = tuple(json.loads(path.read_text())["facts"][:8] for path in folder.glob("train_*.json"))
+    return [path for path in folder.glob("train_*.npz") if not path.stem.endswith(facts)]
+
+
 def replace_oof(fold: TrainedFold, arrays: dict[str, np.ndarray]) -> None:
     """Replace the out-of-fold predictions of a trained fold, as if it had ended with these."""
     write_arrays(fold.paths.oof, **arrays)

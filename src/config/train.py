@@ -27,7 +27,7 @@ class TrainSettings:
     progressive_resize: float = 1.0
     """Share of the image size that training begins with; it grows evenly to 1 in the first 70% of epochs."""
     freeze_backbone: bool = False
-    """Linear probe: train the last layer alone, on features computed once (no augmentation but flips)."""
+    """Linear probe: train the last layer alone, on features computed once for all folds (no augmentation but flips)."""
     epochs: int = 24
     """Passes over the training images."""
     batch_size: int = 64
@@ -69,7 +69,7 @@ class TrainSettings:
     synthetic: int = 0
     """Strings that are drawn and trained on too, in random characters on patches of the training images."""
     fonts: str | None = None
-    """Folder of .ttf and .otf files that --synthetic draws with; default: the one font that Pillow brings."""
+    """Folder with .ttf, .otf or .ttc files for --synthetic; default: the one font that Pillow brings."""
     suspects: str | None = None
     """CSV of images whose labels are suspected, such as evaluate's suspects.csv."""
     suspects_weight: float = 0.0

@@ -144,10 +144,12 @@ def _licences(subject: Subject) -> list[str]:
     backbone = record.model.backbone.split(".")[0]
     facts = timm.models.get_pretrained_cfg(backbone) if timm.is_model_pretrained(backbone) else None
     known = getattr(facts, "license", None) or "not stated by timm"
-    used = record.weights or record.train.start_from or record.train.pretrained
+    origin = f"{record.model.backbone}, licence: {known}" if record.weights or record.train.pretrained else "none"
+    if record.train.start_from:
+        origin = f"those of {_start(record)}; see its model card"
     return [
         "## Licences", "",
-        f"- Weights it started from: {f'{record.model.backbone}, licence: {known}' if used else 'none'}.",
+        f"- Weights it started from: {origin}.",
         f"- Data: the terms of {subject.run.competition.name} may bind what is learned from it; read them before you "
         "pass these files on or sell what they do.",
         "- Code: MIT (Podium); timm is Apache 2.0.",

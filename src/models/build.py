@@ -82,18 +82,23 @@ def silence_last_layer(model: nn.Module) -> None:
         state[name].zero_()
 
 
-def load_weights(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+def load_weights(
+    model: nn.Module, state: dict[str, torch.Tensor], source: str, size: tuple[int, int] | None = None
+) -> None:
     """Load a backbone's weights, also those of a whole network of ours; a last layer of another width stays new.
 
-    Raises InputError, which begins with `source`, if they do not fit.
+    `size`: height and width of the images that they come from; by default those that timm knows for this network, or
+    square ones. Raises InputError, which begins with `source`, if they do not fit.
     """
     own, last = model.state_dict(), last_layer(model)
-    if all(key.startswith(OURS) for key in state):
+    is_ours = all(key.startswith(OURS) and key not in own for key in state)
+    if is_ours:
         state = {key.removeprefix(OURS): value for key, value in state.items()}
     first = f"{pretrained_facts(model).get('first_conv')}.weight"
     if first in state and first in own and own[first].shape[1] != state[first].shape[1] == 3:
         state[first] = adapt_input_conv(own[first].shape[1], state[first])  # grey images: the sum over colours
-    state = _resampled(model, state, own, last)
+    if size or not is_ours:  # otherwise nobody knows the size
+        state = _resampled(model, state, last, size)
     fitting = {key: value for key, value in state.items() if key not in last or own[key].shape == value.shape}
     wrong = [
         key for key, value in own.items() if key not in last and (key not in state or state[key].shape != value.shape)
@@ -112,12 +117,26 @@ def load_weights(model: nn.Module, state: dict[str, torch.Tensor], source: str) 
 
 
 def _resampled(
-    model: nn.Module, state: dict[str, torch.Tensor], own: dict[str, torch.Tensor], last: Collection[str]
+    model: nn.Module, state: dict[str, torch.Tensor], last: Collection[str], size: tuple[int, int] | None
 ) -> dict[str, torch.Tensor]:
-    """Return weights of images of another size, such as a transformer's, as timm itself adapts them."""
-    adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    other = [key for key in own if key in state and key not in last and state[key].shape != own[key].shape]
-    return dict(adapt(state, model)) if adapt and other else state
+    """Return weights of images of another size, such as a transformer's, as timm itself adapts them.
+
+    What timm cannot adapt is returned as it is, and is found not to fit.
+    """
+    adapt, own = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None), model.state_dict()
+    other = any(key in state and key not in last and state[key].shape != own[key].shape for key in own)
+    grid: Any = getattr(model, "patch_embed", None)
+    turned = size and "pos_embed" in state and getattr(grid, "img_size", size) != size  # perhaps of equal shape
+    if adapt is None or not (other or turned):
+        return state
+    known = getattr(model, "pretrained_model_args", None) or {}
+    model.pretrained_model_args = {"img_size": size} if size else known  # type: ignore[assignment]
+    try:
+        return dict(adapt(dict(state), model))
+    except (AttributeError, KeyError, ValueError, RuntimeError, AssertionError):
+        return state
+    finally:
+        model.pretrained_model_args = known  # type: ignore[assignment]
 
 
 def build_model(

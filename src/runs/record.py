@@ -91,6 +91,7 @@ class FoldRecord:
     num_val: int
     in_blocks: bool  # whether images are shuffled in blocks, as the cache did not fit into memory
     given: dict[str, str]  # flags of files and other runs as they were given, for the commands in messages
+    started_from: str | None = None  # SHA-256 of the weights that it began with, if they were another run's
     versions: dict[str, str]
     result: FoldResult | None = None
 

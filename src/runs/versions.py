@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL
 import timm
 import torch
 
@@ -26,7 +27,7 @@ def code_version() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of the code and of the packages that a result depends on, and the GPU's name."""
-    packages = {"torch": torch, "timm": timm, "numpy": np, "opencv": cv2}
+    packages = {"torch": torch, "timm": timm, "numpy": np, "opencv": cv2, "pillow": PIL}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     found = {name: str(package.__version__) for name, package in packages.items()}
     found["albumentations"] = version("albumentations")  # importing it would look up its newest version on the network

@@ -148,6 +148,9 @@ def read_space(texts: tuple[str, ...]) -> Space:
 
 def check_space(space: Space, paths: Paths, competition: Competition) -> None:
     """Raise InputError for values that train would refuse: each end of a range, each value of a list on its own."""
+    for name in ("start_from", "pseudo_labels"):
+        if name in space.searched or name in space.fixed:
+            raise InputError(f"--space {name}=…: names another run, and trials see none; train with that flag yourself")
     for name, distribution in space.searched.items():
         if isinstance(distribution, CategoricalDistribution):
             tried = list(distribution.choices)

@@ -16,6 +16,7 @@ from src.runs.versions import versions
 from src.training.changes import settings_of
 from src.training.fold_data import FoldData
 from src.training.setup import normalisation_of
+from src.training.starting import starting_fold
 
 
 def run_record(config: TrainConfig, run: Run, data: FoldData, network: Network) -> RunRecord:
@@ -73,7 +74,10 @@ def begin_fold(config: TrainConfig, run: Run, number: int, data: FoldData) -> No
         write_bytes(run.folder / config.weights.name, config.weights.read_bytes())
     if data.pseudo:
         data.pseudo.write(paths)
-    write_record(paths.record, fold_record(config, run, number, data))
+    record = fold_record(config, run, number, data)
+    if config.start_from:
+        record = replace(record, started_from=starting_fold(config, number)[1].result.weights_sha256)
+    write_record(paths.record, record)
 
 
 def fold_record(config: TrainConfig, run: Run, number: int, data: FoldData) -> FoldRecord:

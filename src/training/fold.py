@@ -29,6 +29,7 @@ from src.runs.record import FoldResult
 from src.runs.run import Run, open_run, readable_run
 from src.training.beginning import begin_fold, fold_record, run_record, with_own_network
 from src.training.changes import check_unchanged
+from src.training.features import FeatureStore
 from src.training.fold_data import FoldData, open_data
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
 from src.training.loading import choose_device_cache
@@ -142,7 +143,9 @@ def _make_trainer(
     if config.freeze_backbone:
         trained = LinearProbe(network, config.dropout)
         served: Batches
-        served, score = serve_features(network, data.train, data.val, run.competition, compute)
+        settings, cache = run.begun.train, run.prepared.cache_file("train", data.cache_size)
+        store = FeatureStore(cache=cache, network=f"{settings.backbone} {settings.backbone_options}")
+        served, score = serve_features(network, data.train, data.val, run.competition, compute, store)
     else:
         served = choose_device_cache(config, data.train, compute)
     return Trainer(

@@ -1,4 +1,4 @@
-"""Linear probe: train the last layer alone. Each image's features are computed once, so epochs take seconds.
+"""Linear probe: train the last layer alone, on features that are computed once, so epochs take seconds.
 
 The backbone keeps its pretrained weights; a first baseline within a minute on a laptop.
 """
@@ -8,19 +8,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from src.competitions.spec import Competition
 from src.core.errors import InputError
-from src.core.progress import Progress
 from src.core.runtime import Compute
 from src.data.loader import Batch, Loader
-from src.data.tta import tta_views, warp_batch
 from src.metrics import score_of
 from src.models.heads import probabilities_of
 from src.models.network import Network
+from src.training.features import FLIPPED, PLAIN, FeatureStore, features_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +26,7 @@ class Features:
     """Serves batches as `loader` would, with features (B, D) float32 instead of images, from each view in turn."""
 
     loader: Loader
-    views: list[torch.Tensor]  # of the plain images, and of their horizontal flips if labels allow it; (N, D) each
+    views: list[torch.Tensor]  # of all rows of the cache, and of their flips if labels allow it; (N, D) each
 
     @property
     def batch_size(self) -> int:
@@ -43,10 +41,10 @@ class Features:
         for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
             whole = order[first : first + self.batch_size]
             positions = self.loader.own(whole)
-            target = self.loader.targets[positions]
+            rows, target = self.loader.rows[positions], self.loader.targets[positions]
             batch: Batch = {
-                "index": torch.from_numpy(self.loader.rows[positions]),
-                "image": self.views[epoch % len(self.views)][positions],
+                "index": torch.from_numpy(rows),
+                "image": self.views[epoch % len(self.views)][rows],
                 "target": torch.from_numpy(target),
                 "count": len(whole),
             }
@@ -74,36 +72,17 @@ class LinearProbe(nn.Module):
         return logits
 
 
-@torch.no_grad()
-def _features(network: Network, loader: Loader, compute: Compute, matrix: np.ndarray | None, name: str) -> torch.Tensor:
-    backbone: Any = network.backbone
-    loader, world = loader.in_order(), loader.world
-    features = torch.zeros(len(loader.rows), backbone.get_classifier().in_features)
-    with Progress(name, len(loader.rows), "images") as progress:
-        for start, batch in zip(world.turns(loader.batch_size), loader.epoch(0), strict=False):
-            images = batch["image"]
-            if matrix is not None:
-                images = torch.from_numpy(warp_batch(images.numpy(), matrix, loader.hflip_ok))
-            with compute.autocast():
-                features[start : start + len(images)] = network.features(images.to(compute.device))
-            progress.update(len(images))
-    return world.sum(features)
-
-
 def serve_features(
-    network: Network, loader: Loader, val: Loader, competition: Competition, compute: Compute
+    network: Network, loader: Loader, val: Loader, competition: Competition, compute: Compute, store: FeatureStore
 ) -> tuple[Features, Callable[[nn.Module], float]]:
-    """Compute all features; return their loader, and the function that scores a LinearProbe on the val ones."""
+    """Return a loader of features instead of images, and the function that scores a LinearProbe on the val ones.
+
+    Both loaders read one cache, that of `store`. Images are flipped if their labels stay the same.
+    """
     network.eval()
-    views: list[np.ndarray | None] = [None]
-    if loader.policy and loader.policy.hflip:
-        views.append(tta_views(True, loader.image_size)["original, flipped"])
-    count = len(loader.rows) * len(views) + len(val.rows)
-    print(f"computing features of {count:,} images once; the epochs after that take seconds", flush=True)
-    served = Features(
-        loader=loader, views=[_features(network, loader, compute, view, "features, train") for view in views]
-    )
-    val_features = _features(network, val, compute, None, "features, val")
+    flips = loader.policy and loader.policy.hflip and not loader.follow
+    features = [features_of(network, loader, compute, store, view) for view in (PLAIN, FLIPPED)[: 1 + bool(flips)]]
+    val_features = features[0][val.rows]
 
     @torch.no_grad()
     def score(scored: nn.Module) -> float:
@@ -111,7 +90,7 @@ def serve_features(
         probabilities = probabilities_of(logits, competition.layout).cpu().numpy()
         return score_of(probabilities, val.targets, competition)
 
-    return served, score
+    return Features(loader=loader, views=features), score
 
 
 def with_linear_probe(network: Network, last: nn.Module) -> Network:

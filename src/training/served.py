@@ -58,8 +58,8 @@ class Served(NamedTuple):
 
     def with_synthetic(self, config: TrainConfig, prepared: Prepared) -> "Served":
         """Return this and strings that are drawn, each of which counts 1."""
-        pixel = self.images.nbytes / max(1, len(self.images))
-        if config.synthetic * pixel > MAX_MEMORY_SHARE * memory_limit():
+        image_bytes = self.images.nbytes / max(1, len(self.images))
+        if config.synthetic * image_bytes > MAX_MEMORY_SHARE * memory_limit():
             raise InputError(f"--synthetic {config.synthetic}: so many images do not fit into memory; give fewer")
         fonts = Path(config.fonts) if config.fonts else None
         made = synthetic(

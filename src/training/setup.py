@@ -89,8 +89,6 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
 
 def check_new_strings(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError if characters cannot be recombined, or strings cannot be drawn."""
-    if config.fonts and not config.synthetic:
-        raise InputError(f"--fonts {config.fonts}: is what --synthetic draws with; give that flag too")
     asked = {
         f"--augment.recombine {config.augment.recombine:g}": config.augment.recombine,
         f"--synthetic {config.synthetic}": config.synthetic,

@@ -12,7 +12,7 @@ from src.competitions.registry import load_competition
 from src.competitions.strings import string_competition
 from src.core.errors import InputError
 from src.data.pixels import JoinedImages
-from src.data.synthetic import draw_string, load_fonts, synthetic
+from src.data.synthetic import _coverage, draw_string, load_fonts, synthetic
 from src.training.setup import check_flags
 from tests.conftest import draw
 from tests.helpers import run_at
@@ -104,7 +104,6 @@ def test_fonts_that_lack_a_character_are_not_used(tmp_path: Path) -> None:
         ("food11", {"synthetic": 5}, "food11's answers are not strings"),
         ("svhn", {"synthetic": 5, "cache_url": "http://x"}, "cannot be combined with --cache-url"),
         ("svhn", {"synthetic": -1}, "--synthetic -1"),
-        ("svhn", {"fonts": "fonts"}, "--fonts fonts: is what --synthetic draws with"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(
@@ -112,6 +111,36 @@ def test_what_cannot_be_drawn_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         check_flags(config_of(tmp_path, **values), load_competition(competition))
+
+
+def test_empty_labels_are_not_drawn() -> None:
+    targets = TARGETS.copy()
+    targets[0] = 10
+    assert (drawn(targets=targets)[1][:, 0] < 10).all()
+    with pytest.raises(InputError, match="all training labels of svhn are empty"):
+        drawn(targets=np.full_like(TARGETS, 10))
+
+
+def test_places_of_different_characters_are_refused() -> None:
+    first = replace(SVHN.heads[0], classes=tuple("abcdefghij") + ("",))
+    with pytest.raises(InputError, match="places of svhn's strings have different characters"):
+        drawn(competition=replace(SVHN, heads=(first, *SVHN.heads[1:]), pad_class=None))
+
+
+def test_a_space_needs_no_font() -> None:
+    words = string_competition(name="words", alphabet="AB ", length=2)
+    images, targets = drawn(competition=words, targets=np.zeros((6, 2), np.int16))
+    assert (targets == 2).all(axis=1).any()  # nothing but spaces is an image too
+    assert images.shape == (40, 32, 64, 3)
+
+
+def test_whole_characters_are_seen() -> None:
+    """Nothing is cut off above or below, whatever the font's ascent."""
+    for font in load_fonts(None, "0123456789"):
+        for number in range(30):
+            ink = _coverage("08", ("", ""), font, np.random.default_rng(number))
+            assert ink[[0, -1]].max() == 0
+            assert ink[:, [0, -1]].max() < 0.9
 
 
 def test_classes_of_several_characters_are_refused() -> None:

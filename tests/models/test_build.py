@@ -1,6 +1,7 @@
 """Networks by name: sizes, weights from files, and what is refused."""
 
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
 from src.models import REFERENCE_NETS
-from src.models.build import build_model, read_options
+from src.models.build import build_model, load_weights, read_options
 from src.models.contract import find_backbone, normalisation
 from tests.helpers import classifier
 
@@ -91,6 +92,21 @@ def test_a_transformers_weights_fit_images_of_another_size(tmp_path: Path) -> No
     assert torch.equal(state["pos_embed"][:, 0], saved["pos_embed"][:, 0])  # of the class token
     assert all(torch.equal(state[key], value) for key, value in saved.items() if key != "pos_embed")
     assert wider(torch.randn(2, 3, 64, 96)).shape == (2, 12)
+
+
+def test_weights_of_a_larger_transformer_are_refused(tmp_path: Path) -> None:
+    """What timm cannot adapt to another size is told as what it is: another network."""
+    save_file(build_model("test_vit2", HeadLayout((12,)), (64, 64)).state_dict(), tmp_path / "other.safetensors")
+    for size in ((64, 64), (64, 96)):
+        with pytest.raises(InputError, match=r"other.safetensors: do not fit this backbone"):
+            build_model("test_vit", HeadLayout((12,)), size, weights=tmp_path / "other.safetensors")
+
+
+def test_a_network_of_ones_own_may_call_its_parts_backbone() -> None:
+    network = nn.Sequential(OrderedDict(backbone=nn.Linear(3, 2)))
+    state = {name: torch.ones_like(value) for name, value in network.state_dict().items()}
+    load_weights(network, state, "--weights a.pth")
+    assert (network.state_dict()["backbone.weight"] == 1).all()
 
 
 def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:

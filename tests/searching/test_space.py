@@ -73,3 +73,10 @@ def test_a_mistake_in_the_space_is_one_line(given: tuple[str, ...], words: str) 
 def test_what_train_would_refuse_is_refused_before_anything_is_trained(given: tuple[str, ...], words: str) -> None:
     with pytest.raises(InputError, match=words):
         check_space(read_space(given), Paths(competition="svhn"), load_competition("svhn"))
+
+
+@pytest.mark.parametrize("name", ["start-from", "pseudo-labels"])
+def test_flags_that_name_other_runs_are_refused(name: str) -> None:
+    space = read_space(("lr=1e-4..1e-2", f"{name}=baseline"))
+    with pytest.raises(InputError, match="names another run, and trials see none"):
+        check_space(space, Paths(competition="svhn"), load_competition("svhn"))

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from src.competitions import food11
 from src.competitions.spec import HeadLayout
+from src.config import Augment
 from src.core.errors import InputError
 from src.core.runtime import choose_compute
 from src.core.signals import Stopped
@@ -19,9 +20,10 @@ from src.data.loader import Loader
 from src.models.build import build_model
 from src.models.network import Network, Normalise
 from src.training import trainer as loop
+from src.training.features import FeatureStore, _keep
 from src.training.linear_probe import Features, LinearProbe, serve_features, with_linear_probe
-from tests.fixtures import Podium, Train
-from tests.helpers import classifier
+from tests.fixtures import MakeSvhn, Podium, Train
+from tests.helpers import classifier, feature_files
 
 FLAGS = ("--backbone", "test_resnet", "--mixup", 0, "--freeze-backbone", "--lr", 0.01)
 
@@ -77,17 +79,77 @@ def test_the_last_layer_on_features_gives_the_logits_of_the_network(name: str) -
         assert torch.allclose(LinearProbe(network).eval()(network.features(images)), network(images), atol=1e-5)
 
 
-def test_features_of_all_batches_are_in_the_images_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_of_all_batches_are_in_the_caches_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(loading, "INFERENCE_BATCH_SIZE", 4)
-    images, rows = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), np.uint8), np.arange(10)[::-1]
+    images, rows = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), np.uint8), np.arange(7)[::-1].copy()
     network = Network(build_model("test_resnet", HeadLayout((11,)), (32, 32)), Normalise((0.5,) * 3, (0.25,) * 3, 32))
-    loader = Loader(images=images, rows=rows, targets=rows[:, None], image_size=(32, 32), batch_size=3)
+    loader = Loader(
+        images=images, rows=rows, targets=rows[:, None], image_size=(32, 32), batch_size=3, policy=Augment(hflip=0.5)
+    )
     competition, compute = food11.COMPETITION, choose_compute("cpu", "fp32")
-    served, _ = serve_features(network, loader, loader, competition, compute)
+    store = FeatureStore(cache=tmp_path / "cache.npy", network="test_resnet ()")
+    served, _ = serve_features(network, loader, loader.in_order(), competition, compute, store)
     with torch.no_grad():
-        expected = network.features(torch.from_numpy(images[rows]))
+        expected = network.features(torch.from_numpy(images))
+        flipped = network.features(torch.from_numpy(np.ascontiguousarray(images[:, :, ::-1])))
     assert len(expected.unique(dim=0)) == 10
-    assert torch.allclose(served.views[0], expected, atol=1e-5)
+    torch.testing.assert_close(served.views[0], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(served.views[1], flipped, atol=1e-5, rtol=0)
+    for epoch, wanted in enumerate((expected, flipped)):
+        for batch in served.epoch(epoch):
+            torch.testing.assert_close(batch["image"], wanted[batch["target"][:, 0]], atol=1e-5, rtol=0)
+
+
+def test_features_are_computed_once_for_all_folds_and_runs(
+    svhn: MakeSvhn, podium: Podium, weights: Path, tmp_path: Path
+) -> None:
+    svhn()
+    assert podium("prepare", "--num-folds", 2).code == 0
+    flags = (*FLAGS, "--weights", weights, "--image-size", 32, 48, "--batch-size", 4, "--epochs", 2)
+    assert podium("train", *flags).out.count("computing features") == 1  # of two folds
+    (kept,) = feature_files(tmp_path / "runs/svhn")
+    other = podium("train", *flags, "--lr", 0.02, "--run-name", "other")
+    assert (other.code, "computing features" in other.out) == (0, False)
+    data = kept.read_bytes()
+    middle = len(data) // 2
+    for damage in (
+        lambda: kept.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]),
+        kept.unlink,
+    ):
+        damage()
+        again = podium("train", *flags, "--run-name", "again", "--restart")
+        assert again.out.count("computing features") == 1
+        assert kept.read_bytes() == data
+        for fold in ("fold0", "fold1"):
+            weights_of = [tmp_path / "runs/svhn" / run / fold / "last.safetensors" for run in ("baseline", "again")]
+            assert weights_of[0].read_bytes() == weights_of[1].read_bytes()
+    assert podium("prepare", "--prune").code == 0
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("change", ["weights", "options", "size"])
+def test_features_of_another_network_or_size_are_others(
+    svhn: MakeSvhn, podium: Podium, weights: Path, tmp_path: Path, change: str
+) -> None:
+    svhn()
+    assert podium("prepare", "--num-folds", 2).code == 0
+    flags = (*FLAGS, "--weights", weights, "--batch-size", 4, "--epochs", 1, "--fold", 0)
+    assert podium("train", *flags, "--image-size", 32, 48).code == 0
+    size = (32, 64) if change == "size" else (32, 48)
+    options = ("--backbone-options", "global_pool=max") if change == "options" else ()
+    if change == "weights":
+        torch.manual_seed(6)
+        save_file(build_model("test_resnet", HeadLayout((12,)), (32, 48)).state_dict(), weights)
+    ended = podium("train", *flags, "--image-size", *size, *options, "--run-name", "new")
+    assert "computing features" in ended.out, ended.err
+    assert len(feature_files(tmp_path / "runs/svhn")) == 2
+
+
+def test_a_full_disk_costs_the_kept_features_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "a file"
+    folder.write_text("")
+    _keep(folder / "features.npz", torch.zeros(2, 3))
+    assert "was not kept" in capsys.readouterr().out
 
 
 def test_views_alternate_and_each_image_keeps_its_features_and_target() -> None:
