@@ -5,6 +5,7 @@
 #   bash benchmarks/score.sh street RECOGNISER.onnx LITE0.safetensors LITE2.safetensors
 #   bash benchmarks/score.sh food LITE1.safetensors LITE2.safetensors      food-11: pretrained, and resnet9 from scratch
 #   bash benchmarks/score.sh ablation LITE0.safetensors                    street-view, one change at a time
+#   bash benchmarks/score.sh synthetic LITE0.safetensors FONTS             street-view, strings drawn with a folder's fonts
 #
 # All folds of a run train at once: on one GPU with 16 cores a run takes one to five minutes. On a CPU set AT_ONCE=1 and
 # expect hours. RECOGNISER.onnx: PP-OCRv6_rec_small.onnx of the package rapidocr 3.10.0 (see docs/blending.md).
@@ -58,6 +59,17 @@ elif [ "$part" = food ]; then
     for run in scratch lite2 lite1; do "$PYTHON" -m src.evaluate $food --run-name $run; done
     "$PYTHON" -m src.blend $food --run-name lite2 lite1 scratch --external lite2_128.npz --name food_pretrained
     "$PYTHON" -m src.blend $food --run-name scratch --external scratch_50.npz --name food_from_scratch
+elif [ "$part" = synthetic ]; then
+    "$PYTHON" -m src.prepare --split official --image-size 40 80
+    for seed in 0 1; do
+        common=(--fold 0 --image-size 40 80 --seed "$seed")
+        "$PYTHON" -m src.train "${common[@]}" --run-name drawn-s$seed --weights "${files[0]}" --epochs 2 \
+            --synthetic 20000 --fonts "${files[1]}"
+        "$PYTHON" -m src.train "${common[@]}" --run-name tuned-s$seed --start-from drawn-s$seed --epochs 12
+        for epochs in 12 16 24; do
+            "$PYTHON" -m src.train "${common[@]}" --run-name real$epochs-s$seed --weights "${files[0]}" --epochs $epochs
+        done
+    done
 else
     "$PYTHON" -m src.prepare --split official --image-size 40 80
     sweep="-m src.sweep --one-at-a-time --fold 0 ${TASKS:+--tasks $TASKS}"
