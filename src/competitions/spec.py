@@ -130,7 +130,7 @@ class Competition:
     depth: Literal[8, 16] = 8  # bits of each channel; 16 only with bands
     pad_class: int | None = None  # the class that pads a short string on the right
     moves_ok: bool = True  # whether an image that is shifted, turned or zoomed keeps its label
-    follow: Follow | None = None  # how labels change with such an image; without it, none is moved unless moves_ok
+    follow: Follow | None = None  # how labels change with such an image; none is moved then unless a flag asks
     class_names: tuple[str, ...] = ()  # for reports, if the submission's text says little
     folder: str = ""  # of its files below input/, if that is not its name
     source: str = ""  # where to download the files

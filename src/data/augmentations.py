@@ -230,6 +230,12 @@ def of_bands(policy: Augment) -> Augment:
 MOVES = ("rotate", "zoom", "stretch", "shear", "shift", "hflip", "crop")  # where something is in the image
 
 
+def moved_if_asked(policy: Augment) -> Augment:
+    """Return the policy with those moves alone that are not at their defaults, for labels that follow them."""
+    unasked = [move for move in MOVES if getattr(policy, move) == getattr(Augment(), move)]
+    return replace(policy, **dict.fromkeys(unasked, 0.0))
+
+
 def unmoved(policy: Augment, name: str) -> Augment:
     """Return the policy without moves, for labels that say where something is. Raises InputError for one asked for."""
     for move in MOVES:

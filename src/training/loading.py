@@ -8,7 +8,7 @@ from src.competitions.spec import Competition
 from src.config import Augment, TrainConfig
 from src.core.errors import InputError
 from src.core.runtime import Compute, memory_limit
-from src.data.augmentations import cpu_only, of_bands, unmoved
+from src.data.augmentations import cpu_only, moved_if_asked, of_bands, unmoved
 from src.data.device import fits, on_device
 from src.data.levels import levels_of
 from src.data.loader import INFERENCE_BATCH_SIZE, Batches, Loader
@@ -25,7 +25,8 @@ RESIZE_SHARE = 0.7  # share of the epochs in which images grow with --progressiv
 def _policy_of(augment: Augment, competition: Competition) -> Augment:
     """Return the random changes that suit a competition, with its defaults for those that are None."""
     policy = of_bands(augment) if competition.bands else augment
-    policy = policy if competition.moves_ok or competition.follow else unmoved(policy, competition.name)
+    if not competition.moves_ok:
+        policy = moved_if_asked(policy) if competition.follow else unmoved(policy, competition.name)
     hflip, concat = 0.5 * competition.hflip_ok, 0.4 * (competition.pad_class is not None)
     return replace(
         policy,

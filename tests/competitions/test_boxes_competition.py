@@ -11,7 +11,7 @@ from PIL import Image
 
 from src.competitions.boxes import around, overlaps
 from src.competitions.registry import load_competition
-from src.config import ServeConfig, TrainConfig
+from src.config import Augment, ServeConfig, TrainConfig
 from src.config.augment import NO_AUGMENT
 from src.core.errors import InputError
 from src.core.runtime import choose_compute
@@ -175,13 +175,13 @@ def bright(image: np.ndarray) -> np.ndarray:
         ({"shift": 0.1, "zoom": 0.3, "stretch": 0.2}, False),
         ({"rotate": 12.0, "shear": 10.0}, False),
         ({"crop": 0.5}, False),
-        ({"shift": 0.05}, True),
+        ({"shift": 0.05, "hflip": 0.5}, True),
     ],
 )
 def test_the_box_follows_when_the_image_moves(moves: dict[str, float], hflip_ok: bool) -> None:
     images, targets = pictures()
     competition = replace(load_competition("svhn:boxes"), hflip_ok=hflip_ok)
-    config = TrainConfig(augment=replace(NO_AUGMENT, hflip=None, **moves), batch_size=4)
+    config = TrainConfig(augment=replace(NO_AUGMENT, **moves), batch_size=4)
     compute = choose_compute("cpu", "fp32")
     loader = make_loader(config, competition, compute, images, np.arange(4), targets, SIZE, train=True)
     changed = 0
@@ -217,6 +217,17 @@ def test_a_competition_without_boxes_has_none(food11: MakeFood11, podium: Podium
     assert "the labels of food11 have no column boxes" in refused.err
     with pytest.raises(InputError, match="no such competition"):
         load_competition("nothing:boxes")
+
+
+def test_nothing_moves_unless_a_flag_asks() -> None:
+    competition = replace(load_competition("svhn:boxes"), hflip_ok=True)
+    images, targets = np.zeros((4, 8, 8, 3), np.uint8), np.zeros((4, 4), np.float32)
+    compute, rows = choose_compute("cpu", "fp32"), np.arange(4)
+    for augment, asked in ((Augment(), set()), (Augment(zoom=0.3, crop=0.5), {"zoom", "crop"})):
+        config = TrainConfig(augment=augment)
+        loader = make_loader(config, competition, compute, images, rows, targets, (8, 8), train=True)
+        assert loader.policy
+        assert {move for move in MOVES if getattr(loader.policy, move)} == asked
 
 
 def test_nothing_moves_if_labels_cannot_follow() -> None:
