@@ -74,9 +74,9 @@ def moved(boxes: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np.
     """
     scale = np.array([size[1], size[0]])
     corners = boxes[:, [[0, 1], [2, 1], [0, 3], [2, 3]]] * scale - 0.5  # (B, 4, 2); a pixel's centre is its number
-    ahead = np.linalg.inv(matrices[:, :, :2])
-    ends = (np.einsum("bij,bkj->bki", ahead, corners - matrices[:, None, :, 2]) + 0.5) / scale
-    return np.clip(np.concatenate([ends.min(axis=1), ends.max(axis=1)], axis=1), 0, 1).astype(boxes.dtype)
+    forward = np.linalg.inv(matrices[:, :, :2])
+    after = (np.einsum("bij,bkj->bki", forward, corners - matrices[:, None, :, 2]) + 0.5) / scale
+    return np.clip(np.concatenate([after.min(axis=1), after.max(axis=1)], axis=1), 0, 1).astype(boxes.dtype)
 
 
 def read_train(files: InputFiles, original: Competition) -> pd.DataFrame:

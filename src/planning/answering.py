@@ -44,7 +44,7 @@ def predict(work: Work) -> None:
         clock.tell("predict: the plain image only, as there is no time for more views", record.events)
         views = 1
     while len(folds) > 1 and work.predict_seconds(data, len(folds), views) > clock.left:
-        clock.tell(f"predict: fold {folds.pop()} is skipped, as there is no time for it", record.events)
+        clock.tell(f"predict: fold {folds.pop()} is skipped for lack of time", record.events)
     parts = _predict_parts(work, folds, views < data.num_views)
     work.command("predict", *parts)
     record.submission = str(work.config.submissions_dir / work.root.name / f"{work.config.run_name}.csv")

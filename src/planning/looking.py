@@ -52,7 +52,7 @@ def train_config(config: AutoConfig, flags: dict[str, str], run_name: str) -> Tr
 
 
 def train_parts(config: AutoConfig, flags: dict[str, str], run_name: str) -> list[str]:
-    """Return the flags of train as on a command line; those of defaults are skipped."""
+    """Return the flags of train as on a command line; defaults are omitted."""
     paths = path_parts(config)
     default = {"seed": "0", "device": "auto", "backbone": TrainConfig.backbone}
     own = {name: text for name, text in flags.items() if default.get(name) != text}

@@ -113,7 +113,7 @@ def train(work: Work) -> None:
         try:
             _train_fold(work, number, predict + work.oof_seconds(data))
         except Dropped:
-            clock.tell(f"fold {number} is skipped: there is no time to finish it", record.events)
+            clock.tell(f"fold {number} is skipped for lack of time", record.events)
             return
         longest = max(longest, clock.used - before)
         record.folds_trained.append(number)
