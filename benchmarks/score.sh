@@ -4,6 +4,7 @@
 #
 #   bash benchmarks/score.sh street RECOGNISER.onnx LITE0.safetensors LITE2.safetensors
 #   bash benchmarks/score.sh food LITE1.safetensors LITE2.safetensors      food-11: pretrained, and resnet9 from scratch
+#   bash benchmarks/score.sh instances                                     food-11: pretrained without labels, after `food`
 #   bash benchmarks/score.sh ablation LITE0.safetensors                    street-view, one change at a time
 #   bash benchmarks/score.sh synthetic LITE0.safetensors FONTS             street-view, strings drawn with a folder's fonts
 #
@@ -24,6 +25,12 @@ train() { # train FOLDS FLAGS...: as many folds at once as AT_ONCE says, all by 
     echo "$folds" | tr ' ' '\n' | xargs -P "${AT_ONCE:-0}" -I{} "$PYTHON" -m src.train --fold {} "$@"
 }
 
+food="--competition food11"
+mix="--mixup 0.2 --cutmix 1.0 --augment.zoom 0.3 --label-smoothing 0.1 --batch-size 128 --lr 3e-3"
+scratch="--backbone resnet9 --image-size 64 64 --optimizer sgd --batch-size 512"
+scratch="$scratch --weight-decay 5e-4 --dropout 0 --label-smoothing 0.1 --augment.zoom 0.3 --mixup 0.2 --augment.erase 0.2"
+long="--epochs 110 --cutmix 1.0 --ema 0.99"
+
 if [ "$part" = street ]; then
     strong="--augment.invert 0.3 --augment.shear 8 --augment.stretch 0.15"
     recogniser="--backbone text_recognition --weights ${files[0]} --image-size 48 64 $strong --lr 5e-4 --epochs 14"
@@ -37,28 +44,32 @@ if [ "$part" = street ]; then
     for run in rec64 rec64_1 lite0 lite2; do "$PYTHON" -m src.evaluate --run-name $run; done
     "$PYTHON" -m src.blend --run-name rec64 rec64_1 lite2 lite0 --name our_networks
 elif [ "$part" = food ]; then
-    food="--competition food11"
-    mix="--mixup 0.2 --cutmix 1.0 --augment.zoom 0.3 --label-smoothing 0.1 --batch-size 128 --lr 3e-3"
-    scratch="--backbone resnet9 --no-pretrained --image-size 64 64 --optimizer sgd --lr 0.4 --batch-size 512"
-    scratch="$scratch --weight-decay 5e-4 --dropout 0 --label-smoothing 0.1 --augment.zoom 0.3 --mixup 0.2"
     lite2="--backbone tf_efficientnet_lite2 --weights ${files[1]}"
     "$PYTHON" -m src.prepare $food --num-folds 3 --image-size 64 64
     "$PYTHON" -m src.prepare $food --num-folds 3 --image-size 128 128
     train "0 1 2" $food --run-name lite2_128 $lite2 --image-size 128 128 $mix --epochs 14 --drop-path 0.15
-    train "0 1 2" $food --run-name scratch_50 $scratch --epochs 50 --augment.erase 0.2 --ema 0.98
+    train "0 1 2" $food --run-name scratch_50 --no-pretrained $scratch --lr 0.4 --epochs 50 --ema 0.98
     for run in lite2_128 scratch_50; do
         "$PYTHON" -m src.evaluate $food --run-name $run
         "$PYTHON" -m src.predict $food --run-name $run
         "$PYTHON" -m benchmarks.pack_run $food --run-name $run --out $run.npz # other folds: joins as another tool's would
     done
-    for size in 64 144 160; do "$PYTHON" -m src.prepare $food --num-folds 4 --image-size $size $size; done
-    train "0 1 2 3" $food --run-name scratch $scratch --epochs 110 --cutmix 1.0 --augment.erase 0.2 --ema 0.99
+    for size in 64 144 160 192; do "$PYTHON" -m src.prepare $food --num-folds 4 --image-size $size $size; done
+    train "0 1 2 3" $food --run-name scratch --no-pretrained $scratch --lr 0.4 $long
     train "0 1 2 3" $food --run-name lite2 $lite2 --image-size 160 160 $mix --epochs 20 --drop-path 0.2
     train "0 1 2 3" $food --run-name lite1 --backbone tf_efficientnet_lite1 --weights "${files[0]}" \
         --image-size 144 144 $mix --epochs 16 --drop-path 0.15 --seed 1
-    for run in scratch lite2 lite1; do "$PYTHON" -m src.evaluate $food --run-name $run; done
-    "$PYTHON" -m src.blend $food --run-name lite2 lite1 scratch --external lite2_128.npz --name food_pretrained
-    "$PYTHON" -m src.blend $food --run-name scratch --external scratch_50.npz --name food_from_scratch
+    train "0 1 2 3" $food --run-name lite2_192 $lite2 --image-size 192 192 $mix --epochs 18 --drop-path 0.2 --seed 2
+    for run in scratch lite2 lite1 lite2_192; do "$PYTHON" -m src.evaluate $food --run-name $run; done
+elif [ "$part" = instances ]; then
+    "$PYTHON" -m src.prepare --competition food11:instances --split holdout --num-val 100 --image-size 64 64
+    train 0 --competition food11:instances --run-name alone --backbone resnet9 --no-pretrained --image-size 64 64 \
+        --epochs 150 --batch-size 256 --dropout 0 --label-smoothing 0.1 --augment.crop 0.3 --augment.saturation 0.4 \
+        --augment.contrast 0.4 --augment.erase 0.2
+    train "0 1 2 3" $food --run-name tuned $scratch --lr 0.2 $long --weights runs/food11_instances/alone/fold0/last.safetensors
+    "$PYTHON" -m src.evaluate $food --run-name tuned
+    "$PYTHON" -m src.blend $food --run-name lite2_192 lite2 lite1 scratch tuned --external lite2_128.npz --name food_pretrained
+    "$PYTHON" -m src.blend $food --run-name scratch tuned --external scratch_50.npz --name food_from_scratch
 elif [ "$part" = synthetic ]; then
     "$PYTHON" -m src.prepare --split official --image-size 40 80
     for seed in 0 1; do

@@ -7,14 +7,17 @@ from pathlib import Path
 
 from src import competitions
 from src.competitions.boxes import boxes_of
+from src.competitions.instances import instances_of
 from src.competitions.spec import Competition, nearest
 from src.core.errors import InputError
 from src.core.modules import load_module
 
+DERIVED = {"boxes": boxes_of, "instances": instances_of}  # NAME:boxes is another question about the images of NAME
+
 HELPERS = frozenset(
     {
-        "arrays", "boxes", "counts", "decision", "demo_images", "folders", "json_text", "metric", "parquet",
-        "reading_labels", "registry", "spec", "strings", "tables",
+        "arrays", "boxes", "counts", "decision", "demo_images", "folders", "instances", "json_text", "metric",
+        "parquet", "reading_labels", "registry", "spec", "strings", "tables",
     }
 )  # fmt: skip  # modules of this package that are not competitions
 
@@ -27,11 +30,12 @@ def competition_names() -> list[str]:
 def load_competition(name: str) -> Competition:
     """Return the competition of that module name, or the one that a file path/to/mine.py defines as COMPETITION.
 
-    NAME:boxes is the one whose answers are the boxes of NAME, see boxes.py. Raises InputError for an unknown name
-    (suggesting the nearest), a missing file, or a file that cannot be used.
+    NAME:boxes and NAME:instances ask something else about the images of NAME, see boxes.py and instances.py. Raises
+    InputError for an unknown name (suggesting the nearest), a missing file, or a file that cannot be used.
     """
-    if name.endswith(":boxes"):
-        return boxes_of(load_competition(name.removesuffix(":boxes")))
+    original, _, question = name.rpartition(":")
+    if original and question in DERIVED:
+        return DERIVED[question](load_competition(original))
     if name.endswith(".py"):
         module = load_module(Path(name), "competition")
     elif name in competition_names():

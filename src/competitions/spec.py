@@ -131,6 +131,7 @@ class Competition:
     pad_class: int | None = None  # the class that pads a short string on the right
     moves_ok: bool = True  # whether an image that is shifted, turned or zoomed keeps its label
     follow: Follow | None = None  # how labels change with such an image; none is moved then unless a flag asks
+    pretext: bool = False  # whether it only pretrains a network: its answers are neither scored nor handed in
     class_names: tuple[str, ...] = ()  # for reports, if the submission's text says little
     folder: str = ""  # of its files below input/, if that is not its name
     source: str = ""  # where to download the files
@@ -203,6 +204,14 @@ class Competition:
         if head.kind == "labels":
             return self.separator.join(text for text, value in zip(head.classes, values, strict=True) if value)
         return f"{float(values[0]):.6g}" if head.kind == "number" else head.classes[int(values[0])]
+
+
+def check_has_answers(competition: Competition) -> None:
+    """Raise InputError for a competition whose answers mean nothing, such as NAME:instances."""
+    if competition.pretext:
+        raise InputError(
+            f"{competition.name}: its answers are neither scored nor handed in; its networks are for train --weights"
+        )
 
 
 def check_heads(competition: Competition) -> None:

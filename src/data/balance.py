@@ -20,8 +20,8 @@ def counts_of(labels: pd.DataFrame, head: Head) -> "pd.Series[int]":
 
 
 def balance(labels: pd.DataFrame, competition: Competition) -> list[str]:
-    """Return lines about each head's classes, none for strings: most of their positions hold the pad class."""
-    if competition.is_string:
+    """Return lines about each head's classes, none for strings, most of whose positions hold the pad class."""
+    if competition.is_string or competition.pretext:
         return []
     lines = []
     for head in competition.heads:

@@ -175,7 +175,8 @@ def _not_classes(labels: pd.DataFrame, competition: Competition) -> list[str]:
 
     Two signs: nearly as many classes as images (numbers, free text), and texts that are lists of few distinct tags.
     """
-    if [head.kind for head in competition.heads] != ["class"] or len(labels) < MIN_IMAGES:
+    is_class = [head.kind for head in competition.heads] == ["class"] and not competition.pretext
+    if not is_class or len(labels) < MIN_IMAGES:
         return []
     texts = competition.heads[0].classes
     for separator in (",", ";", "|", " "):

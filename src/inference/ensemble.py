@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from src.competitions.decision import decide
-from src.competitions.spec import Competition
+from src.competitions.spec import Competition, check_has_answers
 from src.core.errors import InputError
 from src.core.runtime import Compute, to_device
 from src.data.cache import ImageCache
@@ -64,6 +64,7 @@ def out_of_fold(
     Raises InputError if a fold is missing (unless `folds` leaves it out), or its predictions are not those that it
     ended with.
     """
+    check_has_answers(run.competition)
     trained, competition = run.trained(folds), run.competition
     expected = run.prepared.fold_numbers("all")
     present = sorted(fold.number for fold in trained)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.competitions.spec import check_has_answers
 from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.data.cache import ImageCache, open_cache, sources_of
@@ -109,6 +110,7 @@ def open_test_set(prepared: Prepared) -> TestSet:
 
     Raises InputError if it cannot be read or holds no ids.
     """
+    check_has_answers(prepared.competition)
     competition, root = prepared.competition, prepared.config.input_dir / prepared.competition.input_folder
     if not root.is_dir():
         note = f"note: {root} is not on this machine; prepare's copy of the sample submission is answered"
