@@ -61,8 +61,10 @@ elif [ "$part" = food ]; then
         --image-size 144 144 $mix --epochs 16 --drop-path 0.15 --seed 1
     train "0 1 2 3" $food --run-name lite2_192 $lite2 --image-size 192 192 $mix --epochs 18 --drop-path 0.2 --seed 2
     for run in scratch lite2 lite1 lite2_192; do "$PYTHON" -m src.evaluate $food --run-name $run; done
+    "$PYTHON" -m src.blend $food --run-name lite2 lite1 scratch --external lite2_128.npz --name food_four_runs
+    "$PYTHON" -m src.blend $food --run-name scratch --external scratch_50.npz --name food_two_runs
 elif [ "$part" = instances ]; then
-    "$PYTHON" -m src.prepare --competition food11:instances --split holdout --num-val 100 --image-size 64 64
+    "$PYTHON" -m src.prepare --competition food11:instances --image-size 64 64
     train 0 --competition food11:instances --run-name alone --backbone resnet9 --no-pretrained --image-size 64 64 \
         --epochs 150 --batch-size 256 --dropout 0 --label-smoothing 0.1 --augment.crop 0.3 --augment.saturation 0.4 \
         --augment.contrast 0.4 --augment.erase 0.2

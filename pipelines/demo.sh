@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to a scored submission on synthetic data: house numbers of handwritten digits.
-# Installs what it needs; then takes 3 minutes on 2 cores.
+# Installs what it needs; then takes 3 to 4 minutes on 2 cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . pipelines/setup.sh

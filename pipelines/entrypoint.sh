@@ -11,7 +11,8 @@ if [ ! -w /dev/shm ] || [ "${free:-0}" -lt 1024 ]; then
 fi
 
 case "${1:-help}" in
-    prepare | train | evaluate | predict | blend | summary | bench | doctor | make_demo)
+    auto | bench | blend | compare | crops | doctor | download | evaluate | export | make_demo | predict | prepare | search | \
+        serve | submit | summary | sweep | train | watch)
         command=$1
         shift
         exec python -m "src.$command" "$@"
@@ -29,7 +30,8 @@ case "${1:-help}" in
         exit "$code"
         ;;
     help | --help | -h)
-        echo "usage: prepare | train | evaluate | predict | blend | summary | bench | doctor | make_demo [flags], or a pipeline:"
+        echo "usage: auto | bench | blend | compare | crops | doctor | download | evaluate | export | make_demo | predict |"
+        echo "  prepare | search | serve | submit | summary | sweep | train | watch [flags], or a pipeline:"
         echo "  demo, svhn [flags of train], food11 [flags of train], reference ROW published|ours, or any other command"
         echo "  mount input/, runs/ and submissions/ at /app/input, /app/runs and /app/submissions"
         echo "  for the flags of a command: train --help"

@@ -18,6 +18,7 @@ from src.core.flags import check_range
 
 def main(config: SweepConfig) -> None:
     """Run a sweep. Raises InputError for flags that train does not take, and if a training failed for good."""
+    from src.competitions.spec import check_has_answers
     from src.core.errors import InputError
     from src.core.writing import write_csv
     from src.data.prepared import open_prepared
@@ -30,6 +31,7 @@ def main(config: SweepConfig) -> None:
     for name, (low, high) in limits.items():
         check_range(name.replace("_", "-"), getattr(config, name), low, high)
     prepared = open_prepared(config)
+    check_has_answers(prepared.competition)
     chosen, folds = members(config), prepared.fold_numbers(config.fold)
     tasks = [Task(member=member, fold=fold) for member in chosen for fold in folds]
     print(f"{len(chosen)} runs of {len(folds)} folds: {len(tasks)} trainings, engine {config.engine}", flush=True)

@@ -42,6 +42,8 @@ def main(config: TrainConfig) -> None:
     results, status = [], Status(numbers, config.epochs, compute.describe())
     with status.told(), explained(config.deterministic):
         print(f"training on {compute.describe()}", flush=True)
+        if run.competition.pretext:
+            print("note: the score means nothing here; the network is for train --weights FOLD/last.safetensors")
         for done in range(len(numbers)):
             run, result = train_fold(config, run, numbers[done:], compute, status=status)
             results.append(result)

@@ -1,9 +1,9 @@
-"""`--competition NAME:instances`: every image of NAME, labelled or not, is a class of its own.
+"""`--competition NAME:instances`: every image of NAME's labels and test set is a class of its own.
 
 Pretraining without labels: a network that tells all images apart, however they are cropped and coloured, has features
-that a training with labels starts from, with `train --weights`. No label is read, so although the network sees images
+that a training with labels starts from, with `train --weights`. No label is used, so although the network sees images
 that a fold holds out, it learns nothing of their answers. It sees the test images too: check that the rules allow it.
-On food-11 it did not help (docs/what-helps.md).
+On food-11 it did not help by itself (docs/what-helps.md).
 
 Sources: Dosovitskiy et al., Discriminative Unsupervised Feature Learning with Exemplar CNNs, 2014; Cao, Yu and Wu,
 Training Vision Transformers with Only 2040 Images, 2022 (the same with CutMix and label smoothing, for few images).
@@ -52,6 +52,4 @@ def instances_of(original: Competition) -> Competition:
         moves_ok=True,
         follow=None,
         pretext=True,
-        kaggle="",
-        upload="",
     )

@@ -50,6 +50,8 @@ def load_competition(name: str) -> Competition:
 
 def _suggestion(name: str) -> str:
     """Return what was probably meant: a file of that name here, or the nearest competition."""
+    if ":" in name and name.partition(":")[0] in competition_names():
+        return f"after the colon there can be {' or '.join(DERIVED)}"
     own = [path for path in (Path(f"{name}.py"), Path(name) / f"{Path(name).name}.py") if path.is_file()]
     if own:
         return f"did you mean --competition {own[0]}?"

@@ -67,8 +67,8 @@ class PredictConfig(Adjusting, InferenceFlags, PixelPaths):
     tta: bool = True
     """Average over label-safe views, or the plain image only."""
     unsure_only: bool = False
-    """Use further views only for images whose answer they might change, judged by out-of-fold predictions: several
-    times as fast at nearly the same score (both scores are printed)."""
+    """Use further views only for images whose answer they might change, judged by out-of-fold predictions: two to
+    three times as fast at nearly the same score (both scores are printed)."""
     name: str | None = None
     """Name of the submission; default: the runs' names joined by +."""
     minutes: float | None = None

@@ -61,17 +61,24 @@ def reading_problems(split: str, cache: ImageCache, action: str) -> list[Problem
     return problems + notes * (len(notes) <= MAX_ZERO_ENDS * len(cache.readings))
 
 
-def _conflicts(labels: pd.DataFrame, targets: list[str], duplicates: list[list[int]]) -> tuple[set[int], list[Problem]]:
-    """Judge exact duplicates: those with different labels are dropped, the others are kept in one group."""
+def _conflicts(
+    labels: pd.DataFrame, competition: Competition, duplicates: list[list[int]]
+) -> tuple[set[int], list[Problem]]:
+    """Judge exact duplicates: those with different labels are dropped, the others are kept in one group.
+
+    Where each image is a class of its own, the first of them is kept.
+    """
     dropped: set[int] = set()
     problems: list[Problem] = []
-    paths, values = labels["image_path"].tolist(), labels[targets].to_numpy()
+    paths, values = labels["image_path"].tolist(), labels[competition.targets].to_numpy()
     for rows in duplicates:
         same = bool((values[rows] == values[rows[0]]).all())
+        told = rows[1:] if same or competition.pretext else rows
         if not same:
-            dropped.update(rows)
-        for row in rows[1:] if same else rows:
-            kind, action = ("duplicate", "kept in one group") if same else ("conflicting labels", "skipped")
+            dropped.update(told)
+        for row in told:
+            kind = "duplicate" if same or competition.pretext else "conflicting labels"
+            action = "kept in one group" if same else "skipped"
             other = rows[1] if row == rows[0] else rows[0]
             problems.append(Problem("train", paths[row], kind, action, f"same pixels as {paths[other]}"))
     return dropped, problems
@@ -126,7 +133,7 @@ def _duplicates(
     `rows` are those of the cache, which has another order.
     """
     same_pixels = exact_duplicates(cache.readings.pick(rows))
-    dropped, problems = _conflicts(labels, competition.targets, same_pixels)
+    dropped, problems = _conflicts(labels, competition, same_pixels)
     near = _near_duplicates(cache, rows, folder)
     exact = {(same[0], row) for same in same_pixels for row in same[1:]}
     exact_rows = {row for pair in exact for row in pair}

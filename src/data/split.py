@@ -1,5 +1,7 @@
 """Which folds prepare makes: k-fold, the organiser's own, one held-out part, or a file of the user's."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from src.competitions.spec import Competition
@@ -8,16 +10,35 @@ from src.core.errors import InputError
 from src.data import folds as folding
 
 MAX_DEFAULT_VAL = 1000  # images of --split holdout, if a fifth would be more
+PRETEXT_VAL = 100  # the same if the score means nothing
 
 
-def num_val_of(config: PrepareConfig, num_images: int) -> int:
-    """Return how many images --split holdout holds out."""
-    return config.num_val if config.num_val is not None else min(MAX_DEFAULT_VAL, max(1, num_images // 5))
+def num_val_of(config: PrepareConfig, num_images: int, most: int = MAX_DEFAULT_VAL) -> int:
+    """Return how many images --split holdout holds out, by default a fifth but not more than `most`."""
+    return config.num_val if config.num_val is not None else min(most, max(1, num_images // 5))
+
+
+def _split_of(config: PrepareConfig, competition: Competition, num_images: int) -> PrepareConfig:
+    """Return the flags; of a competition that only pretrains a network such that few images are held out.
+
+    Raises InputError for flags that make no sense there.
+    """
+    if not competition.pretext:
+        return config
+    given = f"--folds {config.folds}" if config.folds else "--split official" if config.split == "official" else ""
+    if config.relabel:
+        given = f"--relabel {config.relabel[0]}"
+    if given:
+        raise InputError(
+            f"{given}: {competition.name} pretrains a network without labels, and is not scored; leave it out"
+        )
+    return replace(config, split="holdout", num_val=num_val_of(config, num_images, PRETEXT_VAL))
 
 
 def check_split(config: PrepareConfig, labels: pd.DataFrame, competition: Competition) -> None:
     """Raise InputError if these folds cannot be made, before any image is decoded; `make_folds` checks groups too."""
     num_images = len(labels)
+    config = _split_of(config, competition, num_images)
     if config.folds:
         folding.from_file(config.folds, labels)
     elif config.split == "official":
@@ -34,6 +55,7 @@ def check_split(config: PrepareConfig, labels: pd.DataFrame, competition: Compet
 
 def make_folds(config: PrepareConfig, labels: pd.DataFrame, competition: Competition) -> pd.DataFrame:
     """Return image_path and fold of usable labelled images, whose `group` is known. Raises InputError."""
+    config = _split_of(config, competition, len(labels))
     if config.folds:
         folds = folding.from_file(config.folds, labels)
     elif config.split == "holdout":

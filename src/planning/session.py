@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 from src.competitions.registry import load_competition
+from src.competitions.spec import check_has_answers
 from src.config import AutoConfig
 from src.core.errors import InputError
 from src.core.flags import check_name, check_range
@@ -22,6 +23,7 @@ def run_auto(config: AutoConfig, started: float) -> AutoRecord:
     if config.weights is not None and not config.weights.is_file():
         raise InputError(f"--weights {config.weights}: no such file")
     competition = load_competition(config.competition)
+    check_has_answers(competition)
     root = config.runs_dir / competition.name
     file = root / f"{config.run_name}.json"
     root.mkdir(parents=True, exist_ok=True)

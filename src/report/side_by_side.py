@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from src.competitions.registry import load_competition
+from src.competitions.spec import check_has_answers
 from src.config import CompareConfig
 from src.core.errors import InputError
 from src.core.progress import minutes
@@ -80,6 +82,7 @@ def open_sides(config: CompareConfig) -> tuple[list[Side], list[str]]:
 
     Raises InputError for a run that was named and cannot be opened, and if there is none.
     """
+    check_has_answers(load_competition(config.competition))
     if config.run_name:
         twice = [name for name in config.run_name if config.run_name.count(name) > 1]
         if twice:

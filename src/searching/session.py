@@ -5,6 +5,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
+from src.competitions.spec import check_has_answers
 from src.config import SearchConfig
 from src.core.errors import InputError
 from src.core.locking import delete_stale
@@ -23,6 +24,7 @@ from src.searching.workers import run_workers
 def run_search(config: SearchConfig, folder: Path, deadline: float) -> None:
     """Train trials until there are enough or the time is over, then report. Raises InputError."""
     prepared = searched(folder / "search.json", config)
+    check_has_answers(prepared.competition)
     space = read_space(config.space)
     check_space(space, config, prepared.competition)
     inner = make_inner(config, prepared, folder)

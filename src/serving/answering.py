@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from src.competitions.decision import Rule, class_probabilities, decide
-from src.competitions.spec import Competition, Head
+from src.competitions.spec import Competition, Head, check_has_answers
 from src.config import ServeConfig
 from src.core.runtime import choose_compute, to_device
 from src.data.bands import decode_bands
@@ -142,6 +142,7 @@ def open_answerer(config: ServeConfig) -> Answerer:
     compute = choose_compute(config.device, config.precision)
     check_engine(config.engine, compute)
     run = open_run(config, config.run_name)
+    check_has_answers(run.competition)
     trained, competition = run.trained(config.folds), run.competition
     numbers = tuple(fold.number for fold in trained)
     wanted = views_of(run, trained, config.tta)

@@ -44,6 +44,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     if config.freeze_backbone and not (config.pretrained or config.weights or config.start_from):
         raise InputError("--freeze-backbone --no-pretrained: features of random weights are useless; give --weights")
     check_start(config)
+    check_pretext(config, competition)
     check_range("pseudo-confidence", config.pseudo_confidence, 0, 1)
     check_range("suspects-weight", config.suspects_weight, 0, 1)
     check_range("save-every", config.save_every, 0)
@@ -85,6 +86,20 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")
     if config.loss not in LOSSES:
         raise InputError(f"--loss {config.loss}: there are {', '.join(LOSSES)}")
+
+
+def check_pretext(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError for what makes no sense, or leads nowhere, if a network is only pretrained."""
+    if not competition.pretext:
+        return
+    for flag, given in (("--keep best", config.keep == "best"), ("--early-stopping", config.early_stopping)):
+        if given:
+            raise InputError(f"{flag}: the score of {competition.name} means nothing; leave it out")
+    if find_backbone(config.backbone).takes_head_widths:
+        raise InputError(
+            f"--backbone {config.backbone}: is built for the places of a string, of which {competition.name} has one; "
+            "its weights would not fit; choose another network"
+        )
 
 
 def check_new_strings(config: TrainConfig, competition: Competition) -> None:

@@ -3,31 +3,47 @@
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 from safetensors.torch import load_file
 
+from src.competitions.registry import load_competition
+from src.config import ServeConfig
+from src.core.errors import InputError
+from src.serving.answering import open_answerer
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
+from tests.world import done, link, refused, run_command
 
+OF_SVHN = ("--competition", "svhn:instances")
 INSTANCES = ("--competition", "food11:instances")
-SMALL = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 32, 32, "--batch-size", 8, "--epochs", 1)
+SMALL = ("--backbone", "resnet_cifar", "--no-pretrained", "--image-size", 32, 32, "--batch-size", 8, "--epochs", 1)
+
+
+def labels_of(tmp_path: Path, competition: str) -> pd.DataFrame:
+    return pd.read_csv(next((tmp_path / f"runs/{competition}/prepared").glob("*/labels.csv")))
 
 
 def test_every_image_is_a_class_of_its_own(food11: MakeFood11, podium: Podium, tmp_path: Path) -> None:
-    food11(num_per_class=2, num_val=3, num_test=5)
-    made = podium("prepare", *INSTANCES, "--split", "holdout", "--num-val", 2)
+    folder = food11(num_per_class=2, num_val=3, num_test=12)
+    (folder / "testing/0012.jpg").write_bytes((folder / "training/0_0.jpg").read_bytes())
+    made = podium("prepare", *INSTANCES)
     assert made.code == 0, made.err
     assert "do not look like classes" not in made.out
     assert "images of each" not in made.out
-    labels = pd.read_csv(next((tmp_path / "runs/food11_instances/prepared").glob("*/labels.csv")))
-    assert sorted(labels["instance"]) == list(range(16))  # 8, 3 and 5
-    assert labels["image_path"].str.startswith("testing/").sum() == 5
+    assert "problems: 1 train duplicate;" in made.out
+    assert "23 usable labelled images; held out by fold: 0: 4" in made.out
+    labels = labels_of(tmp_path, "food11_instances")
+    assert labels["instance"].is_unique
+    assert labels["image_path"].str.startswith("testing/").sum() == 13
+    assert "training/0_0.jpg" not in set(labels["image_path"])  # the copy was kept
 
 
 def test_training_with_labels_starts_from_its_features(food11: MakeFood11, podium: Podium, tmp_path: Path) -> None:
     food11(num_per_class=2)
-    assert podium("prepare", *INSTANCES, "--split", "holdout", "--num-val", 2).code == 0
-    trained = podium("train", *INSTANCES, *SMALL, "--run-name", "alone", "--fold", 0)
+    assert podium("prepare", *INSTANCES).code == 0
+    trained = podium("train", *INSTANCES, *SMALL, "--run-name", "alone")
     assert trained.code == 0, trained.err
+    assert "note: the score means nothing here" in trained.out
     weights = tmp_path / "runs/food11_instances/alone/fold0/last.safetensors"
     food = ("--competition", "food11")
     assert podium("prepare", *food, "--num-folds", 2).code == 0
@@ -41,20 +57,57 @@ def test_training_with_labels_starts_from_its_features(food11: MakeFood11, podiu
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in same)
 
 
-def test_nothing_of_it_is_scored_or_handed_in(food11: MakeFood11, podium: Podium) -> None:
-    food11(num_per_class=2)
-    assert podium("prepare", *INSTANCES, "--split", "holdout", "--num-val", 2).code == 0
-    assert podium("train", *INSTANCES, *SMALL, "--fold", 0).code == 0
-    for command in ("evaluate", "predict"):
-        refused = podium(command, *INSTANCES)
-        assert (refused.code, refused.err.count("\n")) == (2, 1)
-        assert "its networks are for train --weights" in refused.err
+@pytest.fixture(scope="module")
+def trained(finished_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a trained run of svhn:instances."""
+    folder = link(finished_world, tmp_path_factory.mktemp("instances") / "world")
+    done(folder, "prepare", *OF_SVHN)
+    done(folder, "train", *OF_SVHN, *SMALL)
+    return folder
+
+
+NO_ANSWERS = "svhn_instances: its answers are neither scored nor handed in"
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "said"),
+    [
+        ("evaluate", (), NO_ANSWERS),
+        ("predict", (), NO_ANSWERS),
+        ("compare", (), NO_ANSWERS),
+        ("auto", ("--minutes", 1), NO_ANSWERS),
+        ("sweep", ("--set", "lr=1e-3,2e-3"), NO_ANSWERS),
+        ("search", ("--space", "lr=1e-3..2e-3"), NO_ANSWERS),
+        ("train", ("--keep", "best", "--run-name", "b"), "--keep best: the score of svhn_instances means nothing"),
+        ("train", ("--early-stopping", 3, "--run-name", "b"), "--early-stopping: the score of svhn_instances"),
+        ("train", ("--backbone", "string_cnn", "--run-name", "b"), "--backbone string_cnn: is built for the places"),
+        ("prepare", ("--split", "official"), "--split official: svhn_instances pretrains"),
+        ("prepare", ("--folds", "folds.csv"), "--folds folds.csv: svhn_instances pretrains"),
+        ("prepare", ("--relabel", "relabel.csv"), "--relabel relabel.csv: svhn_instances pretrains"),
+    ],
+)
+def test_what_needs_a_score_or_an_answer_is_refused(
+    trained: Path, command: str, flags: tuple[object, ...], said: str
+) -> None:
+    if command == "search":
+        pytest.importorskip("optuna")
+    refused(run_command(trained, command, *OF_SVHN, *flags), said)
+
+
+def test_it_is_not_served(trained: Path) -> None:
+    with pytest.raises(InputError, match=NO_ANSWERS):
+        open_answerer(ServeConfig(competition="svhn:instances", input_dir=trained / "input", runs_dir=trained / "runs"))
+
+
+def test_an_unknown_question_is_answered_with_those_there_are() -> None:
+    with pytest.raises(InputError, match="food11:box: no such competition; after the colon there can be boxes or ins"):
+        load_competition("food11:box")
 
 
 def test_strings_and_their_boxes_are_left_behind(svhn: MakeSvhn, podium: Podium, tmp_path: Path) -> None:
     svhn()
-    made = podium("prepare", "--competition", "svhn:instances", "--split", "holdout", "--num-val", 2)
+    made = podium("prepare", "--competition", "svhn:instances")
     assert made.code == 0, made.err
-    labels = pd.read_csv(next((tmp_path / "runs/svhn_instances/prepared").glob("*/labels.csv")))
+    labels = labels_of(tmp_path, "svhn_instances")
     assert "boxes" not in labels
     assert labels["instance"].is_unique
