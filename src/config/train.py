@@ -74,6 +74,8 @@ class TrainSettings:
     """CSV of images whose labels are suspected, such as evaluate's suspects.csv."""
     suspects_weight: float = 0.0
     """Their weight in the loss; 0 skips them. They are scored in any case."""
+    length_head: float = 0.0
+    """Weight in the loss of a further head that says how long a string is; it only serves training. 0 is off."""
     label_smoothing: float = 0.05
     """Share of the target spread over all classes."""
     dropout: float = 0.2

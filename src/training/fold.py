@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -31,6 +33,7 @@ from src.training.beginning import begin_fold, fold_record, run_record, with_own
 from src.training.changes import check_unchanged
 from src.training.features import FeatureStore
 from src.training.fold_data import FoldData, open_data
+from src.training.length_head import WithLength
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
 from src.training.loading import choose_device_cache
 from src.training.logs import Logs, training_of
@@ -148,17 +151,19 @@ def _make_trainer(
         served, score = serve_features(network, data.train, data.val, run.competition, compute, store)
     else:
         served = choose_device_cache(config, data.train, compute)
+    if config.length_head:
+        trained = WithLength(network, len(run.competition.heads)).to(compute.device)
     return Trainer(
         paths=paths,
         origin=origin_of(run.begun, paths.number),
         settings=config.settings,
-        state=make_state(config, trained, compute),
+        state=make_state(config, trained, compute, run.competition.pad_class if config.length_head else None),
         loader=served,
         layout=run.competition.layout,
         compute=compute,
         evaluate=score,
         goodness=partial(goodness, competition=run.competition),
-        full_model=partial(with_linear_probe, network) if config.freeze_backbone else nn.Identity(),
+        full_model=_kept_of(config, network),
         unit="features" if config.freeze_backbone else "images",
         profile=config.profile,
         save_every=config.save_every,
@@ -171,6 +176,13 @@ def _make_trainer(
         ),
         seconds_before=time.perf_counter() - started,  # such as computing features
     )
+
+
+def _kept_of(config: TrainConfig, network: Network) -> Callable[[Any], nn.Module]:
+    """Return the function from what is trained to the network whose weights are kept."""
+    if config.freeze_backbone:
+        return partial(with_linear_probe, network)
+    return attrgetter("network") if config.length_head else nn.Identity()
 
 
 def _result(trainer: Trainer) -> FoldResult:

@@ -20,6 +20,7 @@ from src.inference.views import candidates
 from src.models.build import build_model, read_options
 from src.models.contract import find_backbone, normalisation
 from src.models.network import Network, Normalise
+from src.training.length_head import check_length_head
 from src.training.losses import LOSSES
 from src.training.pseudo_labels import check_pseudo_labels
 from src.training.starting import check_start
@@ -69,6 +70,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     if config.augment.concat and competition.pad_class is None:
         raise InputError(f"--augment.concat {config.augment.concat}: {competition.name}'s answers are not strings")
     check_new_strings(config, competition)
+    check_length_head(config, competition)
     if competition.bands:
         of_bands(config.augment)
     if not competition.moves_ok:
@@ -180,8 +182,13 @@ def begin_momentum(optimizer: torch.optim.Optimizer) -> None:
                 optimizer.state[weights]["momentum_buffer"] = torch.zeros_like(weights)
 
 
-def make_state(settings: TrainSettings, network: nn.Module, compute: Compute) -> TrainState:
-    """Return the network with its optimizer, scaler and moving average. Raises InputError for flags that do not fit."""
+def make_state(
+    settings: TrainSettings, network: nn.Module, compute: Compute, pad_class: int | None = None
+) -> TrainState:
+    """Return the network with its optimizer, scaler and moving average. Raises InputError for flags that do not fit.
+
+    `pad_class` is that of strings whose lengths the network learns too.
+    """
     kind = get_optimizer_class(settings.optimizer, bind_defaults=False)
     fused: dict[str, Any] = {"fused": True} if kind in FUSED else {}
     try:
@@ -206,4 +213,5 @@ def make_state(settings: TrainSettings, network: nn.Module, compute: Compute) ->
         scaler=torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16),
         ema=ModelEmaV3(network, decay=settings.ema, use_warmup=True) if settings.ema else None,
         accumulate=settings.accumulate,
+        pad_class=pad_class,
     )

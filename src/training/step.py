@@ -18,6 +18,7 @@ from src.core.errors import InputError
 from src.core.runtime import Compute, is_out_of_memory
 from src.core.world import World
 from src.data.loader import Batch
+from src.training.length_head import length_loss
 from src.training.losses import loss_of
 from src.training.nonfinite import NonFiniteSteps
 from src.training.profiler import Profiler
@@ -38,6 +39,7 @@ class TrainState:
     ema: ModelEmaV3 | None
     step: int = 0
     accumulate: int = 1  # micro-batches per step; doubled when memory runs out
+    pad_class: int | None = None  # of strings whose lengths are learned too, by a head behind the others
     nonfinite: NonFiniteSteps = field(init=False)
 
     def __post_init__(self) -> None:
@@ -122,6 +124,24 @@ def _forward(state: TrainState, part: _Part, compute: Compute, settings: TrainSe
         return state.forward(part.images)
 
 
+def _loss(
+    state: TrainState,
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None,
+    layout: HeadLayout,
+    settings: TrainSettings,
+) -> torch.Tensor:
+    """Return the loss of the answers and, if a head of lengths is trained too, its weighted one."""
+    smoothing, outputs = settings.label_smoothing, logits[:, : layout.num_outputs]
+    loss = loss_of(outputs, target, layout, settings.loss, smoothing, weight)
+    if state.pad_class is None:
+        return loss
+    return loss + settings.length_head * length_loss(
+        logits[:, layout.num_outputs :], target, state.pad_class, smoothing
+    )
+
+
 def _gradients(
     state: TrainState,
     parts: list[_Part],
@@ -135,10 +155,9 @@ def _gradients(
     for number, part in enumerate(parts):
         with profiler.phase("forward"):
             logits = _forward(state, part, compute, settings, number == 0)
-            how = (layout, settings.loss, settings.label_smoothing)
-            loss = loss_of(logits, part.target, *how, part.weight) * part.share
+            loss = _loss(state, logits, part.target, part.weight, layout, settings) * part.share
             if part.share < 1:
-                other = loss_of(logits, part.partners_target, *how, part.partners_weight)
+                other = _loss(state, logits, part.partners_target, part.partners_weight, layout, settings)
                 loss = loss + other * (1 - part.share)
             loss = loss * (len(part.rows) / part.count)
         with profiler.phase("backward"):
