@@ -28,6 +28,7 @@ def main(config: BlendConfig) -> None:
     from src.inference.blending import check_same_images, fit
     from src.inference.ensemble import out_of_fold
     from src.inference.external import external_answer, external_out_of_fold, read_external
+    from src.inference.quality import check_one_image_each
     from src.inference.stacking import check_stackable
     from src.inference.submission import answer, averaged, make_predictor, same_classes, write_submission
     from src.inference.testset import open_test_set
@@ -40,7 +41,7 @@ def main(config: BlendConfig) -> None:
     world.together(lambda: _check_flags(config))
     runs = world.together(lambda: [open_run(config, name) for name in config.run_name])
     competition = world.together(lambda: same_classes(runs))
-    world.together(lambda: check_adjusting(config, competition))
+    world.together(lambda: check_adjusting(config, runs[0].prepared))
     if config.stack:
         world.together(lambda: check_stackable(competition))
     predictor = world.together(lambda: make_predictor(config, competition, world))
@@ -51,6 +52,8 @@ def main(config: BlendConfig) -> None:
     names = [*config.run_name, *(path.name for path in config.external)]
     for name, oof in zip(names, oofs, strict=True):
         print(f"{name}: {oof.score:.4f} out of fold")
+    if config.stack:
+        world.together(lambda: check_one_image_each("--stack", oofs[0].labels))
     blend = fit(oofs, config)
     _tell(blend, names, f"{config.outer_folds}-fold", direction(competition))
     weights = [float(weight) for weight in blend.weights]
@@ -67,7 +70,11 @@ def main(config: BlendConfig) -> None:
         if weight or stack
     ]
     folder = config.submissions_dir / competition.name
-    facts = {"predicted": predictor.describe(), "blend": blend.describe()}
+    optimistic = [name for name, oof in zip(names, oofs, strict=True) if oof.optimistic]
+    if optimistic:
+        chosen = ", ".join(optimistic)
+        print(f"note: the epochs of {chosen} were chosen on these very images; all scores are optimistic")
+    facts = {"predicted": predictor.describe(), "blend": blend.describe() | {"optimistic": optimistic}}
     made = stack([one.probabilities for one in answers], competition) if stack else averaged(answers)
     if config.is_adjusting:
         known = blend.combined([oof.probabilities for oof in oofs], competition)
@@ -90,6 +97,7 @@ def _tell(blend: "Blend", names: list[str], outer: str, note: str) -> None:
 def _check_flags(config: BlendConfig) -> None:
     check_name("name", config.name)
     check_range("rounds", config.rounds, 1)
+    check_range("seed", config.seed, 0)
     check_range("outer-folds", config.outer_folds, 2)
     names = [*config.run_name, *map(str, config.external)]
     if not config.run_name or len(set(names)) < 2 or len(set(names)) != len(names):

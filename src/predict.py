@@ -44,7 +44,7 @@ def main(config: PredictConfig) -> None:
     world.together(lambda: check_name("name", name))
     runs = world.together(lambda: [open_run(config, run) for run in config.run_name])
     competition = world.together(lambda: same_classes(runs))
-    world.together(lambda: check_adjusting(config, competition))
+    world.together(lambda: check_adjusting(config, runs[0].prepared))
     if config.unsure_only:
         world.together(lambda: check_unsure_only(competition, config.tta, config.minutes))
     test = world.on_main(lambda: open_test_set(runs[0].prepared))
@@ -73,6 +73,8 @@ def _check_minutes(config: PredictConfig, num_processes: int) -> None:
         return
     if num_processes > 1:
         raise InputError(f"--minutes {config.minutes:g}: is for one process; leave torchrun out")
+    if config.engine == "onnx":
+        raise InputError("--minutes and --engine onnx: within a time torch predicts, view by view; leave one out")
     if config.compile == "on":
         raise InputError("--minutes and --compile on: compiling takes minutes itself; give one of them")
 

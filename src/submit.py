@@ -69,8 +69,10 @@ def _hand_in(config: SubmitConfig, ledger: "Ledger") -> None:
     slug = config.kaggle or submission.competition.kaggle
     client = open_kaggle(slug) if slug and not config.by_hand else None
     metric = metric_of(submission.competition).name
-    message = config.message or _message(submission, metric, expected)
+    message = _message(config, submission, metric, expected)
     print(expected if isinstance(expected, str) else message)
+    if not isinstance(expected, str) and expected.optimistic:
+        print("note: the epoch was chosen on these very images; the out-of-fold score is optimistic")
     row = _row(config, submission, metric, expected, f"kaggle.com/c/{slug}" if client else "by hand")
     with stop.deferring():  # what was handed in is noted, whatever happens
         if client:
@@ -85,11 +87,18 @@ def _hand_in(config: SubmitConfig, ledger: "Ledger") -> None:
     print(f"then enter its score: {enter} --leaderboard SCORE")
 
 
-def _message(submission: "Submission", metric: str, expected: "Expected | str") -> str:
-    """Return what Kaggle shows beside a submission; no two are the same."""
+def _message(config: SubmitConfig, submission: "Submission", metric: str, expected: "Expected | str") -> str:
+    """Return what Kaggle shows beside a submission; no two are the same, since its score is found by it."""
+    from src.handin.ledger import now
+
+    once_more = f", {now()}" if config.again else ""
+    if config.message:
+        return f"{config.message} [sha256 {submission.sha256[:12]}{once_more}]"
     score = "" if isinstance(expected, str) else f"out-of-fold {metric} {expected.score:.5g}"
     interval = "" if isinstance(expected, str) else f" ({expected.low:.5g} to {expected.high:.5g}), "
-    return f"{submission.path.stem}: {score}{interval}run {submission.run_id}, sha256 {submission.sha256[:12]}"
+    return (
+        f"{submission.path.stem}: {score}{interval}run {submission.run_id}, sha256 {submission.sha256[:12]}{once_more}"
+    )
 
 
 def _row(config: SubmitConfig, submission: "Submission", metric: str, expected: "Expected | str", place: str) -> "Row":

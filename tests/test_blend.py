@@ -15,6 +15,7 @@ from src.inference.blending import quality, select
 from src.inference.ensemble import weighted_mean
 from tests.fixtures import MakeFood11, Podium
 from tests.helpers import replace_oof, run_at, table_at
+from tests.world import refused
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)
 COMPETITION = ("--competition", "food11")
@@ -189,6 +190,11 @@ def test_wrong_predictions_of_another_tool_are_refused(runs: Path, podium: Podiu
     code, _, err = podium("blend", *COMPETITION, "--run-name", "one", "--external", tmp_path / "cut.npz")
     assert code == 2
     assert "cut.npz: is not a complete .npz file" in err
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    refused(
+        podium("blend", *COMPETITION, "--run-name", "one", "--external", tmp_path / "array.npy"), "is not a complete"
+    )
+    refused(podium("blend", *COMPETITION, "--run-name", "one", "two", "--seed", -1), "--seed -1: must be at least 0")
 
 
 def test_a_stack_answers_the_test_set_and_is_told_in_the_submission(runs: Path, podium: Podium, tmp_path: Path) -> None:

@@ -66,8 +66,12 @@ def test_folds_of_one_class_are_trained_evaluated_predicted_and_blended(moles: P
     assert "there is no interval" in page
     assert "nan" not in page.split("<script>")[0].lower()  # before Chart.js
     assert podium("predict", *FLAGS, "--run-name", "one").code == 0
+    for flag in ("--calibrate", "--unsure-only"):
+        ended = podium("predict", *FLAGS, "--run-name", "one", "--folds", 0, flag)
+        assert ended.code == 0, ended.err
     ended = podium("blend", *FLAGS, "--run-name", "one", "other", "--name", "both", "--outer-folds", 2)
     assert ended.code == 0, ended.err
+    assert "note: the epochs of one, other were chosen on these very images" in ended.out
     note = json.loads((moles / "submissions" / "moles" / "both.json").read_text())
     assert [fold["score"] for run in note["runs"] for fold in run["folds"]] == [None] * (2 * len(note["runs"]))
 

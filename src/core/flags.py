@@ -7,7 +7,7 @@ from typing import Any
 
 from src.core.errors import InputError
 
-RESERVED_NAMES = ("prepared", "cache", "searches")  # folders beside the runs
+RESERVED_NAMES = ("prepared", "cache", "searches", "ledger")  # folders beside the runs; a file beside submissions
 
 
 def check_range(flag: str, value: float | None, low: float, high: float = 2**31) -> None:

@@ -103,7 +103,7 @@ def write_with_checksum(path: Path, content: bytes | memoryview, previous: Path 
         lines = sums.read_text(errors="replace").splitlines() if sums.exists() and path.exists() else []
         current = sha256_of(path) if lines else ""
         valid = [line for line in lines if line.startswith(current)][:1]
-        write_text(sums, "\n".join([f"{sha256_of(temporary)}  {path.name}", *valid]) + "\n")
+        write_text(sums, "\n".join([f"{hashlib.sha256(content).hexdigest()}  {path.name}", *valid]) + "\n")
         if previous and valid:
             write_text(_checksum_path(previous), valid[0] + "\n")
             os.replace(path, previous)

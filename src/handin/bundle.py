@@ -1,8 +1,10 @@
 """The one zip that Kaggle makes of a competition's files: read in place, or unpacked if archives lie in it."""
 
+import lzma
 import os
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 
 from src.core.errors import InputError
@@ -30,7 +32,7 @@ def settle(bundle: Path, folder: Path) -> list[str]:
             unpacked = folder / PARTIAL / "unpacked"
             shutil.rmtree(unpacked, ignore_errors=True)
             archive.extractall(unpacked)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{bundle}: is not a whole zip ({error}); delete it and run this again") from error
     for path in sorted(unpacked.iterdir()):
         target = folder / path.name

@@ -61,6 +61,7 @@ class Expected:
     score: float
     low: float
     high: float
+    optimistic: bool = False  # whether epochs were chosen on these very images
 
 
 def open_submission(config: Paths, name: str) -> Submission:
@@ -120,6 +121,8 @@ def expected_score(config: Paths, submission: Submission) -> Expected | str:
     note = submission.note
     tta = bool(note.get("predicted", {}).get("tta", True))
     try:
+        if note.get("minutes", {}).get("images_not_reached"):
+            raise InputError("some images were not reached in the time and have no prediction of their own")
         oofs = [_out_of_fold(config, run, tta) for run in submission.runs]
         if len(oofs) > 1:
             check_same_images([run["run"] for run in submission.runs], oofs)
@@ -127,7 +130,10 @@ def expected_score(config: Paths, submission: Submission) -> Expected | str:
             if "external" in part:
                 if not oofs:
                     raise InputError("no run of ours answers")
-                other = read_external(Path(part["external"]), oofs[0].competition)
+                file = Path(part["external"])
+                other = read_external(file, oofs[0].competition)
+                if sha256_of(file) != part["sha256"]:
+                    raise InputError(f"{file} is another one now than the one that answered")
                 oofs.append(external_out_of_fold(other, oofs[0]))
     except InputError as error:
         return f"note: the out-of-fold score is not known here: {error}"
@@ -137,16 +143,21 @@ def expected_score(config: Paths, submission: Submission) -> Expected | str:
     honest = note.get("blend", {}).get("honest_score")
     shift = honest - score if honest is not None else 0.0
     before, after = note.get("adjusted", {}).get("scores", (0.0, 0.0))
-    shift += after - before
-    return Expected(score=score + shift, low=low + shift, high=high + shift)
+    shift += after - before if before is not None and after is not None else 0.0
+    chosen = any(one.optimistic for one in oofs)
+    return Expected(score=score + shift, low=low + shift, high=high + shift, optimistic=chosen)
 
 
 def _out_of_fold(config: Paths, facts: Mapping[str, Any], tta: bool) -> OutOfFold:
     run: Run = open_run(config, facts["run"])
     if run.id != facts["run_id"]:
         raise InputError(f"run {run.name} is another one now than the one that answered")
+    folds = tuple(fold["fold"] for fold in facts["folds"])
+    now = {fold.number: fold.result.weights_sha256 for fold in run.trained(folds) if fold.result}
+    if now != {fold["fold"]: fold["weights_sha256"] for fold in facts["folds"]}:
+        raise InputError(f"folds of {run.name} have other weights now than those that answered")
     tta = tta and len(facts["views"]) > 1
-    return out_of_fold(run, tuple(fold["fold"] for fold in facts["folds"]), tta)
+    return out_of_fold(run, folds, tta)
 
 
 def averaged(oofs: list[OutOfFold], weights: list[float]) -> OutOfFold:

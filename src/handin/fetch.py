@@ -89,7 +89,8 @@ class Part:
 class _OnlyHttps(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if not newurl.startswith("https://"):
-            raise InputError(f"{req.host}: redirects to {newurl[:80]!r}, which is not https; it is not followed")
+            shown = f"{urlsplit(newurl).scheme}://{urlsplit(newurl).hostname}"
+            raise InputError(f"{req.host}: redirects to {shown}, which is not https; it is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

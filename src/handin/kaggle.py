@@ -37,8 +37,12 @@ class Kaggle:
     competition: str
 
     def run(self, *arguments: str) -> str:
-        """Return what the client prints. Raises InputError with its reason if it fails."""
-        done = subprocess.run([self.program, "competitions", *arguments], capture_output=True, text=True, check=False)
+        """Return what the client prints. Raises InputError with its reason if it fails.
+
+        Ctrl-C does not reach it: it would cancel an upload and still end as if all was well.
+        """
+        command = [self.program, "competitions", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
         if done.returncode:
             raise InputError(self.reason(done.stderr + "\n" + done.stdout))
         return done.stdout

@@ -63,11 +63,14 @@ def secure(url: str, where: str) -> str:
         parts = urlsplit(url.strip())
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InputError(f"{where}: {url!r} is not an address ({error}); correct it") from error
+        raise InputError(f"{where}: the link is not an address; correct it") from error
     if parts.scheme == "http" and port is None:
         parts = parts._replace(scheme="https")
-    if parts.scheme != "https" or not host or parts.username or not url.strip().isascii() or re.search(r"\s", url):
-        raise InputError(f"{where}: {url!r} is not an https address; only those are downloaded")
+    shown = f"{parts.scheme}://{host or ''}"  # the rest may hold passwords or signatures
+    if parts.username:
+        raise InputError(f"{where}: the link to {shown} has a user name in it; only links without one are downloaded")
+    if parts.scheme != "https" or not host or not url.strip().isascii() or re.search(r"\s", url):
+        raise InputError(f"{where}: the link to {shown} is not an https address; only those are downloaded")
     return urlunsplit(parts)
 
 

@@ -4,23 +4,25 @@ from typing import Any
 
 import numpy as np
 
-from src.competitions.spec import Competition
 from src.config import Adjusting
 from src.core.errors import InputError
+from src.data.prepared import Prepared
 from src.inference.calibration import calibrated_honestly, estimated_shares, fit_calibration, with_shares
 from src.inference.ensemble import OutOfFold
-from src.inference.quality import likelihood_losses
+from src.inference.quality import check_one_image_each, defined, likelihood_losses
 from src.metrics import score_of
 
 NUM_DRAWS = 20  # bootstrap samples of the held-out images
 MAX_VALUES = 1_000_000  # probabilities in such a sample
 
 
-def check_adjusting(config: Adjusting, competition: Competition) -> None:
-    """Raise InputError for flags that do nothing for this competition."""
+def check_adjusting(config: Adjusting, prepared: Prepared) -> None:
+    """Raise InputError for flags that do nothing, or nothing right, for this competition."""
     flag = "--priors test" if config.priors == "test" else "--calibrate"
     if not config.is_adjusting:
         return
+    competition = prepared.competition
+    check_one_image_each(flag, prepared.labels)
     if "class" not in competition.layout.kinds:
         raise InputError(f"{flag}: {competition.name} has no head of kind class; leave it out")
     if competition.none_class:
@@ -45,8 +47,8 @@ def adjusted(
         f"{scores[1]:.4f} after (out of fold, by cross-validation)"
     )
     facts: dict[str, Any] = {
-        "log_loss": losses,
-        "scores": scores,
+        "log_loss": [defined(loss) for loss in losses],
+        "scores": [defined(score) for score in scores],
         "slopes": [head.slope if head else None for head in calibration.heads],
     }
     if config.priors == "test":

@@ -3,7 +3,6 @@
 Source of the selection: Caruana et al., Ensemble Selection from Libraries of Models, 2004.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from src.competitions.spec import Competition
 from src.config import BlendConfig
 from src.core.errors import InputError
 from src.inference.ensemble import OutOfFold, weighted_mean
-from src.inference.quality import parts_of_groups, quality
+from src.inference.quality import defined, parts_of_groups, quality
 from src.inference.rules import decide_honestly
 from src.inference.stacking import Stack, fit_stack
 from src.metrics import metric_of, score_of
@@ -39,7 +38,7 @@ class Blend:
     def describe(self) -> dict[str, Any]:
         """Return what the submission's JSON says of it; None for a score that is not defined."""
         names = ("fitted_score", "honest_score", "honest_mean", "honest_best_single")
-        scores = {name: score if math.isfinite(score := getattr(self, name)) else None for name in names}
+        scores = {name: defined(getattr(self, name)) for name in names}
         return scores | ({"stack": self.stack.describe()} if self.stack else {})
 
 

@@ -20,7 +20,7 @@ from src.core.progress import Progress, minutes
 from src.core.runtime import to_device
 from src.data.cache import ImageCache
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader
-from src.inference.ensemble import kept_predictions, test_loader, weighted_mean
+from src.inference.ensemble import PredictedTest, kept_predictions, test_loader, weighted_mean
 from src.inference.predictor import Predictor
 from src.inference.submission import Answer, facts_of, note_absent, views_of
 from src.inference.testset import TestSet
@@ -127,15 +127,16 @@ class _Answered:
         }
 
 
-def _kept(networks: Sequence[Network], test: TestSet) -> dict[Network, np.ndarray]:
+def _kept(networks: Sequence[Network], test: TestSet) -> dict[Network, PredictedTest]:
     """Return the networks' predictions with all views if they are all kept from another time, or nothing."""
     found = {}
     for network in networks:
         kept, name = kept_predictions(network.run, network.fold, network.cache, test, network.predictor)
         array = kept.read(name, (len(test.image_paths), network.run.competition.layout.num_outputs))
-        if array is None:
+        engine = kept.read("engine", (1,))
+        if array is None or engine is None:
             return {}
-        found[network] = array
+        found[network] = PredictedTest(array, str(engine[0]))
     return found
 
 
@@ -187,7 +188,8 @@ def answer_in_time(
     """
     networks = open_networks(runs, folds, test, predictor)
     most = max(len(network.views) for network in networks)
-    means, used = _kept(networks, test), {one: one for one in networks}
+    kept_ones, used = _kept(networks, test), {one: one for one in networks}
+    means = {one: kept.probabilities for one, kept in kept_ones.items()}
     found = _Answered(views=most)
     if not means:
         until -= RESERVE + RESERVE_SHARE * 60 * limit + RESERVE_PER_IMAGE * len(test.image_paths)
@@ -207,7 +209,8 @@ def answer_in_time(
         "images_not_reached": found.unreached,
     }
     print(_told(facts, next(iter(used.values())).views))
-    return _answers(runs, {used[one]: mean for one, mean in means.items()}, test), facts
+    engines = {used[one]: kept_ones[one].engine if one in kept_ones else "torch" for one in means}
+    return _answers(runs, {used[one]: mean for one, mean in means.items()}, engines, test), facts
 
 
 def _told(facts: dict[str, Any], names: Sequence[str]) -> str:
@@ -227,7 +230,9 @@ def _told(facts: dict[str, Any], names: Sequence[str]) -> str:
     )
 
 
-def _answers(runs: Sequence[Run], means: dict[Network, np.ndarray], test: TestSet) -> list[Answer]:
+def _answers(
+    runs: Sequence[Run], means: dict[Network, np.ndarray], engines: dict[Network, str], test: TestSet
+) -> list[Answer]:
     """Return the mean of each run's networks; a run of which none answered is skipped."""
     answers = []
     own = [[one for one in means if one.run is run] for run in runs]
@@ -244,7 +249,7 @@ def _answers(runs: Sequence[Run], means: dict[Network, np.ndarray], test: TestSe
                         [one.fold for one in networks],
                         networks[0].predictor,
                         1 / num_runs,
-                        ["torch"] * len(networks),
+                        [engines[one] for one in networks],
                     ),
                 )
             )

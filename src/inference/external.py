@@ -6,6 +6,7 @@ for each test image; other rows are not used.
 """
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from src.competitions.spec import Competition
 from src.core.errors import InputError
 from src.core.writing import sha256_of
 from src.inference.ensemble import OutOfFold
+from src.inference.quality import check_one_image_each
 from src.inference.rules import decide_honestly
 from src.inference.submission import Answer
 from src.metrics import metric_of
@@ -53,7 +55,7 @@ def read_external(path: Path, competition: Competition) -> External:
             paths, probabilities = arrays["image_path"].astype(str), arrays["probabilities"]
     except KeyError as error:
         raise InputError(f"{where}: has no array called image_path or probabilities; see docs/blending.md") from error
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{where}: is not a complete .npz file ({(str(error) or 'empty').splitlines()[0]})") from error
     wanted = (len(paths), competition.layout.num_outputs)
     if paths.ndim != 1 or probabilities.shape != wanted or probabilities.dtype.kind != "f":
@@ -87,8 +89,7 @@ def _wrong_rows(probabilities: np.ndarray, competition: Competition) -> np.ndarr
 def external_out_of_fold(external: External, like: OutOfFold) -> OutOfFold:
     """Return the file's predictions for the images that a run was scored on. Raises InputError if one is missing."""
     competition = like.competition
-    if "answer" in like.labels.columns:
-        raise InputError(f"--external {external.path}: is not served where several images have one answer")
+    check_one_image_each(f"--external {external.path}", like.labels)
     probabilities = external.of(like.labels["image_path"].tolist(), "held-out")
     decided = decide_honestly(probabilities, like.target, competition, like.labels["group"].to_numpy())
     of_answers = metric_of(competition).of == "answers"

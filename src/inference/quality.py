@@ -1,9 +1,13 @@
 """How good predictions are where runs, views or epochs are compared: by the metric, and by the truth's likelihood."""
 
+import math
+
 import numpy as np
+import pandas as pd
 
 from src.competitions.decision import class_probabilities
 from src.competitions.spec import Competition
+from src.core.errors import InputError
 from src.metrics import goodness, metric_of, score_of
 
 
@@ -31,6 +35,17 @@ def likelihood_losses(predicted: np.ndarray, target: np.ndarray, competition: Co
         )
         losses -= np.log(of_truth + 1e-12).sum(axis=1)
     return losses
+
+
+def defined(score: float) -> float | None:
+    """Return a score as JSON has it: None if it is not defined."""
+    return float(score) if math.isfinite(score) else None
+
+
+def check_one_image_each(flag: str, labels: pd.DataFrame) -> None:
+    """Raise InputError where several images have one answer: what is fitted on answers is not right for images."""
+    if "answer" in labels.columns:
+        raise InputError(f"{flag}: is not served where several images have one answer; leave it out")
 
 
 def is_for_rules(competition: Competition) -> bool:

@@ -33,13 +33,13 @@ class Decided:
         return bool(self.rule.cuts)
 
 
-def _starts(head: Head) -> tuple[float, ...]:
-    """Return the cuts that answer like no rule, or nearly: the search begins there."""
+def _starts(head: Head, none_class: str) -> tuple[float, ...]:
+    """Return the cuts that answer like no rule, or nearly: the search begins there. Classes have one for none_class."""
     if head.kind == "labels":
         return (0.5,) * head.num_classes
     if head.kind == "ordinal":
         return tuple(grade + 0.5 for grade in range(head.num_outputs))
-    return (0.0,) if head.kind == "class" else ()
+    return (0.0,) if head.kind == "class" and none_class else ()
 
 
 def _candidates(values: np.ndarray) -> np.ndarray:
@@ -59,7 +59,8 @@ def fit_rule(predicted: np.ndarray, target: np.ndarray, competition: Competition
     if len(predicted) > MAX_IMAGES:
         rows = np.random.default_rng(0).permutation(len(predicted))[:MAX_IMAGES]
         predicted, target = predicted[rows], target[rows]
-    cuts = [list(_starts(head)) for head in competition.heads]
+    starts = [_starts(head, competition.none_class) for head in competition.heads]
+    cuts = [list(own) for own in starts]
     parts = competition.layout.split(predicted)
 
     def quality() -> float:
@@ -68,8 +69,8 @@ def fit_rule(predicted: np.ndarray, target: np.ndarray, competition: Competition
 
     best = quality()
     for _ in range(NUM_ROUNDS):
-        for head, part, own in zip(competition.heads, parts, cuts, strict=True):
-            for place, start in enumerate(_starts(head)):
+        for head, part, own, begun in zip(competition.heads, parts, cuts, starts, strict=True):
+            for place, start in enumerate(begun):
                 values = (
                     part.sum(axis=1)
                     if head.kind == "ordinal"

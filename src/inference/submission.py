@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import mul
 from pathlib import Path
@@ -104,7 +104,7 @@ def answer(
     return Answer(
         probabilities=weighted_mean([part.probabilities for part in parts], [1.0] * len(parts)),
         num_unreadable=test.num_unreadable(cache),
-        facts=facts_of(run, trained, predictor, weight, engines) | ({"unsure_only": asdict(unsure)} if unsure else {}),
+        facts=facts_of(run, trained, predictor, weight, engines) | ({"unsure_only": unsure.facts()} if unsure else {}),
     )
 
 

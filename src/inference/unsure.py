@@ -4,7 +4,7 @@ Out-of-fold predictions tell which answers further views change: nearly always t
 is the 99th percentile of the confidence of changed answers; above it, the plain image answers alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from src.competitions.decision import decide
 from src.competitions.spec import Competition
 from src.core.errors import InputError
 from src.inference.ensemble import out_of_fold
-from src.inference.quality import confidence_of
+from src.inference.quality import check_one_image_each, confidence_of, defined
 from src.metrics import score_of
 from src.runs.run import Run
 
@@ -27,6 +27,10 @@ class Unsure:
     share: float  # of the held-out images that get further views
     score_all: float  # with all views for all images
     score: float
+
+    def facts(self) -> dict[str, float | None]:
+        """Return what the submission's JSON says of it; None for a score that is not defined."""
+        return {name: defined(value) for name, value in asdict(self).items()}
 
     def describe(self, name: str) -> str:
         """Return a line about a run called `name`."""
@@ -50,6 +54,7 @@ def unsure_of(run: Run, folds: tuple[int, ...]) -> Unsure:
     """Return what a run's out-of-fold predictions say. Raises InputError if they are missing."""
     plain, full = (out_of_fold(run, folds, tta) for tta in (False, True))
     competition, target = run.competition, full.target
+    check_one_image_each("--unsure-only", full.labels)
     answers = decide(plain.probabilities, competition)
     confidence = confidence_of(plain.probabilities, answers, competition)
     changed = (answers != decide(full.probabilities, competition)).any(axis=1)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 SCRIPT = """#!{python}
-import json, pathlib, sys
+import json, os, pathlib, sys
 home = pathlib.Path({home!r})
+(home / "session").write_text(str(os.getsid(0)))
 with open(home / "calls.jsonl", "a") as stream:
     stream.write(json.dumps(sys.argv[1:]) + "\\n")
 answer = json.loads((home / "answers.json").read_text()).get(sys.argv[2], {{}})

@@ -54,6 +54,24 @@ def test_a_competition_arrives_as_prepare_expects_it(
     assert len(kaggle.calls()) == 2
 
 
+def test_a_damaged_bundle_of_zips_is_one_line(
+    tmp_path: Path, podium: Podium, leaves: MakeLeaves, kaggle: FakeKaggle
+) -> None:
+    file = leaves()
+    (tmp_path / "input" / "leaves").rename(tmp_path / "content")
+    path = tmp_path / "bundle.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train.csv", "id,label\n" * 2000)
+        archive.writestr("train.zip", "")
+    content = bytearray(path.read_bytes())
+    content[40:60] = b"\xff" * 20
+    path.write_bytes(content)
+    kaggle.will(files=FILES, download={"files": {"leaf-disease.zip": str(path)}})
+    refused(
+        podium("download", "--competition", file, "--kaggle", "leaf-disease"), "leaf-disease.zip: is not a whole zip"
+    )
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [

@@ -1,6 +1,7 @@
 """Handing in: what is refused, what Kaggle's client is told, what the ledger keeps, what its page says."""
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -75,6 +76,38 @@ def test_without_the_runs_it_is_handed_in_without_a_score(world: Path) -> None:
     assert "validated when it was written, not again now" in ended.out
     assert "the out-of-fold score is not known here" in ended.out
     assert ledger(world)["out_of_fold"].isna().all()
+
+
+def edited(world: Path, **changes: object) -> None:
+    """Change what the JSON of the submission says."""
+    file = world / "submissions/svhn/baseline.json"
+    note = json.loads(file.read_text()) | changes
+    file.unlink()
+    file.write_text(json.dumps(note))
+
+
+def test_a_score_of_other_weights_or_of_images_that_were_not_answered_is_not_noted(world: Path) -> None:
+    runs = json.loads((world / "submissions/svhn/baseline.json").read_text())["runs"]
+    edited(world, minutes={"images_not_reached": 1})
+    assert "some images were not reached in the time" in done(world, "submit").out
+    runs[0]["folds"][0]["weights_sha256"] = "0" * 64
+    edited(world, minutes={"images_not_reached": 0}, runs=runs)
+    assert "folds of baseline have other weights now" in done(world, "submit", "--again").out
+    assert ledger(world)["out_of_fold"].isna().all()
+
+
+def test_no_submission_can_take_the_ledgers_name(world: Path) -> None:
+    refused(run_command(world, "predict", "--name", "ledger"), "--name 'ledger': must be a plain name, other than")
+
+
+def test_each_submission_to_kaggle_has_a_message_of_its_own(world: Path, kaggle: FakeKaggle) -> None:
+    kaggle.will(submit={"out": "Submission ref: 7"})
+    for flags in ((), ("--name", "other"), ("--again",)):
+        done(world, "submit", "--kaggle", "street", "--message", "try", *flags)
+    messages = [call[7] for call in kaggle.calls()]
+    assert all(message.startswith("try [sha256 ") for message in messages)
+    assert len(set(messages)) == 3
+    assert int((kaggle.folder / "session").read_text()) != os.getsid(0)  # Ctrl-C does not cancel an upload
 
 
 def test_kaggle_is_told_score_and_run_and_asked_for_the_public_score(world: Path, kaggle: FakeKaggle) -> None:

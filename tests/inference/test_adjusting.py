@@ -4,13 +4,17 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from src.competitions.registry import load_competition
+from src.competitions.spec import Competition
 from src.config import Adjusting
 from src.core.errors import InputError
+from src.data.prepared import Prepared
 from src.inference.adjusting import check_adjusting
 from tests.fixtures import MakeFood11, Podium
 from tests.helpers import replace_oof, run_at, table_at
@@ -68,6 +72,11 @@ def test_predict_and_blend_correct_for_the_classes_of_the_test_set(folder: Path,
     assert code == 0, err
 
 
+def prepared(competition: Competition) -> Prepared:
+    """Return what check_adjusting asks a snapshot for."""
+    return SimpleNamespace(competition=competition, labels=pd.DataFrame())  # type: ignore[return-value]
+
+
 def test_flags_that_do_nothing_are_refused() -> None:
     food = load_competition("food11")
     number = replace(food, heads=(replace(food.heads[0], kind="number", classes=(), scale=(0.0, 1.0)),), class_names=())
@@ -76,5 +85,5 @@ def test_flags_that_do_nothing_are_refused() -> None:
         (Adjusting(priors="test"), replace(food, none_class="3"), "--priors test: food11 fits a cut for 3"),
     ):
         with pytest.raises(InputError, match=message):
-            check_adjusting(config, competition)
-    check_adjusting(Adjusting(), number)
+            check_adjusting(config, prepared(competition))
+    check_adjusting(Adjusting(), prepared(number))

@@ -122,3 +122,4 @@ def test_a_pass_that_would_end_too_late_is_given_up_after_its_first_batches(
 def test_flags_that_do_not_go_together_are_refused(world: Path) -> None:
     refused(run_command(world, "predict", "--minutes", "0"), "--minutes 0.0: must be at least 0.05")
     refused(run_command(world, "predict", "--minutes", "5", "--compile", "on"), "--minutes and --compile on")
+    refused(run_command(world, "predict", "--minutes", "5", "--engine", "onnx"), "--minutes and --engine onnx")

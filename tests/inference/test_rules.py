@@ -92,6 +92,19 @@ def test_there_is_no_rule_where_probabilities_are_handed_in() -> None:
     assert not is_for_rules(competition("macro_f1", LABELS, answer="probabilities"))
 
 
+def test_classes_beside_grades_have_no_cut() -> None:
+    rng = np.random.default_rng(0)
+    target = np.stack([rng.integers(0, 2, 60), rng.integers(0, 4, 60)], axis=1)
+    above = (target[:, 1:] > np.arange(3)) * 0.4 + 0.05
+    predicted = np.concatenate([np.eye(2)[target[:, 0]], above], axis=1).astype(np.float32)
+    both = replace(
+        competition("quadratic_kappa", GRADE), answer="heads", heads=(Head(name="eye", classes=("l", "r")), GRADE)
+    )
+    decided = decide_honestly(predicted, target, both, np.arange(60))
+    assert decided.rule.cuts[0] == ()
+    assert len(decided.rule.cuts[1]) == 3
+
+
 def test_a_rule_that_does_not_help_is_left_out() -> None:
     target = np.tile(np.arange(4), 50)[:, None]
     predicted = (target > np.arange(3)).astype(np.float32)  # already perfect
