@@ -22,6 +22,7 @@ def main(config: SweepConfig) -> None:
     from src.core.errors import InputError
     from src.core.writing import write_csv
     from src.data.prepared import open_prepared
+    from src.runs.run import known_runs, open_run
     from src.sweeping.board import Board
     from src.sweeping.engines import ENGINES
     from src.sweeping.plan import Task, members
@@ -33,6 +34,11 @@ def main(config: SweepConfig) -> None:
     prepared = open_prepared(config)
     check_has_answers(prepared.competition)
     chosen, folds = members(config), prepared.fold_numbers(config.fold)
+    for name in {member.name for member in chosen} & set(known_runs(config)) if not config.redo else ():
+        other = open_run(config, name).prepared.id
+        if other != prepared.id:
+            where = f"{prepared.root / name}: was trained on snapshot {other}, not on {prepared.id}"
+            raise InputError(f"{where}; use another --run-name, or --redo")
     tasks = [Task(member=member, fold=fold) for member in chosen for fold in folds]
     print(f"{len(chosen)} runs of {len(folds)} folds: {len(tasks)} trainings, engine {config.engine}", flush=True)
     board = Board(tasks, prepared.root, config.redo)

@@ -96,6 +96,17 @@ def last_layer(model: nn.Module) -> set[str]:
     return {key for key in model.state_dict() if key.startswith(tuple(f"{name}." for name in names))}
 
 
+def linear_last_layer(model: nn.Module, flag: str) -> nn.Linear:
+    """Return the last layer of a timm network, if it is a linear one on its features. Raises InputError."""
+    hidden: Any = model
+    if not all(hasattr(model, name) for name in ("get_classifier", "forward_features", "forward_head")):
+        raise InputError(f"{flag}: {type(model).__name__} has no forward_features and forward_head")
+    layer = hidden.get_classifier()
+    if not isinstance(layer, nn.Linear):
+        raise InputError(f"{flag}: {type(model).__name__} does not end in one linear layer")
+    return layer
+
+
 def normalisation(model: nn.Module, channels: int = 3) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the channel mean and std, of RGB in [0, 1], that the backbone was trained with; their means for grey.
 

@@ -1,6 +1,7 @@
 """The last stages of auto: evaluate, predict, and the commands that do the same."""
 
 import json
+import shlex
 
 from src.config import AutoConfig
 from src.core.writing import write_text
@@ -63,6 +64,7 @@ def _predict_parts(work: Work, folds: list[int], plain: bool) -> list[str]:
         *(["--name", config.run_name] if name != config.run_name else []),
         *work.folds(folds),
         *(["--no-tta"] if plain else []),
+        *([] if config.device == "auto" else ["--device", config.device]),
     ]
 
 
@@ -73,7 +75,7 @@ def _commands(work: Work, predicted: list[str]) -> list[list[str]]:
     chosen = work.folds(record.folds_trained)
     trained = [train] if not chosen else [[*train, "--fold", str(number)] for number in record.folds_trained]
     return [
-        ["src.prepare", *work.paths, *record.prepare_flags.split()],
+        ["src.prepare", *work.paths, *shlex.split(record.prepare_flags)],
         *trained,
         ["src.evaluate", *work.paths, "--run-name", name, *chosen],
         ["src.predict", *predicted],

@@ -1,13 +1,18 @@
 """The first two stages of auto: prepare, and choose what is trained."""
 
+import shlex
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from src.core.errors import InputError
 from src.core.progress import minutes
+from src.core.records import read_record
 from src.data.prepared import open_prepared
-from src.planning.looking import data_of, describe, flags_of_recipe, measure_all, start_of
+from src.planning.looking import can_probe, data_of, describe, flags_of_recipe, measure_all, start_of
 from src.planning.plan import MARGIN, MAX_PROBE_SHARE, Choice, Data, Rates, choose, probe_epochs, probe_seconds
 from src.planning.recipes import PROBE, Recipe
+from src.planning.record import AutoRecord
 from src.planning.work import Work
 
 HOLDOUT = "--split holdout"
@@ -15,16 +20,31 @@ HOLDOUT = "--split holdout"
 
 def prepare(work: Work) -> None:
     """Prepare with the default flags, or take what the user has prepared. Raises InputError if prepare fails."""
-    record, flags = work.record, None
+    record = work.record
     if record.is_planned:
         return
-    if (work.root / "prepared" / "current.json").exists():
-        flags = open_prepared(work.config).snapshot.flags.strip()
-    if flags in (None, HOLDOUT):  # an earlier auto's, perhaps
+    if not (work.root / "prepared" / "current.json").exists():
         work.command("prepare", *work.paths)
-    elif flags:
-        record.own_folds, record.prepare_flags = True, flags
-        work.clock.tell(f"prepared already with {flags}: these folds are used", record.looked_at)
+        return
+    prepared = open_prepared(work.config)
+    flags, size = prepared.snapshot.flags.strip(), prepared.image_size
+    sized = "" if size == prepared.competition.image_size else f"--image-size {size[0]} {size[1]}"
+    if flags == HOLDOUT and _is_autos(work.root):
+        work.command("prepare", *work.paths, *sized.split())
+        flags = ""
+    record.own_folds, record.prepare_flags = bool(flags), f"{flags} {sized}".strip()
+    if record.prepare_flags:
+        what = "these folds are used" if flags else "this size is used"
+        work.clock.tell(f"prepared already with {record.prepare_flags}: {what}", record.looked_at)
+
+
+def _is_autos(root: Path) -> bool:
+    """Return whether an earlier auto may have held out one part of the images, and not the user."""
+    for file in root.glob("*.json"):
+        with suppress(InputError):
+            if HOLDOUT in read_record(file, AutoRecord, "", "").prepare_flags:
+                return True
+    return False
 
 
 def plan(work: Work) -> None:
@@ -35,18 +55,20 @@ def plan(work: Work) -> None:
     size, competition = prepared.image_size, prepared.competition
     start = start_of(work.config, competition, size, clock)
     measured = measure_all(work.config, competition, size, start, data, clock)
-    flips = competition.hflip_ok if start == "photos" else None
-    choice = _choice(measured, data, flips, clock.left)
+    flips = competition.hflip_ok if start == "photos" and can_probe(work.config, competition, size) else None
+    probe = _cheap_probe(measured, data, flips, MAX_PROBE_SHARE * clock.left)
+    choice = _choice(measured, data, flips, clock.left - probe.seconds) if probe else None
+    if choice is None or choice.recipe.is_probe:
+        probe, choice = None, _choice(measured, data, flips, clock.left)
     if choice is None or choice.seconds > clock.left:
         epoch = data.num_images / measured[-1][1].train / 60
         raise InputError(
             f"--minutes {work.config.minutes:g}: an epoch takes about {epoch:.1f} minutes on this machine, and nothing "
             "quicker fits; give more time"
         )
-    probe = None if choice.recipe.is_probe else _cheap_probe(measured, data, flips, MAX_PROBE_SHARE * clock.left)
     if choice.folds == 1 and data.holdout_size:
-        work.command("prepare", *work.paths, *HOLDOUT.split())  # more images to train on, fewer to score
-        record.prepare_flags = HOLDOUT
+        record.prepare_flags = f"{HOLDOUT} {record.prepare_flags}".strip()  # more images to train on, fewer to score
+        work.command("prepare", *work.paths, *shlex.split(record.prepare_flags))
     record.flags = _flags(work, choice, size)
     record.epochs, record.planned_folds, record.predict_rate = choice.epochs, choice.folds, choice.rates.predict
     record.views, record.most_epochs = choice.views, choice.most_epochs
@@ -60,7 +82,8 @@ def plan(work: Work) -> None:
     if probe:
         clock.tell(f"a linear probe beside it, in case it is better: about {probe.seconds:,.0f} s", record.reasons)
     elif start == "photos" and not choice.recipe.is_probe:
-        why = f"it would take more than {MAX_PROBE_SHARE:.0%} of the time"
+        long = f"it would take more than {MAX_PROBE_SHARE:.0%} of the time"
+        why = long if flips is not None else f"{work.config.backbone} does not end in one linear layer"
         clock.tell(f"no linear probe beside it: {why}", record.reasons)
     clock.tell(f"time: {minutes(clock.used)} used, {minutes(clock.left)} left", record.reasons)
 

@@ -11,6 +11,7 @@ from src.data.prepared import Prepared
 from src.data.split import num_val_of
 from src.inference.views import candidates
 from src.models.build import build_model
+from src.models.contract import linear_last_layer
 from src.planning.measuring import rates_of
 from src.planning.plan import Data, Rates, choose
 from src.planning.recipes import Recipe, Start, recipes_for
@@ -97,6 +98,15 @@ def start_of(config: AutoConfig, competition: Competition, size: tuple[int, int]
         return "scratch"
     clock.tell(f"pretrained weights: {weights or 'from the hub'} for {config.backbone}", said)
     return "photos"
+
+
+def can_probe(config: AutoConfig, competition: Competition, size: tuple[int, int]) -> bool:
+    """Return whether a linear probe can be trained on the network's features."""
+    try:
+        linear_last_layer(build_model(config.backbone, competition.layout, size, competition.channels), "a probe")
+    except InputError:
+        return False
+    return True
 
 
 def data_of(prepared: Prepared, may_hold_out: bool = False) -> Data:

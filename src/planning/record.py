@@ -5,8 +5,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from src.config import AutoConfig
 from src.core.errors import InputError
 from src.core.records import read_record, write_record
+
+GIVEN = ("weights", "backbone", "pretrained", "seed")  # flags
 
 
 @dataclass(kw_only=True)
@@ -15,6 +18,7 @@ class AutoRecord:
 
     competition: str
     minutes: float
+    given: dict[str, str] = field(default_factory=dict)  # the other flags that a resumed auto must have too
     seconds_used: float = 0.0
     own_folds: bool = False  # whether the snapshot was prepared with the user's flags
     prepare_flags: str = ""
@@ -32,6 +36,8 @@ class AutoRecord:
     predict_rate: float = 0.0
     events: list[str] = field(default_factory=list)  # what did not go as planned
     folds_trained: list[int] = field(default_factory=list)
+    longest_fold: float = 0.0  # seconds
+    trained: bool = False  # whether no further fold is begun
     answered_by: str | None = None  # the run that made the submission
     score: float | None = None
     submission: str | None = None
@@ -69,14 +75,24 @@ class Clock:
         self.save()
 
 
-def open_record(file: Path, competition: str, minutes: float) -> AutoRecord:
-    """Return the record of an auto that was begun, or a new one. Raises InputError for another number of minutes."""
+def open_record(file: Path, config: AutoConfig, competition: str) -> AutoRecord:
+    """Return the record of an auto that was begun, or a new one.
+
+    Raises InputError for one that was begun with other flags, and for runs of that name without their record.
+    """
+    name, given = config.run_name, {flag: str(getattr(config, flag)) for flag in GIVEN}
+    runs = [path.name for end in ("", "-probe", "-2", "-3") if (path := file.with_name(f"{name}{end}")).is_dir()]
+    anew = f"use another --run-name, or delete {file} and its runs beside it ({', '.join(runs) or 'none yet'})"
     if not file.exists():
-        return AutoRecord(competition=competition, minutes=minutes)
-    anew = f"use another --run-name, or delete {file}"
+        if runs:
+            raise InputError(f"{file.with_name(runs[0])}: is there already, and no auto's; use another --run-name, or "
+                             f"delete it ({', '.join(runs)})")  # fmt: skip
+        return AutoRecord(competition=competition, minutes=config.minutes, given=given)
     record = read_record(file, AutoRecord, "", anew)
-    if record.minutes != minutes:
-        raise InputError(f"{file}: was begun with --minutes {record.minutes:g}, not {minutes:g}; {anew}")
+    then = {"minutes": f"{record.minutes:g}", **record.given}
+    for flag, value in {"minutes": f"{config.minutes:g}", **given}.items():
+        if then.get(flag) != value:
+            raise InputError(f"{file}: was begun with --{flag} {then.get(flag)}, not {value}; {anew}")
     return record
 
 

@@ -28,7 +28,7 @@ def run_auto(config: AutoConfig, started: float) -> AutoRecord:
     file = root / f"{config.run_name}.json"
     root.mkdir(parents=True, exist_ok=True)
     with locked(file, "is running auto here"):
-        record = open_record(file, competition.name, config.minutes)
+        record = open_record(file, config, competition.name)
         work = Work(config=config, record=record, clock=Clock(record, file, started), root=root)
         if record.submission:
             print(f"already done: {_result(work)}")

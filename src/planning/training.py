@@ -94,28 +94,31 @@ def _train_within(config: TrainConfig, number: int, guard: Guard) -> FoldResult:
 def train(work: Work) -> None:
     """Train the linear probe, if one is planned, then the folds that there is time for. Raises InputError."""
     record, clock = work.record, work.clock
+    if record.trained:
+        return
     numbers, data = open_prepared(work.config).fold_numbers("all"), work.data()
     if record.probe and not record.folds_trained:
         probe = train_config(work.config, record.probe_flags, record.probe)
         guard = Guard(clock=clock, fold=numbers[0], epochs=probe.epochs, tail=0, is_first=True, may_replan=False,
                       affordable=lambda seconds: 0, most=0)  # fmt: skip
         _train_within(probe, numbers[0], guard)
-    longest = 0.0
     for number in numbers[: record.planned_folds]:
         if number in record.folds_trained:
             continue
         predict = work.predict_seconds(data, len(record.folds_trained) + 1, data.num_views) + COMMAND_SECONDS
-        if longest + predict > clock.left:
-            line = f"fold {number} and later ones are skipped: one takes {minutes(longest)}, {minutes(clock.left)}"
-            clock.tell(f"{line} are left", record.events)
+        if record.folds_trained and record.longest_fold + predict > clock.left:
+            record.trained, longest = True, minutes(record.longest_fold)
+            line = f"fold {number} and later ones are skipped: one takes {longest}, {minutes(clock.left)} are left"
+            clock.tell(line, record.events)
             return
         before = clock.used
         try:
             _train_fold(work, number, predict + work.oof_seconds(data))
         except Dropped:
+            record.trained = True
             clock.tell(f"fold {number} is skipped for lack of time", record.events)
             return
-        longest = max(longest, clock.used - before)
+        record.longest_fold = max(record.longest_fold, clock.used - before)
         record.folds_trained.append(number)
         clock.save()
 
@@ -144,6 +147,5 @@ def _train_fold(work: Work, number: int, tail: float) -> None:
             before, record.epochs = record.epochs, max(1, affordable(found.seconds))
             folds = f"{record.planned_folds} fold{'s' * (record.planned_folds > 1)}"
             line = f"{found}, not as measured: fold {number} begins again, {record.epochs} epochs instead of {before}"
+            record.runs.append(f"{work.config.run_name}-{len(record.runs) + 1}")  # before the new epochs are saved
             work.clock.tell(f"{line}, {folds}", record.events)
-            record.runs.append(f"{work.config.run_name}-{len(record.runs) + 1}")
-            work.clock.save()

@@ -59,7 +59,7 @@ def make_inner(config: SearchConfig, prepared: Prepared, folder: Path) -> Inner:
         {"labels.csv": labels, "test.csv": prepared.test, "folds.csv": folds, "problems.csv": NO_PROBLEMS},
         competition=prepared.competition.name,
         heads=prepared.competition.heads,
-        flags=f" (of {prepared.id}, without fold {config.report_fold})",
+        flags=f"{prepared.snapshot.flags} (of {prepared.id}, without fold {config.report_fold})",
         train=prepared.snapshot.train,
         test=prepared.snapshot.test,
     )

@@ -7,6 +7,7 @@ from src.config import SearchConfig
 from src.core.errors import InputError
 from src.core.records import read_record, write_record
 from src.data.prepared import Prepared, open_prepared, open_snapshot
+from src.runs.record import Score
 
 SHARED = ("space", "report_fold", "inner_folds", "scored_folds", "prune", "seed")  # flags that a search keeps
 
@@ -18,10 +19,10 @@ class Report:
     trial: int
     best_run: str
     default_run: str
-    best: float
-    default: float
-    difference: float  # greater is better, whatever the metric
-    difference_95: float  # half the width of the interval
+    best: Score
+    default: Score
+    difference: Score  # greater is better, whatever the metric
+    difference_95: Score  # half the width of the interval
     num_images: int
 
 
@@ -57,16 +58,20 @@ def begin(file: Path, config: SearchConfig, prepared: Prepared, inner: str) -> S
     """Return the record of a search, written if it is new. Raises InputError if it was begun with other flags."""
     flags = {name: getattr(config, name) for name in SHARED}
     new = SearchRecord(snapshot=prepared.id, image_size=prepared.image_size, inner=inner, **flags)
+    name = config.run_name
+    anew = f"use another --run-name, or delete {file.parent}, and {name}-default and {name}-trial-… in {prepared.root}"
     if not file.exists():
+        for path in (prepared.root / f"{name}-default", *prepared.root.glob(f"{name}-trial-*")):
+            if path.is_dir():
+                raise InputError(f"{path}: is of a search that is gone; {anew}")
         write_record(file, new)
         return new
-    anew = f"use another --run-name, or delete {file.parent}"
     known = _read(file)
     for item in fields(SearchRecord):
         then, now = getattr(known, item.name), getattr(new, item.name)
         if item.name != "reports" and then != now:
-            name = f"--{item.name.replace('_', '-')}" if item.name in SHARED else f"the {item.name}"
-            raise InputError(f"{file}: this search was begun with {name} {then}, not {now}; {anew}")
+            flag = f"--{item.name.replace('_', '-')}" if item.name in SHARED else f"the {item.name}"
+            raise InputError(f"{file}: this search was begun with {flag} {then}, not {now}; {anew}")
     return known
 
 

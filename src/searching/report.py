@@ -1,8 +1,11 @@
 """The end of a search: the best and the default settings, trained once without the reported fold and scored on it."""
 
+import math
+
 from optuna.trial import FrozenTrial
 
 from src.config import TrainConfig
+from src.core.errors import InputError
 from src.core.flags import flags_of
 from src.core.runtime import choose_compute, explained
 from src.data.prepared import Prepared
@@ -60,6 +63,8 @@ def _trained(config: TrainConfig, prepared: Prepared, number: int) -> Run:
     run = run_to_train(config)
     if run.record is None:
         run = Run(prepared=prepared, name=config.run_name)
+    elif run.prepared.id != prepared.id:
+        raise InputError(f"{run.folder}: is of snapshot {run.prepared.id}, not of the search's; move it elsewhere")
     with explained(config.deterministic):
         return train_fold(config, run, [number], choose_compute(config.device, config.precision))[0]
 
@@ -67,6 +72,8 @@ def _trained(config: TrainConfig, prepared: Prepared, number: int) -> Run:
 def lines(report: Report, num_reports: int, inner: float, direction: str) -> list[str]:
     """Return what is printed of a report."""
     low, high = report.difference - report.difference_95, report.difference + report.difference_95
+    if math.isnan(report.best) or math.isnan(report.default):
+        return [f"on the reported fold{direction}: the score is not defined; give another --report-fold"]
     sure = "the interval excludes 0" if low > 0 or high < 0 else "the interval includes 0: this may be chance"
     found = [
         f"on the reported fold, whose {report.num_images:,} images took no part in the search{direction}:",

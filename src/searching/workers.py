@@ -41,6 +41,8 @@ def run_workers(search: Search, study: optuna.Study, deadline: float) -> None:
     os.environ.update(variables)  # read when torch is imported
     try:
         shares = [[trial.number for trial in begun[worker :: config.workers]] for worker in range(config.workers)]
+        for place, trial in enumerate(begun):
+            trial.set_user_attr("worker", place % config.workers)
         _run(search, study, dict(enumerate(shares)), deadline)
     finally:
         for name, value in before.items():

@@ -23,7 +23,7 @@ from src.data.loader import Batches
 from src.inference.predictor import Predictor
 from src.inference.views import AUTO, candidates
 from src.metrics import direction, goodness, score_of
-from src.models.contract import check_takes
+from src.models.contract import check_takes, linear_last_layer
 from src.models.network import Network
 from src.runs.fold import FoldPaths, TrainedFold, origin_of
 from src.runs.ranks import check_batch
@@ -119,6 +119,9 @@ def _open_network(
     network = make_network(own, run.competition, data.train.image_size, saved is not None, data.train.levels)
     if config.start_from and not saved:
         start_from(network.backbone, config, run, number)
+    for flag, given in (("--freeze-backbone", config.freeze_backbone), ("--length-head", config.length_head)):
+        if given:
+            linear_last_layer(network.backbone, flag)
     if config.progressive_resize < 1:
         shape = (run.competition.channels, *data.train.size_at(0))
         check_takes(network.backbone, config.backbone, shape, run.competition.layout)

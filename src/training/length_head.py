@@ -4,8 +4,6 @@ The further head is trained, and resumed, with the network, and is not part of t
 Source: Goodfellow et al., Multi-digit Number Recognition from Street View Imagery, 2014, where the length is an answer.
 """
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional
@@ -14,6 +12,7 @@ from src.competitions.spec import Competition
 from src.config import TrainConfig
 from src.core.errors import InputError
 from src.core.flags import check_apart, check_range
+from src.models.contract import linear_last_layer
 from src.models.network import Network
 
 
@@ -25,13 +24,7 @@ class WithLength(nn.Module):
 
     def __init__(self, network: Network, num_places: int) -> None:
         super().__init__()
-        backbone: Any = network.backbone
-        parts = ("get_classifier", "forward_features", "forward_head")
-        layer = backbone.get_classifier() if all(hasattr(backbone, name) for name in parts) else None
-        if not isinstance(layer, nn.Linear):
-            raise InputError(
-                f"--length-head: {type(backbone).__name__} does not end in one linear layer on its features"
-            )
+        layer = linear_last_layer(network.backbone, "--length-head")
         self.network = network
         self.head = nn.Linear(layer.in_features, num_places + 1)
         nn.init.zeros_(self.head.weight)
@@ -50,10 +43,17 @@ class WithLength(nn.Module):
         return torch.cat([backbone.get_classifier()(features), self.head(features)], dim=1)  # type: ignore[operator]
 
 
-def length_loss(logits: torch.Tensor, target: torch.Tensor, pad_class: int, label_smoothing: float) -> torch.Tensor:
-    """Return the cross-entropy of lengths; logits (B, num_places + 1), target (B, num_places) classes."""
+def length_loss(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    pad_class: int,
+    label_smoothing: float,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the cross-entropy of lengths; logits (B, num_places + 1), target and weight (B, num_places)."""
     length = (target != pad_class).sum(dim=1)
-    return functional.cross_entropy(logits.float(), length, label_smoothing=label_smoothing)
+    losses = functional.cross_entropy(logits.float(), length, label_smoothing=label_smoothing, reduction="none")
+    return (losses if weight is None else losses * weight.mean(dim=1)).mean()
 
 
 def check_length_head(config: TrainConfig, competition: Competition) -> None:

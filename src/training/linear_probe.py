@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from src.competitions.spec import Competition
-from src.core.errors import InputError
 from src.core.runtime import Compute
 from src.data.loader import Batch, Loader
 from src.metrics import score_of
+from src.models.contract import linear_last_layer
 from src.models.heads import probabilities_of
 from src.models.network import Network
 from src.training.features import FLIPPED, PLAIN, FeatureStore, features_of
@@ -58,12 +58,7 @@ class LinearProbe(nn.Module):
 
     def __init__(self, network: Network, dropout: float = 0.0) -> None:
         super().__init__()
-        backbone: Any = network.backbone
-        if not all(hasattr(backbone, name) for name in ("get_classifier", "forward_features", "forward_head")):
-            raise InputError(f"--freeze-backbone: {type(backbone).__name__} has no forward_features and forward_head")
-        layer = backbone.get_classifier()
-        if not isinstance(layer, nn.Linear):
-            raise InputError(f"--freeze-backbone: {type(backbone).__name__} does not end in one linear layer")
+        layer = linear_last_layer(network.backbone, "--freeze-backbone")
         self.dropout = nn.Dropout(dropout)
         self.layer = copy.deepcopy(layer)  # trained here; the network's own layer receives the weights that are saved
 

@@ -137,9 +137,8 @@ def _loss(
     loss = loss_of(outputs, target, layout, settings.loss, smoothing, weight)
     if state.pad_class is None:
         return loss
-    return loss + settings.length_head * length_loss(
-        logits[:, layout.num_outputs :], target, state.pad_class, smoothing
-    )
+    lengths = length_loss(logits[:, layout.num_outputs :], target, state.pad_class, smoothing, weight)
+    return loss + settings.length_head * lengths
 
 
 def _gradients(

@@ -10,7 +10,8 @@ import pytest
 
 from src.core.signals import Stopped
 from src.planning.recipes import PROBE, Recipe
-from src.planning.training import Guard
+from src.planning.training import Dropped, Guard
+from src.planning.work import Work
 from tests.fixtures import MakeSvhn, Podium
 from tests.world import run_command
 
@@ -70,6 +71,53 @@ def test_a_killed_auto_resumes_to_a_validated_submission(
     refused = podium("auto", "--minutes", 6, "--no-pretrained")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "was begun with --minutes 5, not 6" in refused.err
+    assert "was begun with --seed 0, not 1" in podium("auto", *FLAGS, "--seed", 1).err
+    (folder / "runs/svhn/auto.json").unlink()
+    refused = podium("auto", *FLAGS)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "runs/svhn/auto: is there already" in refused.err
+
+
+@pytest.mark.parametrize("flags", [("--split", "holdout"), ("--image-size", "40", "56"), ("--num-folds", "2")])
+def test_what_the_user_prepared_is_used(folder: Path, podium: Podium, flags: tuple[str, ...]) -> None:
+    assert podium("prepare", *flags).code == 0
+    ended = podium("auto", *FLAGS)
+    assert ended.code == 0, ended.err
+    record = json.loads((folder / "runs/svhn/auto.json").read_text())
+    assert record["own_folds"] == (flags[0] != "--image-size")
+    assert record["prepare_flags"] == " ".join(flags)
+    assert f"prepared already with {' '.join(flags)}: " in ended.out
+    assert record["commands"][0].endswith(" ".join(flags))
+
+
+def test_a_fold_that_was_given_up_is_not_begun_again(
+    folder: Path, podium: Podium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def giving_up(guard: Guard, history: list[dict[str, float]]) -> bool:
+        if guard.fold == 1:
+            raise Dropped
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Guard, "__call__", giving_up)
+        patch.setattr("src.planning.session.evaluate", lambda work: (_ for _ in ()).throw(Stopped(15)))
+        assert podium("auto", *FLAGS).code == 143
+    ended = podium("auto", *FLAGS)
+    assert ended.code == 0, ended.err
+    assert "epoch 1/" not in ended.out
+    assert json.loads((folder / "runs/svhn/auto.json").read_text())["folds_trained"] == [0]
+
+
+def test_a_first_fold_is_finished_however_late_it_is(
+    folder: Path, podium: Podium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Guard, "__call__", lambda guard, history: (_ for _ in ()).throw(Stopped(15)))
+        assert podium("auto", *FLAGS).code == 143
+    monkeypatch.setattr(Work, "predict_seconds", lambda *_: 1e6)
+    ended = podium("auto", *FLAGS)
+    assert ended.code == 0, ended.err
+    assert json.loads((folder / "runs/svhn/auto.json").read_text())["folds_trained"] == [0]
 
 
 def test_too_little_time_is_one_line_before_anything_is_trained(

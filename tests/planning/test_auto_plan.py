@@ -125,7 +125,8 @@ def test_a_first_fold_that_is_quick_begins_again_with_more_epochs(tmp_path: Path
 
 
 def test_the_clock_counts_on_after_a_kill(tmp_path: Path) -> None:
-    clock = Clock(AutoRecord(competition="svhn", minutes=10), tmp_path / "auto.json", time.monotonic() - 240)
+    file, config = tmp_path / "auto.json", AutoConfig(minutes=10)
+    clock = Clock(open_record(file, config, "svhn"), file, time.monotonic() - 240)
     clock.save()
-    again = Clock(open_record(tmp_path / "auto.json", "svhn", 10), tmp_path / "auto.json", time.monotonic() - 60)
+    again = Clock(open_record(file, config, "svhn"), file, time.monotonic() - 60)
     assert again.left == pytest.approx(300, abs=2)

@@ -21,6 +21,7 @@ from src.sweeping.plan import Task, members
 from src.sweeping.table import paired_difference
 from tests.fixtures import Finished, MakeSvhn, Podium
 from tests.helpers import run_at
+from tests.world import refused
 
 ROOT = Path(__file__).resolve().parents[2]
 SET = ("--set", "backbone=string_cnn", "pretrained=False", "epochs=2", "batch-size=4", "image_size=32 48")
@@ -106,6 +107,9 @@ def test_every_combination_is_trained_as_it_would_be_alone(prepared: Path, podiu
     flags = ("--backbone", "string_cnn", "--no-pretrained", "--epochs", 2, "--batch-size", 4, "--image-size", 32, 48)
     assert podium("train", *flags, "--lr", 3e-3, "--run-name", "alone", "--fold", fold).code == 0
     assert weights(prepared / "runs/svhn/alone") == weights(prepared / "runs/svhn/s-lr3e-3-s0")
+    assert podium("prepare", "--num-folds", 3).code == 0
+    again = podium("sweep", *SET, "lr=1e-3,3e-3", "--run-name", "s", "--fold", fold, "--seed", 0, 1)
+    refused(again, "was trained on snapshot", "use another --run-name, or --redo")
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from src.runs.checkpoint import load_state
 from src.training.length_head import WithLength, check_length_head, length_loss
 from tests.fixtures import Podium, Train
 from tests.training.test_trainer import stop_after_an_epoch
+from tests.world import refused
 
 FLAGS = ("--backbone", "test_resnet", "--ema", 0.5)
 PAD = 10
@@ -29,6 +30,9 @@ def test_lengths_are_counted_from_the_digits() -> None:
     logits = functional.one_hot(torch.tensor([2, 0, 4]), 5) * 50.0
     assert length_loss(logits, target, PAD, 0.0) < 1e-6
     assert length_loss(logits.roll(1, dims=0), target, PAD, 0.0) > 40
+    logits[0] = -logits[0]
+    weight = torch.tensor([[0.0] * 4, [1] * 4, [1] * 4])
+    assert length_loss(logits, target, PAD, 0.0, weight) < 1e-6
 
 
 def test_only_training_has_the_further_head() -> None:
@@ -44,7 +48,7 @@ def test_only_training_has_the_further_head() -> None:
 
 
 def test_a_network_without_one_last_layer_is_refused() -> None:
-    with pytest.raises(InputError, match="--length-head: StringCnn does not end in one linear layer"):
+    with pytest.raises(InputError, match="--length-head: StringCnn has no forward_features"):
         WithLength(network("string_cnn"), 6)
 
 
@@ -59,6 +63,12 @@ def test_a_network_without_one_last_layer_is_refused() -> None:
 def test_what_does_not_go_together_is_refused(competition: str, flags: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
         check_length_head(TrainConfig(length_head=0.2, **flags), load_competition(competition))  # type: ignore[arg-type]
+
+
+def test_a_refusal_leaves_no_run_behind(train: Train) -> None:
+    for flag, value in (("--length-head", (0.2,)), ("--freeze-backbone", ("--mixup", 0, "--pretrained"))):
+        refused(train("run", flag, *value)[1], f"{flag}: StringCnn")
+    assert train("run")[1].code == 0
 
 
 def test_it_is_trained_and_resumed_and_not_kept(train: Train, podium: Podium, monkeypatch: pytest.MonkeyPatch) -> None:
