@@ -7,11 +7,13 @@
 # Any base with Python 3.11 does: the torch wheels bring CUDA themselves and need only the host's driver. Packages are
 # installed by their hashes (requirements.lock, for x86_64); for another Python or machine, build with
 # --build-arg REQUIREMENTS=requirements.txt, which pins versions only.
+# What is optional is named when the image is built: --build-arg EXTRAS="serve export search".
 # `train --compile` also needs a C compiler and Python's headers: build with BASE_IMAGE=python:3.11-bookworm for it.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE}
 ARG BASE_IMAGE
 ARG REQUIREMENTS=requirements.lock
+ARG EXTRAS=""
 
 ENV VIRTUAL_ENV=/opt/podium \
     PATH=/opt/podium/bin:${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin} \
@@ -27,13 +29,15 @@ ENV VIRTUAL_ENV=/opt/podium \
 
 # Some bases end as another user; the last USER below is what the image runs as.
 USER 0:0
-COPY requirements.txt requirements.lock /app/
+COPY requirements*.txt requirements.lock /app/
 RUN python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
     || { echo "error: $BASE_IMAGE lacks Python 3.11 or newer with venv (Debian: apt-get install python3-venv)" >&2; \
         exit 2; } \
     && python3 -m venv "$VIRTUAL_ENV" \
     && pip install --no-cache-dir --disable-pip-version-check -r "/app/$REQUIREMENTS" \
-    && echo "requirements.txt $(cksum < /app/requirements.txt)" > "$VIRTUAL_ENV/.podium-requirements" \
+    && for extra in $EXTRAS; do \
+        pip install --no-cache-dir --disable-pip-version-check -r "/app/requirements-$extra.txt" || exit 1; \
+    done \
     && echo /app > "$(python -c 'import site; print(site.getsitepackages()[0])')/podium.pth"
 # Beside the packages: `import src` from any folder (podium.pth above), and the same environment in a login shell and
 # over ssh (/etc/environment), since platforms that replace the entrypoint start one of these.

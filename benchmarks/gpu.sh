@@ -11,7 +11,7 @@
 set -uo pipefail
 weights=$(realpath "$1")
 cd "$(dirname "$0")/.." || exit 2
-[ -n "${PYTHON:-}" ] || . pipelines/setup.sh # PYTHON: an interpreter with the requirements installed
+[ -n "${PYTHON:-}" ] || . pipelines/setup.sh dev || exit 2 # PYTHON: an interpreter with the requirements installed
 export NO_ALBUMENTATIONS_UPDATE=1
 runs=${RUNS:-runs/gpu}
 trial=${TRIAL:-}
@@ -22,7 +22,7 @@ timed() { # timed SECONDS COMMAND: a failure or timeout does not stop the other 
     local limit=$1
     shift
     say "$*"
-    timeout "$limit" "$@" || echo "exit code $?"
+    timeout "$limit" "$@" || { echo "exit code $?"; failed=1; }
 }
 
 "$PYTHON" -c 'import torch, timm; print("torch", torch.__version__, "timm", timm.__version__,
@@ -66,3 +66,4 @@ if wanted tests; then
     timed 120 "$PYTHON" -m pytest -q -m gpu tests
 fi
 say "done"
+exit "${failed:-0}"

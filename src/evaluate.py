@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 def main(config: EvaluateConfig) -> dict[str, Any]:
     """Score a run and return what scores.json holds. Raises InputError for folds that are incomplete or overlap."""
-    import pandas as pd
 
     from src.core.locking import locked
     from src.core.writing import write_csv, write_json, write_text
@@ -54,7 +53,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
             write_csv(run.evaluation / f"{name}.csv", table, for_people=True)
         for head, (names, counts) in counting.confusions(oof).items():
             file = "confusion.csv" if head == "all" else f"confusion_{head}.csv"
-            matrix = pd.DataFrame(counts, columns=names).assign(true=names)
+            matrix = counting.matrix_table(names, counts)
             write_csv(run.evaluation / file, matrix, for_people=True)
         write_csv(run.evaluation / "worst.csv", counting.mistakes(oof, config.num_worst), for_people=True)
         write_csv(run.evaluation / "suspects.csv", report.suspects, for_people=True)

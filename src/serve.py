@@ -9,6 +9,7 @@ Writes nothing. The API is described at /docs.
 
 from src.config import ServeConfig
 from src.core import cli
+from src.core.errors import InputError
 from src.core.flags import check_range
 
 SECONDS_TO_STOP = 10  # that begun requests get
@@ -24,6 +25,9 @@ def main(config: ServeConfig) -> None:
         ("max-pixels", config.max_pixels, 1e9), ("max-waiting", config.max_waiting, 1e6),
     ):  # fmt: skip
         check_range(flag, value, 0 if flag == "port" else 1e-3 if flag == "max-mb" else 1, most)
+
+    if config.max_waiting < config.max_files:
+        raise InputError(f"--max-waiting {config.max_waiting}: is less than one request's {config.max_files} files")
 
     import uvicorn
 

@@ -17,11 +17,13 @@ if [ $# -eq 0 ] || [ "${1:-}" = --slow ]; then
     "$bin/bandit" --quiet --recursive --severity-level medium src benchmarks pipelines
     "$bin/hadolint" Dockerfile
     "$bin/shellcheck" pipelines/*.sh pipelines/cloud/*.sh benchmarks/*.sh tests/run.sh .ci/run
-    # Without git (an unpacked archive) there is no list of what is ours.
+    echo "bandit, hadolint, shellcheck: nothing found"
     if git rev-parse --git-dir > /dev/null 2>&1; then
         git ls-files -z | xargs -0 "$bin/detect-secrets-hook" --exclude-files 'requirements\.lock|benchmarks/submissions/.*\.json'
+        echo "detect-secrets: nothing found"
+    else
+        echo "detect-secrets: not run, since without git there is no list of our files"
     fi
-    echo "bandit, hadolint, shellcheck, detect-secrets: nothing found"
 fi
 if [ $# -eq 0 ]; then
     # A file's tests stay together, since they share what the file prepares.

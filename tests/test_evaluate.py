@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ import pytest
 from src.competitions.registry import load_competition
 from src.competitions.spec import Head
 from src.core.csv_text import parse_csv
+from src.report.gallery import _most_for_texts, display_text
 from src.report.intervals import score_interval
-from src.report.scores import for_readers
+from src.report.scores import for_readers, matrix_table
 from src.report.sections import matrices
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
 from tests.helpers import replace_oof, run_at, snapshot_at, table_at
@@ -199,3 +201,24 @@ def test_of_many_classes_the_worst_are_shown() -> None:
     assert shown["class"].tolist()[:2] == ["c99", "c98"]
     assert (len(shown), note) == (40, "The 40 of 100 with the lowest recall; all are in by_class.csv.")
     assert for_readers("class", parts.head(40))[1] == ""
+    absent = parts.assign(images=np.where(parts["recall"] < 0.1, 0, 1))
+    assert for_readers("class", absent)[0]["class"].tolist()[:2] == ["c89", "c88"]
+
+
+def test_the_matrix_keeps_a_class_that_is_called_true() -> None:
+    table = matrix_table(("false", "true"), np.array([[5, 1], [2, 7]]))
+    assert table.to_csv(index=False).splitlines() == ["false,true,true", "5,1,false", "2,7,true"]
+
+
+def test_labels_are_shown_by_their_own_texts_and_long_texts_of_fewer_images() -> None:
+    food = load_competition("food11")
+    head = Head(name="organ", kind="labels", classes=("0", "1", "2"))
+    several = replace(food, heads=(head,), class_names=("a", "b", "c"))
+    assert display_text([1, 0, 1], several) == "0 2"
+    assert display_text([1], food) == food.class_names[1]
+    numbers = tuple(Head(name=f"x{place}", kind="number") for place in range(30))
+    target = np.random.default_rng(0).normal(size=(9000, 30)).astype(np.float32)
+    oof: Any = SimpleNamespace(competition=replace(food, heads=numbers, class_names=()), target=target, answers=target)
+    assert 500 < _most_for_texts(oof, 10_000) < 6000
+    answered: Any = SimpleNamespace(competition=food, target=np.zeros((9000, 1), int), answers=np.ones((9000, 1), int))
+    assert _most_for_texts(answered, 10_000) == 10_000

@@ -17,7 +17,7 @@ from src.data import decoding, problems
 from tests.conftest import draw, write_image
 from tests.fixtures import MakeLeaves, MakeMnist, MakeSvhn, Podium
 from tests.helpers import prepared_at, read_image, snapshot_at, table_at
-from tests.world import done, run_command
+from tests.world import done, refused, run_command
 
 SNAPSHOT = {"labels.csv", "test.csv", "folds.csv", "problems.csv", "snapshot.json"}
 
@@ -256,6 +256,29 @@ def test_a_users_folds_are_used_with_a_warning_about_leaks(
     assert code == 0
     assert "warning: 1 groups of duplicates lie on both sides of a fold" in out
     assert table_at(root, "folds")["fold"].tolist() == [i % 2 for i in range(18)]
+
+
+def test_prepares_own_folds_are_taken_again_although_an_image_was_skipped(
+    svhn: MakeSvhn, podium: Podium, root: Path, tmp_path: Path
+) -> None:
+    (svhn() / "mchar_train" / "000002.png").write_bytes(b"no image")
+    assert podium("prepare", "--num-folds", 3).code == 0
+    kept = tmp_path / "kept.csv"
+    kept.write_bytes((snapshot_at(root) / "folds.csv").read_bytes())
+    ended = podium("prepare", "--folds", kept)
+    assert ended.code == 0, ended.err
+    assert (snapshot_at(root) / "folds.csv").read_bytes() == kept.read_bytes()
+
+
+def test_a_run_refuses_images_that_are_fitted_otherwise_now(leaves: MakeLeaves, podium: Podium) -> None:
+    file = leaves()
+    assert podium("prepare", "--competition", file, "--num-folds", 2).code == 0
+    flags = ("--backbone", "svhn_cnn", "--no-pretrained", "--epochs", 1, "--batch-size", 4)
+    assert podium("train", "--competition", file, *flags).code == 0
+    file.write_text(file.read_text().replace("csv_competition(", 'csv_competition(resize="letterbox", '))
+    refused(
+        podium("evaluate", "--competition", file), "was made with resize=stretch, the competition has resize=letter"
+    )
 
 
 def test_the_text_of_classes_and_ids_is_preserved(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ fold=$((SLURM_ARRAY_TASK_ID % folds))
 seed=$((SLURM_ARRAY_TASK_ID / folds))
 ranks=${SLURM_GPUS_ON_NODE:-1}
 # shellcheck disable=SC1091
-if [ -z "${VIRTUAL_ENV:-}" ]; then . .venv/bin/activate; fi
+if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then . .venv/bin/activate; fi
 
 launch=(python)
 if [ "$ranks" -gt 1 ]; then launch=(torchrun --standalone --nproc-per-node "$ranks"); fi

@@ -20,6 +20,7 @@ from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.core.zips import Location, read_location
 
+Image.MAX_IMAGE_PIXELS = None  # of headers alone, no pixel is decoded
 ORIENTATION, SIDEWAYS = 0x0112, 5  # EXIF tag, and its values from which width and height are exchanged
 SIDES = ("left", "top", "right", "bottom")
 HEADS = tuple(Head(name=side, kind="number", scale=(0.5, 0.25)) for side in SIDES)
@@ -49,7 +50,7 @@ def size_of(location: Location) -> tuple[int, int] | None:
                 return (image.width, image.height) if lies else (image.height, image.width)
     except InputError:  # a damaged zip
         return None
-    except (Image.DecompressionBombError, UnidentifiedImageError, OSError, RuntimeError, ValueError, SyntaxError):
+    except (UnidentifiedImageError, OSError, RuntimeError, ValueError, SyntaxError):
         return None
 
 

@@ -14,7 +14,7 @@ from src.competitions.reading_labels import in_order
 from src.competitions.spec import Competition, Head, nearest
 from src.competitions.tables import label_table, own_table, test_table
 from src.core.errors import InputError
-from src.core.reading import InputFiles
+from src.core.reading import InputFiles, nfc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class _Folders:
             parts = PurePosixPath(path).parts
             if len(parts) < depth + 2:
                 raise InputError(f"{path}: lies in no class's folder; move it to {self.train_folder}/CLASS/")
-            rows.append((path, parts[depth], parts[-1]))
+            rows.append((path, nfc(parts[depth]), parts[-1]))
         if not rows:
             where = f"{self.train_folder}/CLASS/IMAGE"
             raise InputError(f"{self.train_folder}/: has no images in folders; expected {where}")
@@ -46,7 +46,7 @@ class _Folders:
         classes = in_order(set(self.images(files)["folder"]))
         if self.hands_in_probabilities:
             wanted = tuple(files.table(self.sample_submission).columns)[1:]
-            unknown = sorted(set(classes) - set(wanted))
+            unknown = sorted(set(classes) - set(map(nfc, wanted)))
             if len(wanted) > 1 and unknown:
                 raise InputError(
                     f"{self.train_folder}/{unknown[0]}: is not one of {self.sample_submission}'s columns; "
@@ -57,7 +57,7 @@ class _Folders:
 
     def read_train(self, files: InputFiles) -> pd.DataFrame:
         found = self.images(files)
-        ids = {text: number for number, text in enumerate(self.read_heads(files)[0].classes)}
+        ids = {nfc(text): number for number, text in enumerate(self.read_heads(files)[0].classes)}
         other = {}
         if self.group_column:
             found[self.group_column], other = self.groups(files, found["name"]), {"group": self.group_column}
@@ -75,8 +75,24 @@ class _Folders:
             if column not in table.columns:
                 known = ", ".join(table.columns)
                 raise InputError(f"{self.name}: read_table gives no column {column!r}; it has {known}")
-        groups = table.drop_duplicates(self.image_column).set_index(self.image_column)[self.group_column]
-        return names.map(groups).fillna("")
+        pairs = pd.DataFrame({"name": table[self.image_column].map(nfc), "group": table[self.group_column]})
+        pairs = pairs.drop_duplicates()
+        twice = pairs["name"][pairs["name"].duplicated()]
+        if len(twice):
+            raise InputError(
+                f"{self.name}: read_table gives {twice.iloc[0]} two groups; names must be those of one image"
+            )
+        found = names.map(nfc).map(pairs.set_index("name")["group"])
+        if found.isna().all():
+            raise InputError(
+                f"{self.name}: no image has a group: read_table's {self.image_column} has names such as "
+                f"{pairs['name'].iloc[0] if len(pairs) else '(none)'}, the images are called {names.iloc[0]}"
+            )
+        if found.isna().any():
+            files.notes.append(
+                f"note: {int(found.isna().sum()):,} of {len(found):,} images have no {self.group_column}"
+            )
+        return found.fillna("")
 
 
 def folder_competition(

@@ -13,7 +13,7 @@ import pandas as pd
 from src.competitions.spec import Competition, Head
 from src.competitions.tables import check_columns, find_images, label_table, test_table
 from src.core.errors import InputError
-from src.core.reading import InputFiles
+from src.core.reading import InputFiles, nfc
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class _Strings:
         else:
             paths = list(files.images(self.train_folder))
             table, wheres = pd.DataFrame(index=range(len(paths))), paths
-            texts = [PurePosixPath(path).stem for path in paths]
+            texts = [nfc(PurePosixPath(path).stem) for path in paths]
         source = self.train_csv or self.train_folder
         if not paths:
             raise InputError(f"{source}: has no rows")

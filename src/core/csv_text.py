@@ -10,6 +10,7 @@ import pandas as pd
 from src.core.errors import InputError
 
 MAX_SEEN = 10_000  # different texts that are shared
+csv.field_size_limit(1 << 30)  # masks and pixels as text; a file's size is limited elsewhere
 
 
 def decoded(data: bytes, name: str) -> str:

@@ -5,7 +5,9 @@ unpacked into a folder of its own name, so image paths are the same for packed a
 """
 
 import os
+import shlex
 import unicodedata
+import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +23,13 @@ from src.core.located import FileTable, Located
 from src.core.texts import Texts
 from src.core.zips import Location, member_name, read_location, zip_members
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm", ".pnm",
+        ".jp2",
+    }
+)  # fmt: skip
+ARCHIVES = (".zip", ".7z", ".gz", ".tar", ".tgz", ".rar")
 PARTIAL = ".partial"  # folder of what is not downloaded to its end
 DOWNLOAD = "podium-download"  # what a download locks
 JUNK_NAMES = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", PARTIAL, f".{DOWNLOAD}.lock"})
@@ -75,8 +83,8 @@ def _check_link(link: Path, root: Path) -> None:
         raise InputError(f"{link}: is a loop of symbolic links; remove it") from error
     if not target.is_relative_to(root):
         raise InputError(
-            f"{link}: is a symbolic link to {target}, outside {root}; copy the file there, or link the whole folder: "
-            f"ln -s {target.parent} {link.parent}"
+            f"{link}: is a symbolic link to {target}, outside {root}; remove it and copy the files there, or make "
+            f"{root} itself a link to one folder with all files: ln -s FOLDER {shlex.quote(str(root))}"
         )
 
 
@@ -191,7 +199,7 @@ class InputFiles:
 
     def _without_repeats(self, names: Texts, rows: np.ndarray, what_to_do: str) -> np.ndarray:
         """Return which rows of `names` are kept if a name is there several times: a plain file rather than a member,
-        and the last member. Raises InputError for two plain files."""
+        and one of equal members. Raises InputError for two plain files, and for members that differ."""
         kept = np.ones(len(names), bool)
         first: dict[str, int] = {}
         for at in sorted(at for same in names.repeated() for at in same):
@@ -200,8 +208,11 @@ class InputFiles:
             if known is None:
                 first[name] = at
                 continue
-            if self.found.is_plain(row) and self.found.is_plain(int(rows[known])):
-                one, other = (self.found.location(number).file for number in (row, int(rows[known])))
+            both = (row, int(rows[known]))
+            equal = bool((self.found.numbers[both[0], :2] == self.found.numbers[both[1], :2]).all())  # size and CRC
+            plain = [self.found.is_plain(number) for number in both]
+            if all(plain) or not (any(plain) or equal):
+                one, other = (self.found.location(number).shown for number in both)
                 raise InputError(f"{one}: the same image lies at {other}; {what_to_do}")
             replaced = not self.found.is_plain(int(rows[known]))
             kept[known if replaced else at] = False
@@ -212,7 +223,13 @@ class InputFiles:
         """Return which folders do hold images, for a message."""
         counts = Counter(str(PurePosixPath(path).parent) for path in self.found.paths if self._is_image(path))
         if not counts:
-            return "; the folder holds no images"
+            packed = [
+                path
+                for row, path in enumerate(self.found.paths)
+                if path.lower().endswith(ARCHIVES) and not (self.found.is_plain(row) and _suffix(path) == ".zip")
+            ]
+            inside = f"; {packed[0]} is not read: unpack it into {self.root}" if packed else ""
+            return f"; the folder holds no images{inside}"
         names = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(MAX_FOLDERS_NAMED))
         return f"; the folders with images are {names}{' and others' * (len(counts) > MAX_FOLDERS_NAMED)}"
 
@@ -254,7 +271,8 @@ class InputFiles:
         paths = [f"{folder}/{name}" for name in names or [f"{first_row + row:05d}" for row in range(len(images))]]
         for row, (path, image) in enumerate(zip(paths, images, strict=True), first_row):
             self.pixels[path] = image
-            self.located[path] = Location(location.file, f"{location.member}:{row}", image.size, location.stamp)
+            stamp = zlib.crc32(np.ascontiguousarray(image).data, zlib.crc32(repr(image.shape).encode()))
+            self.located[path] = Location(location.file, f"{location.member}:{row}", image.size, stamp)
         return paths
 
     def forget(self) -> None:

@@ -27,6 +27,11 @@ class Location(NamedTuple):
     packed: int = 0  # bytes of a zip member in the zip
     crop: tuple[float, float, float, float] | None = None  # the part of an image that is used, see data/crops.py
 
+    @property
+    def shown(self) -> str:
+        """The file, and what in it, for a message."""
+        return f"{self.file}, {self.member}" if self.member else self.file
+
 
 def checked_name(name: str, where: str) -> str:
     """Return a relative file name found in a label file, or raise InputError if it could leave the folder."""

@@ -226,12 +226,12 @@ def build_cache(
         shape = (len(paths), *image_size, how.channels)
         np.lib.format.open_memmap(pending, mode="w+", dtype=how.dtype, shape=shape).flush()
         _reserve(pending)
-        if files.pixels and all(path in files.pixels for path in paths):
+        if files.pixels and any(path in files.pixels for path in paths):
             if crops:
                 raise InputError(f"{split}: --crops is for images in files of their own; leave it out")
             if how.bands:
                 raise InputError(f"{split}: bands={how.bands} is for images in files of their own; leave it out")
-            readings = keep_all(pending, [files.pixels[path] for path in paths], how, sized)
+            readings = keep_all(pending, [files.pixels.get(path) for path in paths], how, sized)
         else:
             cropped = CroppedLocations(locations, paths, crops) if crops else locations
             readings = decode_all(pending, split, cropped, how, run, sized)

@@ -32,6 +32,7 @@ WINDOW = 1024  # chunks handed to the processes together, so that those of milli
 
 Found = tuple[str, str, str, tuple[int, int]]  # the fields of a Reading; height and width after cropping
 UNKNOWN = (0, 0)  # size of an image that cannot be read
+MISSING = ("missing", "no such file", "", UNKNOWN)
 LONGEST = 2**16 - 1  # side that `Readings.shapes` holds
 Job = tuple[str, int, list[Location | None], Decoding]  # _read_chunk's arguments
 
@@ -61,7 +62,7 @@ def bounded_memory() -> Iterator[None]:
 def read_one(location: Location | None, out: np.ndarray, how: Decoding) -> Found:
     """Decode an image into `out`, (H, W, C); return what was found out about it."""
     if location is None:
-        return "missing", "no such file", "", UNKNOWN
+        return MISSING
     if location.size > MAX_BYTES:
         return "over-large", f"{location.size:,} bytes, at most {MAX_BYTES:,} are read", "", UNKNOWN
     try:
@@ -91,12 +92,15 @@ def _read_chunk(file: str, start: int, locations: list[Location | None], how: De
         return [read_one(location, images[start + i], how) for i, location in enumerate(locations)]
 
 
-def keep_all(file: Path, images: list[np.ndarray], how: Decoding, sized: bool = False) -> Readings:
-    """Write images that need no decoding: in this process, since that is quick."""
+def keep_all(file: Path, images: list[np.ndarray | None], how: Decoding, sized: bool = False) -> Readings:
+    """Write images that need no decoding, None for missing ones: in this process, since that is quick."""
     if not images:
         return _readings((), 0, sized)
     cached = np.load(file, mmap_mode="r+")
-    found = (_keep(np.ascontiguousarray(image), out, how) for image, out in zip(images, cached, strict=True))
+    found = (
+        MISSING if image is None else _keep(np.ascontiguousarray(image), out, how)
+        for image, out in zip(images, cached, strict=True)
+    )
     return _readings(found, len(images), sized)
 
 

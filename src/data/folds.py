@@ -121,8 +121,11 @@ def official(labels: pd.DataFrame, name: str) -> pd.DataFrame:
     return folds.sort_values("image_path", ignore_index=True)
 
 
-def from_file(path: Path, labels: pd.DataFrame) -> pd.DataFrame:
-    """Read a user's folds.csv. Raises InputError for repeated or missing images and for invalid fold numbers."""
+def from_file(path: Path, labels: pd.DataFrame, complete: bool = True) -> pd.DataFrame:
+    """Read a user's folds.csv.
+
+    Raises InputError for repeated images, invalid fold numbers and, if it must be `complete`, missing images.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such folds file")
     table = parse_csv(path.read_bytes(), str(path))
@@ -137,7 +140,7 @@ def from_file(path: Path, labels: pd.DataFrame) -> pd.DataFrame:
     known = set(labels["image_path"])
     folds = table[table["image_path"].isin(known)].copy()
     missing = sorted(known - set(folds["image_path"]))
-    if missing:
+    if missing and complete:
         raise InputError(f"{path}: {missing[0]!r} and {len(missing) - 1} more images have no row; add them")
     folds["fold"] = folds["fold"].replace("", pd.NA).astype("Int64")
     numbers = sorted(folds["fold"].dropna().unique())

@@ -157,6 +157,11 @@ class Prepared:
                 f"{file}: was made with bands={cache.record.bands}, depth={cache.record.depth}, the competition has "
                 f"bands={competition.bands}, depth={competition.depth}; change it back, or run {cache.repair} again"
             )
+        if cache.record.fit != self.decoding.fit:
+            raise InputError(
+                f"{file}: was made with resize={cache.record.fit}, the competition has resize={self.decoding.fit}; "
+                f"change it back, or run {cache.repair} again"
+            )
         self._opened[split, size] = cache
         return cache
 

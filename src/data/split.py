@@ -40,7 +40,7 @@ def check_split(config: PrepareConfig, labels: pd.DataFrame, competition: Compet
     num_images = len(labels)
     config = _split_of(config, competition, num_images)
     if config.folds:
-        folding.from_file(config.folds, labels)
+        folding.from_file(config.folds, labels, complete=False)  # images may be skipped yet
     elif config.split == "official":
         folding.official(labels, competition.name)
     elif config.split == "holdout":

@@ -136,15 +136,25 @@ def _start(record: RunRecord) -> str:
     """Return what the network's weights were when its training began."""
     if record.train.start_from:
         return f"run {HASH.sub('', record.train.start_from)}"
-    return record.weights or ("pretrained weights of timm" if record.train.pretrained else "nothing")
+    return record.weights or ("pretrained weights of timm" if _of_timm(record) else "nothing")
+
+
+def _weights_licence(record: RunRecord) -> str:
+    """Return the licence of timm's weights, by the name with its tag: others of a network have others."""
+    facts = timm.models.get_pretrained_cfg(record.model.backbone) if _of_timm(record) else None
+    return getattr(facts, "license", None) or "not stated by timm"
+
+
+def _of_timm(record: RunRecord) -> bool:
+    """Return whether weights of timm's were the start: our own and users' networks have none."""
+    name = record.model.backbone
+    return record.train.pretrained and not name.endswith(".py") and bool(timm.is_model_pretrained(name))
 
 
 def _licences(subject: Subject) -> list[str]:
     record = subject.run.begun
-    backbone = record.model.backbone.split(".")[0]
-    facts = timm.models.get_pretrained_cfg(backbone) if timm.is_model_pretrained(backbone) else None
-    known = getattr(facts, "license", None) or "not stated by timm"
-    origin = f"{record.model.backbone}, licence: {known}" if record.weights or record.train.pretrained else "none"
+    backbone = record.model.backbone
+    origin = f"{backbone}, licence: {_weights_licence(record)}" if record.weights or _of_timm(record) else "none"
     if record.train.start_from:
         origin = f"those of {_start(record)}; see its model card"
     return [

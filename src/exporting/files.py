@@ -15,9 +15,10 @@ from src.core.writing import write_bytes
 from src.data.loader import Loader, gather
 from src.exporting.subject import Subject
 from src.inference.autotune import MAX_DIFFERENCE, largest_difference
-from src.inference.onnx_runtime import exported_program, onnx_model, open_session, quiet, run_session
+from src.inference.onnx_runtime import check_bytes, exported_program, onnx_model, open_session, quiet, run_session
 
 KEY = "podium"  # of the facts in an ONNX file's metadata
+FILES = ("model.onnx", "model_int8.onnx", "model.pt2")
 
 
 def onnx_bytes(subject: Subject, program: Any) -> bytes:
@@ -105,7 +106,10 @@ def export(subject: Subject, folder: Path, kind: str, num_check: int) -> dict[st
     cache = subject.run.prepared.cache("train", subject.run.begun.cache_size)
     rows = np.arange(min(num_check, len(cache.images)))
     loader, expected = subject.loader(rows), subject.expected(rows)
-    program = exported_program(subject.graph(subject.folds), subject.example())
+    graph = subject.graph(subject.folds)
+    if kind != "torch":
+        check_bytes(graph, "use --format torch, or one fold with --folds")
+    program = exported_program(graph, subject.example())
     made = []
     if kind in ("onnx", "both"):
         made.append(("model.onnx", onnx_bytes(subject, program), answers_of_onnx))
@@ -115,6 +119,8 @@ def export(subject: Subject, folder: Path, kind: str, num_check: int) -> dict[st
     for name, data, answers in made:
         difference = checked(subject, name, answers(data, loader), expected)
         found[name] = {"bytes": len(data), "largest_difference": difference, "images_compared": len(rows)}
+    for name in ("model.json", *FILES):  # of an earlier export, perhaps of other weights
+        (folder / name).unlink(missing_ok=True)
     for name, data, _ in made:
         write_bytes(folder / name, data)
     return found

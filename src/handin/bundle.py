@@ -8,10 +8,8 @@ import zlib
 from pathlib import Path
 
 from src.core.errors import InputError
-from src.core.reading import PARTIAL
+from src.core.reading import ARCHIVES, PARTIAL
 from src.core.zips import checked_name
-
-NESTED = (".zip", ".7z", ".gz", ".tar", ".tgz", ".rar")
 
 
 def settle(bundle: Path, folder: Path) -> list[str]:
@@ -23,7 +21,7 @@ def settle(bundle: Path, folder: Path) -> list[str]:
     try:
         with zipfile.ZipFile(bundle) as archive:
             names = [checked_name(info.filename, str(bundle)) for info in archive.infolist() if not info.is_dir()]
-            if not any(name.lower().endswith(NESTED) for name in names):
+            if not any(name.lower().endswith(ARCHIVES) for name in names):
                 os.replace(bundle, folder / bundle.name)
                 return []
             size, free = sum(info.file_size for info in archive.infolist()), shutil.disk_usage(folder).free

@@ -22,6 +22,7 @@ from src.core.runtime import Compute
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 CHUNK = 32  # images run at a time: their activations stay in a processor's cache
 INPUT = "images"
+MAX_BYTES = 2**31 - 2**24  # of weights in a file, which holds less than 2 GiB with its graph
 
 
 def is_installed() -> bool:
@@ -134,11 +135,20 @@ def run_session(session: Any, images: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def check_bytes(network: nn.Module, instead: str) -> None:
+    """Raise InputError for more weights than one ONNX file can hold."""
+    tensors = [*network.parameters(), *network.buffers()]
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if size >= MAX_BYTES:
+        raise InputError(f"the network's weights take {size / 1e9:.1f} GB, and an ONNX file holds 2; {instead}")
+
+
 class OnnxForward:
     """A network's forward pass by ONNX Runtime; images of another size than the graph's are left to the network."""
 
     def __init__(self, network: nn.Module, images: torch.Tensor) -> None:
         """Make the graph for images like these, (B, H, W, C). Raises InputError if that fails."""
+        check_bytes(network, "use --engine torch")
         self.network, self.shape = network, images.shape[1:]
         two = images[:1].expand(2, *self.shape).contiguous()
         self.session = open_session(onnx_model(exported_program(network, two), ["logits"]).SerializeToString())

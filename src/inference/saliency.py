@@ -69,7 +69,8 @@ def _batch(network: Network, images: torch.Tensor, layout: HeadLayout, heads: Se
             handle.remove()
     cam = _layer_cam(score, _last_maps(found, as_map), as_map)
     if cam is None:  # no module has a map: the gradient at the image itself, blurred
-        (slope,) = torch.autograd.grad(score, seen)
+        slope = torch.autograd.grad(score, seen, allow_unused=True)[0] if score.requires_grad else None
+        slope = torch.zeros_like(seen) if slope is None else slope  # parts of the network are without gradients
         cam = avg_pool2d((slope * seen.detach()).abs().sum(dim=1), 2 * BLUR + 1, stride=1, padding=BLUR)
     resized = interpolate(cam[:, None].float(), tuple(images.shape[1:3]), mode="bilinear", align_corners=False)[:, 0]
     most = resized.amax(dim=(1, 2), keepdim=True)

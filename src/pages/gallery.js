@@ -32,7 +32,9 @@ function layer(kind, place, width, height, className) {
   const inside = place % perSheet, last = Math.floor(place / perSheet);
   const made = element("div", { className });
   made.style.backgroundImage = `url(${sheetUrl(kind + last)})`;
-  made.style.backgroundSize = `${columns * width}px auto`;
+  const total = kind === "small" ? numImages : images.explained.length;
+  const rows = Math.ceil(Math.min(perSheet, total - last * perSheet) / columns); // the last sheet may have fewer
+  made.style.backgroundSize = `${columns * width}px ${rows * height}px`;
   made.style.backgroundPosition = `${-(inside % columns) * width}px ${-Math.floor(inside / columns) * height}px`;
   return made;
 }

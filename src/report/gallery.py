@@ -24,6 +24,8 @@ from src.runs.fold import TrainedFold
 from src.runs.run import Run
 
 MAX_IMAGES = 10_000
+TEXT_SAMPLE = 500  # images that the length of texts is measured on
+TEXT_BYTES = 1_200_000  # of the images' labels and answers
 MAX_REMOTE = 500  # of images that --cache-url has elsewhere
 MAX_WRONG_SHARE, MAX_SUSPECTED_SHARE = (
     0.5,
@@ -68,9 +70,20 @@ def shown_rows(oof: OutOfFold, confidence: np.ndarray, suspected: Sequence[int],
     return found
 
 
+def _most_for_texts(oof: OutOfFold, most: int) -> int:
+    """Return how many images can be shown, at most `most`: many numbers of each image make long texts."""
+    count = min(most, len(oof.target))
+    rows = np.linspace(0, len(oof.target) - 1, min(count, TEXT_SAMPLE)).astype(np.int64)
+    texts = {
+        display_text(values, oof.competition) for table in (oof.target, oof.answers) for values in table[rows].tolist()
+    }
+    needed = sum(map(len, texts)) * count / len(rows)
+    return most if needed <= TEXT_BYTES else max(len(rows), int(count * TEXT_BYTES / needed))
+
+
 def display_text(values: Sequence[Any], competition: Competition) -> str:
     """Return an answer for people, which relabel.csv takes too: a class by its name, if it has one."""
-    if competition.class_names and len(competition.heads) == 1:
+    if competition.class_names and len(competition.heads) == 1 and competition.heads[0].kind != "labels":
         return competition.class_names[int(values[0])]
     return label_text(values, competition)
 
@@ -125,7 +138,7 @@ def make_gallery(
     of_suspects = places[suspected["image_path"].tolist()].tolist()
     confidence = confidences(oof)
     most = MAX_REMOTE if isinstance(cache.images, RemotePixels) else MAX_IMAGES
-    rows = shown_rows(oof, confidence, of_suspects, most)
+    rows = shown_rows(oof, confidence, of_suspects, _most_for_texts(oof, most))
     shown = set(rows.tolist())
     explained = [row for row in of_suspects if row in shown][: num_saliency // 2]
     explained += [row for row in rows[:num_saliency].tolist() if row not in set(explained)][

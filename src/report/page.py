@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from src.competitions.spec import Competition
 from src.core.progress import minutes
 from src.inference.ensemble import OutOfFold
 from src.pages.page import render
 from src.report.curves import command_of, fold_rows, learning_curves, settings
-from src.report.gallery import Gallery
+from src.report.gallery import TEXT_BYTES, Gallery
 from src.report.sections import comparison_of, confidence_of, matrices, problems_of, table_of, where_it_errs
 from src.report.train_and_test import Comparison
 from src.runs.fold import TrainedFold
@@ -39,6 +40,8 @@ def page_budget(report: Report) -> int:
     count = min(len(report.oof.labels), 10_000)
     paths = report.oof.labels["image_path"].head(count).str.len().sum()
     rest = 420_000 + int(paths) + 45 * count  # scripts, styles, tables; and numbers of each image
+    if "number" in report.oof.competition.layout.kinds:
+        rest += TEXT_BYTES  # of answers that all differ
     return max(200_000, int((BYTES - rest) * 3 / 4 / 1.14))  # base64; an eighth more for those that are explained
 
 
@@ -112,6 +115,12 @@ def _suspects(report: Report) -> dict[str, Any]:
     return {"shown": min(MAX_SUSPECTS, total), "total": total, "share_right": share, "weak": weak}
 
 
+def _names(competition: Competition) -> list[str]:
+    """Return the names of the classes for people, if each answer is one of them."""
+    of_classes = len(competition.heads) == 1 and competition.heads[0].kind != "labels"
+    return list(competition.class_names) if of_classes else []
+
+
 def _filters(oof: OutOfFold) -> dict[str, Any]:
     """Return what the gallery can be filtered by."""
     competition = oof.competition
@@ -122,7 +131,7 @@ def _filters(oof: OutOfFold) -> dict[str, Any]:
         classes = [text for number, text in enumerate(head.classes) if number != competition.pad_class and text]
     elif one and head.kind != "number":
         match = "list" if head.kind == "labels" else "equal"
-        classes = list(competition.class_names or head.classes)
+        classes = list(head.classes if head.kind == "labels" else competition.class_names or head.classes)
     lengths = list(range(1, len(competition.heads) + 1)) if competition.pad_class is not None else []
     names = [f"position {place + 1}" for place in range(len(competition.heads))]
     heads = [] if one else (names if competition.is_string else [each.name for each in competition.heads])[:31]
@@ -145,7 +154,7 @@ def _data(report: Report, gallery: Gallery) -> dict[str, Any]:
         "word": "read as" if competition.is_string else "answered as",
         "labels": {
             "heads": heads if not competition.is_string else heads[:1],
-            "names": list(competition.class_names) if len(competition.heads) == 1 else [],
+            "names": _names(competition),
             "string": competition.is_string,
             "places": len(competition.heads),
             "pad": competition.pad_class,

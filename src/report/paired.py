@@ -56,7 +56,8 @@ class Part:
 def pair_of(one: OutOfFold, other: OutOfFold) -> Pair | str:
     """Return two runs on the images that both answered, or why there are none. Images of different labels are skipped
     and counted."""
-    if one.competition.heads != other.competition.heads:
+    classes = [[(head.name, head.kind, head.classes) for head in oof.competition.heads] for oof in (one, other)]
+    if classes[0] != classes[1]:
         return "they were trained for other classes"
     rows = pd.Series(range(len(other.target)), index=other.labels["image_path"])
     found = rows.reindex(one.labels["image_path"]).to_numpy()

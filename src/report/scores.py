@@ -1,6 +1,7 @@
 """Scores and tables computed from out-of-fold predictions."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -99,13 +100,21 @@ def tables(oof: OutOfFold) -> dict[str, pd.DataFrame]:
     return found if groups is None else {**found, "by_group": groups}
 
 
+def matrix_table(names: Sequence[str], counts: np.ndarray) -> pd.DataFrame:
+    """Return the confusion matrix as a table, whose last column, "true", names its rows: a class may be called so."""
+    table = pd.DataFrame(counts, columns=list(names))
+    table.insert(len(names), "true", list(names), allow_duplicates=True)
+    return table
+
+
 def for_readers(kind: str, parts: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the table's rows that are shown, and a note: of thousands of classes those with the lowest recall."""
     if kind == "value":
         return parts, "Tenths of the images, from the smallest number up; an error is the answer less the truth."
     if len(parts) <= MAX_ROWS or "recall" not in parts:
         return parts, ""
-    shown = parts.sort_values("recall", kind="stable").head(MAX_ROWS)
+    there = parts[parts["images"] > 0] if "images" in parts else parts
+    shown = there.sort_values("recall", kind="stable").head(MAX_ROWS)
     return shown, f"The {MAX_ROWS} of {len(parts):,} with the lowest recall; all are in by_{kind}.csv."
 
 

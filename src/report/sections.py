@@ -101,13 +101,15 @@ def confidence_of(oof: OutOfFold) -> dict[str, Any]:
 def _numbers(oof: OutOfFold) -> list[dict[str, Any]]:
     """Return for each number a chart of answer against truth, and of how errors are spread."""
     charts, layout = [], oof.competition.layout
-    rows = np.random.default_rng(0).permutation(len(oof.target))[:MAX_POINTS]
+    most = MAX_POINTS // max(1, len(oof.competition.heads) // 5)  # many charts: fewer points in each
+    rows = np.random.default_rng(0).permutation(len(oof.target))[:most]
     parts = zip(oof.competition.heads, layout.split_targets(oof.target), layout.split_targets(oof.answers), strict=True)
     for head, target, answer in parts:
         if head.kind != "number":
             continue
         low, high = float(min(target.min(), answer.min())), float(max(target.max(), answer.max()))
-        series = {"images": (target[rows, 0], answer[rows, 0])}
+        truths, answers = ([float(f"{value:.5g}") for value in one[rows, 0].tolist()] for one in (target, answer))
+        series = {"images": (truths, answers)}
         charts.append(scatter_chart(f"{head.name}: answer and truth", "truth", "answer", series,
                                     xrange=[low, high], yrange=[low, high]))  # fmt: skip
         errors = (answer - target)[:, 0].astype(np.float64)

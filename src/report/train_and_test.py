@@ -84,7 +84,7 @@ def _shape(location: Location) -> tuple[int, int] | None:
     try:
         with Image.open(io.BytesIO(read_location(location))) as image:
             return image.size
-    except (OSError, ValueError, SyntaxError, RuntimeError, InputError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, RuntimeError, InputError):
         return None  # prepare has told
 
 

@@ -25,6 +25,7 @@ from src.serving.batches import Batches, Overloaded
 from src.serving.uploads import Refused, refusal_of
 
 FORM = "multipart/form-data"
+MAX_LOOKS = 8  # requests with saliency at a time
 
 
 class ClassProbability(BaseModel):
@@ -101,12 +102,14 @@ def make_app(answerer: Answerer, limits: Limits, facts: dict[str, Any]) -> Annou
     """Return the application; `facts` of the run are shown on its page and by GET /health."""
     batches = Batches(answerer.predict, limits.max_waiting)
     decoders = ThreadPoolExecutor(num_cores(), thread_name_prefix="decode")  # each may hold an image of max_pixels
+    looker = ThreadPoolExecutor(1, thread_name_prefix="saliency")  # slow: others' images are decoded meanwhile
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(batches.close)
         decoders.shutdown()
+        looker.shutdown()
 
     app = FastAPI(
         title=f"Podium: {facts['competition']}, {facts['run']}",
@@ -118,7 +121,7 @@ def make_app(answerer: Answerer, limits: Limits, facts: dict[str, Any]) -> Annou
     )
     _handle_errors(app, limits)
     _add_pages(app, limits, batches, facts)
-    _add_predict(app, limits, batches, answerer, decoders)
+    _add_predict(app, limits, batches, answerer, decoders, looker)
     return AnnouncedBodies(app, limits)
 
 
@@ -140,7 +143,12 @@ def _add_pages(app: FastAPI, limits: Limits, batches: Batches, facts: dict[str, 
 
 
 def _add_predict(
-    app: FastAPI, limits: Limits, batches: Batches, answerer: Answerer, decoders: ThreadPoolExecutor
+    app: FastAPI,
+    limits: Limits,
+    batches: Batches,
+    answerer: Answerer,
+    decoders: ThreadPoolExecutor,
+    looker: ThreadPoolExecutor,
 ) -> None:
     """Add POST /predict."""
     refusals: dict[int | str, dict[str, Any]] = {
@@ -152,6 +160,8 @@ def _add_predict(
             503: "Too many images are waiting; try again in a second",
         }.items()
     }
+
+    looking = 0  # requests with saliency that wait or are answered
 
     @app.post("/predict", responses=refusals)
     async def predict(
@@ -172,7 +182,14 @@ def _add_predict(
         predicted = await batches.answer(np.stack(images))
         described = answerer.describe(predicted)
         if saliency:
-            pictures = await loop.run_in_executor(decoders, answerer.looked_at, np.stack(images))
+            nonlocal looking
+            if looking == MAX_LOOKS:
+                raise Overloaded
+            looking += 1
+            try:
+                pictures = await loop.run_in_executor(looker, answerer.looked_at, np.stack(images))
+            finally:
+                looking -= 1
             described = [one | {"saliency": picture} for one, picture in zip(described, pictures, strict=True)]
         found = [ImageAnswer(file=name, **one) for name, one in zip(names, described, strict=True)]
         return Answers(images=found, seconds=round(time.perf_counter() - started, 4))
@@ -209,6 +226,10 @@ def _handle_errors(app: FastAPI, limits: Limits) -> None:
         if request.method == "POST" and given != FORM:
             return _problem(415, f"content type {given}; send images as {FORM}, in fields called files")
         return _problem(422, "no images: send one or more files in fields called files")
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> JSONResponse:
+        return _problem(500, f"the server failed: {type(error).__name__}; see its log")
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> JSONResponse:

@@ -112,6 +112,8 @@ def state_of(run: Path, now: float | None = None) -> dict[str, Any]:
     status = last["status"] if last else {}
     wanted = {int(number) for number in status.get("folds") or () if isinstance(number, int)}
     if last and last["state"] == "running":
+        if last["restarted"]:  # the old ones are to be trained again
+            folds = [fold for fold in folds if fold["restarted"] or fold["number"] not in wanted]
         folds += [_waiting(number, last) for number in sorted(wanted - {fold["number"] for fold in folds})]
     folds.sort(key=lambda fold: int(fold["number"]))
     left = [fold["seconds_left"] for fold in folds if fold["seconds_left"] is not None]

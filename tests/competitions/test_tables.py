@@ -1,5 +1,6 @@
 """Competitions made of a CSV, of folders and of texts: what is read, and every mistake in one clear line."""
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,17 @@ def test_an_image_in_no_class_folder_and_folders_that_are_no_columns_are_told(fo
         read(folder_competition(name="pets", answer="probabilities"), folder)
 
 
+def test_class_folders_named_as_macos_does_are_those_of_the_sample_submission(folder: Path) -> None:
+    for path in (folder / "train").iterdir():
+        path.unlink()
+    images(folder / "train" / unicodedata.normalize("NFD", "café"), "1")
+    images(folder / "train" / "dog", "2")
+    write(folder / "sample_submission.csv", "id,café,dog", "9,0,0")
+    found, labels, _ = read(folder_competition(name="pets", answer="probabilities"), folder)
+    assert found.heads[0].classes == ("café", "dog")
+    assert sorted(labels["label"]) == [0, 1]
+
+
 def test_groups_of_folders_come_from_a_table(folder: Path) -> None:
     for number, name in enumerate("1234"):
         images(folder / "train" / ("cat" if number % 2 else "dog"), name)
@@ -250,6 +262,15 @@ def test_groups_of_folders_come_from_a_table(folder: Path) -> None:
         folder_competition(name="pets", read_table=table, image_column="img", group_column="driver"), folder
     )
     assert labels["group"].value_counts().to_dict() == {"x": 2, "y": 1, "line 1": 1}
+    others = {
+        ("1,x",): "^pets: no image has a group: read_table's img has names such as 1, the images are called 1.png$",
+        ("1.png,x", "1.png,y"): "^pets: read_table gives 1.png two groups; ",
+    }
+    for rows, message in others.items():
+        write(folder / "drivers.csv", "img,driver", *rows)
+        with pytest.raises(InputError, match=message):
+            read(folder_competition(name="pets", read_table=table, image_column="img", group_column="driver"), folder)
+    write(folder / "drivers.csv", "img,driver", "1.png,x")
     for options, message in (
         ({"read_table": table, "image_column": "image"}, "read_table gives no column 'image'; it has img, driver"),
         ({}, "group_column 'driver' is a column of read_table's table; give both"),

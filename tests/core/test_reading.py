@@ -120,6 +120,45 @@ def test_one_name_in_two_folders_is_an_error_naming_both_paths(tmp_path: Path) -
         InputFiles(tmp_path).images("train")
 
 
+def test_one_name_in_two_zips_is_an_error_unless_the_images_are_equal(tmp_path: Path) -> None:
+    for part in ("one", "other"):
+        with zipfile.ZipFile(tmp_path / f"{part}.zip", "w") as archive:
+            archive.writestr("train/1.png", b"a")
+            archive.writestr("train/2.png", part.encode())
+            archive.writestr("test/1.png", b"b")
+    files = InputFiles(tmp_path)
+    with pytest.raises(InputError, match=r"other.zip, train/2.png: the same image lies at .*one.zip, train/2.png"):
+        files.images("train")
+    assert list(files.images("test")) == ["test/1.png"]
+
+
+def test_images_of_rarer_kinds_are_found(tmp_path: Path) -> None:
+    for suffix in ("jfif", "JPE", "ppm", "jp2"):
+        write_png(tmp_path / "train" / f"1.{suffix}")
+    assert len(InputFiles(tmp_path).images("train")) == 4
+
+
+def test_archives_that_are_not_read_are_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("train.zip", b"")
+    with pytest.raises(InputError, match=r"holds no images; all/train.zip is not read: unpack it into"):
+        InputFiles(tmp_path).images("train")
+
+
+def test_raw_images_change_with_their_shape(tmp_path: Path) -> None:
+    write_png(tmp_path / "train.parquet")
+    stamps = set()
+    for shape in ((1, 4, 6), (1, 6, 4)):
+        files = InputFiles(tmp_path)
+        (path,) = files.add_pixels("train", np.arange(24, dtype=np.uint8).reshape(shape), Location("f", "", 1, 1))
+        stamps.add(files.located[path].stamp)
+    assert len(stamps) == 2
+
+
+def test_a_cell_may_be_long() -> None:
+    assert len(parse_csv(b"id,mask\n1," + b"1 " * 200_000 + b"\n", "train.csv")["mask"].iloc[0]) == 400_000
+
+
 def test_one_label_file_in_two_folders_is_an_error(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         write_png(tmp_path / folder / "train.csv")

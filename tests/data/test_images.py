@@ -67,6 +67,10 @@ def test_the_pixel_limit_can_be_changed(draw_image: DrawImage) -> None:
     assert problem_kind(data, max_pixels=1199) == "over-large"
 
 
+def test_the_limit_of_pixels_may_be_larger_than_pillows(png_header: Callable[[int, int], bytes]) -> None:
+    assert problem_kind(png_header(15_000, 15_000), max_pixels=400_000_000) != "over-large"
+
+
 def test_exif_rotation_is_applied(draw_image: DrawImage) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored rotated: to be turned clockwise

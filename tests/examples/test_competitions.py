@@ -148,7 +148,9 @@ def test_a_parquet_file_that_is_cut_off_or_missing_is_one_line(podium: Podium, t
     broken.write_bytes(broken.read_bytes()[:-9])
     assert "error: train_image_data_1.parquet: not a readable parquet file" in podium("prepare", *flags).err
     broken.unlink()
-    assert f"{NUM_TRAIN // 2} train missing" in podium("prepare", *flags, "--num-folds", 2).out
+    ended = podium("prepare", *flags, "--num-folds", 2)
+    assert ended.code == 0, ended.err
+    assert f"{NUM_TRAIN // 2} train missing" in ended.out
     (folder / "train_image_data_0.parquet").unlink()
     assert "train_image_data_0.parquet is missing. Put the files of" in podium("prepare", *flags).err
 

@@ -3,16 +3,20 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 from src.core import modules
+from src.core.errors import InputError
 from src.exporting import files
+from src.exporting.card import _start, _weights_licence
 from src.exporting.quantized import compared
 from src.inference.ensemble import out_of_fold
-from src.inference.onnx_runtime import INPUT, is_installed, open_session
+from src.inference.onnx_runtime import INPUT, check_bytes, is_installed, open_session
 from tests.helpers import run_at
 from tests.world import done, refused, run_command
 
@@ -61,6 +65,28 @@ def test_a_file_that_answers_otherwise_is_not_written(world: Path, monkeypatch: 
     monkeypatch.setattr(files, "answers_of_torch", lambda data, loader: np.full((len(loader.rows), 66), 0.5))
     refused(run_command(world, "export", "--format", "torch", "--folds", 0), "model.pt2: differs by ", "from predict")
     assert not list((world / "runs" / "svhn" / "baseline" / "export").glob("model*"))
+
+
+def test_files_of_an_earlier_export_are_deleted(world: Path) -> None:
+    folder = world / "runs" / "svhn" / "baseline" / "export"
+    folder.mkdir()
+    (folder / "model_int8.onnx").write_bytes(b"old")
+    done(world, "export", "--format", "torch", "--folds", 0)
+    assert sorted(path.name for path in folder.glob("model*")) == ["model.json", "model.pt2"]
+
+
+def test_more_than_two_gigabytes_are_refused_before_the_export() -> None:
+    with pytest.raises(InputError, match=r"weights take 3.6 GB, and an ONNX file holds 2; use --format torch"):
+        check_bytes(nn.Linear(30_000, 30_000, device="meta"), "use --format torch")
+
+
+def test_the_card_knows_which_weights_are_timms(world: Path) -> None:
+    record = run_at(world / "runs" / "svhn" / "baseline").begun
+    pretrained = replace(record, train=replace(record.train, pretrained=True))
+    assert _start(pretrained) == "nothing"  # string_cnn has none
+    tagged = replace(pretrained, model=replace(record.model, backbone="resnet50.fb_swsl_ig1b_ft_in1k"))
+    assert _start(tagged) == "pretrained weights of timm"
+    assert _weights_licence(tagged) == "cc-by-nc-4.0"
 
 
 def test_what_cannot_be_exported_is_one_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

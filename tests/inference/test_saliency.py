@@ -68,6 +68,17 @@ def test_the_map_shows_the_part_that_decides() -> None:
     assert shown[4:12, 20:28].mean() > 10 * shown.mean() > 0
 
 
+def test_a_trunk_without_gradients_has_an_empty_map() -> None:
+    class Frozen(Corner):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                pooled = self.features(images).amax(dim=(2, 3))
+            return self.head(pooled)
+
+    images = np.full((1, 32, 32, 3), 100, np.uint8)
+    assert not saliency(Network(Frozen(), Normalise((0.5,) * 3, (0.25,) * 3, 32)), images, LAYOUT).any()
+
+
 def test_only_what_speaks_for_the_answer_is_shown() -> None:
     output = torch.ones(1, 2, 4, 4, requires_grad=True) * 1
     weights = torch.zeros(1, 2, 4, 4)

@@ -8,9 +8,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
-CODE_COMPETITION = """
+ATTACH = """
 shutil.rmtree(WORK / "runs" / "demo" / "cache")
-podium(f"prepare --competition {COMPETITION} --only-test")
+shutil.move(WORK / "runs" / "demo", PLACES[0] / "my-runs")
+"""
+ANSWER = """
 podium(f"predict --competition {COMPETITION} --minutes 5 --name hidden")
 """
 
@@ -38,7 +40,8 @@ def test_every_cell_runs_offline_in_a_clean_folder(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # no network
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "2"))
     book = nbformat.read(NOTEBOOK, as_version=4)
-    book.cells.append(nbformat.v4.new_code_cell(CODE_COMPETITION))
+    told = book.cells[-1].source.split("```python\n")[1].split("```")[0]  # how to do it in a code competition
+    book.cells += [nbformat.v4.new_code_cell(source) for source in (ATTACH, told, ANSWER)]
     nbclient.NotebookClient(book, timeout=1200, resources={"metadata": {"path": str(clean)}}).execute()
     rows = (clean / "submission.csv").read_text().splitlines()
     assert len(rows) == 401

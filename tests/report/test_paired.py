@@ -119,6 +119,8 @@ def test_numbers_are_compared_by_how_near_they_are() -> None:
     off = np.where(np.arange(20) < 5, 2.0, -0.5).astype(np.float32)[:, None]
     pair = pair_of(run_of(of, target, target + 1), run_of(of, target, target + off))
     assert isinstance(pair, Pair)
+    prepared_again = replace(of, heads=(replace(of.heads[0], scale=(5.1, 2.1)),))  # with one image more
+    assert isinstance(pair_of(run_of(of, target, target), run_of(prepared_again, target, target)), Pair)
     gained, lost = changed_sides(pair)
     assert (set(gained), set(lost)) == (set(range(5, 20)), set(range(5)))
     ((title, measure, parts),) = parts_of(pair)

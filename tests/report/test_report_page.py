@@ -24,6 +24,9 @@ def names(page: Any, within: str = "#grid") -> list[str]:
 def test_the_page_fits_and_filters_and_its_corrections_are_taken_by_prepare(world: Path) -> None:
     with opened(world / REPORT, dark=True) as page:
         check_widths(page)
+        sizes = page.eval_on_selector_all(".picture > div", "all => all.map((one) => one.style.backgroundSize)")
+        assert sizes
+        assert not [size for size in sizes if "auto" in size]  # sheets of different shapes are stretched alike
         assert page.evaluate("drawnCharts.size") >= 8
         assert page.evaluate(OUTSIDE) == []
         everything = names(page)

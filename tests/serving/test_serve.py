@@ -29,6 +29,10 @@ pytestmark = pytest.mark.skipif(not has_modules("fastapi", "uvicorn"), reason="r
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def test_a_request_that_could_never_be_answered_is_refused_at_the_start(tmp_path: Path) -> None:
+    refused(run_command(tmp_path, "serve", "--max-waiting", 4, "--max-files", 8), "--max-waiting 4: is less than one")
+
+
 def form(**files: bytes) -> tuple[bytes, dict[str, str]]:
     """Return a multipart body of files, and its headers."""
     parts = [

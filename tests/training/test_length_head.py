@@ -43,7 +43,7 @@ def test_only_training_has_the_further_head() -> None:
     assert both.train()(images).shape == (2, 66 + 7)
     with torch.inference_mode():
         assert torch.equal(both.eval()(images), plain.eval()(images))
-    plain.backbone.drop_rate = 0.0
+    plain.backbone.drop_rate = 0.0  # type: ignore[assignment]
     torch.testing.assert_close(both.train()(images)[:, :66], plain.train()(images), atol=1e-4, rtol=0)
 
 

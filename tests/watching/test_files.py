@@ -65,11 +65,15 @@ def test_a_finished_run_is_done_until_a_fold_is_trained_again(tmp_path: Path) ->
     found = state_of(tmp_path, NOW)
     assert (found["state"], found["share"], found["seconds_left"]) == ("done", 1.0, None)
     assert [fold["score"] for fold in found["folds"]] == [0.5, 0.5]
-    write_fold(tmp_path / "restart" / "fold1", log="", state="running", updated=NOW)
+    write_fold(tmp_path / "restart" / "fold1", log="", state="running", updated=NOW, folds=[1])
     found = state_of(tmp_path, NOW)
     assert [(fold["restarted"], fold["state"]) for fold in found["folds"]] == [(False, "done"), (True, "running")]
     assert found["state"] == "running"
     assert found["share"] == pytest.approx((4 + 0.5) / 8)
+    write_fold(tmp_path / "restart" / "fold1", log="", state="running", updated=NOW, folds=[0, 1])
+    found = state_of(tmp_path, NOW)
+    assert [fold["state"] for fold in found["folds"]] == ["waiting", "running"]
+    assert found["share"] == pytest.approx(0.5 / 8)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"run": 3, "result": [], "lines": 1, "folds": "x"}', "\x00"])
