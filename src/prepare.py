@@ -68,9 +68,11 @@ def _prepare(config: PrepareConfig) -> None:
     from src.data.relabel import relabelled
     from src.data.snapshot import facts_of, publish, set_current
     from src.data.split import check_split, make_folds
+    from src.metrics import metric_of
 
     run = open_engine(config)  # first: its mistakes are told before labels are read
     tables = read_tables(config)
+    metric_of(tables.competition)  # fail now on an unknown metric, not after training
     check_split(config, tables.labels, tables.competition)
     tables, corrections = relabelled(tables, config.relabel)
     competition, files, folder = tables.competition, tables.files, prepared_folder(config, tables.competition)
@@ -124,9 +126,7 @@ def _check(config: PrepareConfig, tables: "Tables") -> None:
     """Check what can be checked before anything is decoded, and print notes. Raises InputError."""
     from src.data.labels import check_unreadable
     from src.data.problems import label_warnings
-    from src.metrics import metric_of
 
-    metric_of(tables.competition)  # fail now on an unknown metric, not after training
     files, paths = tables.files, tables.test["image_path"]
     missing = paths.iloc[files.located.locations(paths).missing()].tolist()
     check_unreadable(missing, len(tables.test), config.max_unreadable, f"{files.root}: is the test folder complete?")

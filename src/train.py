@@ -19,6 +19,7 @@ def main(config: TrainConfig) -> None:
 
     from src.competitions.registry import load_competition
     from src.core.runtime import choose_compute, explained, in_world, set_up_process
+    from src.core.world import check_same
     from src.runs.ranks import check_run, check_shared, join_ranks
     from src.runs.record import training_summary
     from src.training.fold import train_fold
@@ -39,6 +40,7 @@ def main(config: TrainConfig) -> None:
     world.together(lambda: check_weights(config, run.competition))
     numbers = run.prepared.fold_numbers(config.fold)
     compute = world.together(lambda: in_world(choose_compute(config.device, config.precision), world))
+    check_same(world, {"device": compute.device.type, "precision": str(compute.dtype)})
     results, status = [], Status(numbers, config.epochs, compute.describe())
     with status.told(), explained(config.deterministic):
         print(f"training on {compute.describe()}", flush=True)

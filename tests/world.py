@@ -89,5 +89,5 @@ def data_of(world: Path, **values: object) -> tuple[Run, FoldData]:
     """Return a run of the finished world and what fold 0 of a new one like it reads."""
     config, run = config_of(world, **values), run_at(world / "runs" / "svhn" / "baseline")
     compute = choose_compute("cpu", "auto")
-    labels = pseudo_labels(config, run, 0, compute, None)
+    labels = pseudo_labels(config, run, 0, compute, False)
     return run, open_data(config, run, 0, compute, None, labels)

@@ -24,11 +24,8 @@ from src.core.texts import Texts
 from src.core.zips import Location, member_name, read_location, zip_members
 
 IMAGE_SUFFIXES = frozenset(
-    {
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm", ".pnm",
-        ".jp2",
-    }
-)  # fmt: skip
+    ".jpg .jpeg .jpe .jfif .png .bmp .webp .gif .tif .tiff .pgm .ppm .pnm .jp2".split()  # noqa: SIM905
+)
 ARCHIVES = (".zip", ".7z", ".gz", ".tar", ".tgz", ".rar")
 PARTIAL = ".partial"  # folder of what is not downloaded to its end
 DOWNLOAD = "podium-download"  # what a download locks
@@ -223,13 +220,12 @@ class InputFiles:
         """Return which folders do hold images, for a message."""
         counts = Counter(str(PurePosixPath(path).parent) for path in self.found.paths if self._is_image(path))
         if not counts:
-            packed = [
-                path
-                for row, path in enumerate(self.found.paths)
-                if path.lower().endswith(ARCHIVES) and not (self.found.is_plain(row) and _suffix(path) == ".zip")
-            ]
-            inside = f"; {packed[0]} is not read: unpack it into {self.root}" if packed else ""
-            return f"; the folder holds no images{inside}"
+            rows = enumerate(self.found.paths)  # of zips, those are read that lie in no other
+            unread = (path for row, path in rows if path.lower().endswith(ARCHIVES[self.found.is_plain(row) :]))
+            packed = next(unread, "")
+            return (
+                f"; the folder holds no images{f'; {packed} is not read: unpack it into {self.root}' if packed else ''}"
+            )
         names = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(MAX_FOLDERS_NAMED))
         return f"; the folders with images are {names}{' and others' * (len(counts) > MAX_FOLDERS_NAMED)}"
 

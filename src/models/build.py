@@ -1,6 +1,7 @@
 """A network from its name, with pretrained weights from the hub, from a file, or none."""
 
 import ast
+import json
 import pickle
 import socket
 import sys
@@ -45,6 +46,10 @@ def read_options(texts: Sequence[str]) -> dict[str, Any]:
             options[name] = value
         if not equals or not name.isidentifier() or not value:
             raise InputError(f"--backbone-options {text}: is not of the form name=value, such as batch_norm=False")
+        try:
+            options[name] = json.loads(json.dumps(options[name]))  # as run.json will have it: lists, no tuples
+        except (TypeError, ValueError) as error:
+            raise InputError(f"--backbone-options {text}: give a number, a text, a list or True or False") from error
     return options
 
 

@@ -172,5 +172,5 @@ def text_recognition(
     """Build the network from an ONNX file; `characters` are the classes of each head but the last, the string's end."""
     own_options(kwargs)
     if weights_file is None:
-        raise InputError("--backbone text_recognition: needs a recogniser's ONNX file; give --weights FILE.onnx")
+        raise InputError("--backbone text_recognition: needs a recogniser's ONNX file: --weights FILE.onnx of train")
     return TextRecognition(weights_file, str(characters), head_widths or (kwargs["num_classes"],), drop_rate)

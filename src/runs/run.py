@@ -80,7 +80,8 @@ class Run:
         """Return the command that trains a fold, with the run's own flags once it has begun."""
         flags = ""
         if self.record:
-            flags = flags_of(replace(self.record.train, **self._given()))
+            teachers = tuple(HASH.sub("", name) for name in self.record.train.pseudo_labels)
+            flags = flags_of(replace(self.record.train, **self._given(), pseudo_labels=teachers))
         return f"{self.command('train')} --fold {number}{flags}"
 
     def _given(self) -> dict[str, Any]:

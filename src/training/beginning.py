@@ -46,6 +46,8 @@ def run_record(config: TrainConfig, run: Run, data: FoldData, network: Network) 
 
 def with_own_network(config: TrainConfig, run: Run) -> TrainConfig:
     """Return the config with the run's own copies of the files that the network is built from, if it has any."""
+    if run.keeps_weights and not run.copies[0].is_file() and config.weights and config.weights.is_file():
+        return config  # a kill came before it was copied; its hash was compared
     if run.keeps_weights:
         return replace(config, weights=run.weights_copy())
     if not config.backbone.endswith(".py") or (Path(config.backbone).is_file() and not run.has_network_file()):

@@ -10,12 +10,14 @@ import torch
 
 from src.competitions.spec import Competition
 from src.config import BenchConfig
+from src.core.flags import check_image_size
 from src.core.runtime import Compute, to_device
 from src.data.images import Decoding, by_fours
 from src.data.loader import Batch, Batches, Loader
 from src.inference.predictor import Predictor
 from src.models.contract import find_backbone
 from src.models.summary import summarise
+from src.training.length_head import WithLength
 from src.training.loading import choose_device_cache, make_loader
 from src.training.resources import ResourceMonitor
 from src.training.setup import make_network, make_state
@@ -98,7 +100,7 @@ def synthetic(competition: Competition, size: tuple[int, int], count: int) -> tu
 
 def parts_of(config: BenchConfig, competition: Competition, compute: Compute) -> Parts:
     """Make the parts of a training as src.train does. Raises InputError."""
-    size = config.image_size or competition.image_size
+    size = check_image_size(config.image_size or competition.image_size)
     images, targets = synthetic(competition, size, max(NUM_IMAGES, 4 * config.batch_size))
     rows = np.tile(np.arange(len(images)), PASSES)  # an epoch of many batches, as a training has
     loader = make_loader(config, competition, compute, images, rows, np.tile(targets, (PASSES, 1)), size, train=True)
@@ -106,13 +108,14 @@ def parts_of(config: BenchConfig, competition: Competition, compute: Compute) ->
     plain = replace(config, pretrained=False, weights=config.weights if is_built else None)
     network = make_network(plain, competition, size, False, loader.levels)
     costs = summarise(network.backbone, size, competition.channels)
-    to_device(network, compute)
+    trained = WithLength(network, len(competition.heads)) if config.length_head else network
+    to_device(trained, compute)
     return Parts(
         competition=competition,
         compute=compute,
         loader=loader,
         served=choose_device_cache(config, loader, compute),
-        state=make_state(config, network, compute),
+        state=make_state(config, trained, compute, competition.pad_class if config.length_head else None),
         multiply_adds=costs.multiply_adds,
     )
 

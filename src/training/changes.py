@@ -1,6 +1,7 @@
 """Whether a command's settings are those that a run began with."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ def settings_of(config: TrainConfig, saved: RunRecord | None) -> tuple[TrainSett
         config.settings,
         weights=None,
         backbone=_backbone_of(config, saved),
-        start_from=_run_of(config, saved),
+        start_from=config.start_from and _run_of(config, config.start_from, (saved.train.start_from,) if saved else ()),
+        pseudo_labels=tuple(
+            _run_of(config, name, saved.train.pseudo_labels if saved else ()) for name in config.pseudo_labels
+        ),
         soft_labels=_file_of("soft-labels", config.soft_labels),
         fonts=_folder_of_fonts(config.fonts),
         suspects=_file_of("suspects", config.suspects),
@@ -67,16 +71,14 @@ def _folder_of_fonts(folder: str | None) -> str | None:
     return f"{Path(folder).name} {hashlib.sha256(hashes.encode()).hexdigest()[:12]}"
 
 
-def _run_of(config: TrainConfig, saved: RunRecord | None) -> str | None:
-    """Return --start-from: the run's name and the hash of its record."""
-    name = config.start_from
-    if name is None:
-        return None
+def _run_of(config: TrainConfig, name: str, known: Iterable[str | None]) -> str:
+    """Return another run's name and the hash of its record; if it is gone, as it is `known`."""
     try:
         return f"{name} {seal_of(open_run(config, name).begun)[:12]}"
     except InputError:
-        if saved and saved.train.start_from and saved.train.start_from.startswith(f"{name} "):
-            return saved.train.start_from
+        for text in known:
+            if text and text.startswith(f"{name} "):
+                return text
         raise
 
 

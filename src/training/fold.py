@@ -18,6 +18,7 @@ from src.core.locking import locked
 from src.core.progress import followed_by
 from src.core.records import write_record
 from src.core.runtime import Compute, to_device
+from src.core.world import check_same
 from src.core.writing import sha256_of, write_arrays
 from src.data.loader import Batches
 from src.inference.predictor import Predictor
@@ -72,8 +73,9 @@ def train_fold(
                 "--restart trains it again"
             )
             return run, saved.result
-        pseudo = pseudo_labels(config, run, number, compute, saved)
+        pseudo = pseudo_labels(config, run, number, compute, bool(saved or lost))
         data = world.together(lambda: open_data(config, run, number, compute, saved, pseudo))
+        check_same(world, {"shuffled in blocks, for lack of memory": data.train.in_blocks})
         world.together(lambda: check_batch(config, world, data.train.num_images))
         if lost:  # written again: the checkpoint says that it is of this run and fold
             print(f"{paths.record}: is {lost}, and is made again from the checkpoint")
@@ -123,8 +125,8 @@ def _open_network(
         if given:
             linear_last_layer(network.backbone, flag)
     if config.progressive_resize < 1:
-        shape = (run.competition.channels, *data.train.size_at(0))
-        check_takes(network.backbone, config.backbone, shape, run.competition.layout)
+        for seen in sorted({data.train.size_at(epoch) for epoch in range(config.epochs)}):
+            check_takes(network.backbone, config.backbone, (run.competition.channels, *seen), run.competition.layout)
     size = data.train.image_size
     for view in candidates(config.views, run.competition, size).values():
         if isinstance(view, tuple):

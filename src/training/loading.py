@@ -117,7 +117,7 @@ def make_loader(
 def choose_device_cache(config: TrainConfig, loader: Loader, compute: Compute) -> Batches:
     """Return the loader, or one that serves the same from the GPU's memory, if that is wanted and has room."""
     wanted = config.cache_on_device == "on" or (config.cache_on_device == "auto" and compute.device.type == "cuda")
-    if not wanted:
+    if compute.world.most(not wanted)[0]:  # all ranks or none, whatever their flags are
         return loader
     num_bytes, world = len(loader.rows) * loader.images[0].nbytes, compute.world
     if loader.policy and cpu_only(loader.policy):

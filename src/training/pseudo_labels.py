@@ -32,7 +32,7 @@ from src.inference.predictor import Predictor
 from src.inference.quality import confidence_of
 from src.inference.submission import mean_out_of_fold, views_of
 from src.inference.testset import TestSet
-from src.runs.fold import FoldPaths, TrainedFold
+from src.runs.fold import FoldPaths
 from src.runs.run import Run, open_run
 
 
@@ -59,17 +59,17 @@ def check_pseudo_labels(config: TrainConfig, competition: Competition) -> None:
     check_apart(flag, config, "soft_labels", "freeze_backbone", "cache_url")
 
 
-def pseudo_labels(
-    config: TrainConfig, run: Run, number: int, compute: Compute, saved: TrainedFold | None
-) -> PseudoLabels | None:
+def pseudo_labels(config: TrainConfig, run: Run, number: int, compute: Compute, has_begun: bool) -> PseudoLabels | None:
     """Return what a fold learns from test images, if --pseudo-labels asks for it. All ranks call this at once.
+
+    A fold that has begun goes on with what it began with.
 
     Raises InputError if a teacher is missing, or was not trained on the same folds.
     """
     if not config.pseudo_labels:
         return None
     world, columns = compute.world, run.competition.targets
-    kept = world.together(lambda: _kept(saved, columns)) if saved else None
+    kept = world.together(lambda: _kept(run, number, columns)) if has_begun else None
     if kept is not None:
         return PseudoLabels(table=kept)
     test = TestSet(table=run.prepared.test, sources=None, note="", sample="snapshot")
@@ -80,8 +80,8 @@ def pseudo_labels(
     judged = world.on_main(lambda: judged_folds(teachers, number))
     right = world.together(lambda: right_by_confidence(teachers, judged))
     confidence = right.predict(confidence_of(predicted, answers, run.competition))
-    confidence[predicted.max(axis=1) == 0] = 0  # unreadable
-    chosen = confidence >= config.pseudo_confidence
+    confidence[predicted.max(axis=1) == 0] = 0  # unreadable, never chosen
+    chosen = (confidence >= config.pseudo_confidence) & (predicted.max(axis=1) > 0)
     table = pd.DataFrame({"image_path": test.image_paths, **dict(zip(columns, answers.T, strict=True))})
     table["confidence"] = confidence
     print(
@@ -92,14 +92,13 @@ def pseudo_labels(
     return PseudoLabels(table=table[chosen].reset_index(drop=True))
 
 
-def _kept(saved: TrainedFold, columns: list[str]) -> pd.DataFrame:
-    path = saved.paths.pseudo_labels
+def _kept(run: Run, number: int, columns: list[str]) -> pd.DataFrame:
+    path, again = run.fold_paths(number).pseudo_labels, f"{run.train_command(number)} --restart"
     if not path.is_file():
-        raise InputError(f"{path}: is lost, and the fold was trained on it; run {saved.train_command} --restart")
+        raise InputError(f"{path}: is lost, and the fold was trained on it; run {again}")
     table = parse_csv(path.read_bytes(), str(path))
     if list(table.columns) != ["image_path", *columns, "confidence"]:
-        raise InputError(f"{path}, line 1: has other columns than it was written with; run {saved.train_command} "
-                         "--restart")  # fmt: skip
+        raise InputError(f"{path}, line 1: has other columns than it was written with; run {again}")
     return table.astype(dict.fromkeys(columns, np.int64))
 
 

@@ -113,13 +113,11 @@ def check_new_strings(config: TrainConfig, competition: Competition) -> None:
     for flag in (flag for flag, value in asked.items() if value):
         if not competition.is_string:
             raise InputError(f"{flag}: {competition.name}'s answers are not strings")
-        check_apart(flag, config, "freeze_backbone", "cache_url")
-    if config.synthetic:
-        check_apart(f"--synthetic {config.synthetic}", config, "soft_labels")
-        if competition.bands:
-            raise InputError(
-                f"--synthetic {config.synthetic}: draws ordinary pictures, not the bands of {competition.name}"
-            )
+        check_apart(flag, config, "freeze_backbone", "cache_url", "soft_labels")
+    if config.synthetic and competition.bands:
+        raise InputError(
+            f"--synthetic {config.synthetic}: draws ordinary pictures, not the bands of {competition.name}"
+        )
 
 
 def check_weights(config: TrainConfig, competition: Competition) -> None:

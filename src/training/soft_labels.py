@@ -79,7 +79,7 @@ def _hard(competition: Competition, targets: np.ndarray) -> np.ndarray:
     layout = competition.layout
     for kind, width, part in zip(layout.kinds, layout.widths, layout.split_targets(targets), strict=True):
         if kind == "class":
-            parts.append(np.eye(width, dtype=np.float32)[part[:, 0]])
+            parts.append(np.eye(width, dtype=np.float32)[part[:, 0].astype(np.int64)])
         else:
             parts.append((part > np.arange(width) if kind == "ordinal" else part).astype(np.float32))
     return np.concatenate(parts, axis=1)

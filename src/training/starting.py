@@ -70,7 +70,9 @@ def _check_unseen(config: TrainConfig, starter: Run, run: Run, number: int) -> N
     """
     now = run.prepared.folds
     val = now.loc[now["fold"].fillna(-1) == number, "image_path"]
-    while starter.prepared.id != run.prepared.id:
+    visited: set[str] = set()
+    while starter.prepared.id != run.prepared.id and starter.name not in visited:
+        visited.add(starter.name)
         then = starter.prepared.folds  # an image without a fold was trained on
         seen = val[val.isin(then.loc[then["fold"].fillna(-1) != number, "image_path"])]
         if len(seen):

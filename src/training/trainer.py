@@ -122,7 +122,7 @@ class Trainer:
             try:
                 # Batch norm's averages are each rank's own; rank 0's are scored and saved.
                 self.compute.world.copy_from_main(list(self.state.scored.buffers()))
-                score = self.evaluate(self.state.scored)
+                score = self._score()
             except Stopped:
                 self.save()
                 raise
@@ -146,6 +146,15 @@ class Trainer:
             "micro_batch": -(-self.loader.batch_size // self.state.accumulate),
             **monitor.row(),
         }
+
+    def _score(self) -> float:
+        """Return the score of the held-out fold. Of several ranks all stop after it if one of them is asked to."""
+        if self.compute.world.size == 1:
+            return self.evaluate(self.state.scored)
+        with stop.deferring():
+            score = self.evaluate(self.state.scored)
+            stop.ask(self.compute.world.most(stop.asked)[0])
+        return score
 
     def _steps(self, epoch: int, bar: Progress, monitor: ResourceMonitor) -> None:
         """Make the remaining steps of an epoch; save now and then, and when asked to stop."""
@@ -181,6 +190,7 @@ class Trainer:
                     stop.check()
                     saved = time.perf_counter()
             profiler.finish()
+            stop.ask(self.compute.world.most(stop.asked)[0])
             if stop.asked:  # since the last step was made
                 self.save()
 

@@ -263,7 +263,7 @@ def test_groups_of_folders_come_from_a_table(folder: Path) -> None:
     )
     assert labels["group"].value_counts().to_dict() == {"x": 2, "y": 1, "line 1": 1}
     others = {
-        ("1,x",): "^pets: no image has a group: read_table's img has names such as 1, the images are called 1.png$",
+        ("1,x",): "^pets: no image has a group: read_table's img has names such as 1, the images are called [1-4].png$",
         ("1.png,x", "1.png,y"): "^pets: read_table gives 1.png two groups; ",
     }
     for rows, message in others.items():

@@ -301,14 +301,15 @@ def test_raw_pixels_are_resized_like_decoded_images(root: Path, tmp_path: Path) 
     assert raw.readings[0] == decoded.readings[4]
 
 
-def test_raw_pixels_are_rewritten_only_if_their_file_or_the_size_changed(
+def test_raw_pixels_are_rewritten_only_if_they_or_the_size_changed(
     root: Path, tmp_path: Path, draw_image: DrawImage
 ) -> None:
     images = np.stack([draw_image(i, (28, 28)) for i in range(3)])
     assert build_pixels(root, tmp_path / "prepared", images)[0]
     assert not build_pixels(root, tmp_path / "prepared", images)[0]
     touch(root / "pixels")
-    assert build_pixels(root, tmp_path / "prepared", images)[0]
+    assert not build_pixels(root, tmp_path / "prepared", images)[0]
+    assert build_pixels(root, tmp_path / "prepared", 255 - images)[0]
     assert build_pixels(root, tmp_path / "prepared", images[:2])[0]
     assert build_pixels(root, tmp_path / "prepared", images[:2], (14, 14))[0]
     assert not build_pixels(root, tmp_path / "prepared", images[:2], (14, 14))[0]

@@ -213,10 +213,15 @@ def test_options_are_parsed_as_python_literals() -> None:
         "num_points": 1,
         "drop_rate": 0.25,
         "act_layer": "silu",
-        "depths": (2, 2),
+        "depths": [2, 2],  # as run.json will have it
         "name": "a=b",
     }
     assert read_options([]) == {}
+
+
+def test_options_that_no_json_can_hold_are_refused() -> None:
+    with pytest.raises(InputError, match="--backbone-options x={1, 2}: give a number, a text, a list or True or False"):
+        read_options(["x={1, 2}"])
 
 
 @pytest.mark.parametrize("text", ["batch_norm", "batch_norm=", "=1", "batch norm=1", ""])

@@ -115,7 +115,7 @@ def test_what_is_no_recogniser_is_refused(svhn: MakeSvhn, podium: Podium, recogn
     broken = recogniser.with_name("broken.onnx")
     broken.write_bytes(b"\x00 nothing of the kind")
     for flags, message in (
-        ((), "needs a recogniser's ONNX file; give --weights FILE.onnx"),
+        ((), "needs a recogniser's ONNX file: --weights FILE.onnx of train"),
         (("--weights", broken), "broken.onnx: is not an ONNX file"),
         (("--weights", recogniser, "--backbone-options", "characters=012345678Z"), "does not know 'Z'"),
         (("--weights", recogniser, "--backbone-options", "characters=012"), "a head of 11 classes needs 10 characters"),

@@ -1,5 +1,6 @@
 """--pseudo-labels and --suspects: which images a fold learns from, and that its score stays honest."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,14 +9,18 @@ import numpy as np
 import pytest
 
 from src.competitions.registry import load_competition
+from src.competitions.spec import Head
+from src.config import Augment, TrainConfig
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.data.pixels import JoinedImages
 from src.training.pseudo_labels import judged_folds, right_by_confidence
-from src.training.setup import check_flags
+from src.training.setup import check_flags, check_new_strings
+from src.training.soft_labels import _hard
 from src.training.suspects import suspected_rows
 from tests.helpers import run_at
 from tests.world import FLAGS, config_of, data_of, done, run_command
+from tests.world import refused as refused_by
 
 STUDENT = (*FLAGS, "--run-name", "student", "--pseudo-labels", "baseline")
 
@@ -104,6 +109,9 @@ def test_a_student_is_trained_resumed_without_its_teacher_and_scored(world: Path
     again = done(world, "train", *STUDENT, "--pseudo-confidence", 0)
     assert "is missing or damaged, and is made again" in again.out
     (world / "runs/svhn/student/fold0/oof.npz").unlink()
+    (world / "runs/svhn/student/fold0/fold.json").unlink()
+    assert "is made again from the checkpoint" in done(world, "train", *STUDENT, "--pseudo-confidence", 0).out
+    (world / "runs/svhn/student/fold0/oof.npz").unlink()
     (world / "runs/svhn/student/fold0/pseudo_labels.csv").unlink()
     refused = run_command(world, "train", *STUDENT, "--pseudo-confidence", 0)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
@@ -185,3 +193,20 @@ def test_evaluates_own_suspects_are_taken(world: Path) -> None:
     found = suspected_rows(file, image_paths)
     assert list(image_paths.pick(found)) == parse_csv(file.read_bytes(), "suspects.csv")["image_path"].tolist()
     assert len(found)
+
+
+def test_a_teacher_that_was_trained_anew_is_told_from_the_old_one(world: Path) -> None:
+    done(world, "train", *STUDENT, "--fold", 0)
+    done(world, "train", *FLAGS, "--run-name", "baseline", "--seed", 7, "--restart")
+    refused_by(run_command(world, "train", *STUDENT, "--fold", 1), "was started with other settings (pseudo_labels: (")
+
+
+def test_soft_labels_of_classes_beside_numbers_and_no_recombined_strings() -> None:
+    food = load_competition("food11")
+    both = replace(food, heads=(*food.heads, Head(name="age", kind="number")), class_names=())
+    found = _hard(both, np.array([[3, 0.5], [10, 2.0]], np.float32))
+    assert found.shape == (2, 12)
+    assert found[:, :11].argmax(axis=1).tolist() == [3, 10]
+    config = TrainConfig(soft_labels="a.csv", augment=Augment(recombine=0.5))
+    with pytest.raises(InputError, match="--augment.recombine 0.5: cannot be combined with --soft-labels"):
+        check_new_strings(config, load_competition("svhn"))

@@ -134,6 +134,12 @@ def test_what_the_other_run_started_from_is_looked_at_too(world: Path, monkeypat
     config = TrainConfig(competition="svhn", runs_dir=world / "runs", start_from="second")
     _check_unseen(config, run_at(root / "second"), run, 0)
     assert looked_at == ["first"]
+    circle = {}
+    for name, other in (("first", "second"), ("second", "first")):
+        begun = run_at(root / name).begun
+        circle[name] = replace(run_at(root / name), record=replace(begun, train=replace(begun.train, start_from=other)))
+    monkeypatch.setattr("src.training.starting.open_run", lambda config, name: circle[name])
+    _check_unseen(config, circle["second"], run, 0)  # ends
 
 
 def test_a_last_layer_of_other_classes_stays_new(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
