@@ -6,6 +6,7 @@
 #   bash benchmarks/score.sh food LITE1.safetensors LITE2.safetensors      food-11: pretrained, and resnet9 from scratch
 #   bash benchmarks/score.sh instances                                     food-11: pretrained without labels, after `food`
 #   bash benchmarks/score.sh ablation LITE0.safetensors                    street-view, one change at a time
+#   bash benchmarks/score.sh distil LITE0.safetensors                      street-view, a small network taught by rec64_1
 #   bash benchmarks/score.sh synthetic LITE0.safetensors FONTS             street-view, strings drawn with a folder's fonts
 #
 # All folds of a run train at once: on one GPU with 16 cores a run takes one to five minutes. On a CPU set AT_ONCE=1 and
@@ -72,6 +73,13 @@ elif [ "$part" = instances ]; then
     "$PYTHON" -m src.evaluate $food --run-name tuned
     "$PYTHON" -m src.blend $food --run-name lite2_192 lite2 lite1 scratch tuned --external lite2_128.npz --name food_pretrained
     "$PYTHON" -m src.blend $food --run-name scratch tuned --external scratch_50.npz --name food_from_scratch
+elif [ "$part" = distil ]; then
+    "$PYTHON" -m src.prepare --num-folds 4 --image-size 40 80
+    for seed in 0 1; do
+        common=(--fold 0 --image-size 40 80 --weights "${files[0]}" --seed "$seed")
+        "$PYTHON" -m src.train "${common[@]}" --run-name student-s$seed --epochs 12 --pseudo-labels rec64_1
+        "$PYTHON" -m src.train "${common[@]}" --run-name plain18-s$seed --epochs 18
+    done
 elif [ "$part" = synthetic ]; then
     "$PYTHON" -m src.prepare --split official --image-size 40 80
     for seed in 0 1; do

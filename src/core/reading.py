@@ -222,10 +222,8 @@ class InputFiles:
         if not counts:
             rows = enumerate(self.found.paths)  # of zips, those are read that lie in no other
             unread = (path for row, path in rows if path.lower().endswith(ARCHIVES[self.found.is_plain(row) :]))
-            packed = next(unread, "")
-            return (
-                f"; the folder holds no images{f'; {packed} is not read: unpack it into {self.root}' if packed else ''}"
-            )
+            told = [f"; {path} is not read: unpack it into {self.root}" for path in unread]
+            return f"; the folder holds no images{''.join(told[:1])}"
         names = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(MAX_FOLDERS_NAMED))
         return f"; the folders with images are {names}{' and others' * (len(counts) > MAX_FOLDERS_NAMED)}"
 
