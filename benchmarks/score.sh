@@ -100,6 +100,8 @@ else
     # Its first run teaches; with the test images an epoch is a third longer, so 16 epochs without them are beside it.
     "$PYTHON" $sweep --run-name one --seed 0 1 2 --set weights="${files[0]}" image-size="40 80" epochs=12,16 \
         augment.recombine=0 pseudo-labels=default,one-base-s0 $same
+    "$PYTHON" $sweep --run-name length --seed 0 1 2 --set weights="${files[0]}" image-size="40 80" epochs=12 \
+        length-head=0.2
     "$PYTHON" $sweep --run-name long --seed 0 1 --set weights="${files[0]}" image-size="40 80" epochs=24 \
         augment.recombine=0,0.5
 fi
