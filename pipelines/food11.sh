@@ -8,16 +8,5 @@
 # those with --image-size 128 128 or 224 224.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-for flag in "$@"; do
-    case $flag in --run-name* | --competition* | --input-dir* | --runs-dir* | --submissions-dir*)
-        echo "error: $flag: the run is called baseline here; give the four commands yourself" >&2
-        exit 2
-        ;;
-    esac
-done
-. pipelines/setup.sh
-
-"$PYTHON" -m src.prepare --competition food11 --split official --image-size 64 64
-"$PYTHON" -m src.train --competition food11 --fold all "$@"
-"$PYTHON" -m src.evaluate --competition food11
-"$PYTHON" -m src.predict --competition food11
+. pipelines/baseline.sh
+baseline food11 "--split official --image-size 64 64" "$@"

@@ -8,16 +8,5 @@
 # 40,000: rent a GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-for flag in "$@"; do
-    case $flag in --run-name* | --competition* | --input-dir* | --runs-dir* | --submissions-dir*)
-        echo "error: $flag: the run is called baseline here; give the four commands yourself" >&2
-        exit 2
-        ;;
-    esac
-done
-. pipelines/setup.sh
-
-"$PYTHON" -m src.prepare --competition svhn
-"$PYTHON" -m src.train --competition svhn --fold all "$@"
-"$PYTHON" -m src.evaluate --competition svhn
-"$PYTHON" -m src.predict --competition svhn
+. pipelines/baseline.sh
+baseline svhn "" "$@"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from src.data.decoding import Run
     from src.data.labels import Tables
     from src.data.problems import Problem
+    from src.data.relabel import Corrections
 
 
 def main(config: PrepareConfig) -> None:
@@ -62,27 +63,15 @@ def _prepare(config: PrepareConfig) -> None:
     from src.core.malloc import return_freed_memory
     from src.data.balance import balance
     from src.data.crops import cropped_boxes, read_crops
-    from src.data.labels import read_tables
     from src.data.prepared import PREPARE_FLAGS, build_caches, open_engine, prepared_folder
     from src.data.problems import Problem, usable_labels
-    from src.data.relabel import relabelled
     from src.data.snapshot import facts_of, publish, set_current
-    from src.data.split import check_split, make_folds
-    from src.metrics import metric_of
+    from src.data.split import make_folds
 
     run = open_engine(config)  # first: its mistakes are told before labels are read
-    tables = read_tables(config)
-    metric_of(tables.competition)  # fail now on an unknown metric, not after training
-    check_split(config, tables.labels, tables.competition)
-    tables, corrections = relabelled(tables, config.relabel)
+    tables, corrections = _read(config)
     competition, files, folder = tables.competition, tables.files, prepared_folder(config, tables.competition)
     size = check_image_size(config.image_size or competition.image_size)
-    if not competition.moves_ok and (config.crops or (config.resize or competition.resize) != "stretch"):
-        raise InputError(f"--crops, --resize: would change the labels of {competition.name}; leave them out")
-    _check(config, tables)
-    if corrections:
-        print(corrections.describe(config.relabel))
-
     cache = folder.parent / "cache"
     if config.only_test:
         _decode_test(config, run, tables, cache)
@@ -120,6 +109,27 @@ def _prepare(config: PrepareConfig) -> None:
     val = ", ".join(f"{number}: {count:,}" for number, count in sizes.items())
     print(f"{len(labels):,} usable labelled images; held out by fold: {val}")
     print(f"prepared: {folder / snapshot.id}{'' if is_new else ' (nothing has changed)'}")
+
+
+def _read(config: PrepareConfig) -> "tuple[Tables, Corrections | None]":
+    """Return the tables with corrected labels, and the corrections. Raises InputError for what can be told already."""
+    from src.core.errors import InputError
+    from src.data.labels import read_tables
+    from src.data.relabel import relabelled
+    from src.data.split import check_split
+    from src.metrics import metric_of
+
+    tables = read_tables(config)
+    competition = tables.competition
+    metric_of(competition)  # fail now on an unknown metric, not after training
+    check_split(config, tables.labels, competition)
+    tables, corrections = relabelled(tables, config.relabel)
+    if not competition.moves_ok and (config.crops or (config.resize or competition.resize) != "stretch"):
+        raise InputError(f"--crops, --resize: would change the labels of {competition.name}; leave them out")
+    _check(config, tables)
+    if corrections:
+        print(corrections.describe(config.relabel))
+    return tables, corrections
 
 
 def _check(config: PrepareConfig, tables: "Tables") -> None:

@@ -1,8 +1,8 @@
-"""`--competition NAME:instances`: every image of NAME's labels and test set is a class of its own.
+"""`--competition NAME:instances`: every labelled and every test image of NAME is its own class.
 
-Pretraining without labels: a network that tells all images apart, however they are cropped and coloured, has features
-that a training with labels starts from, with `train --weights`. No label is used, so although the network sees images
-that a fold holds out, it learns nothing of their answers. It sees the test images too: check that the rules allow it.
+Self-supervised pretraining: the network learns to recognise each image under random crops and colour changes.
+Training with labels can then start from its weights (`train --weights`). No label is used, so the network cannot learn
+the answers of images that a fold holds out. It does see the test images: check that the rules allow it.
 On food-11 it did not help by itself (docs/what-helps.md).
 
 Sources: Dosovitskiy et al., Discriminative Unsupervised Feature Learning with Exemplar CNNs, 2014; Cao, Yu and Wu,
@@ -32,7 +32,7 @@ def read_heads(files: InputFiles, original: Competition) -> tuple[Head, ...]:
 
 
 def instances_of(original: Competition) -> Competition:
-    """Return the competition that tells the images of another one apart."""
+    """Return the competition in which every image of another one is its own class."""
     return replace(
         original,
         name=f"{original.name}_instances",

@@ -57,7 +57,7 @@ def length_loss(
 
 
 def check_length_head(config: TrainConfig, competition: Competition) -> None:
-    """Raise InputError for a weight out of range, and where there are no lengths or no such head."""
+    """Raise InputError if --length-head is out of range, or does not go with the competition or another flag."""
     check_range("length-head", config.length_head, 0, 100)
     if not config.length_head:
         return

@@ -62,7 +62,7 @@ def check_pseudo_labels(config: TrainConfig, competition: Competition) -> None:
 def pseudo_labels(config: TrainConfig, run: Run, number: int, compute: Compute, has_begun: bool) -> PseudoLabels | None:
     """Return what a fold learns from test images, if --pseudo-labels asks for it. All ranks call this at once.
 
-    A fold that has begun goes on with what it began with.
+    A fold that was started before keeps the pseudo-labels it was started with.
 
     Raises InputError if a teacher is missing, or was not trained on the same folds.
     """

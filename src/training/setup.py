@@ -27,8 +27,8 @@ from src.training.starting import check_start
 from src.training.step import TrainState
 
 
-def check_flags(config: TrainConfig, competition: Competition) -> None:
-    """Raise InputError for flags that are out of range or contradict each other or the competition."""
+def _check_ranges(config: TrainConfig) -> None:
+    """Raise InputError for a number that is out of range."""
     for name in ("epochs", "batch_size", "accumulate", "early_stopping"):
         check_range(name.replace("_", "-"), getattr(config, name), 1)
     for name in ("mixup", "cutmix", "seed", "num_threads", "weight_decay", "sam", "synthetic"):
@@ -38,6 +38,18 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     for name in ("warmup", "label_smoothing", "dropout", "drop_path", "ema", "momentum"):
         check_range(name.replace("_", "-"), getattr(config, name), 0, 0.99999)
     check_range("progressive-resize", config.progressive_resize, 0.1, 1)
+    check_range("pseudo-confidence", config.pseudo_confidence, 0, 1)
+    check_range("suspects-weight", config.suspects_weight, 0, 1)
+    check_range("save-every", config.save_every, 0)
+    check_range("rank-timeout", config.rank_timeout, 0.1)
+    check_range("layer-decay", config.layer_decay, 0.01, 1)
+    for name, value in asdict(config.augment).items():
+        check_range(f"augment.{name}", value, 0, 180 if name in ("rotate", "shear") else 1)
+
+
+def check_flags(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError for flags that are out of range or contradict each other or the competition."""
+    _check_ranges(config)
     if config.freeze_backbone and (config.mixup or config.cutmix or config.progressive_resize < 1):
         raise InputError(
             "--freeze-backbone: mixup, cutmix and progressive-resize need images, not features; leave them out"
@@ -46,15 +58,8 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError("--freeze-backbone --no-pretrained: features of random weights are useless; give --weights")
     check_start(config)
     check_pretext(config, competition)
-    check_range("pseudo-confidence", config.pseudo_confidence, 0, 1)
-    check_range("suspects-weight", config.suspects_weight, 0, 1)
-    check_range("save-every", config.save_every, 0)
-    check_range("rank-timeout", config.rank_timeout, 0.1)
     if config.sync_batch_norm and config.compile:
         raise InputError("--sync-batch-norm --compile: torch cannot compile the one into the other; leave one out")
-    check_range("layer-decay", config.layer_decay, 0.01, 1)
-    for name, value in asdict(config.augment).items():
-        check_range(f"augment.{name}", value, 0, 180 if name in ("rotate", "shear") else 1)
     check_name("run-name", config.run_name)
     if config.resume and config.restart:
         raise InputError("--resume --restart: one continues, the other starts over; give one of them")
