@@ -131,7 +131,7 @@ def _filters(oof: OutOfFold) -> dict[str, Any]:
         classes = [text for number, text in enumerate(head.classes) if number != competition.pad_class and text]
     elif one and head.kind != "number":
         match = "list" if head.kind == "labels" else "equal"
-        classes = list(head.classes if head.kind == "labels" else competition.class_names or head.classes)
+        classes = _names(competition) or list(head.classes)
     lengths = list(range(1, len(competition.heads) + 1)) if competition.pad_class is not None else []
     names = [f"position {place + 1}" for place in range(len(competition.heads))]
     heads = [] if one else (names if competition.is_string else [each.name for each in competition.heads])[:31]
