@@ -8,7 +8,7 @@ import pytest
 
 from src.core.csv_text import parse_csv
 from src.runs.record import FoldResult, training_summary
-from tests.conftest import write_image
+from tests.drawing import write_image
 from tests.fixtures import DrawImage, Podium
 from tests.helpers import run_at
 

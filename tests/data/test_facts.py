@@ -15,7 +15,7 @@ from src.core.writing import sha256_of, write_arrays
 from src.data import cache as caches
 from src.data.cache import build_cache, open_cache
 from src.data.facts import Facts, Reading, Readings, Sources, columns_of
-from tests.conftest import write_image
+from tests.drawing import write_image
 from tests.fixtures import DrawImage
 
 READINGS = [

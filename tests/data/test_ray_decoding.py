@@ -19,7 +19,7 @@ from src.data.cache import made_with
 from src.data.decoding import Found, Jobs
 from src.data.images import Decoding
 from src.data.ray_decoding import read_shard
-from tests.conftest import write_image
+from tests.drawing import write_image
 from tests.fixtures import DrawImage, MakeSvhn, Podium
 from tests.helpers import snapshot_at
 

@@ -10,7 +10,7 @@ import pytest
 from src.inference.blending import select
 from src.inference.predictor import Predictor
 from src.training import trainer
-from tests.conftest import write_image
+from tests.drawing import write_image
 from tests.fixtures import DrawImage, Podium
 from tests.helpers import prepared_at
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file as read_weights
 
-from tests.conftest import write_image
+from tests.drawing import write_image
 from tests.fixtures import DrawImage, Podium
 from tests.ranks import NETWORK, train
 

@@ -18,7 +18,7 @@ from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.core.zips import read_location
-from tests.conftest import draw, write_image
+from tests.drawing import draw, write_image
 from tests.fixtures import MakeLeaves, MakeSvhn
 
 MANY = pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from src.data.images import ImageProblem, decode_image
-from tests.conftest import draw
+from tests.drawing import draw
 from tests.trust.conftest import ROOT
 
 FORMATS = (".jpg", ".png", ".webp", ".bmp")
