@@ -64,7 +64,7 @@ RUN chmod -R a+rX,go-w /app \
     && rm -rf /tmp/*
 
 USER 10001:10001
-# A training that gets INT saves the step at hand and ends; the same command goes on.
+# On SIGINT, training saves the current step and exits; the same command resumes.
 STOPSIGNAL SIGINT
 ENTRYPOINT ["/app/pipelines/entrypoint.sh"]
 CMD ["help"]

@@ -1,4 +1,4 @@
-"""From the organiser's files to a validated submission within a number of minutes.
+"""From the organiser's files to a validated submission within a time limit.
 
     python -m src.auto --competition svhn --minutes 60 --weights tf_efficientnet_lite0.safetensors
     python -m src.auto --competition demo --minutes 4 --no-pretrained                            (on a CPU)

@@ -1,4 +1,4 @@
-"""Combine runs with weights fitted on their out-of-fold predictions, and measure honestly what that gains.
+"""Combine runs with weights fitted on their out-of-fold predictions, and measure the gain by cross-validation.
 
     python -m src.blend --run-name baseline resnet
     python -m src.blend --run-name baseline resnet --stack           (a model judges which run is right)
@@ -89,7 +89,7 @@ def _tell(blend: "Blend", names: list[str], outer: str, note: str) -> None:
     print(f"on the images the weights were fitted on: {blend.fitted_score:.4f}")
     mean = f"weighted mean {blend.honest_mean:.4f}, " if blend.stack else ""
     print(
-        f"honestly, by {outer} outer cross-validation: {blend.honest_score:.4f}, {mean}best single run "
+        f"by {outer} outer cross-validation: {blend.honest_score:.4f}, {mean}best single run "
         f"{blend.honest_best_single:.4f}{note}"
     )
 

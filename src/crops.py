@@ -1,7 +1,7 @@
 """Write which part of each image holds its string, as a run that learned the boxes predicts: for `prepare --crops`.
 
     python -m src.prepare --competition svhn:boxes                (the boxes of svhn's digits as an answer)
-    python -m src.train --competition svhn:boxes --weights weights/tf_efficientnet_lite0.safetensors
+    python -m src.train --competition svhn:boxes
     python -m src.predict --competition svhn:boxes
     python -m src.crops
     python -m src.prepare --competition svhn --crops runs/svhn_boxes/baseline/crops.csv

@@ -82,7 +82,7 @@ def _show(scores: dict[str, Any], parts: "pd.DataFrame", note: str) -> None:
         print(f"views: {', '.join(scores['views'])}")
     if scores["rule"]:
         plain = "undefined" if scores["plain_score"] is None else f"{scores['plain_score']:.4f}"
-        print(f"fitted cuts included, by cross-validation over groups; without them {plain}")
+        print(f"with fitted thresholds, cross-validated over groups; {plain} without them")
     spread = scores["std_over_folds"]
     folds = ", ".join(
         f"{fold}: {'undefined' if score is None else f'{score:.4f}'}" for fold, score in scores["folds"].items()

@@ -32,7 +32,7 @@ def main(config: ExportConfig) -> dict[str, Any]:
 
     check_range("num-check", config.num_check, 1)
     if config.format == "torch" and config.quantize != "none":
-        raise InputError(f"--quantize {config.quantize}: is of ONNX files; add --format onnx or both")
+        raise InputError(f"--quantize {config.quantize}: applies to ONNX files; add --format onnx or both")
     if config.format != "torch":
         check_extra(f"--format {config.format}", "export", *PACKAGES)
     set_up_process()

@@ -1,4 +1,4 @@
-"""What a score is: the only place that knows. To add a metric, add a line to METRICS; see Metric for what it takes.
+"""What a score is: the only place that knows. To add a metric, add an entry to _LIST; see Metric for what it takes.
 
 Metrics of one head are averaged over heads, with the competition's head_weights.
 """

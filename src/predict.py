@@ -2,7 +2,7 @@
 
     python -m src.predict
     python -m src.predict --competition demo --no-tta          (seconds on a CPU)
-    python -m src.predict --unsure-only                        (several times as fast, the same score nearly always)
+    python -m src.predict --unsure-only                        (two to three times as fast, nearly the same score)
     python -m src.predict --minutes 30                         (fewer views and folds if all take longer)
     torchrun --nproc-per-node 2 -m src.predict                 (each process predicts a part)
 

@@ -1,4 +1,4 @@
-"""Search for good settings of train with Optuna, and say honestly what they gain.
+"""Search for good settings of train with Optuna, and measure their gain on held-out images.
 
     python -m src.search --space lr=5e-4..8e-3:log augment.rotate=0..15 dropout=0..0.5 epochs=12 --trials 30
     python -m src.search --competition demo --space lr=1e-3..1e-2:log backbone=string_cnn pretrained=False epochs=2 \\

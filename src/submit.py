@@ -1,4 +1,4 @@
-"""Hand in a submission, and keep a ledger of what out-of-fold and the leaderboard said of each.
+"""Hand in a submission, and keep a ledger of their out-of-fold and leaderboard scores.
 
     python -m src.submit --name baseline                          (Kaggle, or prints what to upload where)
     python -m src.submit --name baseline --poll 5                 (waits up to 5 minutes for Kaggle's public score)

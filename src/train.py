@@ -1,6 +1,6 @@
 """Train one network per fold.
 
-    python -m src.train --fold 0 --weights weights/tf_efficientnet_lite0.safetensors
+    python -m src.train --fold 0 --weights tf_efficientnet_lite0.safetensors
     python -m src.train --competition demo --backbone string_cnn --no-pretrained --epochs 2      (a minute on a CPU)
 
 Writes runs/<competition>/<run>/run.json (settings and snapshot) and fold<k>/: fold.json, log.csv, last.pt (to resume

@@ -37,7 +37,7 @@ def main(config: WatchConfig) -> None:
         try:
             server.serve_forever()
         except Stopped:
-            print("stopped watching; the training goes on")
+            print("stopped watching; training continues")
 
 
 if __name__ == "__main__":

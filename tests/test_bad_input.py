@@ -201,7 +201,7 @@ def test_a_data_set_without_usable_images_is_refused(podium: Podium, svhn: MakeS
     [
         ("name,code\n000000.png,0\n", ("line 1", "the header is name,code, expected file_name,file_code")),
         ("file_code,file_name\n0,000000.png\n", ("line 1", "expected file_name,file_code")),
-        ("file_name,file_code\n0.png,0\n1.png,0\n0.png,0\n", ("line 4", "id '0.png' is there twice")),
+        ("file_name,file_code\n0.png,0\n1.png,0\n0.png,0\n", ("line 4", "id '0.png' appears twice")),
         ("file_name,file_code\n0.png,0\n1.png\n", ("line 3", "1 cells where the header has 2")),
         ("file_name,file_code\n", ("has no rows",)),
         ("", ("a header line is expected",)),

@@ -113,7 +113,7 @@ def test_a_run_of_another_competition_is_refused(
     trained("make_demo", "--num-train", 12, "--num-val", 6, "--num-test", 5)
     assert trained("prepare", "--competition", other, "--num-folds", 3)[0] == 0
     (tmp_path / "runs" / "svhn" / "baseline").rename(tmp_path / "runs" / other / "baseline")
-    words = ("baseline/run.json", "is of competition 'svhn'", f"not '{other}'")
+    words = ("baseline/run.json", "belongs to competition 'svhn'", f"not '{other}'")
     refused(trained("predict", "--competition", other), *words)
     assert not (tmp_path / "submissions").exists()
 
@@ -170,7 +170,7 @@ def test_weights_of_another_network_are_refused(trained: Podium, tmp_path: Path)
     fold = run.open_fold(0)
     edit_json(run.file, lambda record: record["model"].update(backbone="string_cnn"))
     edit_json(fold.paths.record, lambda record: record["run"]["model"].update(backbone="string_cnn"))
-    refused(trained("predict"), "run.json: was edited after it was written (its seal does not fit)")
+    refused(trained("predict"), "run.json: was edited after it was written (its checksum does not match)")
     other = replace(run.begun, model=replace(run.begun.model, backbone="string_cnn"))
     write_record(run.file, other)
     write_record(fold.paths.record, replace(fold.record, run=other))

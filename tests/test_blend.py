@@ -173,7 +173,7 @@ def test_predictions_of_another_tool_join_the_blend(runs: Path, podium: Podium, 
 
 
 WRONG_FILES = [
-    ({"image_path": np.array(["a", "a"]), "probabilities": np.full((2, 11), 1 / 11)}, "a is there twice"),
+    ({"image_path": np.array(["a", "a"]), "probabilities": np.full((2, 11), 1 / 11)}, "a appears twice"),
     ({"image_path": np.array(["a"]), "probabilities": np.full((1, 11), 1 / 11)}, "no row for 20 of 20 held-out"),
     ({"image_path": np.array(["a"]), "probabilities": np.full((1, 10), 0.1)}, "(1, 11) are needed"),
     ({"image_path": np.array(["a"]), "probabilities": np.full((1, 11), 0.5)}, "row 0, a: is not finite, or not"),

@@ -53,4 +53,4 @@ def test_runs_that_cannot_be_compared_are_named(world: Path) -> None:
     assert "note: other is skipped: " in ended.out
     refused(run_command(world, "compare", "baseline", "other"), "oof.npz", "src.train")
     refused(run_command(world, "compare", "baseline", "nix"), "no such run", "baseline, other")
-    refused(run_command(world, "compare", "baseline", "baseline"), "--run-name baseline: is there twice")
+    refused(run_command(world, "compare", "baseline", "baseline"), "--run-name baseline: appears twice")

@@ -269,5 +269,5 @@ def check_sample(sample: pd.DataFrame, columns: tuple[str, ...], name: str) -> p
         raise InputError(f"{name}: has no rows; take the organiser's sample submission")
     repeated = ids[ids.duplicated()]
     if len(repeated):
-        raise InputError(f"{name}, line {repeated.index[0]}: id {repeated.iloc[0]!r} is there twice; remove one")
+        raise InputError(f"{name}, line {repeated.index[0]}: id {repeated.iloc[0]!r} appears twice; remove one")
     return ids

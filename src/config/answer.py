@@ -93,4 +93,4 @@ class BlendConfig(Adjusting, InferenceFlags, PixelPaths):
     outer_folds: int = 5
     """Folds of the outer cross-validation that measures the gain."""
     seed: int = 0
-    """Of the outer folds."""
+    """Random seed for the outer folds."""

@@ -31,7 +31,7 @@ class PrepareConfig(Paths):
     alone; default: the competition's, which is to stretch unless it says otherwise. Train, validation and test images
     alike; for random resized crops see --augment.crop of train."""
     seed: int = 0
-    """Of the folds."""
+    """Random seed for the folds."""
     duplicates: bool = True
     """Search for exact and near duplicates, and keep them in one group. Otherwise only the competition's own groups are
     kept together, and copies of an image may lie on both sides of a fold."""

@@ -32,6 +32,6 @@ class SearchConfig(Paths):
     cores_per_worker: int | None = None
     """Threads of each training; default: an equal share of the cores."""
     seed: int = 0
-    """Of Optuna's sampler and of the inner folds."""
+    """Random seed for Optuna's sampler and the inner folds."""
     report: bool = True
     """Train the best and the default settings on the reported fold at the end, once."""

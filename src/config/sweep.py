@@ -25,7 +25,7 @@ class SweepConfig(Paths):
     engine: Literal["local", "ray"] = "local"
     """local: processes on this machine; ray: tasks of a Ray cluster (requirements-ray.txt) that shares this folder."""
     address: str | None = None
-    """Of the Ray cluster; default: one is started on this machine."""
+    """Address of the Ray cluster; default: one is started on this machine."""
     tasks: int | None = None
     """Trainings at once on this machine; default: as many as have their cores."""
     cores_per_task: int = 1

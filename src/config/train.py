@@ -42,13 +42,14 @@ class TrainSettings:
     optimizer: str = "adamw"
     """Any name that timm's create_optimizer_v2 knows."""
     weight_decay: float = 0.02
-    """Of the optimizer; not of biases and normalisation."""
+    """Weight decay of the optimizer; biases and normalisation are exempt."""
     momentum: float = 0.9
-    """Of SGD and its variants."""
+    """Momentum of SGD and its variants."""
     layer_decay: float | None = None
     """Factor on lr per layer below the head, such as 0.75."""
     schedule: Literal["onecycle", "cosine", "step", "constant"] = "onecycle"
-    """How lr falls after the warm-up: by a cosine, in two steps, or not at all."""
+    """onecycle: cosine warm-up, then cosine decay to 0; cosine: linear warm-up, then cosine decay to 0; step: linear
+    warm-up, then a tenth after 60% and a hundredth after 85% of the steps; constant: linear warm-up only."""
     warmup: float = 0.2
     """Share of all steps in which lr rises from near 0."""
     loss: str = "cross_entropy"
@@ -57,9 +58,9 @@ class TrainSettings:
     """Which images an epoch draws. uniform: each once; balanced: all classes equally often, with replacement; sqrt: in
     between."""
     class_weights: bool = False
-    """Count rare classes, and labels that are there, more in the loss, so that all classes count the same together."""
+    """Weight rare classes, and labels that are present, more in the loss, so that all classes have the same total weight."""
     head_weights: tuple[float, ...] = ()
-    """What each head counts in the loss; default: all alike."""
+    """Weight of each head in the loss; default: equal."""
     soft_labels: str | None = None
     """CSV with image_path and a probability per class, which replace the labels of the training images in it."""
     pseudo_labels: tuple[str, ...] = ()
@@ -67,7 +68,7 @@ class TrainSettings:
     pseudo_confidence: float = 0.9
     """Smallest probability that an answer is right, by the teachers' out-of-fold scores, to become a pseudo-label."""
     synthetic: int = 0
-    """Strings that are drawn and trained on too, in random characters on patches of the training images."""
+    """Number of synthetic strings to draw and train on too: random characters on patches of the training images."""
     fonts: str | None = None
     """Folder with .ttf, .otf or .ttc files for --synthetic; default: the one font that Pillow brings."""
     suspects: str | None = None
@@ -75,13 +76,13 @@ class TrainSettings:
     suspects_weight: float = 0.0
     """Their weight in the loss; 0 skips them. They are scored in any case."""
     length_head: float = 0.0
-    """Weight in the loss of a further head that says how long a string is; it only serves training. 0 is off."""
+    """Loss weight of an auxiliary head, used only in training, that predicts a string's length; 0 is off."""
     label_smoothing: float = 0.05
     """Share of the target spread over all classes."""
     dropout: float = 0.2
-    """Before the last layer, if the backbone has it."""
+    """Dropout rate before the last layer, if the backbone supports it."""
     drop_path: float | None = None
-    """Stochastic depth, if the backbone has it."""
+    """Stochastic depth rate, if the backbone supports it."""
     mixup: float = 0.0
     """Alpha of mixup; 0 is off."""
     cutmix: float = 0.0
@@ -89,7 +90,7 @@ class TrainSettings:
     ema: float = 0.998
     """Decay per step of the weights' moving average, which is what is scored and kept; 0 is off."""
     sam: float = 0.0
-    """Sharpness-aware steps: distance at which the gradient is taken, such as 0.05; twice the time; 0 is off."""
+    """Sharpness-aware minimization (SAM): its radius rho, such as 0.05; doubles the training time; 0 is off."""
     clip_grad: float | None = 5.0
     """Largest norm of the gradient."""
     augment: Augment = field(default_factory=Augment)
@@ -107,7 +108,7 @@ class TrainSettings:
     deterministic: bool = False
     """Only algorithms that give the same bits each time (a GPU's fastest do not; a CPU's always do)."""
     seed: int = 0
-    """Of new layers, batches, augmentation and dropout."""
+    """Random seed for new layers, batches, augmentation and dropout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +130,8 @@ class TrainConfig(TrainSettings, PixelPaths):
     profile: bool = False
     """Time some steps: fold<k>/profile.csv (data, forward, backward, optimizer) and trace.json."""
     log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
-    """Where the rows of log.csv go besides, as they are made; requirements-<name>.txt has the package. torchrun takes
-    --log for one of its own flags: write --log-to there."""
+    """Also send the rows of log.csv to these services as they are written; requirements-<name>.txt has the package.
+    torchrun takes --log for one of its own flags: write --log-to there."""
     save_every: float = 10.0
     """Minutes between saves within an epoch; its end is saved too, and the current step on Ctrl-C or SIGTERM."""
     rank_timeout: float = 10.0

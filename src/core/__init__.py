@@ -1,1 +1,1 @@
-"""What every room stands on: errors, flags, signals, files, the device."""
+"""Shared basics: errors, flags, signals, files, the device."""

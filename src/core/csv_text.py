@@ -58,5 +58,5 @@ def parse_csv(data: bytes, name: str) -> pd.DataFrame:
         raise InputError(f"{name}: empty, a header line is expected")
     repeated = {column for column in header if header.count(column) > 1}
     if repeated:
-        raise InputError(f"{name}, line 1: column {sorted(repeated)[0]!r} is there twice")
+        raise InputError(f"{name}, line 1: column {sorted(repeated)[0]!r} appears twice")
     return pd.DataFrame(dict(zip(header, columns, strict=True)), index=np.array(lines, np.int64), dtype=str)

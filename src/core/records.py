@@ -1,4 +1,4 @@
-"""JSON files of one dataclass each, sealed: a file that was edited by hand is told from what was written."""
+"""JSON files of one dataclass each, with a checksum, so that hand edits are detected."""
 
 import hashlib
 import json
@@ -46,5 +46,5 @@ def read_record(path: Path, kind: type[Record], missing: str, repair: str) -> Re
         where = ".".join(map(str, first["loc"]))
         raise InputError(f"{path}: is damaged ({where + ': ' if where else ''}{first['msg']}); {repair}") from error
     if seal is None or seal[1].decode() != seal_of(record):
-        raise InputError(f"{path}: was edited after it was written (its seal does not fit); {repair}")
+        raise InputError(f"{path}: was edited after it was written (its checksum does not match); {repair}")
     return record

@@ -46,7 +46,7 @@ def read_crops(path: Path) -> Crops:
     for line, image_path, *texts in table.itertuples():
         where = f"{path}, line {line}"
         if image_path in found:
-            raise InputError(f"{where}: {image_path!r} is there twice; remove one")
+            raise InputError(f"{where}: {image_path!r} appears twice; remove one")
         found[image_path] = _crop(texts, where)
     return Crops(of_image=found, sha256=hashlib.sha256(data).hexdigest())
 

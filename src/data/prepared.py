@@ -150,7 +150,7 @@ class Prepared:
         file = self.cache_file(split, size)
         cache = open_cache(file.parent, file.stem, self.command(size=size), self.remote)
         if (cache.record.pixels, cache.image_size) != (getattr(self.snapshot, split).pixels, size):
-            raise InputError(f"{file.with_suffix('.json')}: is of another cache; run {cache.repair} again")
+            raise InputError(f"{file.with_suffix('.json')}: belongs to another cache; run {cache.repair} again")
         competition = self.competition
         if (cache.record.bands, cache.record.depth) != (competition.bands, competition.depth):
             raise InputError(
@@ -203,7 +203,9 @@ def open_snapshot(config: Paths, snapshot_id: str, image_size: tuple[int, int]) 
     folder = prepared_folder(config, competition) / snapshot_id
     snapshot = read_snapshot(folder, command(config, "prepare"))
     if snapshot.competition != competition.name:
-        raise InputError(f"{folder}: is of competition {snapshot.competition!r}, not {competition.name!r}; remove it")
+        raise InputError(
+            f"{folder}: belongs to competition {snapshot.competition!r}, not {competition.name!r}; remove it"
+        )
     competition = replace(competition, heads=snapshot.heads)
     return Prepared(config=config, competition=competition, snapshot=snapshot, image_size=image_size)
 

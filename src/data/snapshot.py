@@ -91,7 +91,7 @@ def read_snapshot(folder: Path, repair: str) -> Snapshot:
     path = folder / "snapshot.json"
     snapshot = read_record(path, Snapshot, f"run {repair} first", f"run {repair} again")
     if snapshot.id != folder.name:
-        raise InputError(f"{path}: is of snapshot {snapshot.id}, not of {folder.name}; run {repair} again")
+        raise InputError(f"{path}: belongs to snapshot {snapshot.id}, not to {folder.name}; run {repair} again")
     return snapshot
 
 

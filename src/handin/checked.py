@@ -87,7 +87,7 @@ def open_submission(config: Paths, name: str) -> Submission:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{note_path}: is damaged ({type(error).__name__}: {error}); run predict again") from error
     if of != competition.name:
-        raise InputError(f"{note_path}: is of competition {of!r}, not {competition.name!r}; move it back")
+        raise InputError(f"{note_path}: belongs to competition {of!r}, not {competition.name!r}; move it back")
     if found.sha256 != expected:
         raise InputError(
             f"{path}: is not the file that {note_path.name} describes (its SHA-256 differs), so it was changed after "

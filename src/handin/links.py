@@ -90,7 +90,7 @@ def read_links(path: Path) -> list[Link]:
         if not all(parts) or parts[0].startswith(PARTIAL) or "." in parts or not name.isprintable():
             raise InputError(f"{where}: file name {name!r} is not a plain relative name; correct it in that file")
         if name in links:
-            raise InputError(f"{where}: {name!r} is there twice; remove one")
+            raise InputError(f"{where}: {name!r} appears twice; remove one")
         size = parse_size(row["size"], where) if "size" in table.columns else None
         links[name] = Link(name=name, url=secure(row["link"], where), size=size, where=where)
     if not links:

@@ -65,7 +65,7 @@ def read_external(path: Path, competition: Competition) -> External:
         )
     table = pd.Series(range(len(paths)), index=paths)
     if table.index.has_duplicates:
-        raise InputError(f"{where}: {table.index[table.index.duplicated()][0]} is there twice; remove one row")
+        raise InputError(f"{where}: {table.index[table.index.duplicated()][0]} appears twice; remove one row")
     wrong = _wrong_rows(probabilities, competition)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])

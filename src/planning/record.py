@@ -85,14 +85,14 @@ def open_record(file: Path, config: AutoConfig, competition: str) -> AutoRecord:
     anew = f"use another --run-name, or delete {file} and its runs beside it ({', '.join(runs) or 'none yet'})"
     if not file.exists():
         if runs:
-            raise InputError(f"{file.with_name(runs[0])}: is there already, and no auto's; use another --run-name, or "
+            raise InputError(f"{file.with_name(runs[0])}: already exists and was not made by auto; use another --run-name, or "
                              f"delete it ({', '.join(runs)})")  # fmt: skip
         return AutoRecord(competition=competition, minutes=config.minutes, given=given)
     record = read_record(file, AutoRecord, "", anew)
     then = {"minutes": f"{record.minutes:g}", **record.given}
     for flag, value in {"minutes": f"{config.minutes:g}", **given}.items():
         if then.get(flag) != value:
-            raise InputError(f"{file}: was begun with --{flag} {then.get(flag)}, not {value}; {anew}")
+            raise InputError(f"{file}: was started with --{flag} {then.get(flag)}, not {value}; {anew}")
     return record
 
 

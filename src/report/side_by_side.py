@@ -86,7 +86,7 @@ def open_sides(config: CompareConfig) -> tuple[list[Side], list[str]]:
     if config.run_name:
         twice = [name for name in config.run_name if config.run_name.count(name) > 1]
         if twice:
-            raise InputError(f"--run-name {twice[0]}: is there twice")
+            raise InputError(f"--run-name {twice[0]}: appears twice")
         return [open_side(config, name) for name in config.run_name], []
     sides, notes = [], []
     for name in known_runs(config):

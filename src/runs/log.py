@@ -1,4 +1,4 @@
-"""log.csv, read while it may be written, lost or damaged."""
+"""Read log.csv, even while it is being written, or if it is missing or damaged."""
 
 import csv
 import math

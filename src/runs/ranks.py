@@ -1,4 +1,4 @@
-"""The ranks of one command before it begins: joined, silenced but for the first, and checked to be alike."""
+"""The ranks of one command before it begins: joined, all but rank 0 silenced, and checked for equal settings."""
 
 import os
 import sys

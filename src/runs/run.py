@@ -125,7 +125,7 @@ class Run:
                 f"back, or run {train} --restart"
             )
         if record.fold != number:
-            raise InputError(f"{paths.record}: is of fold {record.fold}, not {number}; delete {paths.folder}")
+            raise InputError(f"{paths.record}: belongs to fold {record.fold}, not {number}; delete {paths.folder}")
         return TrainedFold(paths=paths, record=record, train_command=train)
 
     def has_result(self, number: int) -> bool:
@@ -262,7 +262,7 @@ def open_run(config: Paths, name: str, staged: bool = False) -> Run:
     competition = load_competition(config.competition)
     if record.competition != competition.name:
         raise InputError(
-            f"{file}: is of competition {record.competition!r}, not {competition.name!r}; move {folder} back"
+            f"{file}: belongs to competition {record.competition!r}, not {competition.name!r}; move {folder} back"
         )
     if competition.heads and competition.heads != record.heads:
         raise InputError(

@@ -63,7 +63,7 @@ def begin(file: Path, config: SearchConfig, prepared: Prepared, inner: str) -> S
     if not file.exists():
         for path in (prepared.root / f"{name}-default", *prepared.root.glob(f"{name}-trial-*")):
             if path.is_dir():
-                raise InputError(f"{path}: is of a search that is gone; {anew}")
+                raise InputError(f"{path}: belongs to a search that is gone; {anew}")
         write_record(file, new)
         return new
     known = _read(file)
@@ -71,7 +71,7 @@ def begin(file: Path, config: SearchConfig, prepared: Prepared, inner: str) -> S
         then, now = getattr(known, item.name), getattr(new, item.name)
         if item.name != "reports" and then != now:
             flag = f"--{item.name.replace('_', '-')}" if item.name in SHARED else f"the {item.name}"
-            raise InputError(f"{file}: this search was begun with {flag} {then}, not {now}; {anew}")
+            raise InputError(f"{file}: this search was started with {flag} {then}, not {now}; {anew}")
     return known
 
 

@@ -64,7 +64,7 @@ def _trained(config: TrainConfig, prepared: Prepared, number: int) -> Run:
     if run.record is None:
         run = Run(prepared=prepared, name=config.run_name)
     elif run.prepared.id != prepared.id:
-        raise InputError(f"{run.folder}: is of snapshot {run.prepared.id}, not of the search's; move it elsewhere")
+        raise InputError(f"{run.folder}: belongs to snapshot {run.prepared.id}, not to the search's; move it elsewhere")
     with explained(config.deterministic):
         return train_fold(config, run, [number], choose_compute(config.device, config.precision))[0]
 

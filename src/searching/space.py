@@ -130,7 +130,7 @@ def read_space(texts: tuple[str, ...]) -> Space:
         if name not in types:
             raise InputError(f"--space {given}: train has no flag {name!r}; {nearest(name, list(types))}")
         if name in searched or name in fixed:
-            raise InputError(f"--space {given}: {name} is there twice")
+            raise InputError(f"--space {given}: {name} appears twice")
         if ".." in text and "/" not in text:
             searched[name] = _range(name, text, given, types[name])
             continue

@@ -109,10 +109,10 @@ def members(config: SweepConfig) -> list[Member]:
     read = [_choices(text) for text in config.set]
     names = [name for name, _ in read]
     if len(set(names)) < len(names):
-        raise InputError(f"--set: {max(names, key=names.count)} is there twice")
+        raise InputError(f"--set: {max(names, key=names.count)} appears twice")
     for name, options in [*read, ("seed", [str(seed) for seed in config.seed])]:
         if len(set(options)) < len(options):
-            raise InputError(f"--set {name}: a value is there twice")
+            raise InputError(f"--set {name}: a value appears twice")
     common = ["--competition", config.competition]
     for name in ("input_dir", "runs_dir"):
         common += [f"--{name.replace('_', '-')}", str(getattr(config, name))]

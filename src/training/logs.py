@@ -142,4 +142,4 @@ class Logs:
         for worker in self.workers:
             worker.thread.join(max(0.0, until - time.monotonic()))
             if worker.thread.is_alive():
-                print(f"note: --log {worker.name} does not answer; the training goes on without it", flush=True)
+                print(f"note: --log {worker.name} does not answer; training continues without it", flush=True)

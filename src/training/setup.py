@@ -59,7 +59,9 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     check_start(config)
     check_pretext(config, competition)
     if config.sync_batch_norm and config.compile:
-        raise InputError("--sync-batch-norm --compile: torch cannot compile the one into the other; leave one out")
+        raise InputError(
+            "--sync-batch-norm --compile: torch.compile does not support synchronised batch norm here; use only one"
+        )
     check_name("run-name", config.run_name)
     if config.resume and config.restart:
         raise InputError("--resume --restart: one continues, the other starts over; give one of them")
@@ -104,7 +106,7 @@ def check_pretext(config: TrainConfig, competition: Competition) -> None:
             raise InputError(f"{flag}: the score of {competition.name} means nothing; leave it out")
     if find_backbone(config.backbone).takes_head_widths:
         raise InputError(
-            f"--backbone {config.backbone}: is built for the places of a string, of which {competition.name} has one; "
+            f"--backbone {config.backbone}: is built for strings, and {competition.name} has a single class; "
             "its weights would not fit; choose another network"
         )
 

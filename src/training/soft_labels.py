@@ -55,7 +55,7 @@ def soft_targets(
 
 
 def _check_images(names: "pd.Series[str]", known: Texts, path: Path) -> None:
-    for wrong, what in ((known.find(names) < 0, "is not in labels.csv"), (names.duplicated(), "is there twice")):
+    for wrong, what in ((known.find(names) < 0, "is not in labels.csv"), (names.duplicated(), "appears twice")):
         if wrong.any():
             line = names.index[np.flatnonzero(wrong)[0]]
             raise InputError(f"{path}, line {line}: {names[line]!r} {what}; image_paths are such as {known[0]!r}")

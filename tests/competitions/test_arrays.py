@@ -260,7 +260,7 @@ def test_invalid_kaggle_digits_are_an_error_naming_file_and_line(mnist: MakeMnis
         ("ImageId,Label\n0,0\n", "id '0' is not a row of test.csv (1-6)"),
         ("ImageId,Label\n01,0\n", "id '01' is not a row of test.csv"),
         ("Id,Label\n1,0\n", "line 1: the header is Id,Label, expected ImageId,Label"),
-        ("ImageId,Label\n1,0\n1,0\n", "line 3: id '1' is there twice"),
+        ("ImageId,Label\n1,0\n1,0\n", "line 3: id '1' appears twice"),
     ],
 )
 def test_a_sample_submission_that_does_not_match_the_digits_is_an_error(

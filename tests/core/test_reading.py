@@ -41,7 +41,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_not_part_of_the_cells() -> 
         (b'id,x\n1,a\n2,"b\n', 3, "unexpected end of data"),
         (b'id,x\n1,"a"b\n', 2, "expected after"),
         (b"id,x\n1,a\n2,\0\n", 3, "NUL"),
-        (b"id,x,id\n1,a,2\n", 1, "column 'id' is there twice"),
+        (b"id,x,id\n1,a,2\n", 1, "column 'id' appears twice"),
         (b"id,x\n1,a\n2,\xff\n", 3, "0xff is not UTF-8"),
     ],
 )
@@ -149,7 +149,7 @@ def test_a_cell_may_be_long() -> None:
 def test_one_label_file_in_two_folders_is_an_error(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         write_png(tmp_path / folder / "train.csv")
-    with pytest.raises(InputError, match="train.csv is there twice"):
+    with pytest.raises(InputError, match="train.csv appears twice"):
         InputFiles(tmp_path).find("train.csv")
 
 

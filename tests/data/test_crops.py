@@ -23,7 +23,7 @@ HEADER = "image_path,left,top,right,bottom\n"
     [
         ("image_path,left,top,width,height\n", "line 1: the columns are"),
         (HEADER + "a.png,0,0,1\n", "line 2: 4 cells where the header has 5"),
-        (HEADER + "a.png,0,0,1,1\na.png,0,0,1,1\n", "line 3: 'a.png' is there twice"),
+        (HEADER + "a.png,0,0,1,1\na.png,0,0,1,1\n", "line 3: 'a.png' appears twice"),
         (HEADER + "a.png,0,0,one,1\n", "line 2: 0, 0, one, 1 are not four numbers"),
         (HEADER + "a.png,0.5,0,0.5,1\n", "line 2: .* is not a valid crop"),
         (HEADER + "a.png,0,-0.1,1,1\n", "line 2: .* is not a valid crop"),

@@ -209,7 +209,7 @@ def test_a_full_disk_is_told_before_anything_is_asked_for(
         ("a.zip,1MB,https://me:secret@host/a", "has a user name in it"),  # pragma: allowlist secret
         ("a.zip,1MB,https://host:port/a?secret", "is not an address"),
         ("a.zip,big,https://host/a", "size 'big' is not one such as 345.91MB"),
-        ("a.zip,1MB,https://host/a\na.zip,1MB,https://host/a", "line 3: 'a.zip' is there twice"),
+        ("a.zip,1MB,https://host/a\na.zip,1MB,https://host/a", "line 3: 'a.zip' appears twice"),
         ("", "has no rows"),
     ],
 )

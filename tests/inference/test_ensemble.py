@@ -105,7 +105,7 @@ def test_a_fold_with_a_missing_or_foreign_image_is_refused(run_dir: Path) -> Non
 def test_folds_that_share_images_are_refused(run_dir: Path) -> None:
     shutil.rmtree(run_dir / "fold1")
     shutil.copytree(run_dir / "fold0", run_dir / "fold1")
-    with pytest.raises(InputError, match=r"fold1.fold.json: is of fold 0, not 1"):
+    with pytest.raises(InputError, match=r"fold1.fold.json: belongs to fold 0, not 1"):
         read_oof(run_dir, folds=(0, 1))
     fold = run_at(run_dir).open_fold(0)
     write_record(run_dir / "fold1" / "fold.json", replace(fold.record, fold=1))
@@ -139,7 +139,7 @@ def test_a_run_of_another_competition_is_refused(run_dir: Path, food11: MakeFood
     run_dir.rename(run_dir.parents[1] / "food11" / "baseline")
     code, _, err = podium("evaluate", "--competition", "food11")
     assert code == 2
-    assert "baseline/run.json: is of competition 'svhn', not 'food11'" in err
+    assert "baseline/run.json: belongs to competition 'svhn', not 'food11'" in err
 
 
 def test_test_predictions_are_cached_until_the_weights_change(run_dir: Path, podium: Podium) -> None:

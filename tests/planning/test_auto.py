@@ -70,8 +70,8 @@ def test_a_killed_auto_resumes_to_a_validated_submission(
     assert "already done" in podium("auto", *FLAGS).out
     refused = podium("auto", "--minutes", 6, "--no-pretrained")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "was begun with --minutes 5, not 6" in refused.err
-    assert "was begun with --seed 0, not 1" in podium("auto", *FLAGS, "--seed", 1).err
+    assert "was started with --minutes 5, not 6" in refused.err
+    assert "was started with --seed 0, not 1" in podium("auto", *FLAGS, "--seed", 1).err
     (folder / "runs/svhn/auto.json").unlink()
     refused = podium("auto", *FLAGS)
     assert (refused.code, refused.err.count("\n")) == (2, 1)

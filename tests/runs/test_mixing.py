@@ -198,7 +198,7 @@ def test_a_copied_fold_is_not_counted_twice(world: Path) -> None:
     shutil.rmtree(fold_of(world, 7))
     shutil.rmtree(fold_of(world, 1))
     shutil.copytree(fold_of(world), fold_of(world, 1))
-    refused(run_command(world, "evaluate"), "fold1/fold.json: is of fold 0, not 1")
+    refused(run_command(world, "evaluate"), "fold1/fold.json: belongs to fold 0, not 1")
 
 
 @pytest.mark.parametrize("name", ["run.json", "snapshot.json", "current.json"])

@@ -71,7 +71,7 @@ def test_the_reported_fold_takes_no_part_and_the_printed_command_trains_the_best
     if CHROMIUM:
         check_page(folder / "search.html")
     shutil.rmtree(prepared / "searches")
-    refused(podium("search", *SPACE, "--trials", 2), "svhn/search-default: is of a search that is gone")
+    refused(podium("search", *SPACE, "--trials", 2), "svhn/search-default: belongs to a search that is gone")
 
 
 @pytest.mark.slow

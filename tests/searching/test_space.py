@@ -49,7 +49,7 @@ def test_the_defaults_are_known_if_all_of_them_are_in_the_space() -> None:
         (("epochs=1..3:cube",), "no option 'cube'"),
         (("loss=a..b",), "loss is not a number"),
         (("lr=1e-3,1e-3",), "a value is empty or there twice"),
-        (("lr=0..1", "lr=0..2"), "lr is there twice"),
+        (("lr=0..1", "lr=0..2"), "lr appears twice"),
         (("run_name=a,b",), "run_name is a flag of search itself"),
     ],
 )

@@ -74,7 +74,7 @@ def test_one_at_a_time_tries_each_value_alone_one_seed_after_another() -> None:
         ("lr", "give a flag of train and its values"),
         ("lr=", "give a flag of train and its values"),
         ("lr=1,,2", "give a flag of train and its values"),
-        ("lr=1e-3,1e-3", "a value is there twice"),
+        ("lr=1e-3,1e-3", "a value appears twice"),
         ("seed=1,2", "seed is a flag of sweep itself"),
         ("learning_rate=1", "train does not take"),
         ("epochs=many", "train does not take"),

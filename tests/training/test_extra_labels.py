@@ -173,7 +173,7 @@ def test_suspects_are_skipped_or_weigh_less_and_are_scored(world: Path, capsys: 
     [
         ("path\na\n", "line 1: no column image_path"),
         ("image_path\nmchar_train/000000.png\nnone.png\n", "line 3: 'none.png' is not in labels.csv"),
-        ("image_path\nmchar_train/000000.png\nmchar_train/000000.png\n", "line 3: .* is there twice"),
+        ("image_path\nmchar_train/000000.png\nmchar_train/000000.png\n", "line 3: .* appears twice"),
     ],
 )
 def test_a_wrong_list_of_suspects_is_refused(world: Path, text: str, message: str) -> None:

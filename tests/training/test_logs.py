@@ -96,7 +96,7 @@ def test_a_place_that_fails_or_hangs_costs_a_line_and_changes_no_bit(
     folder, ended = train("logged", "--epochs", 2)
     assert ended.code == 0
     assert ended.out.count("note: --log first failed and is skipped (ConnectionError: gone for good)") == 1
-    assert ended.out.count("note: --log second does not answer; the training goes on without it") == 1
+    assert ended.out.count("note: --log second does not answer; training continues without it") == 1
     assert [row["epoch"] for row in lost.rows] == [1]
     assert sha256_of(folder / "last.safetensors") == sha256_of(plain / "last.safetensors")
 

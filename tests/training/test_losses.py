@@ -139,7 +139,7 @@ def test_soft_labels_replace_those_of_the_images_they_name(tmp_path: Path) -> No
         (["image_path,a,b,c", "x,1,0,0", "y,0.5,0.2,0.2"], "line 3: the probabilities sum to 0.9, not 1"),
         (["image_path,a,b,c", "x,1.5,-0.5,0"], "line 2: a is '1.5', not a probability"),
         (["image_path,a,b,c", "x,1,0,0", "z,1,0,0"], "line 3: 'z' is not in labels.csv; image_paths are such as"),
-        (["image_path,a,b,c", "x,1,0,0", "x,1,0,0"], "line 3: 'x' is there twice"),
+        (["image_path,a,b,c", "x,1,0,0", "x,1,0,0"], "line 3: 'x' appears twice"),
         (["image_path,a,b,c", "x,,1,0"], "line 2: a is '', not a probability"),
     ],
 )

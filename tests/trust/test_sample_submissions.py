@@ -19,7 +19,7 @@ CASES: dict[str, tuple[bytes, list[str] | tuple[str, ...]]] = {
     "as it should be": (sample(IDS), IDS),
     "an id missing": (sample(IDS[:2]), IDS[:2]),
     "an id without an image": (sample([*IDS, "000009.png"]), [*IDS, "000009.png"]),
-    "an id twice": (sample([*IDS, IDS[0]]), ("line 5", "'000000.png' is there twice")),
+    "an id twice": (sample([*IDS, IDS[0]]), ("line 5", "'000000.png' appears twice")),
     "in another order": (sample(IDS[::-1]), IDS[::-1]),
     "another header": (sample(IDS, "name,code"), ("line 1", f"name,code, expected {HEADER}")),
     "columns swapped": (sample(IDS, "file_code,file_name"), ("line 1", f"expected {HEADER}")),
