@@ -1,4 +1,4 @@
-"""Put runs of a competition side by side: scores, times, settings, curves, and which images only one of them gets right.
+"""Put runs of a competition side by side: scores, times, settings, curves, images that only one of them gets right.
 
     python -m src.compare baseline resnet
     python -m src.compare --competition demo      (all runs; seconds on a CPU)

@@ -25,7 +25,7 @@ def main(config: DoctorConfig) -> None:
         bad += finding.kind == "bad"
         print(f"{finding.kind:4}  {finding.text}", flush=True)
     if bad:
-        print(f"problems to fix: {bad}; the lines that begin with "bad" say how")
+        print(f"problems to fix: {bad}; the lines that begin with bad say how")
         sys.exit(1)
     print(f"ready: {command(config, 'prepare', flags_of(config, 'image_size'))}")
 

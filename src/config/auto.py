@@ -15,7 +15,8 @@ class AutoConfig(Paths):
     run_name: str = "auto"
     """Name of the run and of the submission."""
     weights: Path | None = None
-    """Pretrained weights of --backbone in a file, or for strings a text recogniser's ONNX file; default: downloaded from the hub; if that fails, training starts from scratch."""
+    """Pretrained weights of --backbone in a file, or for strings a text recogniser's ONNX file; default: downloaded
+    from the hub; if that fails, training starts from scratch."""
     backbone: str = "tf_efficientnet_lite0"
     """The pretrained network, any of timm's."""
     pretrained: bool = True

@@ -33,7 +33,8 @@ class SubmitConfig(Paths):
     by_hand: bool = False
     """Print what to upload where, even if the competition is on Kaggle."""
     message: str | None = None
-    """What Kaggle shows beside the submission; default: the out-of-fold score, its interval and the run's id. The file's hash is always added."""
+    """What Kaggle shows beside the submission; default: the out-of-fold score, its interval and the run's id. The
+    file's hash is always added."""
     poll: float = 0.0
     """Minutes to wait for Kaggle's public score."""
     again: bool = False

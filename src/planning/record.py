@@ -85,8 +85,8 @@ def open_record(file: Path, config: AutoConfig, competition: str) -> AutoRecord:
     anew = f"use another --run-name, or delete {file} and its runs beside it ({', '.join(runs) or 'none yet'})"
     if not file.exists():
         if runs:
-            raise InputError(f"{file.with_name(runs[0])}: already exists and was not made by auto; use another --run-name, or "
-                             f"delete it ({', '.join(runs)})")  # fmt: skip
+            raise InputError(f"{file.with_name(runs[0])}: already exists and was not made by auto; use another "
+                             f"--run-name, or delete it ({', '.join(runs)})")  # fmt: skip
         return AutoRecord(competition=competition, minutes=config.minutes, given=given)
     record = read_record(file, AutoRecord, "", anew)
     then = {"minutes": f"{record.minutes:g}", **record.given}
