@@ -18,19 +18,25 @@ from src.core.flags import check_name, check_range
 
 if TYPE_CHECKING:
     from src.inference.blending import Blend
+    from src.inference.external import External
+    from src.inference.predictor import Predictor
+    from src.inference.submission import Answer
+    from src.inference.testset import TestSet
+    from src.runs.run import Run
 
 
 def main(config: BlendConfig) -> None:
     """Blend runs, and files of another tool. Raises InputError if there are fewer than two, or they were scored on
     different images."""
     from src.core.runtime import set_up_process
+    from src.handin.checked import promised
     from src.inference.adjusting import adjusted, check_adjusting
     from src.inference.blending import check_same_images, fit
     from src.inference.ensemble import out_of_fold
-    from src.inference.external import external_answer, external_out_of_fold, read_external
+    from src.inference.external import external_out_of_fold, read_external
     from src.inference.quality import check_one_image_each
     from src.inference.stacking import check_stackable
-    from src.inference.submission import answer, averaged, make_predictor, same_classes, write_submission
+    from src.inference.submission import averaged, make_predictor, same_classes, write_submission
     from src.inference.testset import open_test_set
     from src.metrics import direction
     from src.runs.ranks import join_ranks
@@ -56,19 +62,8 @@ def main(config: BlendConfig) -> None:
         world.together(lambda: check_one_image_each("--stack", oofs[0].labels))
     blend = fit(oofs, config)
     _tell(blend, names, f"{config.outer_folds}-fold", direction(competition))
-    weights = [float(weight) for weight in blend.weights]
     test = world.on_main(lambda: open_test_set(runs[0].prepared))
-    stack = blend.stack
-    used = [(run, weight) for run, weight in zip(runs, weights, strict=False) if weight or stack]
-    answers = [
-        answer(run, None, test, predictor, weight, runs_after)
-        for runs_after, (run, weight) in zip(reversed(range(len(used))), used, strict=True)
-    ]
-    answers += [
-        external_answer(other, test.image_paths, weight)
-        for other, weight in zip(others, weights[len(runs) :], strict=True)
-        if weight or stack
-    ]
+    answers, stack = _answers(blend, runs, others, test, predictor), blend.stack
     folder = config.submissions_dir / competition.name
     optimistic = [name for name, oof in zip(names, oofs, strict=True) if oof.optimistic]
     if optimistic:
@@ -77,9 +72,30 @@ def main(config: BlendConfig) -> None:
     facts = {"predicted": predictor.describe(), "blend": blend.describe() | {"optimistic": optimistic}}
     made = stack([one.probabilities for one in answers], competition) if stack else averaged(answers)
     if config.is_adjusting:
-        known = blend.combined([oof.probabilities for oof in oofs], competition)
-        made, facts["adjusted"] = adjusted(config, made, known, oofs[0])
+        made, facts["adjusted"] = adjusted(config, made, blend.honest, oofs[0])
+    note = {**facts, "runs": [one.facts for one in answers]}
+    facts["promised"] = world.on_main(lambda: promised(config, note))
     world.on_main(lambda: write_submission(folder, config.name, answers, test, competition, facts, blend.rule, made))
+
+
+def _answers(
+    blend: "Blend", runs: "list[Run]", others: "list[External]", test: "TestSet", predictor: "Predictor"
+) -> "list[Answer]":
+    """Return the test predictions of all runs and files that have a weight; a stack needs them all."""
+    from src.inference.external import external_answer
+    from src.inference.submission import answer
+
+    weights = [float(weight) for weight in blend.weights]
+    used = [(run, weight) for run, weight in zip(runs, weights, strict=False) if weight or blend.stack]
+    answers = [
+        answer(run, None, test, predictor, weight, runs_after)
+        for runs_after, (run, weight) in zip(reversed(range(len(used))), used, strict=True)
+    ]
+    return answers + [
+        external_answer(other, test.image_paths, weight)
+        for other, weight in zip(others, weights[len(runs) :], strict=True)
+        if weight or blend.stack
+    ]
 
 
 def _tell(blend: "Blend", names: list[str], outer: str, note: str) -> None:

@@ -10,19 +10,26 @@ Writes submissions/<competition>/<run>.csv, .json (how it was made) and .npz (pr
 """
 
 import time
+from typing import TYPE_CHECKING
 
 from src.config import PredictConfig
 from src.core import cli
 from src.core.errors import InputError
 from src.core.flags import check_name, check_range
 
+if TYPE_CHECKING:  # src.runs imports torch, and --help should be quick
+    from src.runs.run import Run
+
+    Used = tuple[list[Run], tuple[int, ...] | None, bool]  # runs, folds, whether with further views
+
 
 def main(config: PredictConfig) -> None:
     """Write a submission. Raises InputError for missing or unfit runs, and for answers that would be refused."""
     started = time.monotonic()
     from src.core.runtime import set_up_process
+    from src.handin.checked import promised
     from src.inference.adjusting import adjusted, check_adjusting
-    from src.inference.deadline import answer_in_time
+    from src.inference.deadline import all_answered, answer_in_time, those_that_answered
     from src.inference.submission import (
         answer,
         averaged,
@@ -50,20 +57,29 @@ def main(config: PredictConfig) -> None:
     test = world.on_main(lambda: open_test_set(runs[0].prepared))
     predictor = world.together(lambda: make_predictor(config, competition, world, config.tta))
     facts = {"predicted": predictor.describe()}
-    rule = world.together(lambda: fitted_rule(runs, config.folds, config.tta))
+    used: Used = (runs, config.folds, config.tta)
+    fitting = time.monotonic()
+    rule = world.together(lambda: fitted_rule(*used))
+    fitting = time.monotonic() - fitting
     if config.minutes is None:
         answers = [
             answer(run, config.folds, test, predictor, 1 / len(runs), runs_after, config.unsure_only)
             for runs_after, run in zip(reversed(range(len(runs))), runs, strict=True)
         ]
     else:
-        until = started + 60 * config.minutes
+        until = started + 60 * config.minutes - fitting  # the rule of fewer folds or views is fitted again
         answers, facts["minutes"] = answer_in_time(runs, config.folds, test, predictor, config.minutes, until)
+        if not all_answered(facts["minutes"]):
+            used = those_that_answered(runs, answers)
+            rule = fitted_rule(*used)
     folder = config.submissions_dir / competition.name
     made = averaged(answers)
     if config.is_adjusting:
-        known = world.together(lambda: mean_out_of_fold(runs, config.folds, config.tta))
+        known = world.together(lambda: mean_out_of_fold(*used))
         made, facts["adjusted"] = adjusted(config, made, *known)
+    if config.minutes is None:  # otherwise the time is for answers, and submit works it out
+        note = {**facts, "runs": [one.facts for one in answers]}
+        facts["promised"] = world.on_main(lambda: promised(config, note))
     world.on_main(lambda: write_submission(folder, name, answers, test, competition, facts, rule, made))
 
 

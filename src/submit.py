@@ -65,7 +65,7 @@ def _hand_in(config: SubmitConfig, ledger: "Ledger") -> None:
         )
     note = check_again(config, submission)
     print(note or f"{submission.path}: validated again, {submission.note['num_answers']:,} answers")
-    expected = expected_score(config, submission)
+    expected = expected_score(config, submission.note)
     slug = config.kaggle or submission.competition.kaggle
     client = open_kaggle(slug) if slug and not config.by_hand else None
     metric = metric_of(submission.competition).name

@@ -55,14 +55,15 @@ class TrainSettings:
     loss: str = "cross_entropy"
     """A name in LOSSES of src/training/losses.py."""
     sampler: Literal["uniform", "balanced", "sqrt"] = "uniform"
-    """Which images an epoch draws. uniform: each once; balanced: all classes equally often, with replacement; sqrt: in
-    between."""
+    """Which images an epoch draws. uniform: each once; balanced: all classes (of strings: first characters) equally
+    often, with replacement; sqrt: in between."""
     class_weights: bool = False
     """Weight rare classes, and labels that are present, more in the loss: all classes get the same total weight."""
     head_weights: tuple[float, ...] = ()
     """Weight of each head in the loss; default: equal."""
     soft_labels: str | None = None
-    """CSV with image_path and a probability per class, which replace the labels of the training images in it."""
+    """CSV with image_path and a probability per class, which replace the labels of the training images in it. Another
+    run's out-of-fold predictions make the score optimistic: most of its networks have seen the held-out labels."""
     pseudo_labels: tuple[str, ...] = ()
     """Runs whose averaged answers label the test images for training; fold k learns from their folds k."""
     pseudo_confidence: float = 0.9

@@ -148,9 +148,10 @@ class DeviceLoader:
     def _batch(self, whole: np.ndarray, first: int, epoch: int) -> Batch:
         loader, positions = self.loader, self.loader.own(whole)
         size, rows, target = loader.size_at(epoch), loader.rows[positions], loader.targets[positions]
-        images = self._gather(whole, size)
+        images, beside = self._gather(whole, size), None
         if loader.concatenates:
-            _, kept, target = loader.concatenated(positions, epoch)
+            partners, kept, target = loader.concatenated(positions, epoch)
+            beside = np.where(kept < size[1], partners, positions)
             others = self._gather(whole, size, epoch)
             if self.dtype != torch.uint8:  # of which torch can do less
                 images, others = images.int(), others.int()
@@ -168,7 +169,7 @@ class DeviceLoader:
             "count": len(whole),
         }
         if loader.weights:
-            batch["weight"] = self._put(loader.weights.of(positions, target))
+            batch["weight"] = self._put(loader.weights.of(positions, target, beside))
         return batch
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:

@@ -240,9 +240,10 @@ class Loader:
     def _batch(self, whole: np.ndarray, first: int, epoch: int, cache: Images | Blocks) -> Batch:
         positions = self.own(whole)
         rows, size = self.rows[positions], self.size_at(epoch)
-        images, target = gather(cache, rows, size), self.targets[positions]
+        images, target, beside = gather(cache, rows, size), self.targets[positions], None
         if self.concatenates:
             partners, kept, target = self.concatenated(positions, epoch)
+            beside = np.where(kept < size[1], partners, positions)
             others = images[::-1].copy() if self.in_blocks else gather(cache, self.rows[partners], size)
             concat_batch(images, others, kept)
         if self.policy and self.policy.changes_pixels():
@@ -255,7 +256,7 @@ class Loader:
             "count": len(whole),
         }
         if self.weights:
-            batch["weight"] = torch.from_numpy(self.weights.of(positions, target))
+            batch["weight"] = torch.from_numpy(self.weights.of(positions, target, beside))
         if self.pin:
             batch["image"], batch["target"] = batch["image"].pin_memory(), batch["target"].pin_memory()
         return batch

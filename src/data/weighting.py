@@ -19,13 +19,19 @@ class LossWeights:
     heads: np.ndarray  # (num_targets,) float32, --head-weights
     values: tuple[np.ndarray, ...] = ()  # of each target column: the weight of each value that it can have
 
-    def of(self, positions: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Return (B, num_targets) float32 of the images at these positions, with their targets (B, num_targets)."""
+    def of(self, positions: np.ndarray, target: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
+        """Return (B, num_targets) float32 of the images at these positions, with their targets (B, num_targets).
+
+        `others` (B,) are the positions of the images that are pasted beside them: the less certain label counts.
+        """
         weight = np.repeat(self.heads[None], len(positions), axis=0)
         for column, values in enumerate(self.values):
             if len(values):
                 weight[:, column] *= values[target[:, column].astype(np.int64)]
-        return weight if self.images is None else weight * self.images[positions, None]
+        if self.images is None:
+            return weight
+        images = self.images[positions]
+        return weight * (images if others is None else np.minimum(images, self.images[others]))[:, None]
 
 
 def _per_value(target: np.ndarray, count: int) -> np.ndarray:

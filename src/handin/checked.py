@@ -20,6 +20,7 @@ from src.inference.answers import validate
 from src.inference.blending import check_same_images
 from src.inference.ensemble import OutOfFold, out_of_fold, weighted_mean
 from src.inference.external import external_out_of_fold, read_external
+from src.inference.quality import defined
 from src.inference.rules import decide_honestly
 from src.inference.testset import open_test_set
 from src.metrics import metric_of
@@ -43,7 +44,7 @@ class Submission:
 
     @property
     def runs(self) -> list[Mapping[str, Any]]:
-        return [part for part in self.parts if "external" not in part]
+        return _runs(self.note)
 
     @property
     def run_names(self) -> str:
@@ -61,7 +62,14 @@ class Expected:
     score: float
     low: float
     high: float
+    num_images: int = 0
     optimistic: bool = False  # whether epochs were chosen on these very images
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as the submission's JSON has it."""
+        interval = [defined(self.low), defined(self.high)]
+        return {"score": defined(self.score), "interval_95": interval, "num_images": self.num_images,
+                "optimistic": self.optimistic}  # fmt: skip
 
 
 def open_submission(config: Paths, name: str) -> Submission:
@@ -112,21 +120,30 @@ def check_again(config: Paths, submission: Submission) -> str:
     return ""
 
 
-def expected_score(config: Paths, submission: Submission) -> Expected | str:
-    """Return what the submission should score, from its runs' out-of-fold predictions, or why that is not known.
+def _runs(note: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [part for part in note["runs"] if "external" not in part]
+
+
+def promised(config: Paths, note: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a submission's JSON says of the score to expect; `note` is the rest of it."""
+    expected = expected_score(config, note)
+    return {"unknown": expected} if isinstance(expected, str) else expected.describe()
+
+
+def expected_score(config: Paths, note: Mapping[str, Any]) -> Expected | str:
+    """Return what a submission should score, by its JSON and its runs' out-of-fold predictions, or why nobody knows.
 
     A blend's score is the one that its outer cross-validation measured, since its weights were fitted on these images,
     and what calibration gained by cross-validation is added; the interval keeps its width.
     """
-    note = submission.note
     tta = bool(note.get("predicted", {}).get("tta", True))
     try:
         if note.get("minutes", {}).get("images_not_reached"):
             raise InputError("some images were not reached in the time and have no prediction of their own")
-        oofs = [_out_of_fold(config, run, tta) for run in submission.runs]
+        oofs = [_out_of_fold(config, run, tta) for run in _runs(note)]
         if len(oofs) > 1:
-            check_same_images([run["run"] for run in submission.runs], oofs)
-        for part in submission.parts:
+            check_same_images([run["run"] for run in _runs(note)], oofs)
+        for part in note["runs"]:
             if "external" in part:
                 if not oofs:
                     raise InputError("no run of ours answers")
@@ -137,7 +154,7 @@ def expected_score(config: Paths, submission: Submission) -> Expected | str:
                 oofs.append(external_out_of_fold(other, oofs[0]))
     except InputError as error:
         return f"note: the out-of-fold score is not known here: {error}"
-    oof = oofs[0] if len(oofs) == 1 else averaged(oofs, [float(part["weight"]) for part in submission.parts])
+    oof = oofs[0] if len(oofs) == 1 else averaged(oofs, [float(part["weight"]) for part in note["runs"]])
     low, high, _ = interval_of(oof)
     score = oof.score
     honest = note.get("blend", {}).get("honest_score")
@@ -145,7 +162,9 @@ def expected_score(config: Paths, submission: Submission) -> Expected | str:
     before, after = note.get("adjusted", {}).get("scores", (0.0, 0.0))
     shift += after - before if before is not None and after is not None else 0.0
     chosen = any(one.optimistic for one in oofs)
-    return Expected(score=score + shift, low=low + shift, high=high + shift, optimistic=chosen)
+    return Expected(
+        score=score + shift, low=low + shift, high=high + shift, num_images=len(oof.target), optimistic=chosen
+    )
 
 
 def _out_of_fold(config: Paths, facts: Mapping[str, Any], tta: bool) -> OutOfFold:

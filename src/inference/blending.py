@@ -30,10 +30,7 @@ class Blend:
     honest_score: float  # by an outer cross-validation
     honest_mean: float  # the same of the weighted mean, without a stack
     honest_best_single: float
-
-    def combined(self, parts: list[np.ndarray], competition: Competition) -> np.ndarray:
-        """Return one prediction (N, num_outputs) of those of all runs."""
-        return self.stack(parts, competition) if self.stack else weighted_mean(parts, list(self.weights))
+    honest: np.ndarray  # (N, num_outputs) predictions of the held-out images, each by weights fitted without it
 
     def describe(self) -> dict[str, Any]:
         """Return what the submission's JSON says of it; None for a score that is not defined."""
@@ -71,10 +68,10 @@ def select(parts: list[np.ndarray], target: np.ndarray, competition: Competition
     return best_counts / best_counts.sum()
 
 
-def honest_scores(oofs: list[OutOfFold], config: BlendConfig) -> dict[str, float]:
-    """Return the score of the weighted mean, of the stack (if asked for) and of the best single run.
+def honest_predictions(oofs: list[OutOfFold], config: BlendConfig) -> dict[str, np.ndarray]:
+    """Return predictions (N, num_outputs) of the weighted mean, of the stack (if asked for) and of the best single run.
 
-    Each is fitted or chosen without the images that it is scored on. Raises InputError for too few groups.
+    Each is fitted or chosen without the images that it predicts. Raises InputError for too few groups.
     """
     target, competition = oofs[0].target, oofs[0].competition
     parts = [oof.probabilities for oof in oofs]
@@ -94,11 +91,7 @@ def honest_scores(oofs: list[OutOfFold], config: BlendConfig) -> dict[str, float
         predicted["single"][val] = new[qualities.index(max(qualities))]
         if config.stack:
             predicted["stack"][val] = fit_stack(known, weights, target[fitted], competition)(new, competition)
-    metric = metric_of(competition)
-    return {
-        kind: metric(target, decide_honestly(one, target, competition, groups).scored, competition)
-        for kind, one in predicted.items()
-    }
+    return predicted
 
 
 def fit(oofs: list[OutOfFold], config: BlendConfig) -> Blend:
@@ -107,15 +100,25 @@ def fit(oofs: list[OutOfFold], config: BlendConfig) -> Blend:
     parts, target, competition = [oof.probabilities for oof in oofs], oofs[0].target, oofs[0].competition
     weights = select(parts, target, competition, config.rounds)
     stack = fit_stack(parts, weights, target, competition) if config.stack else None
-    honest = honest_scores(oofs, config)
+    honest, groups, metric = (
+        honest_predictions(oofs, config),
+        oofs[0].labels["group"].to_numpy(),
+        metric_of(competition),
+    )
+    scores = {
+        kind: metric(target, decide_honestly(one, target, competition, groups).scored, competition)
+        for kind, one in honest.items()
+    }
     blended = stack(parts, competition) if stack else weighted_mean(parts, list(weights))
-    rule = decide_honestly(blended, target, competition, oofs[0].labels["group"].to_numpy()).rule
+    rule = decide_honestly(blended, target, competition, groups).rule
+    kind = "stack" if stack else "mean"
     return Blend(
         weights=weights,
         stack=stack,
         rule=rule,
         fitted_score=score_of(blended, target, competition, rule),
-        honest_score=honest["stack" if stack else "mean"],
-        honest_mean=honest["mean"],
-        honest_best_single=honest["single"],
+        honest_score=scores[kind],
+        honest_mean=scores["mean"],
+        honest_best_single=scores["single"],
+        honest=honest[kind],
     )

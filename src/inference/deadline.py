@@ -213,6 +213,25 @@ def answer_in_time(
     return _answers(runs, {used[one]: mean for one, mean in means.items()}, engines, test), facts
 
 
+def all_answered(facts: dict[str, Any]) -> bool:
+    """Return whether all folds answered with all their views."""
+    return all(used == most for used, most in (facts["networks"], facts["views"]))
+
+
+def those_that_answered(
+    runs: Sequence[Run], answers: Sequence[Answer]
+) -> tuple[list[Run], tuple[int, ...] | None, bool]:
+    """Return the runs, folds and views (whether there was more than the plain image) whose out-of-fold predictions
+    are like these answers: what is fitted after training is fitted on them.
+
+    There are none of some of the views only; those of all views are the nearest. Runs whose folds have no number in
+    common are taken whole.
+    """
+    folds = {one.facts["run"]: {fold["fold"] for fold in one.facts["folds"]} for one in answers}
+    shared = tuple(sorted(set.intersection(*folds.values()))) or None
+    return [run for run in runs if run.name in folds], shared, len(answers[0].facts["views"]) > 1
+
+
 def _told(facts: dict[str, Any], names: Sequence[str]) -> str:
     """Return the line that says what was skipped."""
     (networks, all_networks), (views, all_views) = facts["networks"], facts["views"]
@@ -222,7 +241,7 @@ def _told(facts: dict[str, Any], names: Sequence[str]) -> str:
             f"warning: {allowed} are too few for one fold and one view: the last {facts['images_not_reached']:,} "
             "images get the mean prediction of the others"
         )
-    if (networks, views) == (all_networks, all_views):
+    if all_answered(facts):
         return f"{allowed} are enough for all {networks} folds with all {views} views"
     return (
         f"{allowed}: {networks} of {all_networks} folds answer with {views} of {all_views} views ({', '.join(names)}); "

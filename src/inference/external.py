@@ -72,7 +72,7 @@ def read_external(path: Path, competition: Competition) -> External:
         raise InputError(
             f"{where}: row {row}, {paths[row]}: is not finite, or not probabilities that sum to 1 within each head"
         )
-    return External(path=path, table=table, probabilities=probabilities.astype(np.float32))
+    return External(path=path, table=table, probabilities=_clipped(probabilities, competition))
 
 
 def _wrong_rows(probabilities: np.ndarray, competition: Competition) -> np.ndarray:
@@ -84,6 +84,12 @@ def _wrong_rows(probabilities: np.ndarray, competition: Competition) -> np.ndarr
         if head.kind == "class":
             wrong |= np.abs(part.sum(axis=1) - 1) > SUM_TOLERANCE
     return wrong
+
+
+def _clipped(probabilities: np.ndarray, competition: Competition) -> np.ndarray:
+    """Return (M, num_outputs) float32 with probabilities in [0, 1]: rounding may have left -1e-7, which has no log."""
+    parts = zip(competition.heads, competition.layout.split(probabilities.astype(np.float32)), strict=True)
+    return np.concatenate([part if head.kind == "number" else part.clip(0, 1) for head, part in parts], axis=1)
 
 
 def external_out_of_fold(external: External, like: OutOfFold) -> OutOfFold:

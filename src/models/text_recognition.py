@@ -95,9 +95,13 @@ def read_recogniser(file: Path, characters: str) -> tuple[nn.Module, torch.Tenso
         resolved = [same.get(same.get(name, name), same.get(name, name)) for name in names]
         return next(values[name] for name in resolved if name in values)
 
-    last = [node for node in graph.node if node.op_type == "MatMul"][-1]
-    bias = next(node for node in graph.node if node.op_type == "Add" and last.output[0] in node.input)
-    known = next(entry.value for entry in model.metadata_props if entry.key == "character").splitlines()
+    matmuls = [node for node in graph.node if node.op_type == "MatMul"]
+    adds = [node for node in graph.node if node.op_type == "Add" and matmuls and matmuls[-1].output[0] in node.input]
+    texts = [entry.value for entry in model.metadata_props if entry.key == "character"]
+    if not adds or not texts:
+        raise InputError(f"--weights {file}: is not a text recogniser that ends in MatMul and Add and lists its "
+                         "characters, as RapidOCR's float models do")  # fmt: skip
+    last, bias, known = matmuls[-1], adds[0], texts[0].splitlines()
     missing = [character for character in characters if character not in known]
     if missing:
         raise InputError(f"--weights {file}: the recogniser does not know {''.join(missing)!r}")

@@ -42,7 +42,8 @@ def _is_autos(root: Path) -> bool:
     """Return whether an earlier auto may have held out one part of the images, and not the user."""
     for file in root.glob("*.json"):
         with suppress(InputError):
-            if HOLDOUT in read_record(file, AutoRecord, "", "").prepare_flags:
+            record = read_record(file, AutoRecord, "", "")
+            if HOLDOUT in record.prepare_flags and not record.own_folds:
                 return True
     return False
 
@@ -68,6 +69,7 @@ def plan(work: Work) -> None:
         )
     if choice.folds == 1 and data.holdout_size:
         record.prepare_flags = f"{HOLDOUT} {record.prepare_flags}".strip()  # more images to train on, fewer to score
+        clock.tell(f"prepared with {HOLDOUT}; for folds in later trainings, prepare again", record.looked_at)
         work.command("prepare", *work.paths, *shlex.split(record.prepare_flags))
     record.flags = _flags(work, choice, size)
     record.epochs, record.planned_folds, record.predict_rate = choice.epochs, choice.folds, choice.rates.predict
@@ -113,6 +115,8 @@ def _cheap_probe(measured: list[tuple[Recipe, Rates]], data: Data, flips: bool |
     if flips is None:
         return None
     for recipe, rates in measured:
+        if "backbone" in recipe.flags:  # another network's speed
+            continue
         for views in (data, replace(data, num_views=1)):
             needed = probe_seconds(views, rates, flips)
             if needed < seconds:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 
 import tyro
@@ -14,6 +14,7 @@ from src.core.flags import check_name
 TAKEN = ("run_name", "seed", "fold", "competition", "input_dir", "runs_dir", "submissions_dir", "restart", "resume")
 DEFAULT = "default"  # this value omits the flag
 BASE = "base"
+SEVERAL = {field.name for field in fields(TrainConfig) if "tuple" in str(field.type)}  # flags of several words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def flags_for(name: str, value: str) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
     if value in ("True", "False"):
         return [flag if value == "True" else flag.replace("--", "--no-", 1)]
-    return [flag, *value.split()]
+    return [flag, *(value.split() if name in SEVERAL else [value])]
 
 
 def _short(value: str) -> str:

@@ -74,10 +74,10 @@ def pseudo_labels(config: TrainConfig, run: Run, number: int, compute: Compute, 
         return PseudoLabels(table=kept)
     test = TestSet(table=run.prepared.test, sources=None, note="", sample="snapshot")
     teachers = world.together(lambda: [_teacher(config, name, run) for name in config.pseudo_labels])
-    parts = [_predicted(teacher, number, compute, test) for teacher in teachers]
+    judged = world.on_main(lambda: judged_folds(teachers, number))
+    parts = [_predicted(teacher, number, judged, compute, test) for teacher in teachers]
     predicted = weighted_mean(parts, [1.0] * len(parts))
     answers = decide(predicted, run.competition)
-    judged = world.on_main(lambda: judged_folds(teachers, number))
     right = world.together(lambda: right_by_confidence(teachers, judged))
     confidence = right.predict(confidence_of(predicted, answers, run.competition))
     confidence[predicted.max(axis=1) == 0] = 0  # unreadable, never chosen
@@ -102,11 +102,14 @@ def _kept(run: Run, number: int, columns: list[str]) -> pd.DataFrame:
     return table.astype(dict.fromkeys(columns, np.int64))
 
 
-def _predicted(teacher: Run, number: int, compute: Compute, test: TestSet) -> np.ndarray:
-    """Return a teacher's predictions for the test images, (N, num_outputs); nothing is probable of unreadable ones."""
+def _predicted(teacher: Run, number: int, judged: tuple[int, ...], compute: Compute, test: TestSet) -> np.ndarray:
+    """Return a teacher's predictions for the test images, (N, num_outputs); nothing is probable of unreadable ones.
+
+    With --views auto, its views are chosen on the `judged` folds, not on the images that the student holds out.
+    """
     fold = compute.world.together(lambda: teacher.trained((number,))[0])
     cache = compute.world.together(lambda: test.cache(teacher.prepared, teacher.begun.cache_size))
-    wanted = compute.world.together(lambda: views_of(teacher, [fold], True))
+    wanted = compute.world.together(lambda: views_of(teacher, teacher.trained(judged), True))
     predictor = Predictor(competition=teacher.competition, compute=compute, wanted=wanted)
     found = predict_test(teacher, fold, cache, test, predictor).probabilities
     return np.where(cache.readings.readable[cache.rows_of(test.image_paths)][:, None], found, 0)

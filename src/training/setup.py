@@ -57,6 +57,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     if config.freeze_backbone and not (config.pretrained or config.weights or config.start_from):
         raise InputError("--freeze-backbone --no-pretrained: features of random weights are useless; give --weights")
     check_start(config)
+    _check_alone(config)
     check_pretext(config, competition)
     if config.sync_batch_norm and config.compile:
         raise InputError(
@@ -85,6 +86,8 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
             unmoved(config.augment, competition.name)
         if config.cutmix:
             raise InputError(f"--cutmix {config.cutmix}: would change the labels of {competition.name}; leave it out")
+    if config.augment.crop and competition.is_string:
+        raise InputError(f"--augment.crop {config.augment.crop:g}: would cut characters off; use --augment.zoom")
     if config.cutmix and competition.is_string:
         raise InputError(f"--cutmix {config.cutmix}: would cut strings apart; use it with one class per image")
     if competition.heads:  # otherwise only the snapshot tells them
@@ -95,6 +98,19 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")
     if config.loss not in LOSSES:
         raise InputError(f"--loss {config.loss}: there are {', '.join(LOSSES)}")
+
+
+def _check_alone(config: TrainConfig) -> None:
+    """Raise InputError for a flag that does nothing without another one."""
+    for flag, needed in (
+        ("suspects_weight", "suspects"),
+        ("fonts", "synthetic"),
+        ("pseudo_confidence", "pseudo_labels"),
+    ):
+        value, default = getattr(config, flag), getattr(TrainConfig, flag)
+        if value != default and not getattr(config, needed):
+            names = [name.replace("_", "-") for name in (flag, needed)]
+            raise InputError(f"--{names[0]} {value}: does nothing without --{names[1]}")
 
 
 def check_pretext(config: TrainConfig, competition: Competition) -> None:
@@ -136,6 +152,9 @@ def check_weights(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--loss {config.loss}: is for classes only; choose another one")
     if config.sampler != "uniform" and kinds[0] == "number":
         raise InputError(f"--sampler {config.sampler}: {competition.name}'s answer is a number, not a class")
+    if config.class_weights and competition.pad_class is not None:
+        raise InputError(f"--class-weights: later places of {competition.name}'s strings are mostly empty, so that "
+                         "rare digits there would outweigh all others; use --head-weights")  # fmt: skip
     if config.class_weights and "number" in kinds:
         raise InputError(f"--class-weights: {competition.name}'s answer is a number, not a class")
     check_pseudo_labels(config, competition)

@@ -20,6 +20,8 @@ def suspected_rows(path: Path, image_paths: Texts) -> np.ndarray:
     if "image_path" not in table.columns:
         raise InputError(f"{path}, line 1: no column image_path; evaluate writes such a file, suspects.csv")
     rows = image_paths.find(table["image_path"])
+    # evaluate puts an apostrophe before what a spreadsheet would read as a formula.
+    rows = np.where(rows < 0, image_paths.find(table["image_path"].str.removeprefix("'")), rows)
     for wrong, what in ((rows < 0, "is not in labels.csv"), (table["image_path"].duplicated(), "appears twice")):
         if wrong.any():
             line = table.index[np.flatnonzero(wrong)[0]]

@@ -78,6 +78,15 @@ def test_without_the_runs_it_is_handed_in_without_a_score(world: Path) -> None:
     assert ledger(world)["out_of_fold"].isna().all()
 
 
+def test_the_submission_itself_says_what_it_should_score(world: Path) -> None:
+    done(world, "predict")
+    note = json.loads((world / "submissions/svhn/baseline.json").read_text())
+    done(world, "evaluate")
+    scores = json.loads((world / "runs/svhn/baseline/evaluation/scores.json").read_text())
+    expected = {key: scores[key] for key in ("score", "interval_95", "num_images", "optimistic")}
+    assert note["promised"] == expected
+
+
 def edited(world: Path, **changes: object) -> None:
     """Change what the JSON of the submission says."""
     file = world / "submissions/svhn/baseline.json"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.inference import deadline
+from src.inference import deadline, submission
 from src.inference.deadline import interleaved
 from tests.world import done, refused, run_command
 
@@ -86,6 +86,22 @@ def test_what_does_not_fit_is_left_out_and_the_rest_is_what_these_folds_and_view
     monkeypatch.setattr("src.inference.submission.views_of", lambda run, trained, tta: ("left",))
     done(world, "predict", "--name", "same")
     assert np.array_equal(found, made(world, "same")[0])
+
+
+def test_what_is_fitted_after_training_is_fitted_on_the_folds_that_answer(
+    world: Path, passes: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[Any] = []
+    real = submission.fitted_rule
+
+    def fit(runs: Any, folds: Any, tta: bool) -> Any:
+        fitted.append(([run.name for run in runs], folds, tta))
+        return real(runs, folds, tta)
+
+    monkeypatch.setattr(submission, "fitted_rule", fit)
+    passes.begin(1)
+    done(world, "predict", "--minutes", "1", "--name", "one")
+    assert fitted == [(["baseline"], None, True), (["baseline"], (0,), False)]
 
 
 def test_if_time_runs_out_the_file_is_whole_and_says_so(

@@ -114,9 +114,14 @@ def test_what_is_no_recogniser_is_refused(svhn: MakeSvhn, podium: Podium, recogn
     assert podium("prepare", "--num-folds", 2, "--num-processes", 1, "--image-size", 48, 64).code == 0
     broken = recogniser.with_name("broken.onnx")
     broken.write_bytes(b"\x00 nothing of the kind")
+    onnx, other = pytest.importorskip("onnx"), recogniser.with_name("other.onnx")
+    model = onnx.load(recogniser)
+    model.graph.node[5].op_type = "Sub"  # where the bias is added
+    onnx.save(model, other)
     for flags, message in (
         ((), "needs a recogniser's ONNX file: --weights FILE.onnx of train"),
         (("--weights", broken), "broken.onnx: is not an ONNX file"),
+        (("--weights", other), "other.onnx: is not a text recogniser that ends in MatMul and Add"),
         (("--weights", recogniser, "--backbone-options", "characters=012345678Z"), "does not know 'Z'"),
         (("--weights", recogniser, "--backbone-options", "characters=012"), "a head of 11 classes needs 10 characters"),
         (("--weights", recogniser, "--backbone-options", "weights_file=a"), "decided by the competition or by another"),

@@ -75,7 +75,7 @@ def test_a_killed_auto_resumes_to_a_validated_submission(
     (folder / "runs/svhn/auto.json").unlink()
     refused = podium("auto", *FLAGS)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "runs/svhn/auto: is there already" in refused.err
+    assert "runs/svhn/auto: already exists and was not made by auto" in refused.err
 
 
 @pytest.mark.parametrize("flags", [("--split", "holdout"), ("--image-size", "40", "56"), ("--num-folds", "2")])
@@ -88,6 +88,8 @@ def test_what_the_user_prepared_is_used(folder: Path, podium: Podium, flags: tup
     assert record["prepare_flags"] == " ".join(flags)
     assert f"prepared already with {' '.join(flags)}: " in ended.out
     assert record["commands"][0].endswith(" ".join(flags))
+    assert podium("auto", *FLAGS, "--run-name", "second").code == 0  # the first one's record does not make it auto's
+    assert json.loads((folder / "runs/svhn/second.json").read_text())["prepare_flags"] == " ".join(flags)
 
 
 def test_a_fold_that_was_given_up_is_not_begun_again(

@@ -1,5 +1,6 @@
 """--pseudo-labels and --suspects: which images a fold learns from, and that its score stays honest."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from src.config import Augment, TrainConfig
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.data.pixels import JoinedImages
+from src.runs.fold import TrainedFold
+from src.runs.run import Run
 from src.training.pseudo_labels import judged_folds, right_by_confidence
 from src.training.setup import check_flags, check_new_strings
 from src.training.soft_labels import _hard
@@ -123,6 +126,20 @@ def test_a_teacher_of_other_folds_is_refused(world: Path) -> None:
     refused = run_command(world, "train", *STUDENT)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--pseudo-labels baseline: was trained on snapshot" in refused.err
+
+
+def test_a_teachers_views_are_not_chosen_by_the_labels_that_the_student_holds_out(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[list[int]] = []
+
+    def views(run: Run, trained: Sequence[TrainedFold], tta: bool) -> tuple[str, ...]:
+        chosen.append([fold.number for fold in trained])
+        return run.begun.train.views
+
+    monkeypatch.setattr("src.training.pseudo_labels.views_of", views)
+    done(world, "train", *STUDENT, "--pseudo-confidence", 0)
+    assert chosen == [[1], [0]]
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,14 @@ def test_images_and_heads_have_weights() -> None:
     assert weights.of(np.array([1, 0]), np.zeros((2, 2), np.int64)).tolist() == [[2.25, 0.75], [0.75, 0.25]]
 
 
+def test_of_two_strings_side_by_side_the_less_certain_label_counts() -> None:
+    given, targets = np.array([1.0, 3.0], np.float32), np.zeros((2, 1), np.int64)
+    weights = loss_weights(competition(ABC), targets, given)
+    assert weights
+    assert weights.of(np.array([0, 1]), targets, np.array([0, 0])).tolist() == [[0.5], [0.5]]
+    assert weights.of(np.array([0, 1]), targets, np.array([1, 1])).tolist() == [[0.5], [1.5]]
+
+
 def test_a_fold_in_which_no_image_counts_is_told() -> None:
     with pytest.raises(InputError, match="all images that this fold trains on have the weight 0"):
         loss_weights(competition(ABC), np.zeros((2, 1), np.int64), np.zeros(2, np.float32))
