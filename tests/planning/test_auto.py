@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,21 @@ def test_a_killed_auto_resumes_to_a_validated_submission(
     refused = podium("auto", *FLAGS)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "runs/svhn/auto: already exists and was not made by auto" in refused.err
+
+
+def test_the_commands_that_it_keeps_make_the_same_submission(folder: Path, podium: Podium) -> None:
+    ended = podium("auto", *FLAGS)
+    assert ended.code == 0, ended.err
+    clean = folder / "clean"
+    shutil.copytree(folder / "input", clean / "input")
+    for line in (folder / "runs/svhn/auto.sh").read_text().splitlines():
+        if line.startswith("python"):
+            command = shlex.split(line)[2:]
+            extra = ("--num-processes", 1, "--num-folds", 2) if command[0] == "src.prepare" else ()
+            ended = run_command(clean, command[0].removeprefix("src."), *command[1:], *extra)
+            assert ended.code == 0, ended.err
+    for name in ("submissions/svhn/auto.csv", "runs/svhn/auto/fold1/last.safetensors"):
+        assert (clean / name).read_bytes() == (folder / name).read_bytes()
 
 
 @pytest.mark.parametrize("flags", [("--split", "holdout"), ("--image-size", "40", "56"), ("--num-folds", "2")])
