@@ -110,7 +110,9 @@ def _measure(config: InferenceConfig) -> None:
         full_model = to_device(Network(network, Normalise(MEAN, STD, SIZE[1])), compute)
         views = list(tta_views(False, SIZE).values())[1:]
         compile_mode: Wanted = "on" if config.way == "compiled" else "off"
-        forward, loader, _ = fastest(full_model, loader, compute, VIEWS, INFERENCE_BATCH_SIZE, compile_mode)
+        forward, loader, _ = fastest(
+            full_model, loader, compute, VIEWS, INFERENCE_BATCH_SIZE, compile_mode, "torch", STREET.layout
+        )
         ready = time.perf_counter()
         predict_probabilities(full_model, loader, STREET.layout, compute, views, forward)
         spent = time.perf_counter() - ready

@@ -19,10 +19,13 @@ def resized(image: np.ndarray, size: list[int]) -> np.ndarray:
 
 session = onnxruntime.InferenceSession(sys.argv[1])
 facts = json.loads(session.get_modelmeta().custom_metadata_map["podium"])
-assert facts["fit"] == "stretch", "for letterbox and center-crop see `fitted` in src/data/images.py"
+if facts["fit"] != "stretch" or facts["bands"]:
+    sys.exit(f"{sys.argv[1]}: takes images by --resize {facts['fit']}, bands={facts['bands']}; this example only "
+             "stretches RGB images, see `fitted` in src/data/images.py and src/data/bands.py")  # fmt: skip
 for path in sys.argv[2:]:
     image = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
-    assert image is not None, f"{path}: not an image"
+    if image is None:
+        sys.exit(f"{path}: not an image")
     for size in facts["sizes"]:
         image = resized(image, size)
     for head, values in zip(facts["heads"], session.run(None, {"images": image[None]}), strict=True):

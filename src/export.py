@@ -4,7 +4,7 @@
     python -m src.export --competition demo --folds 0 --format both --quantize int8      (a minute on a CPU)
 
 Writes runs/<competition>/<run>/export/: model.onnx, model_int8.onnx, model.pt2 (as asked), model.json (what they are)
-and MODEL_CARD.md. A file is written only if it answers as predict does.
+and MODEL_CARD.md. They replace an earlier export at the end; model.onnx and model.pt2 answer as predict does.
 """
 
 from typing import Any
@@ -20,10 +20,9 @@ def main(config: ExportConfig) -> dict[str, Any]:
     from src.core.locking import locked
     from src.core.modules import check_extra
     from src.core.runtime import set_up_process
-    from src.core.writing import sha256_of, write_bytes, write_json, write_text
     from src.exporting.card import model_card, summary_of
-    from src.exporting.files import export, int8_bytes
-    from src.exporting.quantized import measure
+    from src.exporting.files import check_of, make_files, write_files
+    from src.exporting.quantized import in_8_bits
     from src.exporting.subject import open_subject
     from src.inference.ensemble import out_of_fold
     from src.inference.onnx_runtime import PACKAGES
@@ -40,16 +39,13 @@ def main(config: ExportConfig) -> dict[str, Any]:
     folder = subject.run.folder / "export"
     oof = out_of_fold(subject.run, subject.numbers, config.tta)
     with locked(folder, "is exporting this run", wait=True):
-        files = export(subject, folder, config.format, config.num_check)
+        check = check_of(subject, config.num_check)
+        made = make_files(subject, config.format, check)
         if config.quantize == "int8":
-            small = int8_bytes((folder / "model.onnx").read_bytes(), len(subject.run.begun.model.mean))
-            loss = measure(subject)
-            write_bytes(folder / "model_int8.onnx", small)
-            files["model_int8.onnx"] = {"bytes": len(small), **loss.describe()}
-        described = {name: {**facts, "sha256": sha256_of(folder / name)} for name, facts in files.items()}
-        note = {**subject.facts(), "files": described, "versions": versions()}
-        write_json(folder / "model.json", note)
-        write_text(folder / "MODEL_CARD.md", model_card(subject, oof, files))
+            made["model_int8.onnx"] = in_8_bits(subject, made["model.onnx"].data, check)
+        files = {name: file.describe() for name, file in made.items()}
+        note = {**subject.facts(), "files": files, "versions": versions()}
+        write_files(folder, made, note, model_card(subject, oof, files))
     for name, facts in files.items():
         print(f"{name}: {facts['bytes'] / 1e6:.1f} MB, {summary_of(facts)}")
     print(f"exported: {folder}")

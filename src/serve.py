@@ -34,7 +34,8 @@ def main(config: ServeConfig) -> None:
     from src.core.runtime import set_up_process
     from src.core.signals import Stopped
     from src.serving.answering import open_answerer
-    from src.serving.app import Limits, make_app
+    from src.serving.app import make_app
+    from src.serving.limits import Limits
     from src.serving.listening import listen
 
     set_up_process()

@@ -23,9 +23,15 @@ def warp(image: np.ndarray, matrix: np.ndarray, hflip_ok: bool, out: np.ndarray)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     if image.shape[2] != 3:
         size = (image.shape[1], image.shape[0])
-        out[:] = by_fours(
-            image, size[::-1], lambda part: cv2.warpAffine(part, matrix, size, flags=flags, borderMode=border)
-        )
+
+        def warped_part(part: np.ndarray) -> np.ndarray:
+            channels = part.shape[2]
+            if channels == 2:  # which opencv warps coarsely, by up to 7 of 255 levels off
+                part = np.concatenate([part, part[..., :1]], axis=2)
+            moved = cv2.warpAffine(part, matrix, size, flags=flags, borderMode=border)
+            return moved[..., :2] if channels == 2 else moved
+
+        out[:] = by_fours(image, size[::-1], warped_part)
         return
     four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
     warped = cv2.warpAffine(four, matrix, (image.shape[1], image.shape[0]), flags=flags, borderMode=border)

@@ -49,15 +49,16 @@ def _score(subject: Subject, oof: OutOfFold) -> list[str]:
 
 def summary_of(facts: dict[str, Any]) -> str:
     """Return in words how good a file is, from its entry in model.json."""
-    if "largest_difference" in facts:
-        return f"within {facts['largest_difference']:.0e} of predict on {facts['images_compared']} images"
+    close = f"within {facts['largest_difference']:.0e} of predict on {facts['images_compared']} images"
+    if "change" not in facts:
+        return close
     if facts["change"] is None:
-        return "its score is not defined for these images"
+        return f"its score is not defined for these images, {close}"
     interval = facts["change_interval_95"]
     between = f", 95% interval {interval[0]:+.4f} to {interval[1]:+.4f}" if interval else ""
     return (
         f"out-of-fold score {facts['score_int8']:.4f} instead of {facts['score_float']:.4f} "
-        f"({facts['change']:+.4f}{between}, n = {facts['images_scored']:,})"
+        f"({facts['change']:+.4f}{between}, n = {facts['images_scored']:,}), {close}"
     )
 
 

@@ -1,24 +1,61 @@
 """The files of an export: model.onnx, model_int8.onnx and model.pt2, and how far each is from predict."""
 
+import hashlib
 import io
 import json
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
-from src.core.writing import write_bytes
+from src.core.writing import write_bytes, write_json, write_text
 from src.data.loader import Loader, gather
 from src.exporting.subject import Subject
 from src.inference.autotune import MAX_DIFFERENCE, largest_difference
-from src.inference.onnx_runtime import check_bytes, exported_program, onnx_model, open_session, quiet, run_session
+from src.inference.onnx_runtime import (
+    check_bytes,
+    exported_program,
+    onnx_model,
+    open_session,
+    quiet,
+    run_session,
+    running,
+)
 
 KEY = "podium"  # of the facts in an ONNX file's metadata
+NOTE, CARD = "model.json", "MODEL_CARD.md"
 FILES = ("model.onnx", "model_int8.onnx", "model.pt2")
+
+
+class Made(NamedTuple):
+    """A file before it is written, and what is known of it: how far it is from predict, what 8 bits cost."""
+
+    data: bytes
+    facts: dict[str, Any]
+
+    def describe(self) -> dict[str, Any]:
+        """Return its entry in model.json."""
+        return {"bytes": len(self.data), **self.facts, "sha256": hashlib.sha256(self.data).hexdigest()}
+
+
+class Check(NamedTuple):
+    """Images that every file must answer, and what predict answers, (N, num_outputs)."""
+
+    loader: Loader
+    expected: np.ndarray
+    layout: HeadLayout
+
+    def facts(self, found: np.ndarray) -> dict[str, Any]:
+        """Return how far a file's predictions are from predict's."""
+        return {
+            "largest_difference": largest_difference(self.expected, found, self.layout),
+            "images_compared": len(self.expected),
+        }
 
 
 def onnx_bytes(subject: Subject, program: Any) -> bytes:
@@ -34,13 +71,14 @@ def onnx_bytes(subject: Subject, program: Any) -> bytes:
 def int8_bytes(data: bytes, channels: int) -> bytes:
     """Return an ONNX file with most weights in 8 bits (dynamic quantisation); `channels` are those of an image.
 
+    Raises InputError if ONNX Runtime cannot quantise it.
     Convolutions of the image itself and depthwise ones stay as they are: they hold few weights and lose most in 8
     bits (a hint in benchmarks/results/inference_engines.md).
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet(), running("this network cannot be quantised"):
         plain, inferred, small = (Path(folder, f"{name}.onnx") for name in ("plain", "inferred", "small"))
         plain.write_bytes(data)
         quant_pre_process(str(plain), str(inferred), skip_symbolic_shape=True)
@@ -86,26 +124,30 @@ def answers_of_torch(data: bytes, loader: Loader) -> np.ndarray:
         return torch.cat([torch.cat(module(part), dim=1) for part in images.split(loader.batch_size)]).numpy()
 
 
-def checked(subject: Subject, name: str, found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference of predictions. Raises InputError if a file does not answer as predict does."""
-    difference = largest_difference(expected, found, subject.run.competition.layout)
+def check_of(subject: Subject, num_check: int) -> Check:
+    """Return the first images of the training cache, at most `num_check`, and predict's answers."""
+    cache = subject.run.prepared.cache("train", subject.run.begun.cache_size)
+    rows = np.arange(min(num_check, len(cache.images)))
+    return Check(subject.loader(rows), subject.expected(rows), subject.run.competition.layout)
+
+
+def checked(subject: Subject, name: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return a file's facts. Raises InputError if it does not answer as predict does."""
+    difference = facts["largest_difference"]
     if not difference <= MAX_DIFFERENCE:
-        sized = [view for view in subject.predictor.views(subject.size) if view in ("smaller", "larger")]
-        hint = f"; the view {sized[-1]} is only nearly the same in a graph: leave --tta out" if sized else ""
+        has_views = len(subject.predictor.views(subject.size)) > 1
+        hint = "; views may be only nearly the same in a graph: leave --tta out" if has_views else ""
         raise InputError(
             f"{name}: differs by {difference:.1e} from predict, at most {MAX_DIFFERENCE:g} is allowed{hint}"
         )
-    return difference
+    return facts
 
 
-def export(subject: Subject, folder: Path, kind: str, num_check: int) -> dict[str, dict[str, Any]]:
-    """Write the files of a format (onnx, torch or both), checked against predict; return what each is.
+def make_files(subject: Subject, kind: str, check: Check) -> dict[str, Made]:
+    """Return the files of a format (onnx, torch or both), checked against predict.
 
     Raises InputError if the networks cannot be exported, or a file answers otherwise than predict.
     """
-    cache = subject.run.prepared.cache("train", subject.run.begun.cache_size)
-    rows = np.arange(min(num_check, len(cache.images)))
-    loader, expected = subject.loader(rows), subject.expected(rows)
     graph = subject.graph(subject.folds)
     if kind != "torch":
         check_bytes(graph, "use --format torch, or one fold with --folds")
@@ -115,12 +157,17 @@ def export(subject: Subject, folder: Path, kind: str, num_check: int) -> dict[st
         made.append(("model.onnx", onnx_bytes(subject, program), answers_of_onnx))
     if kind in ("torch", "both"):
         made.append(("model.pt2", torch_bytes(program), answers_of_torch))
-    found = {}
-    for name, data, answers in made:
-        difference = checked(subject, name, answers(data, loader), expected)
-        found[name] = {"bytes": len(data), "largest_difference": difference, "images_compared": len(rows)}
-    for name in ("model.json", *FILES):  # of an earlier export, perhaps of other weights
+    return {
+        name: Made(data, checked(subject, name, check.facts(answers(data, check.loader))))
+        for name, data, answers in made
+    }
+
+
+def write_files(folder: Path, made: dict[str, Made], note: dict[str, Any], card: str) -> None:
+    """Replace an earlier export, perhaps of other weights; model.json comes last: without it, files may be missing."""
+    for name in (NOTE, CARD, *FILES):
         (folder / name).unlink(missing_ok=True)
-    for name, data, _ in made:
-        write_bytes(folder / name, data)
-    return found
+    for name, file in made.items():
+        write_bytes(folder / name, file.data)
+    write_text(folder / CARD, card)
+    write_json(folder / NOTE, note)

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from src.exporting.files import answers_of_onnx, int8_bytes, onnx_bytes
+from src.core.errors import InputError
+from src.exporting.files import Check, Made, answers_of_onnx, int8_bytes, onnx_bytes
 from src.exporting.subject import Subject
 from src.inference.ensemble import OutOfFold, out_of_fold
 from src.inference.onnx_runtime import exported_program
@@ -34,6 +35,21 @@ class Loss:
         numbers = {name: value if math.isfinite(value) else None for name, value in found.items()}
         interval = [low, high] if math.isfinite(low + high) else None
         return {**numbers, "change_interval_95": interval, "images_scored": self.num_images}
+
+
+def in_8_bits(subject: Subject, plain: bytes, check: Check) -> Made:
+    """Return model_int8.onnx, made from model.onnx, with how far it is from predict and what it costs in score.
+
+    Raises InputError if it cannot be made or run, or does not answer with numbers.
+    """
+    try:
+        data = int8_bytes(plain, len(subject.run.begun.model.mean))
+        facts = check.facts(answers_of_onnx(data, check.loader))
+    except InputError as error:
+        raise InputError(f"--quantize int8: {error}") from error
+    if not math.isfinite(facts["largest_difference"]):
+        raise InputError("--quantize int8: the network then answers with values that are not finite; leave it out")
+    return Made(data, {**facts, **measure(subject).describe()})
 
 
 def measure(subject: Subject) -> Loss:

@@ -18,6 +18,14 @@ from src.runs.fold import TrainedFold
 from src.runs.run import Run
 
 
+def output_names(heads: Sequence[str]) -> list[str]:
+    """Return the names of a file's outputs: those of the heads, but for one that is called like the input."""
+    other = f"{INPUT}_"
+    while other in heads:
+        other += "_"
+    return [other if name == INPUT else name for name in heads]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """Folds of a run that are exported together, and the Predictor that they are compared with: on the CPU in fp32."""
@@ -37,8 +45,8 @@ class Subject:
 
     @property
     def outputs(self) -> list[str]:
-        """The names of the file's outputs: those of the heads."""
-        return [f"{head.name}_" if head.name == INPUT else head.name for head in self.run.competition.heads]
+        """The names of the file's outputs."""
+        return output_names([head.name for head in self.run.competition.heads])
 
     def graph(self, folds: Sequence[TrainedFold]) -> AnsweringGraph:
         """Return the module that answers with the mean of these folds."""

@@ -88,25 +88,48 @@ def best_batch_size(forward: Forward, images: torch.Tensor, compute: Compute) ->
     return best if rates[best] > MIN_SPEEDUP * usual else INFERENCE_BATCH_SIZE
 
 
-def compiled(network: nn.Module, images: torch.Tensor, compute: Compute, mode: Wanted) -> Forward:
+def compiled(
+    network: nn.Module, images: torch.Tensor, compute: Compute, mode: Wanted, layout: HeadLayout | None = None
+) -> Forward:
     """Return a compiled form of the network for batches of the shape of `images`; other batches use the plain one.
 
-    If `mode` is "auto", only if compiling succeeds and is faster.
+    If `mode` is "auto", only if compiling succeeds, is faster and gives the same probabilities (of a `layout`). Raises
+    InputError if "on" is asked for and it fails or gives others.
     """
     torch.compiler.reset()  # a process may compile a function only a few times, and each fold's network needs its own
     freezing = compute.device.type == "cpu"  # the weights become constants, and batch norm disappears into them
     quick, shape = torch.compile(network, dynamic=False, options={"freezing": freezing}), images.shape
     try:
         gain = images_per_second(quick, images, compute) / max(1e-9, images_per_second(network, images, compute))
+        if gain == 0 or (mode == "auto" and gain < MIN_SPEEDUP):  # 0: such a batch does not fit in memory
+            return network
+        excess = _excess(quick, network, images, compute, layout) if layout else 0.0
     except (RuntimeError, OSError, ImportError) as error:  # torch's own are RuntimeErrors; no compiler, no headers
         if mode == "on":
             raise InputError(f"--compile on: torch.compile fails here ({str(error).splitlines()[0]})") from error
         print("predicting without torch.compile, which fails here")
         return network
-    if mode == "auto" and gain < MIN_SPEEDUP:
+    if not excess <= MAX_DIFFERENCE:
+        if mode == "on":
+            raise InputError(f"--compile on: differs by {excess:.1e} from the plain network; use --compile off")
+        print(f"predicting without torch.compile, which differs by {excess:.1e} here")
         return network
     print(f"predicting with torch.compile, {gain:.2f} times as fast")
     return lambda batch: quick(batch) if batch.shape == shape else network(batch)
+
+
+def _excess(quick: Forward, network: nn.Module, images: torch.Tensor, compute: Compute, layout: HeadLayout) -> float:
+    """Return by how much probabilities of a compiled network differ, beyond what 16 bits explain: both forms round."""
+
+    def answers(forward: Forward, batch: torch.Tensor) -> np.ndarray:
+        found: np.ndarray = probabilities_of(forward(batch)[:SAMPLE_SIZE], layout).cpu().numpy()
+        return found
+
+    few = images[:SAMPLE_SIZE]
+    with compute.autocast():
+        found, plain = answers(quick, images), answers(network, few)
+    rounding = 0.0 if compute.dtype == torch.float32 else largest_difference(answers(network, few), plain, layout)
+    return largest_difference(found, plain, layout) - 2 * rounding
 
 
 def largest_difference(one: np.ndarray, other: np.ndarray, layout: HeadLayout) -> float:
@@ -119,22 +142,19 @@ def by_onnx(network: nn.Module, loader: Loader, compute: Compute, layout: HeadLa
     """Return a form of the network that ONNX Runtime runs, or None.
 
     If `engine` is "auto", only if it is faster, and on images from all over the loader within MAX_DIFFERENCE of the
-    network. Raises InputError if "onnx" is asked for and gives other probabilities.
+    network. Raises InputError if "onnx" is asked for and fails or gives other probabilities.
     """
     places = np.linspace(0, len(loader.rows) - 1, min(TRIAL_IMAGES, len(loader.rows))).astype(np.int64)
     images = torch.from_numpy(gather(loader.images, loader.rows[places], loader.image_size))
     try:
         quick = OnnxForward(network, images)
+        found = probabilities_of(quick(images), layout)
     except InputError as error:
         if engine == "onnx":
             raise InputError(f"--engine onnx: {error}") from error
-        print("predicting without ONNX Runtime, which fails here")
+        print(f"predicting without ONNX Runtime, which fails here: {error}")
         return None
-    expected, found = (probabilities_of(forward(images), layout) for forward in (network, quick))
-    scales = torch.cat(
-        [torch.full((width,), scale[1]) for width, scale in zip(layout.widths, layout.scales, strict=True)]
-    )
-    difference = float(((found - expected).abs() / scales).max())
+    difference = largest_difference(probabilities_of(network(images), layout).numpy(), found.numpy(), layout)
     if not difference <= MAX_DIFFERENCE:
         if engine == "onnx":
             raise InputError(f"--engine onnx: differs by {difference:.1e} from torch; use --engine torch")
@@ -159,7 +179,10 @@ def fastest(
     engine: Engine = "torch",
     layout: HeadLayout | None = None,
 ) -> Way:
-    """Return the fastest way to predict the loader's images in `num_views` views each; `engine` needs the layout."""
+    """Return the fastest way to predict the loader's images in `num_views` views each; `engine` needs the layout.
+
+    ONNX Runtime is tried first, and torch.compile only if that is not used: it is not tried beside a faster graph.
+    """
     network.eval()
     served, total = replace(loader, batch_size=batch_size or INFERENCE_BATCH_SIZE), num_views * len(loader.rows)
     plain = Way(network, served, "torch")
@@ -176,7 +199,7 @@ def fastest(
         if quick:
             return Way(quick, served, "onnx")
     if mode == "on" or (mode == "auto" and has_compiler() and total / rate > MIN_SECONDS_TO_COMPILE):
-        forward = compiled(network, _repeated(sample, served.batch_size), compute, mode)
+        forward = compiled(network, _repeated(sample, served.batch_size), compute, mode, layout)
         return Way(forward, served, "torch" if forward is network else "torch.compile")
     return Way(network, served, "torch")
 

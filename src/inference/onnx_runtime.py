@@ -74,6 +74,15 @@ def _exporting(target: str) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def running(what: str = "ONNX Runtime cannot run this network") -> Iterator[None]:
+    """Use ONNX Runtime. Raises InputError for what it raises: its errors have only Exception in common."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"{what} ({_first_line(error)})") from error
+
+
 def exported_program(module: nn.Module, images: torch.Tensor) -> Any:
     """Return torch.export's program of a module, for any number of images like these (two or more, B, H, W, C).
 
@@ -97,7 +106,12 @@ def _adaptive_max_pool(images: torch.Tensor, size: Sequence[int]) -> tuple[torch
 
 
 def onnx_model(program: Any, outputs: Sequence[str]) -> Any:
-    """Return the onnx.ModelProto of an exported program. Raises InputError if an operation has no ONNX counterpart."""
+    """Return the onnx.ModelProto of an exported program. Raises InputError if an operation has no ONNX counterpart.
+
+    `outputs` name its outputs; a value within that has one of these names gets another.
+    """
+    from onnx_ir.passes.common import NameFixPass
+
     with _exporting("to ONNX"):
         lacking = {torch.ops.aten.adaptive_max_pool2d.default: _adaptive_max_pool}
         made = torch.onnx.export(
@@ -107,8 +121,9 @@ def onnx_model(program: Any, outputs: Sequence[str]) -> Any:
             output_names=list(outputs),
             verbose=False,
         )
-    assert made is not None
-    return made.model_proto
+        assert made is not None
+        NameFixPass()(made.model)  # torch names the outputs without a look at the names within: "mean", "view", "cat"
+        return made.model_proto
 
 
 def _first_line(error: BaseException) -> str:
@@ -116,22 +131,27 @@ def _first_line(error: BaseException) -> str:
 
 
 def open_session(model: bytes | Path, num_threads: int | None = None) -> Any:
-    """Return an onnxruntime.InferenceSession on the CPU, with torch's number of threads unless another is given."""
+    """Return an onnxruntime.InferenceSession on the CPU, with torch's number of threads unless another is given.
+
+    Raises InputError for a graph that it cannot run, such as one with an operation that it lacks.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or torch.get_num_threads()
     options.log_severity_level = 3  # errors
     source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    with running():
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def run_session(session: Any, images: np.ndarray) -> np.ndarray:
-    """Return a session's outputs side by side, (N, num_outputs) float32, for images (N, H, W, C)."""
-    parts = [
-        np.concatenate(session.run(None, {INPUT: images[start : start + CHUNK]}), axis=1)
-        for start in range(0, len(images), CHUNK)
-    ]
+    """Return a session's outputs side by side, (N, num_outputs) float32, for images (N, H, W, C). Raises InputError."""
+    with running():
+        parts = [
+            np.concatenate(session.run(None, {INPUT: images[start : start + CHUNK]}), axis=1)
+            for start in range(0, len(images), CHUNK)
+        ]
     return np.concatenate(parts)
 
 

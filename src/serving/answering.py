@@ -29,7 +29,7 @@ from src.models.network import Network
 from src.runs.run import Run, open_run
 
 DARKEST = 0.2  # of an image's brightness, where nothing spoke for the answer
-MAX_SHOWN = 10  # classes of a head in a response, the likeliest
+MAX_SHOWN = 10  # classes of a head in a response, the likeliest, unless all are asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,23 +104,23 @@ class Answerer:
         files = (cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in seen.astype(np.uint8))
         return ["data:image/png;base64," + base64.b64encode(data).decode() for data in files]
 
-    def describe(self, predicted: np.ndarray) -> list[dict[str, Any]]:
-        """Return what a response says of each image, from predictions (N, num_outputs)."""
+    def describe(self, predicted: np.ndarray, all_classes: bool = False) -> list[dict[str, Any]]:
+        """Return what a response says of each image, from predictions (N, num_outputs), with few or all classes."""
         decided = decide(predicted, self.competition, self.rule)
         texts = texts_of(predicted, decided, self.competition, self.rule)
         parts = [
-            [_described(head, row) for row in part]
+            [_described(head, row, None if all_classes else MAX_SHOWN) for row in part]
             for head, part in zip(self.competition.heads, self.competition.layout.split(predicted), strict=True)
         ]
         return [{"answer": text, "heads": [part[row] for part in parts]} for row, text in enumerate(texts)]
 
 
-def _described(head: Head, values: np.ndarray) -> dict[str, Any]:
-    """Return a head's answer: the likeliest classes or labels and their probabilities, or the number."""
+def _described(head: Head, values: np.ndarray, most: int | None) -> dict[str, Any]:
+    """Return a head's answer: the `most` likeliest classes or labels and their probabilities, or the number."""
     if head.kind == "number":
         return {"name": head.name, "kind": head.kind, "value": float(values[0])}
     shares = class_probabilities(values[None], head)[0]
-    order = np.argsort(-shares, kind="stable")[:MAX_SHOWN]
+    order = np.argsort(-shares, kind="stable")[:most]
     top = [{"name": head.classes[place], "probability": round(float(shares[place]), 6)} for place in order]
     return {"name": head.name, "kind": head.kind, "probabilities": top}
 

@@ -2,15 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from http import HTTPStatus
+from contextlib import asynccontextmanager, nullcontext
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, File, Request, UploadFile
+from fastapi import FastAPI, File, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
@@ -20,12 +18,14 @@ from src import __version__
 from src.core.runtime import num_cores
 from src.data.images import ImageProblem
 from src.pages.page import render
-from src.serving.answering import Answerer
-from src.serving.batches import Batches, Overloaded
+from src.serving.answering import MAX_SHOWN, Answerer
+from src.serving.batches import Batches
+from src.serving.limits import Door, Limits, Overloaded, Places, busy, problem
 from src.serving.uploads import Refused, refusal_of
 
 FORM = "multipart/form-data"
 MAX_LOOKS = 8  # requests with saliency at a time
+CLIENT_GONE = 499  # as nginx counts it; nobody gets it
 
 
 class ClassProbability(BaseModel):
@@ -36,7 +36,7 @@ class ClassProbability(BaseModel):
 
 
 class HeadAnswer(BaseModel):
-    """What one head of the network says: the likeliest of its classes, or a number."""
+    """What one head of the network says: the likeliest of its classes, most probable first, or a number."""
 
     name: str
     kind: str = Field(description="class, labels, ordinal or number")
@@ -67,38 +67,19 @@ class Problem(BaseModel):
     file: str | None = Field(None, description="The file that is at fault, if it is one file")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a client may ask for."""
-
-    max_mb: float
-    max_files: int
-    max_waiting: int
-
-    @property
-    def max_bytes(self) -> int:
-        return int(self.max_mb * 1e6)
-
-    @property
-    def too_large(self) -> str:
-        return f"the request has more than {self.max_mb:g} MB"
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text}
+    for status, text in {
+        400: "Broken multipart/form-data",
+        413: "Too many bytes, files or pixels",
+        415: "Not multipart/form-data, or not an image",
+        422: "No file, an empty file, an image that is cut short, or a wrong value in the address",
+        503: "Too many images are waiting, requests open or with saliency; try again in a second",
+    }.items()
+}
 
 
-class AnnouncedBodies:
-    """ASGI middleware that refuses a body by its announced length; FastAPI would answer in plain text."""
-
-    def __init__(self, app: Any, limits: Limits) -> None:
-        self.app, self.limits = app, limits
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        announced = dict(scope.get("headers", ())).get(b"content-length", b"")
-        if announced.isdigit() and int(announced) > self.limits.max_bytes:
-            await _problem(413, self.limits.too_large)(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-
-def make_app(answerer: Answerer, limits: Limits, facts: dict[str, Any]) -> AnnouncedBodies:
+def make_app(answerer: Answerer, limits: Limits, facts: dict[str, Any]) -> Door:
     """Return the application; `facts` of the run are shown on its page and by GET /health."""
     batches = Batches(answerer.predict, limits.max_waiting)
     decoders = ThreadPoolExecutor(num_cores(), thread_name_prefix="decode")  # each may hold an image of max_pixels
@@ -122,7 +103,7 @@ def make_app(answerer: Answerer, limits: Limits, facts: dict[str, Any]) -> Annou
     _handle_errors(app, limits)
     _add_pages(app, limits, batches, facts)
     _add_predict(app, limits, batches, answerer, decoders, looker)
-    return AnnouncedBodies(app, limits)
+    return Door(app, limits)
 
 
 def _add_pages(app: FastAPI, limits: Limits, batches: Batches, facts: dict[str, Any]) -> None:
@@ -151,62 +132,67 @@ def _add_predict(
     looker: ThreadPoolExecutor,
 ) -> None:
     """Add POST /predict."""
-    refusals: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem, "description": text}
-        for status, text in {
-            413: "Too many bytes, files or pixels",
-            415: "Not multipart/form-data, or not an image",
-            422: "No file, an empty file, or an image that is cut short",
-            503: "Too many images are waiting; try again in a second",
-        }.items()
-    }
+    looks = Places(MAX_LOOKS, "requests with saliency are being answered")
 
-    looking = 0  # requests with saliency that wait or are answered
-
-    @app.post("/predict", responses=refusals)
+    @app.post("/predict", responses=REFUSALS)
     async def predict(
-        files: Annotated[list[UploadFile], File(description="Images")], saliency: bool = False
+        request: Request,
+        files: Annotated[list[UploadFile], File(description="Images")],
+        saliency: Annotated[bool, Query(description="Add where the network looked")] = False,
+        all_classes: Annotated[
+            bool, Query(alias="all", description=f"All classes, not the {MAX_SHOWN} likeliest")
+        ] = False,
     ) -> Answers:
-        """Answer one or more images (PNG, JPEG, WebP ...); one that cannot be answered refuses the request.
-
-        `?saliency=true` adds where the network looked.
-        """
+        """Answer one or more images (PNG, JPEG, WebP ...); one that cannot be answered refuses the request."""
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
         if len(files) > limits.max_files:
             raise Refused(413, f"{len(files)} files; at most {limits.max_files} are answered at a time")
-        names, images = [upload.filename or f"file {number}" for number, upload in enumerate(files, 1)], []
-        for name, upload in zip(names, files, strict=True):
-            data = await upload.read()
-            images.append(await loop.run_in_executor(decoders, _decoded, answerer, data, name))
-        predicted = await batches.answer(np.stack(images))
-        described = answerer.describe(predicted)
-        if saliency:
-            nonlocal looking
-            if looking == MAX_LOOKS:
-                raise Overloaded
-            looking += 1
-            try:
-                pictures = await loop.run_in_executor(looker, answerer.looked_at, np.stack(images))
-            finally:
-                looking -= 1
-            described = [one | {"saliency": picture} for one, picture in zip(described, pictures, strict=True)]
-        found = [ImageAnswer(file=name, **one) for name, one in zip(names, described, strict=True)]
+        names = [upload.filename or f"file {number}" for number, upload in enumerate(files, 1)]
+        pictures: Sequence[str | None] = [None] * len(files)
+        with looks.one() if saliency else nullcontext():
+            decoded = [
+                await loop.run_in_executor(decoders, _decoded, answerer, upload, name)
+                for upload, name in zip(files, names, strict=True)
+            ]
+            images = np.stack(decoded)
+            predicted = await _while_connected(request, batches.answer(images))
+            if saliency:
+                pictures = await loop.run_in_executor(looker, answerer.looked_at, images)
+        described = answerer.describe(predicted, all_classes)
+        found = [
+            ImageAnswer(file=name, saliency=picture, **one)
+            for name, picture, one in zip(names, pictures, described, strict=True)
+        ]
         return Answers(images=found, seconds=round(time.perf_counter() - started, 4))
 
 
-def _decoded(answerer: Answerer, data: bytes, name: str) -> np.ndarray:
+def _decoded(answerer: Answerer, upload: UploadFile, name: str) -> np.ndarray:
+    """Return an image as the networks see it; its bytes are read here, so as many as threads are in memory."""
     try:
-        return answerer.read(data)
-    except ImageProblem as problem:
-        raise refusal_of(problem, name) from problem
+        return answerer.read(upload.file.read())
+    except ImageProblem as error:
+        raise refusal_of(error, name) from error
     except MemoryError as error:
         raise Refused(413, f"{name}: decoding it takes more memory than there is", name) from error
 
 
-def _problem(status: int, detail: str, file: str | None = None) -> JSONResponse:
-    headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return JSONResponse({"detail": detail, "file": file}, status, headers)
+async def _while_connected(request: Request, answer: Coroutine[Any, Any, np.ndarray]) -> np.ndarray:
+    """Return an answer, or cancel it when the client goes, of which uvicorn only tells: nobody would read it."""
+
+    async def departure() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    answering, leaving = asyncio.create_task(answer), asyncio.create_task(departure())
+    try:
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise Refused(CLIENT_GONE, "the client has gone")
+        return answering.result()
+    finally:
+        answering.cancel()
+        leaving.cancel()
 
 
 def _handle_errors(app: FastAPI, limits: Limits) -> None:
@@ -214,23 +200,27 @@ def _handle_errors(app: FastAPI, limits: Limits) -> None:
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> JSONResponse:
-        return _problem(error.status, error.detail, error.file)
+        return problem(error.status, error.detail, error.file)
 
     @app.exception_handler(Overloaded)
-    async def overloaded(_: Request, __: Overloaded) -> JSONResponse:
-        return _problem(503, f"{limits.max_waiting} images are waiting; try again in a second")
+    async def overloaded(_: Request, error: Overloaded) -> JSONResponse:
+        return busy(error)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, _: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         given = request.headers.get("content-type", "none").split(";")[0]
         if request.method == "POST" and given != FORM:
-            return _problem(415, f"content type {given}; send images as {FORM}, in fields called files")
-        return _problem(422, "no images: send one or more files in fields called files")
+            return problem(415, f"content type {given}; send images as {FORM}, in fields called files")
+        for one in error.errors():
+            if one["loc"][0] == "query":
+                return problem(422, f"?{one['loc'][1]}={one['input']}: {one['msg']}")
+        return problem(422, "no images: send one or more files in fields called files")
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> JSONResponse:
-        return _problem(500, f"the server failed: {type(error).__name__}; see its log")
+        return problem(500, f"the server failed: {type(error).__name__}; see its log")
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> JSONResponse:
-        return _problem(error.status_code, limits.too_large if error.status_code == 413 else str(error.detail))
+        detail = limits.too_large if error.status_code == 413 else str(error.detail)
+        return problem(error.status_code, detail, headers=dict(error.headers or {}))

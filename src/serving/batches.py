@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from src.serving.limits import Overloaded
+
 MAX_BATCH = 64  # images predicted at a time, so that one client's many do not hold up the others
 
 Waiting = tuple[np.ndarray, asyncio.AbstractEventLoop, "asyncio.Future[np.ndarray]"]
-
-
-class Overloaded(Exception):
-    """As many images wait as may."""
 
 
 class Batches:
@@ -29,12 +27,17 @@ class Batches:
         self.thread.start()
 
     async def answer(self, images: np.ndarray) -> np.ndarray:
-        """Return the predictions of some images, (N, num_outputs). Raises Overloaded."""
+        """Return the predictions of some images, (N, num_outputs); if cancelled, what still waits is not predicted.
+
+        Raises Overloaded.
+        """
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in images]
         with self.changed:
-            if not self.is_open or len(self.waiting) + len(images) > self.max_waiting:
-                raise Overloaded
+            if not self.is_open:
+                raise Overloaded("the server is stopping")
+            if len(self.waiting) + len(images) > self.max_waiting:
+                raise Overloaded(f"{len(self.waiting)} images are waiting")
             self.waiting.extend((image, loop, future) for image, future in zip(images, futures, strict=True))
             self.changed.notify()
         return np.stack(await asyncio.gather(*futures))
@@ -46,13 +49,24 @@ class Batches:
             self.changed.notify()
         self.thread.join()
 
+    def _next(self) -> list[Waiting]:
+        """Take a batch from what waits, without images whose client has gone or was ended by uvicorn."""
+        batch: list[Waiting] = []
+        while self.waiting and len(batch) < MAX_BATCH:
+            image, loop, future = self.waiting.popleft()
+            if not future.done():
+                batch.append((image, loop, future))
+        return batch
+
     def _run(self) -> None:
         while True:
             with self.changed:
                 self.changed.wait_for(lambda: self.waiting or not self.is_open)
                 if not self.waiting:
                     return
-                batch = [self.waiting.popleft() for _ in range(min(MAX_BATCH, len(self.waiting)))]
+                batch = self._next()
+            if not batch:
+                continue
             result: Any
             try:
                 result = list(self.predict(np.stack([image for image, _, _ in batch])))

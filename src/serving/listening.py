@@ -18,6 +18,10 @@ def listen(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(where)
             listening.listen(1024)
+        except UnicodeError as error:  # "a..b", or a name of more than 63 letters
+            raise InputError(
+                f"--host {host}: is not a host name; give an address of this machine, such as 127.0.0.1"
+            ) from error
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise InputError(f"--port {port}: another program listens there; give another, or 0 for any") from error

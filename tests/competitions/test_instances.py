@@ -80,7 +80,7 @@ NO_ANSWERS = "svhn_instances: its answers are neither scored nor handed in"
         ("search", ("--space", "lr=1e-3..2e-3"), NO_ANSWERS),
         ("train", ("--keep", "best", "--run-name", "b"), "--keep best: the score of svhn_instances means nothing"),
         ("train", ("--early-stopping", 3, "--run-name", "b"), "--early-stopping: the score of svhn_instances"),
-        ("train", ("--backbone", "string_cnn", "--run-name", "b"), "--backbone string_cnn: is built for the places"),
+        ("train", ("--backbone", "string_cnn", "--run-name", "b"), "--backbone string_cnn: is built for strings"),
         ("prepare", ("--split", "official"), "--split official: svhn_instances pretrains"),
         ("prepare", ("--folds", "folds.csv"), "--folds folds.csv: svhn_instances pretrains"),
         ("prepare", ("--relabel", "relabel.csv"), "--relabel relabel.csv: svhn_instances pretrains"),

@@ -234,10 +234,11 @@ def test_random_changes_and_views_match_on_both_paths(bands: int, dtype: type) -
         assert np.abs(seen - warp_batch(images, matrix, True)).mean() < 0.002 * white
 
 
-def test_every_band_is_warped_alike() -> None:
-    one, out = drawn(9, 1), np.zeros((*SIZE, 7), np.uint16)
+@pytest.mark.parametrize("bands", [6, 7])  # opencv takes four at a time, and two of them otherwise than four
+def test_every_band_is_warped_alike(bands: int) -> None:
+    one, out = drawn(9, 1), np.zeros((*SIZE, bands), np.uint16)
     matrix = np.array([[0.9, 0.1, 1.5], [-0.1, 0.95, 2.0]])
-    warp(np.repeat(one, 7, axis=2), matrix, False, out)
+    warp(np.repeat(one, bands, axis=2), matrix, False, out)
     assert (out == out[..., :1]).all()
     assert (out[..., :1] != one).any()
 

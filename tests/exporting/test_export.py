@@ -1,10 +1,12 @@
 """export: files that answer as predict does, the example that uses one, and what is refused."""
 
 import json
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from torch import nn
 
 from src.core import modules
 from src.core.errors import InputError
-from src.exporting import files
+from src.data.loader import Loader
+from src.exporting import card, files, quantized
 from src.exporting.card import _start, _weights_licence
 from src.exporting.quantized import compared
+from src.exporting.subject import open_subject
 from src.inference.ensemble import out_of_fold
 from src.inference.onnx_runtime import INPUT, check_bytes, is_installed, open_session
 from tests.helpers import run_at
@@ -44,7 +48,7 @@ def test_a_torch_file_with_views_answers_as_predict(world: Path) -> None:
         (folder / "model.pt2").read_bytes(), _loader(test.images[test.rows_of(paths)], run.begun.model.image_size)
     )
     np.testing.assert_allclose(found, predicted(world), atol=1e-4)
-    card = (folder / "MODEL_CARD.md").read_text()
+    text_of_card = (folder / "MODEL_CARD.md").read_text()
     for text in (
         "Out-of-fold string accuracy: ",
         "Wilson",
@@ -53,12 +57,12 @@ def test_a_torch_file_with_views_answers_as_predict(world: Path) -> None:
         "## Licences",
         "torch.export.load",
     ):
-        assert text in card, text
+        assert text in text_of_card, text
 
 
-def _loader(images: np.ndarray, size: tuple[int, int]) -> files.Loader:
+def _loader(images: np.ndarray, size: tuple[int, int]) -> Loader:
     targets = np.zeros((len(images), 0), np.int64)
-    return files.Loader(images=images, rows=np.arange(len(images)), targets=targets, image_size=size, batch_size=256)
+    return Loader(images=images, rows=np.arange(len(images)), targets=targets, image_size=size, batch_size=256)
 
 
 def test_a_file_that_answers_otherwise_is_not_written(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +77,47 @@ def test_files_of_an_earlier_export_are_deleted(world: Path) -> None:
     (folder / "model_int8.onnx").write_bytes(b"old")
     done(world, "export", "--format", "torch", "--folds", 0)
     assert sorted(path.name for path in folder.glob("model*")) == ["model.json", "model.pt2"]
+
+
+def test_an_export_that_fails_late_leaves_the_earlier_one(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*what: object) -> str:
+        raise InputError("stopped")
+
+    folder = world / "runs" / "svhn" / "baseline" / "export"
+    folder.mkdir()
+    earlier = {name: name.encode() for name in (files.NOTE, files.CARD, "model.onnx")}
+    for name, data in earlier.items():
+        (folder / name).write_bytes(data)
+    monkeypatch.setattr(card, "model_card", fail)
+    refused(run_command(world, "export", "--format", "torch", "--folds", 0), "stopped")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == earlier
+
+
+def test_a_killed_write_leaves_neither_an_old_card_nor_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(path: Path, text: str) -> None:
+        raise KeyboardInterrupt
+
+    for name in (files.NOTE, files.CARD, *files.FILES):
+        (tmp_path / name).write_bytes(b"old")
+    monkeypatch.setattr(files, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_files(tmp_path, {"model.onnx": files.Made(b"new", {})}, {}, "card")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_what_cannot_be_quantised_is_one_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(data: bytes, loader: Loader) -> np.ndarray:
+        raise InputError("ONNX Runtime cannot run this network (ConvInteger)")
+
+    subject = open_subject(run_at(world / "runs" / "svhn" / "baseline"), (0,), False)
+    check = files.check_of(subject, 4)
+    monkeypatch.setattr(quantized, "int8_bytes", lambda data, channels: b"small")
+    monkeypatch.setattr(quantized, "answers_of_onnx", refuse)
+    with pytest.raises(InputError, match=r"--quantize int8: ONNX Runtime cannot run this network \(ConvInteger\)$"):
+        quantized.in_8_bits(subject, b"", check)
+    monkeypatch.setattr(quantized, "answers_of_onnx", lambda data, loader: np.full((4, 66), np.nan))
+    with pytest.raises(InputError, match="--quantize int8: .* not finite"):
+        quantized.in_8_bits(subject, b"", check)
 
 
 def test_more_than_two_gigabytes_are_refused_before_the_export() -> None:
@@ -110,6 +155,7 @@ def test_onnx_files_answer_as_predict_and_the_example_needs_nothing_else(world: 
     note = json.loads((folder / "model.json").read_text())
     assert set(note["files"]) == {"model.onnx", "model_int8.onnx", "model.pt2"}
     assert note["files"]["model_int8.onnx"]["images_scored"] == 18
+    assert 1e-7 < note["files"]["model_int8.onnx"]["largest_difference"] < 0.5
     assert note["files"]["model_int8.onnx"]["bytes"] < 0.5 * note["files"]["model.onnx"]["bytes"]
     session = open_session(folder / "model.onnx")
     outputs = session.run(None, {INPUT: np.zeros((1, 32, 48, 3), np.uint8)})  # a batch of one
@@ -123,6 +169,18 @@ def test_onnx_files_answer_as_predict_and_the_example_needs_nothing_else(world: 
     assert len(lines) == 18
     for line, row in zip(lines, predicted(world).reshape(18, 11), strict=True):
         assert abs(float(line.split(": ")[1].split(",")[0].rpartition(" ")[2]) - row.max()) < 1e-3, line
+
+
+@pytest.mark.parametrize(("fit", "bands"), [("letterbox", 0), ("stretch", 5)])
+def test_the_example_says_in_one_line_which_files_it_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, fit: str, bands: int
+) -> None:
+    metadata = SimpleNamespace(custom_metadata_map={files.KEY: json.dumps({"fit": fit, "bands": bands})})
+    session = SimpleNamespace(get_modelmeta=lambda: metadata)
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=lambda path: session))
+    monkeypatch.setattr(sys, "argv", ["use_onnx.py", "model.onnx", "photo.png"])
+    with pytest.raises(SystemExit, match=rf"^model.onnx: takes images by --resize {fit}, bands={bands}; this example"):
+        runpy.run_path(str(ROOT / "examples" / "use_onnx.py"))
 
 
 @needs_onnx

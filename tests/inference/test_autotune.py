@@ -1,7 +1,9 @@
 """Autotune picks the fastest way to predict; probabilities do not depend on what it picks."""
 
+import sys
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from src.competitions import svhn
 from src.core.errors import InputError
 from src.core.runtime import choose_compute
 from src.data.loader import Loader
-from src.inference import autotune
+from src.inference import autotune, onnx_runtime
 from src.inference.predictor import predict_probabilities
 from src.models.network import Network, Normalise
 
@@ -101,9 +103,9 @@ def test_a_compiled_network_is_used_if_faster(monkeypatch: pytest.MonkeyPatch, g
         return net(images)
 
     compiling(monkeypatch, quick, gain)
-    forward, served, _ = autotune.fastest(net, loader(602), CPU, 5, 100, "auto")
+    forward, served, _ = autotune.fastest(net, loader(602), CPU, 5, 100, "auto", layout=svhn.COMPETITION.layout)
     found, _ = predict_probabilities(net, served, svhn.COMPETITION.layout, CPU, forward=forward)
-    assert calls == [1] + ([100] * 6 if used else [])  # the last batch has only two images
+    assert calls == [1] + ([100] * 7 if used else [])  # one to compare; the last batch has only two images
     expected, _ = predict_probabilities(net, loader(602), svhn.COMPETITION.layout, CPU)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -120,6 +122,51 @@ def test_a_failing_compiler_is_an_error_only_if_compile_is_on(
     assert capsys.readouterr().out == "predicting without torch.compile, which fails here\n"
     with pytest.raises(InputError, match=r"--compile on: torch.compile fails here \(no such instruction\)$"):
         autotune.fastest(net, loader(600), CPU, 5, None, "on")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_compiled_network_that_answers_otherwise_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], precision: str
+) -> None:
+    net, compute, layout = network(), choose_compute("cpu", precision), svhn.COMPETITION.layout
+    compiling(monkeypatch, lambda images: net(images).flip(1), 2.0)
+    assert autotune.fastest(net, loader(600), compute, 5, None, "auto", layout=layout)[0] is net
+    assert "predicting without torch.compile, which differs by " in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"--compile on: differs by .* from the plain network; use --compile off"):
+        autotune.fastest(net, loader(600), compute, 5, None, "on", layout=layout)
+    compiling(monkeypatch, lambda images: net(images.clone()), 2.0)
+    assert autotune.fastest(net, loader(600), compute, 5, None, "on", layout=layout)[2] == "torch.compile"
+
+
+class Fail(Exception):
+    """As ONNX Runtime's: a child of Exception alone."""
+
+
+@pytest.mark.parametrize("when", ["open_session", "run_session"])
+def test_a_network_that_onnx_runtime_cannot_run_is_left_to_torch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], when: str
+) -> None:
+    class Session:
+        def __init__(self, *options: object, **more: object) -> None:
+            if when == "open_session":
+                raise Fail("NOT_IMPLEMENTED : GridSample(99)\nand a long story")
+
+        def run(self, outputs: None, images: dict[str, np.ndarray]) -> list[np.ndarray]:
+            raise Fail("NOT_IMPLEMENTED : GridSample(99)\nand a long story")
+
+    runtime = SimpleNamespace(InferenceSession=Session, SessionOptions=SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    monkeypatch.setattr(onnx_runtime, "exported_program", lambda network, images: None)
+    monkeypatch.setattr(
+        onnx_runtime, "onnx_model", lambda program, outputs: SimpleNamespace(SerializeToString=lambda: b"")
+    )
+    net, reason = network().eval(), "ONNX Runtime cannot run this network (NOT_IMPLEMENTED : GridSample(99))"
+    with torch.inference_mode():
+        assert autotune.by_onnx(net, loader(), CPU, svhn.COMPETITION.layout, "auto") is None
+        assert capsys.readouterr().out == f"predicting without ONNX Runtime, which fails here: {reason}\n"
+        with pytest.raises(InputError) as refused:
+            autotune.by_onnx(net, loader(), CPU, svhn.COMPETITION.layout, "onnx")
+    assert str(refused.value) == f"--engine onnx: {reason}"
 
 
 def test_compile_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
