@@ -29,8 +29,7 @@ from src.inference.saliency import saliency
 from src.models.heads import probabilities_of
 from src.models.network import Network
 from src.report import scores as counting
-from src.report.gallery import make_gallery
-from src.report.page import Report, page_budget, report_page
+from src.report.page import Report, report_page
 from src.report.suspects import suspects
 from src.report.train_and_test import compare
 from src.runs.run import Run, open_run
@@ -74,13 +73,11 @@ def page_times(config: EvaluateConfig) -> tuple[dict[str, float], int, int]:
         comparison=compare(run, folds, oof),
     )  # fmt: skip
     at = lap("tables, suspicious labels, train and test", at)
-    gallery = make_gallery(run, folds, oof, report.suspects, 0, page_budget(report))
-    at = lap("thumbnails", at)
-    gallery = make_gallery(run, folds, oof, report.suspects, 200, page_budget(report))
-    at = lap("saliency", at)
-    times["saliency"] -= times["thumbnails"]
-    page = report_page(report, gallery)
-    lap("page", at)
+    report_page(report, 0)
+    at = lap("thumbnails and page", at)
+    page, gallery = report_page(report, 200)
+    lap("saliency", at)
+    times["saliency"] -= times["thumbnails and page"]
     return times, len(page.encode()), len(gallery.rows)
 
 

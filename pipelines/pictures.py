@@ -2,6 +2,7 @@
 
     python -m pipelines.pictures                     (20 minutes on 2 cores, mostly training; needs Chromium)
     python -m pipelines.pictures --only images try
+    python -m pipelines.pictures --dark /tmp/dark    (in dark colours, to look at; docs/ shows light ones)
 
 A picture is an entry of PICTURES: the commands before it, and the page that is then opened in a headless Chromium. The
 commands run in this folder and do nothing if they were run before. Writes .webp files of at most 60 KB.
@@ -164,7 +165,7 @@ def prepared(page: Any, picture: Picture) -> Any:
     return page
 
 
-def screenshot(picture: Picture) -> bytes:
+def screenshot(picture: Picture, scheme: str = "light") -> bytes:
     """Return a picture as PNG."""
     try:
         from playwright.sync_api import sync_playwright
@@ -174,7 +175,7 @@ def screenshot(picture: Picture) -> bytes:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
         width, height = picture.window
         page = browser.new_page(
-            viewport={"width": width, "height": height}, device_scale_factor=picture.scale, color_scheme="light"
+            viewport={"width": width, "height": height}, device_scale_factor=picture.scale, color_scheme=scheme
         )
         page.goto(address)
         data: bytes = prepared(page, picture).screenshot()
@@ -194,25 +195,27 @@ def as_webp(data: bytes) -> bytes:
     raise InputError(f"more than {MAX_BYTES:,} bytes at quality {QUALITIES[-1]}: give it a smaller window")
 
 
-def make(names: list[str], folder: Path = FOLDER) -> None:
-    """Run the commands of the named pictures, each once, and write the pictures."""
+def make(names: list[str], folder: Path = FOLDER, scheme: str = "light") -> None:
+    """Run the commands of the named pictures, each once, and write the pictures in light or dark colours."""
     commands = dict.fromkeys(command for name in names for command in PICTURES[name].commands)
     for command in commands:
         print(f"$ {command}", flush=True)
         if subprocess.run(arguments_of(command), cwd=ROOT).returncode:
             raise InputError(f"'{command}' failed")
     for name in names:
-        data = as_webp(screenshot(PICTURES[name]))
+        data = as_webp(screenshot(PICTURES[name], scheme))
         write_bytes(folder / f"{name}.webp", data)
         print(f"{name}.webp: {len(data):,} bytes", flush=True)
 
 
 def main() -> None:
-    """Parse --only and make the pictures."""
+    """Parse the flags and make the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PICTURES, default=list(PICTURES), help="which; default: all")
+    parser.add_argument("--dark", type=Path, metavar="FOLDER", help="write pictures in dark colours there")
+    given = parser.parse_args()
     try:
-        make(parser.parse_args().only)
+        make(given.only, given.dark or FOLDER, "dark" if given.dark else "light")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -24,14 +24,13 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     from src.core.writing import write_csv, write_json, write_text
     from src.inference.ensemble import out_of_fold
     from src.report import scores as counting
-    from src.report.gallery import make_gallery
-    from src.report.page import Report, page_budget, report_page
+    from src.report.page import Report, report_page
     from src.report.suspects import suspects
     from src.report.train_and_test import compare
     from src.runs.run import open_run
 
     check_range("num-worst", config.num_worst, 0)
-    check_range("num-saliency", config.num_saliency, 0)
+    check_range("num-saliency", config.num_saliency, 0, 500)  # more would not fit into the page
     run = open_run(config, config.run_name)
     oof = out_of_fold(run, config.folds, config.tta)
     scores = {**counting.summary(oof), "tta": config.tta, "run_id": run.id, "snapshot": run.prepared.id}
@@ -46,7 +45,6 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         suspects=suspects(oof),
         comparison=compare(run, folds, oof),
     )
-    gallery = make_gallery(run, folds, oof, report.suspects, config.num_saliency, page_budget(report))
     with locked(run.evaluation, "is evaluating this run", wait=True):
         write_json(run.evaluation / "scores.json", scores)
         for name, table in report.tables.items():
@@ -57,12 +55,14 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
             write_csv(run.evaluation / file, matrix, for_people=True)
         write_csv(run.evaluation / "worst.csv", counting.mistakes(oof, config.num_worst), for_people=True)
         write_csv(run.evaluation / "suspects.csv", report.suspects, for_people=True)
-        write_text(run.evaluation / "report.html", report_page(report, gallery))
-    _show(scores, *counting.for_readers(kind, parts))
+        _show(scores, *counting.for_readers(kind, parts))
+        page, gallery = report_page(report, config.num_saliency)  # last: the scores are there whatever happens to it
+        write_text(run.evaluation / "report.html", page)
     if len(report.suspects):
         print(f"{len(report.suspects):,} labels are suspicious: see the report, or {run.evaluation / 'suspects.csv'}")
     if gallery.note:
-        print(f"note: the report does not show what the network looked at: {gallery.note}")
+        shown = f"shows of {len(gallery.columns['explained'])} images only" if gallery.maps else "does not show"
+        print(f"note: the report {shown} what the network looked at: {gallery.note}")
     if run.prepared.unreadable_note():
         print(run.prepared.unreadable_note())
     print(f"report: {run.evaluation / 'report.html'}")

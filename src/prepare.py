@@ -83,7 +83,8 @@ def _prepare(config: PrepareConfig) -> None:
     return_freed_memory()
     if not config.duplicates:
         print("duplicates are not searched (--no-duplicates): copies of an image may lie on both sides of a fold")
-    labels, problems = usable_labels(labels, competition, train, cache if config.duplicates else None)
+    corrected = corrections.paths if corrections else frozenset()
+    labels, problems = usable_labels(labels, competition, train, cache if config.duplicates else None, corrected)
     problems += [Problem("train", path, "unlabelled", "skipped", "no label names it") for path in tables.unlabelled]
     problems += [Problem("test", path, "unlisted", "skipped", "not in the submission") for path in tables.unlisted]
     report = _report(config, problems, test, folder)

@@ -10,6 +10,24 @@ from typing import Any
 import pytest
 
 WIDTHS = (390, 900, 1600)
+MIN_CONTRAST = 4.5  # of text and what is behind it: AA of the Web Content Accessibility Guidelines
+CONTRAST = """(least) => {
+  const parts = (colour) => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
+  const over = ([r, g, b, a], below) => [r, g, b].map((value, at) => a * value + (1 - a) * below[at]);
+  const light = (colour) => {
+    const [r, g, b] = colour.map((one) => one > 10 ? ((one / 255 + 0.055) / 1.055) ** 2.4 : one / 255 / 12.92);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const white = [255, 255, 255];
+  const ground = (one) =>
+    one ? over(parts(getComputedStyle(one).backgroundColor), ground(one.parentElement)) : white;
+  return [...document.querySelectorAll("body *")].filter((one) => {
+    if (one.closest("script, style, option") || !one.checkVisibility()) return false;
+    if (![...one.childNodes].some((child) => child.nodeType === Node.TEXT_NODE && child.data.trim())) return false;
+    const behind = ground(one), both = [light(over(parts(getComputedStyle(one).color), behind)), light(behind)];
+    return (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05) < least;
+  }).slice(0, 5).map((one) => `${one.tagName}.${one.className}: ${one.textContent.trim().slice(0, 30)}`);
+}"""
 CHROMIUM = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -40,7 +58,7 @@ def opened(address: str | Path, width: int = 900, dark: bool = False) -> Iterato
 def overflow(page: Any) -> str:
     """Return which elements are wider than the window, or nothing."""
     code = """() => document.documentElement.scrollWidth <= innerWidth ? "" : [...document.querySelectorAll("*")]
-        .filter((one) => one.getBoundingClientRect().right > innerWidth + 1).slice(0, 5)
+        .filter((one) => one.getBoundingClientRect().right > innerWidth + 1 && !one.closest(".scroll *")).slice(0, 5)
         .map((one) => one.tagName + "." + one.className).join(", ") || "the page" """
     return str(page.evaluate(code))
 
@@ -51,6 +69,15 @@ def check_widths(page: Any) -> None:
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(100)
         assert not overflow(page), f"at {width} pixels: {overflow(page)}"
+
+
+def check_colours(page: Any) -> None:
+    """Fail if the page does not follow the system's light or dark colours, or text is hard to read in either."""
+    for scheme, is_light in (("light", True), ("dark", False)):
+        page.emulate_media(color_scheme=scheme)
+        red = int(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]"))
+        assert (red > 127) == is_light, scheme
+        assert page.evaluate(CONTRAST, MIN_CONTRAST) == [], scheme
 
 
 def eventually(page: Any, check: Callable[[], bool], seconds: float = 20) -> None:

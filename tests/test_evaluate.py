@@ -12,15 +12,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from src import evaluate
 from src.competitions.registry import load_competition
 from src.competitions.spec import Head
+from src.config import EvaluateConfig
 from src.core.csv_text import parse_csv
-from src.report.gallery import _most_for_texts, display_text
+from src.core.errors import InputError
+from src.report.gallery import display_text
 from src.report.intervals import score_interval
+from src.report.page import report_page
 from src.report.scores import for_readers, matrix_table
 from src.report.sections import matrices
+from src.report.train_and_test import compare
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
 from tests.helpers import replace_oof, run_at, snapshot_at, table_at
+from tests.report.made import made_competition, made_report
 
 TRAIN = ("--backbone", "svhn_cnn", "--no-pretrained", "--image-size", 24, 32, "--batch-size", 4, "--epochs", 1)
 Answer = tuple[list[int], float]  # class ids, and the probability of each
@@ -210,15 +216,53 @@ def test_the_matrix_keeps_a_class_that_is_called_true() -> None:
     assert table.to_csv(index=False).splitlines() == ["false,true,true", "5,1,false", "2,7,true"]
 
 
-def test_labels_are_shown_by_their_own_texts_and_long_texts_of_fewer_images() -> None:
+def test_labels_are_shown_by_their_own_texts() -> None:
     food = load_competition("food11")
     head = Head(name="organ", kind="labels", classes=("0", "1", "2"))
     several = replace(food, heads=(head,), class_names=("a", "b", "c"))
     assert display_text([1, 0, 1], several) == "0 2"
     assert display_text([1], food) == food.class_names[1]
-    numbers = tuple(Head(name=f"x{place}", kind="number") for place in range(30))
-    target = np.random.default_rng(0).normal(size=(9000, 30)).astype(np.float32)
-    oof: Any = SimpleNamespace(competition=replace(food, heads=numbers, class_names=()), target=target, answers=target)
-    assert 500 < _most_for_texts(oof, 10_000) < 6000
-    answered: Any = SimpleNamespace(competition=food, target=np.zeros((9000, 1), int), answers=np.ones((9000, 1), int))
-    assert _most_for_texts(answered, 10_000) == 10_000
+
+
+def test_scores_are_written_even_if_the_page_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = made_report(tmp_path, made_competition("named"), 60)
+    run: Any = report.run
+    monkeypatch.setattr("src.runs.run.open_run", lambda *_: run)
+    monkeypatch.setattr("src.inference.ensemble.out_of_fold", lambda *_: report.oof)
+
+    def damaged(*_: Any) -> None:
+        raise InputError("the cache is damaged")
+
+    run.prepared.cache = damaged
+    with pytest.raises(InputError, match="the cache is damaged"):
+        evaluate.main(EvaluateConfig())
+    assert "out-of-fold accuracy: " in capsys.readouterr().out
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    fold = report.oof.labels["fold"].to_numpy()
+    for number in range(3):
+        assert scores["fold_intervals_95"][str(number)] == pytest.approx(
+            score_interval(report.oof.right[fold == number])
+        )
+    assert len(read(tmp_path / "suspects.csv")) == len(report.suspects)
+    found = compare(run, report.folds, report.oof)
+    assert found.notes == [
+        "Answers on test images are not known yet: run predict, then evaluate again.",
+        "the cache is damaged",
+    ]
+    assert list(found.answers["pet"].columns) == ["name", "labels", "answers out of fold"]
+    with pytest.raises(InputError, match="--num-saliency 501: must be at least 0 and at most 500"):
+        evaluate.main(EvaluateConfig(num_saliency=501))
+
+
+@pytest.mark.parametrize("probe", [False, True])
+def test_the_page_has_four_curves_and_each_folds_interval(tmp_path: Path, probe: bool) -> None:
+    report = made_report(tmp_path, made_competition("named"), 60, freeze_backbone=probe)
+    text, _ = report_page(report, 0)
+    served = "Features" if probe else "Images"
+    for title in ("Training loss", "Score on the held-out images", "Learning rate", f"{served} per second"):
+        assert f'aria-label="{title}"' in text
+    assert f">{served.lower()}/s</th>" in text
+    low, high = report.scores["fold_intervals_95"]["2"]
+    assert f"<td>{low:.4f} to {high:.4f}</td>" in text

@@ -182,10 +182,10 @@ def test_edit_distances_by_hand() -> None:
     assert edit_distance(list("kitten"), list("sitting")) == 3
     assert edit_distance([], [1, 2]) == 2
     assert edit_distance([1, 2, 3], [1, 3]) == 1
-    heads = (Head(name="one", classes=("a", "b")), Head(name="two", classes=("x", "yy")))
+    heads = tuple(Head(name=name, classes=("a", "b", "x", "yy")) for name in ("one", "two"))
     code = competition("edit_distance", *heads)
-    found = metric_of(code)(np.array([[0, 1]]), np.array([[1, 0]]), code)
-    assert found == 3  # "bx" for "ayy": the same number is another text in another head
+    found = metric_of(code)(np.array([[0, 3]]), np.array([[1, 2]]), code)
+    assert found == 3  # "bx" for "ayy"
 
 
 def test_a_metric_of_ones_own_and_what_is_better() -> None:

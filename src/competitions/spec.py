@@ -217,8 +217,13 @@ def check_has_answers(competition: Competition) -> None:
 def check_heads(competition: Competition) -> None:
     """Raise InputError for heads that do not fit the competition or each other."""
     name, pad_class = competition.name, competition.pad_class
-    if pad_class is not None and len({(head.classes, head.kind) for head in competition.heads}) > 1:
-        raise InputError(f"{name}: the heads of a string (it has a pad_class) must all have the same classes")
+    places = {(head.classes, head.kind) for head in competition.heads}
+    is_string = competition.is_string and (pad_class is not None or {kind for _, kind in places} == {"class"})
+    if is_string and len(places) > 1:
+        raise InputError(
+            f"{name}: the heads of a string (it has a pad_class, or answer='text') must all have the same classes in "
+            "the same order: give each place all characters; answers that are no string need answer='heads'"
+        )
     for what, value, known in (
         ("answer", competition.answer, ANSWERS),
         ("resize", competition.resize, FITS),
@@ -235,12 +240,25 @@ def check_heads(competition: Competition) -> None:
             raise InputError(f"{name}: {head.name} has {head.num_classes} classes; two or more are needed")
         if pad_class is not None and not 0 <= pad_class < head.num_classes:
             raise InputError(f"{name}: pad_class {pad_class} is not one of {head.num_classes} classes")
-    names = competition.class_names
-    if names and len(competition.heads) == 1 and len(names) != competition.heads[0].num_classes:
-        raise InputError(f"{name}: {len(names)} class_names for {competition.heads[0].num_classes} classes")
+    if competition.class_names and len(competition.heads) == 1:
+        _check_names(name, competition.class_names, competition.heads[0].classes)
     weights = competition.head_weights
     if competition.heads and weights and (len(weights) != len(competition.heads) or min(weights) < 0):
         raise InputError(f"{name}: head_weights must be {len(competition.heads)} numbers of 0 or more")
+
+
+def _check_names(name: str, names: Sequence[str], classes: Sequence[str]) -> None:
+    """Raise InputError for class_names that do not name one class each: relabel.csv may write them for classes."""
+    if len(names) != len(classes):
+        raise InputError(f"{name}: {len(names)} class_names for {len(classes)} classes")
+    meant = {text: number for number, text in enumerate(classes)}
+    for number, text in enumerate(names):
+        other = meant.setdefault(text, number)
+        if other != number:
+            raise InputError(
+                f"{name}: {text!r} in class_names would mean class {classes[other]!r} and class {classes[number]!r}; "
+                "give each class a name of its own"
+            )
 
 
 def check_bands(competition: Competition) -> None:

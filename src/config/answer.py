@@ -20,8 +20,8 @@ class EvaluateConfig(PixelPaths):
     num_worst: int = 200
     """Mistakes listed in worst.csv, the most confident first."""
     num_saliency: int = 200
-    """Images of which the report shows what the network looked at: suspicious labels and confident mistakes; 0 is none.
-    No more than 10 seconds are spent on it."""
+    """Images of which the report shows what the network looked at: suspicious labels and confident mistakes; 0 is none,
+    500 the most. No more than 10 seconds are spent on it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,25 +62,32 @@ def reading_problems(split: str, cache: ImageCache, action: str) -> list[Problem
 
 
 def _conflicts(
-    labels: pd.DataFrame, competition: Competition, duplicates: list[list[int]]
+    labels: pd.DataFrame, competition: Competition, duplicates: list[list[int]], corrected: frozenset[str]
 ) -> tuple[set[int], list[Problem]]:
     """Judge exact duplicates: those with different labels are dropped, the others are kept in one group.
 
-    Where each image is a class of its own, the first of them is kept.
+    A label that people gave, that of a `corrected` path, wins over other labels. Where each image is a class of its
+    own, the first of them is kept.
     """
     dropped: set[int] = set()
     problems: list[Problem] = []
     paths, values = labels["image_path"].tolist(), labels[competition.targets].to_numpy()
     for rows in duplicates:
-        same = bool((values[rows] == values[rows[0]]).all())
-        told = rows[1:] if same or competition.pretext else rows
-        if not same:
-            dropped.update(told)
-        for row in told:
-            kind = "duplicate" if same or competition.pretext else "conflicting labels"
-            action = "kept in one group" if same else "skipped"
-            other = rows[1] if row == rows[0] else rows[0]
-            problems.append(Problem("train", paths[row], kind, action, f"same pixels as {paths[other]}"))
+        given = [row for row in rows if paths[row] in corrected]
+        first, *others = given or rows
+        same = {row for row, fits in zip(rows, (values[rows] == values[first]).all(axis=1), strict=True) if fits}
+        kept = same if same.issuperset(others) else {first} if competition.pretext else set()
+        for row in rows:
+            if kept and row == first:
+                continue
+            like = first if row != first else rows[1] if row == rows[0] else rows[0]
+            kind = "duplicate" if row in kept or competition.pretext else "conflicting labels"
+            detail = f"same pixels as {paths[like]}"
+            if row not in kept:
+                dropped.add(row)
+                detail += ", whose label --relabel gives" * bool(kept and given)
+            action = "kept in one group" if row in kept else "skipped"
+            problems.append(Problem("train", paths[row], kind, action, detail))
     return dropped, problems
 
 
@@ -103,18 +110,23 @@ def _near_duplicates(cache: ImageCache, rows: np.ndarray, folder: Path) -> list[
 
 
 def usable_labels(
-    labels: pd.DataFrame, competition: Competition, cache: ImageCache, folder: Path | None
+    labels: pd.DataFrame,
+    competition: Competition,
+    cache: ImageCache,
+    folder: Path | None,
+    corrected: frozenset[str] = frozenset(),
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Return the labels of usable images with their `group`, and the problems.
 
-    The pairs found are kept in `folder`; without one no duplicates are searched.
+    The pairs found are kept in `folder`; without one no duplicates are searched. The labels of `corrected` paths win
+    over those of exact duplicates.
     """
     problems = reading_problems("train", cache, "skipped")
     rows = cache.rows_of(labels["image_path"].tolist())
     usable = cache.readings.readable[rows]
     pairs: list[tuple[int, int]] = []
     if folder:
-        dropped, pairs, duplicates = _duplicates(labels, competition, cache, rows, folder)
+        dropped, pairs, duplicates = _duplicates(labels, competition, cache, rows, folder, corrected)
         usable[list(dropped)] = False
         problems += duplicates
     if "answer" in labels.columns:  # images that are answered together
@@ -126,14 +138,19 @@ def usable_labels(
 
 
 def _duplicates(
-    labels: pd.DataFrame, competition: Competition, cache: ImageCache, rows: np.ndarray, folder: Path
+    labels: pd.DataFrame,
+    competition: Competition,
+    cache: ImageCache,
+    rows: np.ndarray,
+    folder: Path,
+    corrected: frozenset[str],
 ) -> tuple[set[int], list[tuple[int, int]], list[Problem]]:
     """Return the labels' rows that are dropped, the pairs that belong together, and the problems.
 
     `rows` are those of the cache, which has another order.
     """
     same_pixels = exact_duplicates(cache.readings.pick(rows))
-    dropped, problems = _conflicts(labels, competition, same_pixels)
+    dropped, problems = _conflicts(labels, competition, same_pixels, corrected)
     near = _near_duplicates(cache, rows, folder)
     exact = {(same[0], row) for same in same_pixels for row in same[1:]}
     exact_rows = {row for pair in exact for row in pair}

@@ -32,6 +32,7 @@ class Corrections:
 
     table: pd.DataFrame  # RELABEL_COLUMNS: image_path, label, before, by, when; in the order of image_path
     record: Relabelled
+    paths: frozenset[str]  # of all images whose label is told, also those that are answered together with a row's
 
     def describe(self, files: Sequence[Path]) -> str:
         """Return a line for people."""
@@ -91,7 +92,8 @@ def relabelled(tables: Tables, files: Sequence[Path]) -> tuple[Tables, Correctio
     table = pd.DataFrame([said[path] for path in sorted(said)], columns=list(RELABEL_COLUMNS))
     people = tuple(sorted({row["by"] for row in said.values()}))
     record = Relabelled(num_changed=changed, num_confirmed=len(given) - changed, by=people)
-    return replace(tables, labels=check_labels(labels, competition)), Corrections(table=table, record=record)
+    corrections = Corrections(table=table, record=record, paths=frozenset(labels["image_path"].iloc[list(given)]))
+    return replace(tables, labels=check_labels(labels, competition)), corrections
 
 
 def _rows(files: Sequence[Path]) -> list[tuple[str, dict[str, str]]]:

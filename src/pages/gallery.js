@@ -71,6 +71,10 @@ function tile(image, size, heat) {
 }
 
 // --- filters
+for (const select of [form.elements.truth, form.elements.answer].filter(Boolean)) {
+  select.append(...filterClasses().map((name) => element("option", { textContent: name, value: name })));
+}
+
 function matches(text, wanted) {
   if (report.match === "contains") return text.includes(wanted);
   return report.match === "list" ? text.split(report.labels.separator).includes(wanted) : text === wanted;
@@ -173,7 +177,7 @@ dialog.addEventListener("click", (event) => { if (event.target === dialog) dialo
 dialog.addEventListener("close", showSuspects);
 
 // --- suspicious labels, and thumbnails beside problems
-const rankedSuspects = [...images.suspect].sort((a, b) => a[1] - b[1]).slice(0, report.of_label.length);
+const rankedSuspects = images.suspect.filter(([, rank]) => rank < report.of_label.length).sort((a, b) => a[1] - b[1]);
 const suspectBox = document.getElementById("suspect-grid"), suspectMore = document.getElementById("suspect-more");
 let numSuspects = SUSPECTS_AT_ONCE;
 

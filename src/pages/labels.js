@@ -12,9 +12,16 @@ function writeStorage(key, value) {
 }
 for (const [path, mark] of JSON.parse(readStorage(storageKey, "[]"))) marks.set(path, mark);
 
+// The classes that the gallery can be filtered by, as the gallery writes them.
+function filterClasses() {
+  const { heads, names, pad, string } = report.labels;
+  return names.length ? names : heads[0].classes.filter((text, number) => !string || (text && number !== pad));
+}
+
 // Why a text cannot be the label of a head, or nothing. `names` may be written instead of classes.
 function headMistake(text, head, names) {
   if (head.kind === "number") return text.trim() !== "" && Number.isFinite(Number(text)) ? "" : "a number is expected";
+  if (!head.classes) return ""; // too many for the page
   if (head.kind === "labels") {
     const parts = text.split(report.labels.separator).map((part) => part.trim()).filter(Boolean);
     const unknown = parts.find((part) => !head.classes.includes(part));
@@ -24,7 +31,7 @@ function headMistake(text, head, names) {
 }
 
 function stringMistake(text) {
-  const known = report.labels.heads[0].classes.filter((one, number) => one && number !== report.labels.pad);
+  const known = filterClasses();
   const places = report.labels.places;
   if (known.every((one) => one.length === 1)) {
     const unknown = [...text].find((one) => !known.includes(one));
@@ -40,7 +47,7 @@ function stringMistake(text) {
 // Why a text cannot be a label, or nothing; prepare checks it again.
 function labelMistake(text) {
   const { heads, names, string } = report.labels;
-  if (string) return stringMistake(text);
+  if (string) return heads[0].classes ? stringMistake(text) : "";
   if (heads.length === 1) return headMistake(text, heads[0], names);
   for (const part of text.split(";")) {
     const equals = part.indexOf("="), head = heads.find((one) => one.name === part.slice(0, equals).trim());

@@ -13,6 +13,7 @@ from src.data.levels import thumbnails
 from src.inference.quality import likelihood_losses
 from src.metrics import metric_of
 from src.pages.page import bar_chart, line_chart, render
+from src.report.gallery import display_text
 from src.report.paired import Pair, Part, changed_sides, parts_of
 from src.report.side_by_side import Against, Side, difference_text, differing, table_of
 from src.runs.run import Run
@@ -137,7 +138,7 @@ def _images(run: Run, pair: Pair, rows: np.ndarray) -> list[dict[str, Any]]:
         for oof in (pair.one, pair.other)
     ]
     texts = [
-        [competition.decode(ids) or "(none)" for ids in values[rows].tolist()]
+        [display_text(ids, competition) or "(none)" for ids in values[rows].tolist()]
         for values in (pair.one.target, pair.one.answers, pair.other.answers)
     ]
     return [

@@ -43,30 +43,41 @@ def learning_curves(folds: Sequence[TrainedFold], score_name: str) -> tuple[list
             logs[f"fold {fold.number}"] = log
     last = max((int(log["epoch"].max()) for log in logs.values()), default=1)
     limits = {"xrange": [1, last]} if last > 1 else {}
-    charts = []
+    charts, served = [], what_is_served(folds)
     for column, title in CURVES.items():
         series = {name: (log["epoch"], log[column]) for name, log in logs.items() if column in log.columns}
         if series:
             y = score_name if column == "score" else ""
+            title = title.replace("Images", served.capitalize())
             charts.append(line_chart(title, "epoch", y, series, points=True, integers=True, **limits))
     return charts, notes
 
 
-def fold_rows(folds: Sequence[TrainedFold], scores: dict[str, float | None]) -> list[dict[str, Any]]:
-    """Return a row per fold: its score and how it was trained; `scores` are those of scores.json."""
+def what_is_served(folds: Sequence[TrainedFold]) -> str:
+    """Return what log.csv counts per second: a linear probe is trained on features that are computed before."""
+    return "features" if any(fold.record.run.train.freeze_backbone for fold in folds) else "images"
+
+
+def fold_rows(folds: Sequence[TrainedFold], scores: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row per fold: its score with its interval, and how it was trained; `scores` are those of scores.json."""
     return [
         {
             "fold": fold.number,
-            "score": scores[str(fold.number)],
+            "score": scores["folds"][str(fold.number)],
+            "95% interval": _interval(*scores["fold_intervals_95"][str(fold.number)]),
             "plain image": None if math.isnan(fold.result.score) else fold.result.score,
             "held out": fold.record.num_val,
             "trained on": fold.record.num_train,
             "epochs": fold.result.epochs,
             "time": minutes(fold.result.seconds),
-            "images/s": round(fold.result.images_per_second),
+            f"{what_is_served(folds)}/s": round(fold.result.images_per_second),
         }
         for fold in folds
     ]
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "undefined" if low is None or high is None else f"{low:.4f} to {high:.4f}"
 
 
 def settings(run: Run) -> list[tuple[str, str, bool]]:

@@ -11,30 +11,29 @@ import pandas as pd
 
 from src.competitions.spec import Competition
 from src.core.errors import InputError
-from src.core.runtime import choose_compute, to_device
+from src.core.runtime import choose_compute, is_out_of_memory, to_device
 from src.data.images import resize
 from src.data.levels import thumbnails
 from src.data.relabel import label_text
 from src.data.remote import RemotePixels
 from src.inference.ensemble import OutOfFold
 from src.inference.saliency import saliency
+from src.pages.page import as_json
 from src.report.calibration import confidences
 from src.report.sheets import Sheets, make_sheets
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 
 MAX_IMAGES = 10_000
-TEXT_SAMPLE = 500  # images that the length of texts is measured on
-TEXT_BYTES = 1_200_000  # of the images' labels and answers
 MAX_REMOTE = 500  # of images that --cache-url has elsewhere
-MAX_WRONG_SHARE, MAX_SUSPECTED_SHARE = (
-    0.5,
-    0.1,
-)  # of the images shown, if there are more: the others are drawn at random
+MAX_SUSPECTS = 200  # the most suspicious labels, which are always shown
+MAX_WRONG_SHARE, MAX_SUSPECTED_SHARE = 0.5, 0.1  # of the images, if there are more: the others are drawn at random
+MAX_TEXT_SHARE = 0.45  # of the gallery's bytes that paths, labels and answers may take
+MAX_EXPLAINED_SHARE = 0.25  # of the thumbnails' bytes that images with saliency take, half of it their maps
+LEAST_BYTES = 400  # of the page for an image, without its texts: beyond that fewer images are shown
 SALIENCY_SECONDS = 10.0  # after which no more images are explained
 SALIENCY_CHUNK = 16
 MAP_SIDE = 32  # pixels of a saliency map's longer side
-LARGE_SIDE = 160  # pixels of the longer side of the images that are explained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +43,10 @@ class Gallery:
     rows: np.ndarray  # (K,) of the out-of-fold table
     total: int  # of the table
     columns: dict[str, Any]  # what the page knows of each image, a list of K values each
-    sheets: Sheets
-    large: Sheets | None  # of the first images, which have saliency
-    maps: Sheets | None  # colours over `large`
-    note: str  # why there is no saliency, or nothing
+    sheets: Sheets | None = None
+    large: Sheets | None = None  # of the first images, which have saliency
+    maps: Sheets | None = None  # colours over `large`
+    note: str = ""  # why there is no saliency, or not of all images that were asked for
 
 
 def shown_rows(oof: OutOfFold, confidence: np.ndarray, suspected: Sequence[int], most: int) -> np.ndarray:
@@ -62,23 +61,12 @@ def shown_rows(oof: OutOfFold, confidence: np.ndarray, suspected: Sequence[int],
     if len(ranked) <= most:
         return ranked
     kept = np.zeros(len(ranked), bool)
-    kept[list(suspected)[: int(MAX_SUSPECTED_SHARE * most)]] = True
-    kept[wrong[: int(MAX_WRONG_SHARE * most)]] = True
+    kept[list(suspected)[: min(most, max(MAX_SUSPECTS, int(MAX_SUSPECTED_SHARE * most)))]] = True
+    kept[wrong[: min(int(MAX_WRONG_SHARE * most), most - int(kept.sum()))]] = True
     others = np.random.default_rng(0).permutation(np.flatnonzero(~kept))
-    kept[others[: max(0, most - int(kept.sum()))]] = True
-    found: np.ndarray = ranked[kept[ranked]][:most]
+    kept[others[: most - int(kept.sum())]] = True
+    found: np.ndarray = ranked[kept[ranked]]
     return found
-
-
-def _most_for_texts(oof: OutOfFold, most: int) -> int:
-    """Return how many images can be shown, at most `most`: many numbers of each image make long texts."""
-    count = min(most, len(oof.target))
-    rows = np.linspace(0, len(oof.target) - 1, min(count, TEXT_SAMPLE)).astype(np.int64)
-    texts = {
-        display_text(values, oof.competition) for table in (oof.target, oof.answers) for values in table[rows].tolist()
-    }
-    needed = sum(map(len, texts)) * count / len(rows)
-    return most if needed <= TEXT_BYTES else max(len(rows), int(count * TEXT_BYTES / needed))
 
 
 def display_text(values: Sequence[Any], competition: Competition) -> str:
@@ -128,41 +116,67 @@ def _sureness(oof: OutOfFold, confidence: np.ndarray) -> np.ndarray:
     return errors
 
 
+def empty_gallery(oof: OutOfFold) -> Gallery:
+    """Return the gallery of no images."""
+    rows = np.zeros(0, np.int64)
+    return Gallery(rows=rows, total=len(oof.target), columns=_columns(oof, rows, confidences(oof), ()))
+
+
 def make_gallery(
-    run: Run, folds: Sequence[TrainedFold], oof: OutOfFold, suspected: pd.DataFrame, num_saliency: int, budget: int
+    run: Run, folds: Sequence[TrainedFold], oof: OutOfFold, suspected: pd.DataFrame, num_saliency: int, num_bytes: int
 ) -> Gallery:
-    """Return the gallery of a run; thumbnails take about `budget` bytes, and the images with saliency (at most
-    `num_saliency`, half of them suspected labels) an eighth of it more. Raises InputError if the cache is damaged."""
+    """Return the gallery of a run, which takes at most about `num_bytes` of the page: if need be, thumbnails are small
+    and images few. At most `num_saliency` have saliency, half of them suspected labels.
+
+    Raises InputError if the cache is damaged.
+    """
     cache = run.prepared.cache("train")
     places = pd.Series(range(len(oof.labels)), index=oof.labels["image_path"])
     of_suspects = places[suspected["image_path"].tolist()].tolist()
-    confidence = confidences(oof)
     most = MAX_REMOTE if isinstance(cache.images, RemotePixels) else MAX_IMAGES
-    rows = shown_rows(oof, confidence, of_suspects, _most_for_texts(oof, most))
-    shown = set(rows.tolist())
-    explained = [row for row in of_suspects if row in shown][: num_saliency // 2]
-    explained += [row for row in rows[:num_saliency].tolist() if row not in set(explained)][
-        : num_saliency - len(explained)
-    ]
+    rows, columns = _fitting(oof, of_suspects, min(most, max(1, num_bytes // LEAST_BYTES)), num_bytes)
+    explained = _explained(rows, of_suspects, num_saliency)
     cache_rows = cache.rows_of(oof.labels["image_path"].tolist())
     shape = cache.images.shape[1:3]
+    maps, note = _maps(run, folds, oof, cache.images, cache_rows, explained)
+    explained = explained[: len(maps)]
+    place_of = {row: place for place, row in enumerate(rows.tolist())}
+    columns["explained"] = [place_of[row] for row in explained]
 
     def read(of: Sequence[int]) -> np.ndarray:
         return thumbnails(cache.images[cache_rows[np.asarray(of, np.int64)]])
 
-    maps, note = _maps(run, folds, oof, cache.images, cache_rows, explained)
-    explained = explained[: len(maps)]
+    rest = int((num_bytes - len(as_json(columns).encode())) * 3 / 4)  # base64 makes four bytes of three
     large = map_sheets = None
     if explained:
-        large = make_sheets(lambda some: read([explained[i] for i in some]), len(explained), shape, budget // 8)
-        map_sheets = make_sheets(lambda some: _coloured(maps, some), len(explained), _map_size(shape), budget)
-    columns = _columns(oof, rows, confidence, of_suspects)
-    place_of = {row: place for place, row in enumerate(rows.tolist())}
-    columns["explained"] = [place_of[row] for row in explained]
-    sheets = make_sheets(lambda some: read(rows[list(some)].tolist()), len(rows), shape, budget)
+        each = int(MAX_EXPLAINED_SHARE * rest / 2)
+        large = make_sheets(lambda some: read([explained[i] for i in some]), len(explained), shape, each)
+        map_sheets = make_sheets(lambda some: _coloured(maps, some), len(explained), maps.shape[1:], each)
+        rest -= large.num_bytes + map_sheets.num_bytes
+    sheets = make_sheets(lambda some: read(rows[list(some)].tolist()), len(rows), shape, rest)
     return Gallery(
         rows=rows, total=len(oof.labels), columns=columns, sheets=sheets, large=large, maps=map_sheets, note=note
     )
+
+
+def _fitting(oof: OutOfFold, suspected: Sequence[int], most: int, num_bytes: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the rows of at most `most` images, and their columns, which leave thumbnails enough of `num_bytes`."""
+    confidence, limit = confidences(oof), MAX_TEXT_SHARE * num_bytes
+    while True:
+        rows = shown_rows(oof, confidence, suspected, most)
+        columns = _columns(oof, rows, confidence, suspected)
+        size = len(as_json(columns).encode())
+        if size <= limit or len(rows) <= 1:
+            return rows, columns
+        most = max(1, int(0.95 * len(rows) * max(0.1, limit / size)))
+
+
+def _explained(rows: np.ndarray, suspected: Sequence[int], number: int) -> list[int]:
+    """Return the rows of at most `number` images that are shown: up to half of them suspected, the others the first."""
+    shown = set(rows.tolist())
+    found = [row for row in suspected if row in shown][: number // 2]
+    known = set(found)
+    return found + [row for row in rows[:number].tolist() if row not in known][: number - len(found)]
 
 
 def _map_size(shape: Sequence[int]) -> tuple[int, int]:
@@ -184,29 +198,32 @@ def _maps(
     cache_rows: np.ndarray,
     explained: Sequence[int],
 ) -> tuple[np.ndarray, str]:
-    """Return saliency maps (K, h, w) of the first K of these rows, as many as SALIENCY_SECONDS allow, each by the
-    network of its fold; and why there are none, or nothing."""
+    """Return saliency maps (K, h, w) of the first K of these rows, as many as SALIENCY_SECONDS and memory allow, each
+    by the network of its fold; and why there are none or few, or nothing."""
     size, shape = run.begun.model.image_size, _map_size(images.shape[1:3])
     maps = np.zeros((len(explained), *shape), np.float32)
     device = choose_compute("auto", "fp32")
     networks: dict[int, Any] = {}
     trained = {fold.number: fold for fold in of_folds}
-    started = time.monotonic()
+    started, done = time.monotonic(), 0
     folds = oof.labels["fold"].to_numpy()
     try:
-        for start in range(0, len(explained), SALIENCY_CHUNK):
-            if start and time.monotonic() - started > SALIENCY_SECONDS:
-                return maps[:start], ""
-            some = list(explained[start : start + SALIENCY_CHUNK])
+        while done < len(explained) and (not done or time.monotonic() - started <= SALIENCY_SECONDS):
+            some = list(explained[done : done + SALIENCY_CHUNK])
             seen = np.stack([resize(image, size) for image in images[cache_rows[some]]])
             for fold in np.unique(folds[some]).tolist():
                 if fold not in networks:
                     networks[fold] = to_device(run.load_network(trained[fold]), device)
                 here = folds[some] == fold
                 found = saliency(networks[fold], seen[here], run.competition.layout)
-                maps[start : start + len(some)][here] = [
+                maps[done : done + len(some)][here] = [
                     cv2.resize(one, shape[::-1], interpolation=cv2.INTER_AREA) for one in found
                 ]
+            done += len(some)
     except InputError as error:
         return maps[:0], str(error)
-    return maps, ""
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return maps[:done], "out of memory; evaluate again when no other program fills the GPU"
+    return maps[:done], ""

@@ -1,5 +1,7 @@
 """Intervals of scores: how far a score would move if other images of the same kind had been scored."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.stats import binomtest
 
@@ -12,6 +14,18 @@ CHUNK = 100  # resamples drawn at a time
 SINGLES = 0.9  # groups per image from which images are taken as independent
 FEW = 20  # groups below which a bootstrap's interval is too narrow
 SHARES = ("accuracy", "string_accuracy")  # of images: these have an interval of their own
+
+
+def part_of(oof: OutOfFold, rows: np.ndarray) -> OutOfFold:
+    """Return the predictions of some images, those at `rows` (K,)."""
+    return replace(
+        oof,
+        labels=oof.labels.iloc[rows].reset_index(drop=True),
+        probabilities=oof.probabilities[rows],
+        target=oof.target[rows],
+        answers=oof.answers[rows],
+        decided=replace(oof.decided, scored=oof.decided.scored[rows]),
+    )
 
 
 def score_interval(right: np.ndarray) -> tuple[float, float]:

@@ -11,15 +11,16 @@ from src.core.progress import minutes
 from src.inference.ensemble import OutOfFold
 from src.pages.page import render
 from src.report.curves import command_of, fold_rows, learning_curves, settings
-from src.report.gallery import TEXT_BYTES, Gallery
+from src.report.gallery import MAX_SUSPECTS, Gallery, empty_gallery, make_gallery
 from src.report.sections import comparison_of, confidence_of, matrices, problems_of, table_of, where_it_errs
 from src.report.train_and_test import Comparison
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 
-MAX_SUSPECTS = 200  # shown; all are in suspects.csv
 GOOD_SHARE = 0.75  # of right answers, below which most suspected labels are the network's mistakes
-BYTES = 4_850_000  # of the page, without which thumbnails become smaller
+BYTES = 4_900_000  # of the page: its images have what the rest leaves
+MIN_GALLERY = 100_000  # bytes that the images have in any case
+MAX_CLASS_BYTES = 1_000_000  # of class names, beyond which the page neither filters by them nor checks labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,44 +36,52 @@ class Report:
     comparison: Comparison
 
 
-def page_budget(report: Report) -> int:
-    """Return the bytes that thumbnails may take, so that the page stays below BYTES: paths and texts need the rest."""
-    count = min(len(report.oof.labels), 10_000)
-    paths = report.oof.labels["image_path"].head(count).str.len().sum()
-    rest = 420_000 + int(paths) + 45 * count  # scripts, styles, tables; and numbers of each image
-    if "number" in report.oof.competition.layout.kinds:
-        rest += TEXT_BYTES  # of answers that all differ
-    return max(200_000, int((BYTES - rest) * 3 / 4 / 1.14))  # base64; an eighth more for those that are explained
+def report_page(report: Report, num_saliency: int) -> tuple[str, Gallery]:
+    """Return the page and its gallery, of whose images at most `num_saliency` have saliency.
+
+    Raises InputError if the cache or problems.csv is damaged.
+    """
+    values = _values(report)
+    bare = _rendered(report, values, empty_gallery(report.oof))
+    room = max(MIN_GALLERY, BYTES - len(bare.encode()))
+    gallery = make_gallery(report.run, report.folds, report.oof, report.suspects, num_saliency, room)
+    return _rendered(report, values, gallery), gallery
 
 
-def report_page(report: Report, gallery: Gallery) -> str:
-    """Return the page."""
-    charts, notes = learning_curves(report.folds, report.scores["score_name"])
-    competition = report.oof.competition
+def _rendered(report: Report, values: dict[str, Any], gallery: Gallery) -> str:
     return render(
         "report.html",
-        title=f"{competition.name} · {report.run.name}",
-        scores=report.scores,
-        facts=_facts(report),
-        folds=table_of(pd.DataFrame(fold_rows(report.folds, report.scores["folds"]))),
-        heads=None if competition.is_string else _heads(report.scores),
-        curves=charts,
-        curve_notes=notes,
-        parts=where_it_errs(report.tables, competition.is_string),
-        matrices=matrices(report.oof),
-        confidence=confidence_of(report.oof),
-        comparison=comparison_of(report.comparison),
-        problems=problems_of(report.run),
-        relabelled=_relabelled(report.run),
-        settings=settings(report.run),
-        command=command_of(report.run, report.folds[0].number),
-        prepare=report.run.prepared.command(),
-        versions=report.folds[0].record.versions,
-        suspects=_suspects(report),
+        **values,
         gallery=gallery,
-        filters=_filters(report.oof),
-        data=_data(report, gallery),
+        suspects=_suspects(report, gallery),
+        data=_data(report, gallery, values["filters"]),
     )
+
+
+def _values(report: Report) -> dict[str, Any]:
+    """Return what the template shows, but for the gallery."""
+    charts, notes = learning_curves(report.folds, report.scores["score_name"])
+    competition = report.oof.competition
+    return {
+        "title": f"{competition.name} · {report.run.name}",
+        "scores": report.scores,
+        "facts": _facts(report),
+        "folds": table_of(pd.DataFrame(fold_rows(report.folds, report.scores))),
+        "heads": None if competition.is_string else _heads(report.scores),
+        "curves": charts,
+        "curve_notes": notes,
+        "parts": where_it_errs(report.tables, competition.is_string),
+        "matrices": matrices(report.oof),
+        "confidence": confidence_of(report.oof),
+        "comparison": comparison_of(report.comparison),
+        "problems": problems_of(report.run),
+        "relabelled": _relabelled(report.run),
+        "settings": settings(report.run),
+        "command": command_of(report.run, report.folds[0].number),
+        "prepare": report.run.prepared.command(),
+        "versions": report.folds[0].record.versions,
+        "filters": _filters(report.oof),
+    }
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
@@ -108,11 +117,11 @@ def _relabelled(run: Run) -> str:
     )
 
 
-def _suspects(report: Report) -> dict[str, Any]:
+def _suspects(report: Report, gallery: Gallery) -> dict[str, Any]:
     share = float(report.oof.right.mean())
     weak = share < GOOD_SHARE and "number" not in report.oof.competition.layout.kinds
-    total = len(report.suspects)
-    return {"shown": min(MAX_SUSPECTS, total), "total": total, "share_right": share, "weak": weak}
+    shown = sum(rank < MAX_SUSPECTS for _, rank in gallery.columns["suspect"])
+    return {"shown": shown, "total": len(report.suspects), "share_right": share, "weak": weak}
 
 
 def _names(competition: Competition) -> list[str]:
@@ -121,46 +130,57 @@ def _names(competition: Competition) -> list[str]:
     return list(competition.class_names) if of_classes else []
 
 
+def _can_list_classes(competition: Competition) -> bool:
+    """Return whether the names of all classes fit into the page."""
+    heads = competition.heads[:1] if competition.is_string else competition.heads
+    texts = (*competition.class_names, *(text for head in heads for text in head.classes))
+    return sum(len(text.encode()) + 3 for text in texts) <= MAX_CLASS_BYTES  # quotes and a comma
+
+
 def _filters(oof: OutOfFold) -> dict[str, Any]:
     """Return what the gallery can be filtered by."""
     competition = oof.competition
     head, one = competition.heads[0], len(competition.heads) == 1
-    match, classes = "", []
+    match = ""
     if competition.is_string:
         match = "contains"
-        classes = [text for number, text in enumerate(head.classes) if number != competition.pad_class and text]
     elif one and head.kind != "number":
         match = "list" if head.kind == "labels" else "equal"
-        classes = _names(competition) or list(head.classes)
+    by_class = bool(match) and _can_list_classes(competition)
     lengths = list(range(1, len(competition.heads) + 1)) if competition.pad_class is not None else []
     names = [f"position {place + 1}" for place in range(len(competition.heads))]
     heads = [] if one else (names if competition.is_string else [each.name for each in competition.heads])[:31]
     folds = sorted(set(oof.labels["fold"].astype(int)))
     numbers = "number" in competition.layout.kinds
-    return {"match": match, "classes": classes, "lengths": lengths, "heads": heads, "folds": folds, "numbers": numbers}
+    return {
+        "match": match, "by_class": by_class, "lengths": lengths, "heads": heads, "folds": folds, "numbers": numbers,
+    }  # fmt: skip
 
 
-def _data(report: Report, gallery: Gallery) -> dict[str, Any]:
+def _data(report: Report, gallery: Gallery, filters: dict[str, Any]) -> dict[str, Any]:
     """Return what the page's scripts read."""
     competition = report.oof.competition
-    heads = [{"name": head.name, "kind": head.kind, "classes": list(head.classes)} for head in competition.heads]
-    texts = report.suspects["probability_of_label"].head(MAX_SUSPECTS).tolist()
+    listed = _can_list_classes(competition)
+    heads = [
+        {"name": head.name, "kind": head.kind, "classes": list(head.classes) if listed else None}
+        for head in (competition.heads[:1] if competition.is_string else competition.heads)
+    ]
     return {
         "run": report.run.id,
         "competition": competition.name,
         "images": gallery.columns,
-        "match": _filters(report.oof)["match"],
-        "numbers": "number" in competition.layout.kinds,
+        "match": filters["match"],
+        "numbers": filters["numbers"],
         "word": "read as" if competition.is_string else "answered as",
         "labels": {
-            "heads": heads if not competition.is_string else heads[:1],
-            "names": _names(competition),
+            "heads": heads,
+            "names": _names(competition) if listed else [],
             "string": competition.is_string,
             "places": len(competition.heads),
             "pad": competition.pad_class,
             "separator": competition.separator,
         },
-        "of_label": texts,
+        "of_label": report.suspects["probability_of_label"].head(MAX_SUSPECTS).tolist(),
         "sheets": {
             kind: sheets.layout
             for kind, sheets in (("small", gallery.sheets), ("large", gallery.large), ("map", gallery.maps))

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from src.inference.ensemble import OutOfFold
 from src.inference.quality import likelihood_losses
 from src.metrics import metric_of
-from src.report.intervals import FEW, SHARES, SINGLES, resampled, score_interval
+from src.report.intervals import FEW, SHARES, SINGLES, part_of, resampled, score_interval
 from src.report.scores import breakdown
 
 VALUES = {"label": "f1", "head": "value", "value": "mean_absolute_error"}  # of breakdown's tables
@@ -86,14 +86,8 @@ def pair_of(one: OutOfFold, other: OutOfFold) -> Pair | str:
 
 def _only(oof: OutOfFold, rows: np.ndarray, groups: np.ndarray) -> OutOfFold:
     """Return the predictions of some images, whose groups are those of the other run too."""
-    return replace(
-        oof,
-        labels=oof.labels.iloc[rows].reset_index(drop=True).assign(group=groups),
-        probabilities=oof.probabilities[rows],
-        target=oof.target[rows],
-        answers=oof.answers[rows],
-        decided=replace(oof.decided, scored=oof.decided.scored[rows]),
-    )
+    part = part_of(oof, rows)
+    return replace(part, labels=part.labels.assign(group=groups))
 
 
 def difference_of(pair: Pair) -> Difference:

@@ -10,7 +10,7 @@ import pandas as pd
 from src.inference.ensemble import OutOfFold
 from src.inference.quality import likelihood_losses
 from src.metrics import metric_of
-from src.report.intervals import interval_of
+from src.report.intervals import interval_of, part_of
 
 MEASURES = {  # of one head, whatever the metric
     "class": "accuracy",
@@ -34,6 +34,7 @@ def summary(oof: OutOfFold) -> dict[str, Any]:
         for fold in np.unique(fold_of)
     }
     defined = [score for score in folds.values() if not math.isnan(score)]
+    of_folds = {str(fold): interval_of(part_of(oof, np.flatnonzero(fold_of == fold)))[:2] for fold in folds}
     return {
         "competition": oof.competition.name,
         "score_name": metric.name.replace("_", " "),
@@ -50,6 +51,7 @@ def summary(oof: OutOfFold) -> dict[str, Any]:
         "complete": oof.complete,
         "optimistic": oof.optimistic,
         "folds": {str(fold): _or_none(score) for fold, score in folds.items()},
+        "fold_intervals_95": {fold: [_or_none(end) for end in ends] for fold, ends in of_folds.items()},
         "mean_over_folds": float(np.mean(defined)) if defined else None,
         "std_over_folds": float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
         "heads": {head.name: score for head, score in zip(oof.competition.heads, _of_heads(oof), strict=True)},

@@ -14,6 +14,8 @@ from src.report.train_and_test import Comparison, histogram_edges
 from src.runs.run import Run
 
 MAX_MATRIX_CLASSES = 40  # classes of a matrix that is drawn
+MAX_CELLS = 12_000  # of all matrices that are drawn
+DARKEST = 0.55  # opacity of a matrix's cell that holds a whole row: its number must be readable
 MAX_PAIRS = 24  # of classes that are confused
 MAX_PROBLEMS = 200  # rows of problems.csv shown
 MAX_BARS = 15  # of a chart; more are a table
@@ -56,17 +58,19 @@ def where_it_errs(tables: dict[str, pd.DataFrame], is_string: bool) -> list[dict
 
 def matrices(oof: OutOfFold) -> list[dict[str, Any]]:
     """Return the confusion matrix of each head, if it is small enough to be drawn, and the most confused pairs."""
-    found = []
+    found, room = [], MAX_CELLS
     for head, (names, counts) in counting.confusions(oof).items():
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        shades = DARKEST * (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)) ** 0.6
         pairs = counting.most_confused(names, counts, MAX_PAIRS)
         rows = None
-        if len(names) <= MAX_MATRIX_CLASSES:
+        if len(names) <= MAX_MATRIX_CLASSES and counts.size <= room:
+            room -= counts.size
             rows = [
-                (name, [(int(count), round(float(share) ** 0.6, 2)) for count, share in zip(*both, strict=True)])
-                for name, both in zip(names, zip(counts.tolist(), shares.tolist(), strict=True), strict=True)
+                (name, list(zip(*both, strict=True)))
+                for name, both in zip(names, zip(counts.tolist(), shades.round(2).tolist(), strict=True), strict=True)
             ]
-        found.append({"head": "" if head == "all" else head, "names": names, "rows": rows, "pairs": pairs})
+        title, file = ("", "confusion.csv") if head == "all" else (head, f"confusion_{head}.csv")
+        found.append({"head": title, "file": file, "names": names, "rows": rows, "pairs": pairs})
     return found
 
 

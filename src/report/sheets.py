@@ -63,25 +63,24 @@ def _encode(images: np.ndarray, size: tuple[int, int], quality: int) -> bytes:
 
 
 def make_sheets(read: Read, count: int, shape: Sequence[int], budget: int) -> Sheets:
-    """Return sheets of images 0 to `count`, of shape (H, W), as large and good as `budget` bytes allow."""
-    size, quality = _fitting(read, count, shape, budget)
-    per_sheet = COLUMNS * ROWS
-    files = [
-        _encode(read(range(start, min(count, start + per_sheet))), size, quality)
-        for start in range(0, count, per_sheet)
-    ]
-    return Sheets(width=size[1], height=size[0], files=files)
+    """Return sheets of images 0 to `count`, of shape (H, W), as large and good as `budget` bytes allow.
 
-
-def _fitting(read: Read, count: int, shape: Sequence[int], budget: int) -> tuple[tuple[int, int], int]:
-    """Return the size and quality whose sheets are likely to fit, judged by a sample: the best quality at a size, but
-    small images in lower quality before they become smaller still."""
+    The best quality at a size, but small images in lower quality before they become smaller still. The smallest are
+    made in any case.
+    """
     sample = read(np.linspace(0, count - 1, min(count, SAMPLE)).astype(int).tolist()) if count else None
     tried = [(side, quality) for side in SIDES if side >= ENOUGH for quality in QUALITIES[:2]]
     tried += [(side, quality) for side in SIDES if side <= ENOUGH for quality in QUALITIES[1:]]
-    size = sides_of(shape, SIDES[0])
     for side, quality in tried:
-        size = sides_of(shape, side)
-        if sample is None or 1.03 * len(_encode(sample, size, quality)) * count / len(sample) <= budget:
-            return size, quality
-    return size, QUALITIES[-1]
+        size, is_last = sides_of(shape, side), (side, quality) == tried[-1]
+        if is_last or sample is None or len(_encode(sample, size, quality)) * count / len(sample) <= 0.97 * budget:
+            made = Sheets(width=size[1], height=size[0], files=_files(read, count, size, quality))
+            if is_last or made.num_bytes <= budget:  # the sample may have been easier than the rest
+                break
+    return made
+
+
+def _files(read: Read, count: int, size: tuple[int, int], quality: int) -> list[bytes]:
+    """Return all sheets."""
+    step = COLUMNS * ROWS
+    return [_encode(read(range(start, min(count, start + step))), size, quality) for start in range(0, count, step)]

@@ -90,7 +90,9 @@ def _shape(location: Location) -> tuple[int, int] | None:
 
 def compare(run: Run, folds: Sequence[TrainedFold], oof: OutOfFold) -> Comparison:
     """Return how train and test images compare, as far as their files are on this machine."""
-    prepared, notes = run.prepared, []
+    prepared, predicted, notes = run.prepared, kept_predictions(folds, oof), []
+    if predicted is None:
+        notes.append("Answers on test images are not known yet: run predict, then evaluate again.")
     measures: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     try:
         caches = [prepared.cache(part, run.begun.cache_size) for part in ("train", "test")]
@@ -98,7 +100,7 @@ def compare(run: Run, folds: Sequence[TrainedFold], oof: OutOfFold) -> Compariso
         is_remote = any(isinstance(cache.images, RemotePixels) for cache in caches)
         light = [] if is_remote else [_light(cache) for cache in caches]  # would fetch much of both
     except InputError as error:
-        return Comparison(measures={}, answers=_answers(folds, oof), notes=[str(error)])
+        return Comparison(measures={}, answers=answered(oof, predicted), notes=[*notes, str(error)])
     shapes = _all_shapes(run, caches)
     pairs = {
         "width in pixels": [shape[:, 0] for shape in shapes],
@@ -114,7 +116,7 @@ def compare(run: Run, folds: Sequence[TrainedFold], oof: OutOfFold) -> Compariso
         notes.append("Brightness and contrast are not shown: the pixels are at --cache-url.")
     if "width in pixels" not in measures:
         notes.append("Widths and heights are not shown: the image files are not in input/ as they were.")
-    return Comparison(measures=measures, answers=_answers(folds, oof), notes=notes)
+    return Comparison(measures=measures, answers=answered(oof, predicted), notes=notes)
 
 
 def _all_shapes(run: Run, caches: Sequence[ImageCache]) -> list[np.ndarray]:
@@ -146,9 +148,9 @@ def kept_predictions(folds: Sequence[TrainedFold], oof: OutOfFold) -> np.ndarray
     return np.stack(same).mean(axis=0).astype(np.float32) if same else None
 
 
-def _answers(folds: Sequence[TrainedFold], oof: OutOfFold) -> dict[str, pd.DataFrame]:
-    """Return shares of labels, out-of-fold answers and test answers: of each length, or of each head's classes."""
-    predicted = kept_predictions(folds, oof)
+def answered(oof: OutOfFold, predicted: np.ndarray | None) -> dict[str, pd.DataFrame]:
+    """Return shares of labels, out-of-fold answers and answers on test images, whose predictions (N, num_outputs) may
+    be missing: of each length, or of each head's classes."""
     tables = {"labels": oof.target, "answers out of fold": oof.answers}
     if predicted is not None and len(predicted):
         tables["answers on test images"] = decide(predicted, oof.competition, oof.decided.rule)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,18 @@ def test_a_house_number_keeps_leading_zeros_and_ends_at_the_first_pad_class() ->
     assert decode([0, 10, 10, 10, 10, 10]) == "0"
     assert decode([1, 10, 2, 3, 10, 4]) == "1"
     assert decode([1, 2, 3, 4, 5, 6]) == "123456"
+
+
+@pytest.mark.parametrize("pad_class", [None, 10])
+def test_the_places_of_a_string_have_the_same_classes_in_the_same_order(pad_class: int | None) -> None:
+    svhn = load_competition("svhn")
+    first = replace(svhn.heads[0], classes=(*reversed(svhn.heads[0].classes[:-1]), ""))
+    with pytest.raises(
+        InputError, match="svhn: the heads of a string .* must all have the same classes in the same order"
+    ):
+        replace(svhn, heads=(first, *svhn.heads[1:]), pad_class=pad_class)
+    other = replace(svhn, heads=(first, *svhn.heads[1:]), pad_class=None, answer="heads", columns=("id",))
+    assert not other.is_string
 
 
 def test_house_numbers_are_padded_on_the_right_and_keep_their_boxes(svhn: MakeSvhn) -> None:

@@ -121,12 +121,6 @@ def test_empty_labels_are_not_drawn() -> None:
         drawn(targets=np.full_like(TARGETS, 10))
 
 
-def test_places_of_different_characters_are_refused() -> None:
-    first = replace(SVHN.heads[0], classes=tuple("abcdefghij") + ("",))
-    with pytest.raises(InputError, match="places of svhn's strings have different characters"):
-        drawn(competition=replace(SVHN, heads=(first, *SVHN.heads[1:]), pad_class=None))
-
-
 def test_a_space_needs_no_font() -> None:
     words = string_competition(name="words", alphabet="AB ", length=2)
     images, targets = drawn(competition=words, targets=np.zeros((6, 2), np.int16))

@@ -81,6 +81,7 @@ def test_the_page_says_what_it_cannot_show(world: Path) -> None:
     done(world, "evaluate")  # the world's was before predict
     plain = (world / REPORT).read_text()
     assert "answers on test images" in plain
+    assert "run predict, then evaluate again" not in plain
     assert "has no readable log.csv" not in plain
     (fold_of(world) / "log.csv").unlink()
     for number in (0, 1):
@@ -95,6 +96,7 @@ def test_the_page_says_what_it_cannot_show(world: Path) -> None:
     assert "Fold 0 has no readable log.csv" in page
     assert "What the network looked at is not shown" in page
     assert "answers on test images" not in page
+    assert "Answers on test images are not known yet: run predict, then evaluate again." in page
 
 
 @pytest.mark.parametrize("count", [0, 3])

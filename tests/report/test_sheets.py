@@ -30,6 +30,14 @@ def test_sheets_fit_into_their_budget_unless_that_is_tiny(budget: int) -> None:
     assert sheets.width == 96 or budget < 10**9
 
 
+def test_a_sample_that_is_easier_than_the_rest_does_not_break_the_budget() -> None:
+    photos = np.full((1000, 64, 64, 3), 128, np.uint8)
+    sampled = np.linspace(0, 999, 100).astype(int)
+    hard = np.setdiff1d(np.arange(1000), sampled)
+    photos[hard] = np.random.default_rng(0).integers(0, 256, (900, 64, 64, 3))
+    assert make_sheets(lambda some: photos[list(some)], 1000, (64, 64), 300_000).num_bytes <= 300_000
+
+
 def test_thumbnails_are_multiples_of_jpegs_blocks_and_never_enlarged() -> None:
     assert sides_of((64, 128), 160) == (64, 128)
     assert sides_of((224, 224), 97) == (96, 96)
