@@ -66,14 +66,14 @@ def _from_kaggle(config: DownloadConfig, competition: "Competition", folder: "Pa
 
     from src.core.locking import locked
     from src.core.reading import DOWNLOAD, PARTIAL
-    from src.handin.bundle import settle
+    from src.handin.bundle import is_unsettled, settle
     from src.handin.kaggle import open_kaggle
 
     client = open_kaggle(config.kaggle or competition.kaggle)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / DOWNLOAD, "is downloading into this folder"):
         there = [path for path in folder.iterdir() if not path.name.startswith(".")]
-        if there and not config.replace:
+        if there and not config.replace and not is_unsettled(folder):
             print(f"{folder}: holds files already, such as {there[0].name}; --replace downloads them again")
             return
         for line in settle(client.download(folder / PARTIAL), folder):

@@ -14,8 +14,10 @@ from typing import Any, ClassVar
 from tqdm.auto import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_DRAWS = 0.5  # of the bar
 DEFAULT_SIZE = (80, 24)  # columns and lines of a terminal that does not report its size
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit}{postfix}"
+COUNT = "{desc}: {n_fmt}{unit}{postfix}"  # if the total is not known
 
 
 def _terminal_size() -> tuple[int | None, int | None]:
@@ -52,14 +54,15 @@ def minutes(seconds: float) -> str:
 class Progress:
     """Counts up to `total`. A bar, which is gone when done, or lines, `SECONDS_BETWEEN_LINES` apart.
 
-    Without a name nothing is shown, nor in a process that is `silent`. A `listener` is called at every count.
+    Without a total, and once more is counted than it said, there is no share and no time left. Without a name nothing
+    is shown, nor in a process that is `silent`. A `listener` is called at every count.
     """
 
     silent: ClassVar[bool] = False
     listener: ClassVar[Callable[["Progress"], None] | None] = None
     later: ClassVar[Callable[[float], float]] = lambda stage: 0.0  # see followed_by
 
-    def __init__(self, name: str, total: int, unit: str, initial: int = 0) -> None:
+    def __init__(self, name: str, total: int | None, unit: str, initial: int = 0) -> None:
         name = "" if self.silent else name
         self.name, self.total, self.unit, self.done = name, total, unit, initial
         self.initial, self.started = initial, time.monotonic()
@@ -67,19 +70,23 @@ class Progress:
         self.bar: tqdm[Any] | None = None
         options: dict[str, Any] = {"total": total, "initial": initial, "desc": name, "unit": f" {unit}", "leave": False}
         if name and in_notebook():
-            self.bar = tqdm(**options, bar_format=BAR)
+            self.bar = tqdm(**options, bar_format=self._format)
         elif name and _can_redraw():
             columns, lines = _terminal_size()
             self.bar = tqdm(
-                **options, bar_format=BAR, mininterval=0.5, ncols=columns, nrows=lines,
+                **options, bar_format=self._format, mininterval=SECONDS_BETWEEN_DRAWS, ncols=columns, nrows=lines,
                 dynamic_ncols=columns is lines is None,
             )  # fmt: skip
 
     @property
+    def _format(self) -> str:
+        return COUNT if self.total is None else BAR
+
+    @property
     def seconds_left(self) -> float | None:
-        """Seconds that the whole command needs from now on; None before anything was counted."""
+        """Seconds that the whole command needs from now on; None before anything was counted, or without a total."""
         made = self.done - self.initial
-        if made <= 0:
+        if made <= 0 or self.total is None:
             return None
         each = (time.monotonic() - self.started) / made
         return (self.total - self.done) * each + Progress.later(self.total * each)
@@ -88,6 +95,10 @@ class Progress:
         """Count on; `text` is shown behind the count until another one is given."""
         self.done += count
         self.text = self.text if text is None else text
+        if self.total is not None and self.done > self.total:
+            self.total = None
+            if self.bar is not None:
+                self.bar.total, self.bar.bar_format = None, COUNT
         if Progress.listener is not None:
             Progress.listener(self)
         if self.bar is not None:
@@ -95,9 +106,10 @@ class Progress:
             self.bar.update(count)
             return
         now = time.monotonic()
-        if self.name and now - self.last_line >= SECONDS_BETWEEN_LINES and self.done < self.total:
+        if self.name and now - self.last_line >= SECONDS_BETWEEN_LINES and self.done != self.total:
             self.last_line = now
-            self.say(f"{self.name}: {self.done:,} of {self.total:,} {self.unit}, {self._suffix()}".removesuffix(", "))
+            of = "" if self.total is None else f" of {self.total:,}"
+            self.say(f"{self.name}: {self.done:,}{of} {self.unit}, {self._suffix()}".removesuffix(", "))
 
     def _suffix(self) -> str:
         left = self.seconds_left
@@ -115,6 +127,17 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Show nothing inside: neither bars nor lines."""
+    before = Progress.silent
+    Progress.silent = True
+    try:
+        yield
+    finally:
+        Progress.silent = before
 
 
 @contextmanager

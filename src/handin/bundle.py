@@ -12,6 +12,15 @@ from src.core.reading import ARCHIVES, PARTIAL
 from src.core.zips import checked_name
 
 
+def is_unsettled(folder: Path) -> bool:
+    """Return whether `settle` was interrupted while it moved files into `folder`."""
+    return _unpacked(folder).is_dir()
+
+
+def _unpacked(folder: Path) -> Path:
+    return folder / PARTIAL / "unpacked"
+
+
 def settle(bundle: Path, folder: Path) -> list[str]:
     """Move a complete bundle from .partial/ into `folder`; return what the user has to do themselves.
 
@@ -27,7 +36,7 @@ def settle(bundle: Path, folder: Path) -> list[str]:
             size, free = sum(info.file_size for info in archive.infolist()), shutil.disk_usage(folder).free
             if size > free:
                 raise InputError(f"{bundle}: {size:,} bytes to unpack and {free:,} free; make room, run this again")
-            unpacked = folder / PARTIAL / "unpacked"
+            unpacked = _unpacked(folder)
             shutil.rmtree(unpacked, ignore_errors=True)
             archive.extractall(unpacked)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
@@ -37,5 +46,6 @@ def settle(bundle: Path, folder: Path) -> list[str]:
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         os.replace(path, target)
+    unpacked.rmdir()
     bundle.unlink()
     return [f"{folder / name}: unpack it there (7z x)" for name in names if name.lower().endswith((".7z", ".rar"))]

@@ -72,8 +72,9 @@ def download_links(links: Sequence[Link], folder: Path, connections: int, replac
         missing = missing_links(links, folder, replace)
         check_room(missing, folder)
         have = sum(Part(partial / link.name).size() for link in missing)
-        total = sum(link.size.most for link in missing if link.size)
-        with Progress(f"downloading into {folder}", max(1, total // MB), "MB", have // MB) as progress:
+        sizes = [link.size.most for link in missing if link.size]
+        total = max(1, sum(sizes) // MB) if len(sizes) == len(missing) else None  # unless the list gives all sizes
+        with Progress(f"downloading into {folder}", total, "MB", have // MB) as progress:
             problems = _download(
                 missing, Fetcher(folder=folder, partial=partial, arrived=_Bytes(progress, have)), connections
             )

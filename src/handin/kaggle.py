@@ -12,10 +12,13 @@ from pathlib import Path
 
 from src.core.errors import InputError
 from src.core.progress import Progress
+from src.handin.ledger import is_number
 
 MB = 10**6
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_POLLS = 10.0
+MAX_PAGE = 200  # files that Kaggle lists at once
+NEXT_PAGE = "Next Page Token"  # what the client says if there are more
 TOKEN = "make an API token at kaggle.com/settings and put it where `kaggle` looks for it (docs/kaggle.md)"  # nosec B105
 
 
@@ -59,11 +62,13 @@ class Kaggle:
             return f"{what}no such competition (404); give --kaggle NAME as in kaggle.com/c/NAME"
         return f"{what}{(lines or ['the client failed'])[-1][:200]}"
 
-    def total_bytes(self) -> int:
-        """Return the size of the first 200 files of the competition together."""
-        rows = _rows(self.run("files", "-c", self.competition, "--csv", "-q", "--page-size", "200"), "name")
+    def listed_bytes(self) -> tuple[int, bool]:
+        """Return the size of the competition's first files together, and whether those are all of them."""
+        said = self.run("files", "-c", self.competition, "--csv", "-q", "--page-size", str(MAX_PAGE))
+        rows = _rows(said, "name")
         sizes = [row.get("totalBytes") or row.get("size") or "" for row in rows]
-        return sum(int(size) for size in sizes if size.isdecimal())
+        known = [int(size) for size in sizes if size.isdecimal()]
+        return sum(known), 0 < len(known) == len(rows) < MAX_PAGE and NEXT_PAGE not in said
 
     def download(self, folder: Path) -> Path:
         """Download all files as the one zip that Kaggle makes of them, resuming; return its path in `folder`.
@@ -71,15 +76,17 @@ class Kaggle:
         Raises InputError if the disk is too small, or with the client's reason.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        total, free = self.total_bytes(), shutil.disk_usage(folder).free
-        if total > free:
+        (listed, complete), free = self.listed_bytes(), shutil.disk_usage(folder).free
+        if listed > free:
             raise InputError(
-                f"{folder}: the files take {total / MB:,.0f} MB and {free / MB:,.0f} MB are free; make room"
+                f"{folder}: the files take {'' if complete else 'more than '}{listed / MB:,.0f} MB and "
+                f"{free / MB:,.0f} MB are free; make room"
             )
+        total = max(1, listed // MB) if complete else None
         command = [self.program, "competitions", "download", "-c", self.competition, "-p", str(folder), "-q"]
         with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said) as client:
             try:
-                with Progress(f"downloading {self.competition}", max(1, total // MB), "MB", _size(folder)) as progress:
+                with Progress(f"downloading {self.competition}", total, "MB", _size(folder)) as progress:
                     while client.poll() is None:
                         time.sleep(SECONDS_BETWEEN_LOOKS)
                         progress.update(max(0, _size(folder) - progress.done))
@@ -96,13 +103,20 @@ class Kaggle:
 
     def submit(self, file: Path, message: str) -> None:
         """Hand in a file. Raises InputError if the client or Kaggle refuses it."""
-        self.run("submit", "-c", self.competition, "-f", str(file), "-m", message)
+        said = self.run("submit", "-c", self.competition, "-f", str(file), "-m", message)
+        if any(line.startswith("Could not") for line in said.splitlines()):  # older clients end with 0 all the same
+            raise InputError(self.reason(said))
 
     def entries(self) -> list[Entry]:
         """Return the submissions that Kaggle lists, the newest first."""
         rows = _rows(self.run("submissions", "-c", self.competition, "--csv", "-q"), "publicScore")
         return [
-            Entry(row["description"], row["status"].rpartition(".")[2].lower(), row["publicScore"], row["privateScore"])
+            Entry(
+                row["description"],
+                row["status"].rpartition(".")[2].lower(),
+                _score(row["publicScore"]),
+                _score(row["privateScore"]),
+            )
             for row in rows
         ]
 
@@ -127,6 +141,11 @@ def open_kaggle(competition: str) -> Kaggle:
     if program is None:
         raise InputError("kaggle: the client is not installed; pip install -r requirements-kaggle.txt")
     return Kaggle(program, competition)
+
+
+def _score(text: str) -> str:
+    """Return a score as the client prints it; "" for what is no number, such as None."""
+    return text if is_number(text) else ""
 
 
 def _size(folder: Path) -> int:

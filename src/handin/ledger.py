@@ -64,7 +64,7 @@ class Ledger:
             raise InputError(f"{self.path}, line 1: column {missing[0]!r} is missing; put it back, empty if need be")
         for column in NUMBERS:
             for line, text in table[column].items():
-                if text and not _is_number(text):
+                if text and not is_number(text):
                     raise InputError(f"{self.path}, line {line}: {column} is {text!r}, not a number; correct it")
         own = [column for column in table.columns if column not in COLUMNS]
         return table[[*COLUMNS, *own]]
@@ -103,7 +103,8 @@ class Ledger:
         return locked(self.path.with_suffix(""), "is writing the ledger", wait=True)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a cell holds a finite number."""
     try:
         return math.isfinite(float(text))
     except ValueError:

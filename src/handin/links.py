@@ -67,8 +67,10 @@ def secure(url: str, where: str) -> str:
     if parts.scheme == "http" and port is None:
         parts = parts._replace(scheme="https")
     shown = f"{parts.scheme}://{host or ''}"  # the rest may hold passwords or signatures
-    if parts.username:
-        raise InputError(f"{where}: the link to {shown} has a user name in it; only links without one are downloaded")
+    if "@" in parts.netloc:
+        raise InputError(
+            f"{where}: the link to {shown} has a user name or password in it; only links without are downloaded"
+        )
     if parts.scheme != "https" or not host or not url.strip().isascii() or re.search(r"\s", url):
         raise InputError(f"{where}: the link to {shown} is not an https address; only those are downloaded")
     return urlunsplit(parts)

@@ -151,6 +151,9 @@ def check_space(space: Space, paths: Paths, competition: Competition) -> None:
     for name in ("start_from", "pseudo_labels"):
         if name in space.searched or name in space.fixed:
             raise InputError(f"--space {name}=…: names another run, and trials see none; train with that flag yourself")
+    # The folders tell whether --weights are a run's of this competition, which may have seen the reported fold.
+    flags = ["--competition", paths.competition, "--input-dir", str(paths.input_dir)]
+    flags += ["--runs-dir", str(paths.runs_dir)]
     for name, distribution in space.searched.items():
         if isinstance(distribution, CategoricalDistribution):
             tried = list(distribution.choices)
@@ -160,7 +163,7 @@ def check_space(space: Space, paths: Paths, competition: Competition) -> None:
         for value in tried:
             shown = f"--space {name}={as_text(value)}"
             try:
-                config = parse_train(["--competition", paths.competition, *space.flags({name: value})])
+                config = parse_train([*flags, *space.flags({name: value})])
                 if "backbone" in (name, *space.fixed):
                     find_backbone(config.backbone)
             except InputError as error:

@@ -34,11 +34,11 @@ def repair(file: Path) -> None:
 
 
 def open_study(file: Path, maximise: bool, prune: bool, early: int) -> optuna.Study:
-    """Open the study, or begin it. No trial is pruned in its first `early` epochs."""
+    """Open the study, or begin it. No trial is pruned in its first `early` steps; see Search.early."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
-    if prune:
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=NUM_BEFORE_PRUNING, n_warmup_steps=early)
+    if prune:  # Optuna prunes from this step on, and the first step is 1
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=NUM_BEFORE_PRUNING, n_warmup_steps=early + 1)
     return optuna.create_study(
         study_name="search",
         storage=JournalStorage(JournalFileBackend(str(file))),

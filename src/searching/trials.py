@@ -14,12 +14,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from src.config import SearchConfig, TrainConfig
 from src.core.errors import InputError
-from src.core.progress import minutes
+from src.core.progress import minutes, silenced
 from src.core.runtime import choose_compute, explained, set_up_process
 from src.metrics import metric_of
 from src.searching.inner import Inner
 from src.searching.space import Space, as_text
-from src.searching.study import ask, best_trial, same_settings
+from src.searching.study import ask, best_trial, counts, same_settings
 from src.sweeping.plan import parse_train
 from src.training.fold import train_fold
 from src.training.resume import run_to_train
@@ -102,31 +102,52 @@ def train_trial(search: Search, trial: Trial) -> float:
     return score
 
 
-def run_trial(search: Search, study: optuna.Study, trial: Trial) -> None:
+def run_trial(search: Search, study: optuna.Study, trial: Trial, deadline: float = math.inf) -> None:
     """Train a trial, tell the study, print a line, and delete its weights. Its output is kept in logs/."""
     started, log = time.monotonic(), search.folder / "logs" / f"trial-{trial.number}.txt"
     log.parent.mkdir(exist_ok=True)
-    earlier = same_settings(study, trial.params, trial.number)
+    earlier, state = same_settings(study, trial.params, trial.number), TrialState.COMPLETE
+    score: float | None = None
     try:
         if earlier is not None:
             trial.set_user_attr("same_as", earlier.number)
-            study.tell(trial, earlier.value)
-        else:
-            with open(log, "a", encoding="utf-8") as stream, redirect_stdout(stream):
+            score = earlier.value
+        else:  # the bars of several workers would be drawn over each other
+            with open(log, "a", encoding="utf-8") as stream, redirect_stdout(stream), silenced():
                 score = train_trial(search, trial)
-            study.tell(trial, score)
     except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
+        state = TrialState.PRUNED
     except InputError as error:
         trial.set_user_attr("error", str(error))
-        study.tell(trial, state=TrialState.FAIL)
+        state = TrialState.FAIL
+    seconds = time.monotonic() - started
+    trial.set_user_attr("seconds", seconds)
+    study.tell(trial, score, state)
     shutil.rmtree(search.trial_folder(trial.number), ignore_errors=True)
-    print(_line(study, trial.number, time.monotonic() - started), flush=True)
+    told = study.get_trials(deepcopy=False)[trial.number]
+    print(
+        f"trial {trial.number}: {outcome(told)}{_best(study)}; {settings_text(told)}; {minutes(seconds)}; "
+        f"{time_left(search, study, deadline - time.monotonic())}",
+        flush=True,
+    )
 
 
-def _line(study: optuna.Study, number: int, seconds: float) -> str:
-    trial = study.get_trials(deepcopy=False)[number]
-    return f"trial {number}: {outcome(trial)}{_best(study)}; {settings_text(trial)}; {minutes(seconds)}"
+def time_left(search: Search, study: optuna.Study, seconds: float) -> str:
+    """Return how many trials are done, and about how long the search still takes, by the mean of its trials so far.
+
+    Trials begin only in the next `seconds`. The two trainings at the end take as long as a trial that was not pruned
+    does for one of its folds.
+    """
+    config = search.config
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished() and counts(trial)]
+    timed = [trial for trial in ended if "seconds" in trial.user_attrs]  # not those whose process was killed
+    whole = [trial for trial in timed if trial.state == TrialState.COMPLETE and "same_as" not in trial.user_attrs]
+    each, full = (sum(trial.user_attrs["seconds"] for trial in some) / max(1, len(some)) for some in (timed, whole))
+    num_left = max(0, config.trials - len(ended))
+    left = max(0.0, min(seconds, each * num_left / min(config.workers, max(1, num_left))))
+    if config.report:
+        left += 2 * full / config.scored_folds
+    return f"{len(ended)} of {config.trials} done" + (f", about {minutes(left)} left" if left else "")
 
 
 def outcome(trial: FrozenTrial) -> str:
@@ -159,12 +180,17 @@ def work(search: Search, study: optuna.Study, begun: list[Trial], worker: int, d
     """
     set_up_process()
     for trial in begun:
-        run_trial(search, study, trial)
+        run_trial(search, study, trial, deadline)
     while time.monotonic() < deadline:
         asked = ask(study, search.space, search.file, search.config.trials, search.config.seed, worker)
         if asked is None:
             return
-        run_trial(search, study, asked)
-        ended = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
-        if len(ended) >= MAX_FAILURES and all(one.state == TrialState.FAIL for one in ended):
-            raise InputError(f"all of the first {len(ended)} trials failed, the last: {outcome(ended[-1])}")
+        run_trial(search, study, asked, deadline)
+        check_failures(study)
+
+
+def check_failures(study: optuna.Study) -> None:
+    """Raise InputError if the first trials have all failed: then it is not the drawn values."""
+    ended = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
+    if len(ended) >= MAX_FAILURES and all(one.state == TrialState.FAIL for one in ended):
+        raise InputError(f"all of the first {len(ended)} trials failed, the last: {outcome(ended[-1])}")

@@ -15,7 +15,7 @@ from src.core.errors import InputError
 from src.core.runtime import num_cores
 from src.core.signals import Stopped, end_with_parent, stop
 from src.searching.study import interrupted, open_study
-from src.searching.trials import Search, work
+from src.searching.trials import Search, check_failures, work
 
 TICK = 0.2  # seconds
 MISTAKE = 2  # exit code
@@ -75,21 +75,29 @@ def _run(search: Search, study: optuna.Study, shares: dict[int, list[int]], dead
 
 
 def _of_killed(study: optuna.Study, worker: int, code: int) -> list[int]:
-    """Return the trial of a worker that died, to be continued, unless that happened before."""
-    continued = []
-    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if frozen.user_attrs.get("worker") != worker:
-            continue
+    """Return the trial of a worker that died, to be continued, unless that happened before.
+
+    Raises InputError if the worker died without a trial, as another one would, or if the first trials all failed.
+    """
+    how, continued = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}", []
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    mine = [trial for trial in running if trial.user_attrs.get("worker") == worker]
+    if not mine:
+        raise InputError(
+            f"worker {worker}: its process {how} while it trained nothing; the same command resumes the search"
+        )
+    for frozen in mine:
         trial, kills = Trial(study, frozen._trial_id), frozen.user_attrs.get("kills", 0) + 1
         trial.set_user_attr("kills", kills)
-        how = f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
         if kills < MAX_KILLS:
-            print(f"trial {frozen.number}: {how}; it is continued", flush=True)
+            print(f"trial {frozen.number}: its process {how}; it is continued", flush=True)
             continued.append(frozen.number)
         else:
-            trial.set_user_attr("error", f"{how}, {kills} times; is there enough memory for --workers?")
+            error = f"its process {how}, {kills} times; is there enough memory for --workers?"
+            trial.set_user_attr("error", error)
             study.tell(trial, state=TrialState.FAIL)
-            print(f"trial {frozen.number}: failed: {how} again", flush=True)
+            print(f"trial {frozen.number}: failed: {error}", flush=True)
+            check_failures(study)
     return continued
 
 

@@ -10,9 +10,13 @@ from typing import Any
 
 from src.runs.log import read_rows
 
-SILENT = 120.0  # seconds without a sign of life after which a training on another machine is doubted
-ENDED = 20.0  # the same on this machine, where its process is gone too
+# Seconds without a sign of life after which a training is doubted:
+SILENT = 120.0  # on another machine
+ENDED = 20.0  # on this machine, and its process is gone too
+REUSED = 2 * 3600.0  # on this machine, and a process of its id lives, which may be another one by now
 NUM_LINES = 20
+NUMBERS = ("updated", "pid", "epochs", "done", "total", "seconds_left")  # of status.json
+TEXTS = ("state", "stage", "text", "device", "host")
 SHOWN = ("backbone", "epochs", "batch_size", "lr", "optimizer", "loss", "schedule")
 
 
@@ -30,24 +34,40 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_alive(status: dict[str, Any], now: float) -> bool:
-    """Return whether a training that says it runs can be believed."""
-    silent = now - float(status.get("updated") or 0)
+def _is_number(value: object) -> bool:
+    """Return whether a value is a number that a status can have: neither negative nor huge, infinite or NaN."""
+    return isinstance(value, int | float) and 0 <= value < 1e12
+
+
+def _status(path: Path) -> dict[str, Any]:
+    """Return what status.json says; a value of another kind than a training writes is as if it was not there."""
+    said = _read_json(path)
+    status = {name: said[name] for name in NUMBERS if _is_number(said.get(name))}
+    status |= {name: said[name] for name in TEXTS if isinstance(said.get(name), str)}
+    folds, lines = (said[name] if isinstance(said.get(name), list) else [] for name in ("folds", "lines"))
+    return status | {"folds": [int(fold) for fold in folds if _is_number(fold)], "lines": [str(line) for line in lines]}
+
+
+def _longest_silence(status: dict[str, Any]) -> float:
+    """Return for how many seconds without a sign of life a training that says it runs is believed."""
     if status.get("host") != platform.node():
-        return silent < SILENT
+        return SILENT
+    pid = int(status.get("pid", 0))
+    if not pid:
+        return ENDED
     try:
-        os.kill(int(status.get("pid") or 0), 0)
-    except ProcessLookupError:
-        return silent < ENDED
-    except (OSError, OverflowError, ValueError):
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return ENDED
+    except OSError:  # of another user
         pass
-    return True
+    return REUSED
 
 
 def _state(status: dict[str, Any], finished: bool, now: float) -> str:
     said = str(status.get("state", ""))
     if said == "running":
-        return "running" if _is_alive(status, now) else "silent"
+        return "running" if now - status.get("updated", 0.0) < _longest_silence(status) else "silent"
     if finished:
         return "done"
     return said if said in ("stopped", "failed") else "not running"
@@ -63,17 +83,18 @@ def _fold(folder: Path, restarted: bool, now: float) -> dict[str, Any]:
     """Return what the files of a fold say."""
     record, status, rows = (
         _read_json(folder / "fold.json"),
-        _read_json(folder / "status.json"),
+        _status(folder / "status.json"),
         read_rows(folder / "log.csv"),
     )
     run = record.get("run") if isinstance(record.get("run"), dict) else {}
     train = run.get("train") if isinstance(run, dict) and isinstance(run.get("train"), dict) else {}
     assert isinstance(train, dict)
-    state, epochs = _state(status, bool(record.get("result")), now), train.get("epochs") or status.get("epochs")
+    state, epochs = _state(status, bool(record.get("result")), now), train.get("epochs")
+    epochs = epochs if _is_number(epochs) else status.get("epochs")
     running = state == "running"
     left = status.get("seconds_left")
-    if running and isinstance(left, int | float):
-        left = max(0.0, left - (now - float(status["updated"])))
+    if running and left is not None:
+        left = max(0.0, left - (now - status.get("updated", now)))
     return {
         "number": int(folder.name.removeprefix("fold")),
         "restarted": restarted,
@@ -83,15 +104,15 @@ def _fold(folder: Path, restarted: bool, now: float) -> dict[str, Any]:
         "score": _score_of(record),
         "seconds_left": left if running else None,
         "part": _part(status) if running else 0.0,
-        "status": status if isinstance(status.get("lines"), list) else {**status, "lines": []},
+        "status": status,
         "train": {name: train[name] for name in SHOWN if name in train},
     }
 
 
 def _part(status: dict[str, Any]) -> float:
     """Return which part of the epoch at hand is done."""
-    total, done = status.get("total") or 0, status.get("done") or 0
-    return min(1.0, done / total) if total and " epoch " in str(status.get("stage")) else 0.0
+    total, done = status.get("total", 0), status.get("done", 0)
+    return min(1.0, done / total) if total and " epoch " in status.get("stage", "") else 0.0
 
 
 def _folders(run: Path) -> dict[int, tuple[Path, bool]]:
@@ -108,9 +129,9 @@ def state_of(run: Path, now: float | None = None) -> dict[str, Any]:
     """Return what the page shows of a run, given its folder, as plain values."""
     now = time.time() if now is None else now
     folds = [_fold(folder, restarted, now) for folder, restarted in _folders(run).values()]
-    last = max(folds, key=lambda fold: float(fold["status"].get("updated") or 0), default=None)
+    last = max(folds, key=lambda fold: float(fold["status"].get("updated", 0)), default=None)
     status = last["status"] if last else {}
-    wanted = {int(number) for number in status.get("folds") or () if isinstance(number, int)}
+    wanted = set(status.get("folds", ()))
     if last and last["state"] == "running":
         if last["restarted"]:  # the old ones are to be trained again
             folds = [fold for fold in folds if fold["restarted"] or fold["number"] not in wanted]
@@ -124,13 +145,13 @@ def state_of(run: Path, now: float | None = None) -> dict[str, Any]:
         "state": _whole(folds, last),
         "seconds_left": max(left, default=None),
         "share": _share(folds),
-        "stage": status.get("stage") or "",
-        "text": status.get("text") or "",
-        "device": status.get("device") or "",
-        "host": status.get("host") or "",
+        "stage": status.get("stage", ""),
+        "text": status.get("text", ""),
+        "device": status.get("device", ""),
+        "host": status.get("host", ""),
         "updated": status.get("updated"),
         "settings": last["train"] if last else {},
-        "lines": [str(line) for line in status.get("lines", ())][-NUM_LINES:],
+        "lines": status.get("lines", [])[-NUM_LINES:],
         "folds": [{name: value for name, value in fold.items() if name not in ("status", "train")} for fold in folds],
     }
 

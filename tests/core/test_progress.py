@@ -2,13 +2,29 @@
 
 import io
 import os
+import pty
+import re
+import subprocess
 import sys
+import termios
+from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from src.core import progress
-from src.core.progress import Progress, followed_by, minutes
+from src.core.progress import Progress, followed_by, minutes, silenced
+from tests.fixtures import MakeSvhn
+
+ROOT = Path(__file__).resolve().parents[2]
+PREPARE = """
+import runpy, sys
+from src.core import progress
+progress.SECONDS_BETWEEN_LINES = progress.SECONDS_BETWEEN_DRAWS = 0.0  # every count is shown
+sys.argv = ["prepare", "--num-folds", "2", "--num-processes", "1"]
+runpy.run_module("src.prepare", run_name="__main__", alter_sys=True)
+"""
 
 
 class Terminal(io.StringIO):
@@ -68,6 +84,48 @@ def test_the_time_left_counts_what_follows_the_stage(capsys: pytest.CaptureFixtu
         "fold 0: 50 of 100 steps, 3 min left, loss 1",
         "fold 1: 50 of 100 steps, 40 s left",
     ]
+
+
+def test_without_a_total_or_beyond_it_only_the_count_is_told(
+    capsys: pytest.CaptureFixture[str], clock: list[float]
+) -> None:
+    with Progress("unknown", None, "MB") as bar:
+        clock[0] += 31
+        bar.update(1234, "of one file")
+        assert bar.seconds_left is None
+    with Progress("too small", 100, "MB") as bar:
+        for _ in range(3):
+            clock[0] += 31
+            bar.update(50)
+        assert bar.seconds_left is None
+    assert capsys.readouterr().out.splitlines() == [
+        "unknown: 1,234 MB, of one file",
+        "too small: 50 of 100 MB, 31 s left",
+        "too small: 150 MB",
+    ]
+
+
+def test_a_bar_without_a_total_or_beyond_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_DRAWS", 0.0)
+    with Progress("unknown", None, "MB") as unknown:
+        unknown.update(12)
+    with Progress("too small", 10, "MB") as small:
+        small.update(5)
+        small.update(25)
+    frames = [frame.rstrip() for frame in terminal.getvalue().split("\r")]
+    assert "unknown: 12 MB" in frames
+    assert any(frame.startswith("too small:  50%|") for frame in frames)
+    assert "too small: 30 MB" in frames
+
+
+def test_what_is_silenced_shows_nothing(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
+    with silenced(), Progress("trial", 10, "steps") as bar:
+        clock[0] += 31
+        bar.update(5)
+    assert capsys.readouterr() == ("", "")
+    assert not Progress.silent
 
 
 def test_a_notebook_shows_a_bar_and_ci_and_dumb_terminals_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,3 +188,71 @@ def test_a_terminal_that_reports_a_size_of_zero_shows_a_bar_too(
 )
 def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
     assert minutes(seconds) == text
+
+
+def start_prepare(cwd: Path, stream: int) -> "subprocess.Popen[bytes]":
+    """Start a real command that writes all it has to say to an open file or terminal."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", PREPARE],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=stream,
+        stderr=stream,
+    )
+
+
+def written_to(terminal: int) -> str:
+    """Return what a terminal is sent until nobody has its other end open."""
+    parts = []
+    with suppress(OSError):  # which is how Linux says so
+        while data := os.read(terminal, 1 << 16):
+            parts.append(data)
+    return b"".join(parts).decode().replace("\r\n", "\n")
+
+
+def left_on_screen(text: str) -> list[str]:
+    """Return the lines that a terminal shows in the end: a carriage return begins to overwrite one."""
+    lines = []
+    for line in text.split("\n"):
+        seen = ""
+        for part in line.split("\r"):
+            seen = part + seen[len(part) :]
+        lines.append(seen.rstrip())
+    return lines
+
+
+def test_a_command_on_a_real_terminal_draws_bars_that_fit_and_are_gone_at_the_end(
+    svhn: MakeSvhn, tmp_path: Path
+) -> None:
+    svhn(num_train=12, num_val=6, num_test=3)
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 72))
+    with start_prepare(tmp_path, its) as command:
+        os.close(its)
+        text = written_to(ours)
+    os.close(ours)
+    assert command.returncode == 0, text
+    bars = [frame.rstrip() for frame in re.split("[\r\n]", text) if frame.startswith("searching near-duplicates")]
+    shown = [re.fullmatch(r"searching near-duplicates: +(\d+)%\|.*\| (\d+)/24 passes, \d+ s left", bar) for bar in bars]
+    assert {int(bar[2]) for bar in shown if bar} == set(range(1, 25))
+    assert all(int(bar[1]) == round(100 * int(bar[2]) / 24) for bar in shown if bar)
+    assert max(map(len, bars)) <= 72
+    left = left_on_screen(text)
+    assert not any("%|" in line or " left" in line for line in left), left
+    assert any(re.fullmatch(r"\d+ usable labelled images; held out by fold: .*", line) for line in left), left
+
+
+def test_a_command_that_writes_to_a_file_as_in_ci_and_nohup_prints_lines(svhn: MakeSvhn, tmp_path: Path) -> None:
+    svhn(num_train=12, num_val=6, num_test=3)
+    with open(tmp_path / "nohup.out", "wb") as stream, start_prepare(tmp_path, stream.fileno()) as command:
+        command.wait()
+    text = (tmp_path / "nohup.out").read_bytes().decode()
+    assert command.returncode == 0, text
+    assert "\r" not in text
+    assert "%|" not in text
+    assert "\x1b" not in text
+    passes = re.findall(r"^searching near-duplicates: (\d+) of 24 passes, \d+ s left$", text, re.MULTILINE)
+    assert [int(number) for number in passes] == list(range(1, 24))  # of the last one the next line tells
+    assert re.search(r"^\d+ usable labelled images; held out by fold: ", text, re.MULTILINE)

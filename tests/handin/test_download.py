@@ -198,6 +198,19 @@ def test_a_full_disk_is_told_before_anything_is_asked_for(
     assert not server.asked
 
 
+@needs_openssl
+@pytest.mark.parametrize("size", ["", "1.43MB"])
+def test_what_is_left_is_told_only_if_the_list_gives_every_size(
+    download: Download, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    monkeypatch.setattr("src.core.progress.SECONDS_BETWEEN_LINES", 0.0)
+    ended = download("--connections", 1, rows=(f"train.zip,{size}", "train.json,2B"))
+    assert ended.code == 0, ended.err
+    assert ("downloading into input/svhn: 1 MB\n" in ended.out) == (not size), ended.out
+    assert " left" not in ended.out
+    assert "-" not in ended.out.partition("next:")[0]
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -206,7 +219,8 @@ def test_a_full_disk_is_told_before_anything_is_asked_for(
         (".partial/a,1MB,https://host/a", "is not a plain relative name"),
         ("a.zip,1MB,ftp://host/a", "is not an https address"),
         ("a.zip,1MB,http://host:8080/a", "is not an https address"),
-        ("a.zip,1MB,https://me:secret@host/a", "has a user name in it"),  # pragma: allowlist secret
+        ("a.zip,1MB,https://me:secret@host/a", "has a user name or password in it"),  # pragma: allowlist secret
+        ("a.zip,1MB,https://:secret@host/a", "has a user name or password in it"),  # pragma: allowlist secret
         ("a.zip,1MB,https://host:port/a?secret", "is not an address"),
         ("a.zip,big,https://host/a", "size 'big' is not one such as 345.91MB"),
         ("a.zip,1MB,https://host/a\na.zip,1MB,https://host/a", "line 3: 'a.zip' appears twice"),

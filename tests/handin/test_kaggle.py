@@ -1,18 +1,21 @@
 """Downloading from Kaggle through its own client, which a program called `kaggle` stands for here."""
 
+import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from src.core.reading import PARTIAL
+from src.core.signals import Stopped
 from src.handin import kaggle as client
 from tests.fixtures import MakeLeaves, Podium
 from tests.handin.fake_kaggle import FakeKaggle, kaggle
 from tests.handin.test_download import refused
 
 __all__ = ["kaggle"]
-FILES = {"out": "Next Page Token = x\nname,totalBytes,creationDate\ntrain.csv,2000000,2020\n"}
+LISTED = "name,totalBytes,creationDate\ntrain.csv,2000000,2020\n"
+FILES = {"out": f"Warning: old client\n{LISTED}"}
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +55,52 @@ def test_a_competition_arrives_as_prepare_expects_it(
     assert podium("prepare", "--competition", file, "--num-folds", 2).code == 0
     assert "holds files already" in podium("download", "--competition", file, "--kaggle", "leaf-disease").out
     assert len(kaggle.calls()) == 2
+
+
+@pytest.mark.parametrize(
+    ("out", "listed"),
+    [
+        (LISTED, (2_000_000, True)),
+        (f"Next Page Token = x\n{LISTED}", (2_000_000, False)),
+        (f"{LISTED}test.csv,,2020\n", (2_000_000, False)),
+        ("name,size,creationDate\n" + "a.png,1000,2020\n" * 200, (200_000, False)),
+        ("No files found\n", (0, False)),
+    ],
+    ids=["whole", "more pages", "no size", "a full page", "nothing"],
+)
+def test_the_size_is_known_only_if_every_file_is_listed_with_its_size(
+    kaggle: FakeKaggle, out: str, listed: tuple[int, bool]
+) -> None:
+    kaggle.will(files={"out": out})
+    assert client.open_kaggle("leaf-disease").listed_bytes() == listed
+
+
+def test_an_interrupted_move_of_unpacked_files_is_resumed(
+    tmp_path: Path, podium: Podium, leaves: MakeLeaves, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = leaves()
+    (tmp_path / "input" / "leaves").rename(tmp_path / "content")
+    kaggle.will(files=FILES, download={"files": bundle(tmp_path, tmp_path / "content", True)})
+    replace = os.replace
+    moved: list[Path] = []
+
+    def stopping(source: Path, target: Path) -> None:
+        if Path(source).parent.name == "unpacked":
+            if moved:
+                raise Stopped(15)
+            moved.append(target)
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", stopping)
+        assert podium("download", "--competition", file, "--kaggle", "leaf-disease").code == 143
+    folder = tmp_path / "input" / "leaves"
+    assert [path.name for path in moved] == ["sample_submission.csv"]
+    assert not (folder / "train.csv").exists()
+    ended = podium("download", "--competition", file, "--kaggle", "leaf-disease")
+    assert "holds files already" not in ended.out
+    assert {path.name for path in folder.iterdir()} >= {"sample_submission.csv", "train.csv", "train.zip", "test.zip"}
+    assert not (folder / PARTIAL).exists()
 
 
 def test_a_damaged_bundle_of_zips_is_one_line(

@@ -124,10 +124,10 @@ def test_kaggle_is_told_score_and_run_and_asked_for_the_public_score(world: Path
     kaggle.will(submit={"out": "Submission ref: 7"}, submissions=waiting)
     ended = done(world, "submit", "--kaggle", "street", "--poll", "0.001")
     assert "has not scored it within 0.001 minutes" in ended.out
-    listed = {"out": f'Warning: old client\n{LISTED}7,a,b,"MESSAGE",SubmissionStatus.COMPLETE,0.91,\n'}
+    listed = {"out": f'Warning: old client\n{LISTED}7,a,b,"MESSAGE",SubmissionStatus.COMPLETE,0.91,None\n'}
     kaggle.will(submit={"out": "Submission ref: 7"}, submissions=listed)
     ended = done(world, "submit", "--kaggle", "street", "--poll", "1", "--name", "other")
-    assert "public score 0.91" in ended.out
+    assert "public score 0.91\n" in ended.out
     table, call = ledger(world), kaggle.calls()[2]
     assert call[:6] == ["competitions", "submit", "-c", "street", "-f", "submissions/svhn/other.csv"]
     score, run = table["out_of_fold"].iloc[1], table["run_id"].iloc[1]
@@ -135,12 +135,15 @@ def test_kaggle_is_told_score_and_run_and_asked_for_the_public_score(world: Path
     assert call[7].startswith(f"other: out-of-fold string_accuracy {score:.5g} (")
     assert f"run {run}" in call[7]
     assert table["leaderboard"].iloc[1] == 0.91
+    assert table["private"].isna().all()
     assert table["place"].tolist() == ["kaggle.com/c/street"] * 2
 
 
 def test_what_kaggle_refuses_is_not_noted(world: Path, kaggle: FakeKaggle) -> None:
     kaggle.will(submit={"err": "403 Client Error: Forbidden", "code": 1})
     refused(run_command(world, "submit", "--kaggle", "street"), "accept the rules")
+    kaggle.will(submit={"out": "Warning: old client\nCould not submit to competition\n"})  # and exit code 0
+    refused(run_command(world, "submit", "--kaggle", "street"), "kaggle, street: Could not submit to competition")
     assert not (world / "submissions" / "svhn" / "ledger.csv").exists()
 
 

@@ -1,5 +1,7 @@
 """--space is read with train's own types and checks; a mistake is one line."""
 
+from pathlib import Path
+
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -73,6 +75,21 @@ def test_a_mistake_in_the_space_is_one_line(given: tuple[str, ...], words: str) 
 def test_what_train_would_refuse_is_refused_before_anything_is_trained(given: tuple[str, ...], words: str) -> None:
     with pytest.raises(InputError, match=words):
         check_space(read_space(given), Paths(competition="svhn"), load_competition("svhn"))
+
+
+def test_weights_of_this_competitions_own_runs_are_refused_as_they_may_have_seen_the_reported_fold(
+    tmp_path: Path,
+) -> None:
+    def check(name: str) -> None:
+        file = tmp_path / name / "baseline" / "fold0" / "best.safetensors"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        space = read_space(("lr=1e-4..1e-2", f"weights={file}"))
+        check_space(space, Paths(competition="svhn", runs_dir=tmp_path), load_competition("svhn"))
+
+    with pytest.raises(InputError, match="was trained on this competition's images"):
+        check("svhn")
+    check("food11")  # of other images
 
 
 @pytest.mark.parametrize("name", ["start-from", "pseudo-labels"])

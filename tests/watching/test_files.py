@@ -47,6 +47,8 @@ def test_a_running_fold_and_the_one_that_waits(tmp_path: Path) -> None:
         ({"state": "running", "pid": DEAD}, "running"),  # it may be about to write again, elsewhere
         ({"state": "running", "pid": DEAD, "updated": NOW - 60}, "silent"),
         ({"state": "running", "updated": NOW - 3600}, "running"),  # a long step; its process lives
+        ({"state": "running", "updated": NOW - 3 * 3600}, "silent"),  # a process of its id lives
+        ({"state": "running", "pid": 0, "updated": NOW - 60}, "silent"),
         ({"state": "running", "host": "elsewhere", "updated": NOW - 60}, "running"),
         ({"state": "running", "host": "elsewhere", "updated": NOW - 600}, "silent"),
         ({"state": "stopped"}, "stopped"),
@@ -87,6 +89,26 @@ def test_damaged_files_say_nothing_and_stop_nothing(tmp_path: Path, text: str) -
         (folder / name).unlink()
         assert state_of(tmp_path, NOW)["folds"][0]["number"] == 0
     assert state_of(tmp_path / "gone", NOW)["folds"] == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x", None, [], {}, [[]], ["x", -1], True, -3, 2.5, 1e300, 10**400, float("nan")],
+    ids=lambda value: repr(value)[:12],
+)
+def test_odd_values_in_files_say_nothing_and_stop_nothing(tmp_path: Path, value: Any) -> None:
+    folder = write_fold(tmp_path / "fold0", state="running")
+    good = json.loads((folder / "status.json").read_text())
+    for name in good:
+        (folder / "status.json").write_text(json.dumps({**good, name: value}))
+        found = state_of(tmp_path, NOW)
+        json.dumps(found, allow_nan=False)
+        assert 0 <= found["share"] <= 1
+        assert found["folds"][0]["epochs"] == 4
+    (folder / "status.json").write_text(json.dumps({"state": "running", "updated": value}))
+    assert state_of(tmp_path, NOW)["state"] == "silent"
+    (folder / "fold.json").write_text(json.dumps({"run": {"train": {"epochs": value}}, "result": value}))
+    assert state_of(tmp_path, NOW)["folds"][0]["epochs"] in (1, 2)  # True is 1; else those of the log
 
 
 def test_every_beginning_of_a_log_gives_its_whole_rows(tmp_path: Path) -> None:
