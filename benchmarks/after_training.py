@@ -5,14 +5,16 @@
 
 Everything that is fitted is scored by cross-validation over groups, with several divisions. For the correction of
 shares (--priors test of predict) the held-out images are also drawn anew with other shares of the first head's classes,
-as if the test set had them; labels are only used to draw and to score. Prints a table; nothing is trained.
+or of lengths of strings, as if the test set had them; labels are only used to draw and to score. Prints a table;
+nothing is trained.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import softmax
 
 from src.competitions.spec import Competition
 from src.config import BlendConfig, Paths
@@ -21,11 +23,13 @@ from src.inference.blending import fit
 from src.inference.calibration import calibrated_honestly, estimated_shares, with_shares
 from src.inference.ensemble import OutOfFold, out_of_fold, weighted_mean
 from src.inference.external import external_out_of_fold, read_external
-from src.inference.quality import likelihood_losses
+from src.inference.quality import likelihood_losses, parts_of_groups
 from src.inference.stacking import check_stackable
 from src.inference.unsure import unsure_of
 from src.metrics import score_of
 from src.runs.run import open_run
+
+OUTER_FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,42 +73,78 @@ def together(oofs: list[OutOfFold], config: AfterConfig) -> None:
     check_stackable(first.competition)
     blends = [fit(oofs, BlendConfig(stack=True, seed=seed)) for seed in range(config.divisions)]
     row("fitted weights, honestly", several([blend.honest_mean for blend in blends]))
+    row("weights by log loss, honestly", several([score(by_log_loss(oofs, seed)) for seed in range(config.divisions)]))
+    groups = first.labels["group"].to_numpy()
+    each = [calibrated_honestly(part, first.target, first.competition, groups) for part in parts]
+    mean = weighted_mean(parts, [1.0] * len(parts))
+    for name, made in (
+        ("each calibrated, then equal weights", weighted_mean(each, [1.0] * len(each))),
+        ("equal weights, then calibrated", calibrated_honestly(mean, first.target, first.competition, groups)),
+    ):
+        loss = likelihood_losses(made, first.target, first.competition).mean()
+        row(name, f"{score(made):.4f}; log loss {loss:.4f}")
+    calibrated = [replace(oof, probabilities=part) for oof, part in zip(oofs, each, strict=True)]
+    fits = [fit(calibrated, BlendConfig(seed=seed)).honest_mean for seed in range(config.divisions)]
+    row("each calibrated, then fitted weights, honestly", several(fits))
     row("stack, honestly", several([blend.honest_score for blend in blends]))
     right = np.any([oof.right for oof in oofs], axis=0)
     row("at least one of them right", f"{right.mean():.4f}")
 
 
-def drawn_anew(oof: OutOfFold, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows (M,) whose first head has other shares of classes, and the shares (K,)."""
-    rng, classes = np.random.default_rng(seed), oof.competition.heads[0].num_classes
-    shares = rng.dirichlet(np.full(classes, 3.0))
-    own = oof.target[:, 0].astype(np.int64)
-    there = np.bincount(own, minlength=classes) > 0
-    shares = shares * there / (shares * there).sum()
-    count = len(own) // 4
-    chosen = [rng.choice(np.flatnonzero(own == one), round(count * shares[one])) for one in np.flatnonzero(there)]
-    return np.concatenate(chosen), shares
+def by_log_loss(oofs: list[OutOfFold], seed: int) -> np.ndarray:
+    """Return the mean (N, num_outputs) by the weights of the least log loss, each image's fitted without its group."""
+    target, competition, parts = oofs[0].target, oofs[0].competition, np.stack([oof.probabilities for oof in oofs])
+    outer = parts_of_groups(oofs[0].labels["group"].to_numpy(), OUTER_FOLDS, seed)
+    made = np.zeros_like(parts[0])
+    for fold in range(OUTER_FOLDS):
+
+        def loss(free: np.ndarray, known: np.ndarray = outer != fold) -> float:
+            mean = np.tensordot(softmax(free), parts[:, known], axes=1)
+            return float(likelihood_losses(mean, target[known], competition).mean())
+
+        weights = softmax(minimize(loss, np.zeros(len(parts)), method="Nelder-Mead").x)
+        made[outer == fold] = np.tensordot(weights, parts[:, outer == fold], axes=1)
+    return made
+
+
+def drawn_anew(kinds: np.ndarray, seed: int) -> np.ndarray:
+    """Return rows (M,) among which the kinds, (N,) whole numbers, have other shares; a quarter as many rows."""
+    rng, found = np.random.default_rng(seed), np.unique(kinds)
+    shares = rng.dirichlet(np.full(len(found), 3.0))
+    count = len(kinds) // 4
+    chosen = [
+        rng.choice(np.flatnonzero(kinds == one), round(count * share)) for one, share in zip(found, shares, strict=True)
+    ]
+    return np.concatenate(chosen)
+
+
+def corrected(oof: OutOfFold, predicted: np.ndarray, heads: int) -> np.ndarray:
+    """Return predictions (M, num_outputs) corrected for the shares of classes that they have in the first heads."""
+    layout, parts = oof.competition.layout, []
+    each = zip(layout.split(predicted), layout.split_targets(oof.target), strict=True)
+    for number, (part, target) in enumerate(each):
+        known = np.bincount(target[:, 0].astype(np.int64), minlength=part.shape[1]) / len(target)
+        parts.append(with_shares(part, known, estimated_shares(part, known)) if number < heads else part)
+    return np.concatenate(parts, axis=1)
 
 
 def shifted(oof: OutOfFold, honest: np.ndarray, config: AfterConfig) -> None:
     """Print what the correction of shares gains if the test set has the same ones, and if it has others."""
-    competition, width = oof.competition, oof.competition.heads[0].num_outputs
-    known = np.bincount(oof.target[:, 0].astype(np.int64), minlength=width) / len(oof.target)
-
-    def corrected(predicted: np.ndarray) -> np.ndarray:
-        first = predicted[:, :width]
-        return np.concatenate([with_shares(first, known, estimated_shares(first, known)), predicted[:, width:]], axis=1)
-
-    row("shares of the first head corrected, where nothing has shifted",
-        f"{score_of(corrected(honest), oof.target, competition):.4f}")  # fmt: skip
-    gains: dict[str, list[float]] = {"before": [], "after": []}
-    for seed in range(config.shifts):
-        rows, _ = drawn_anew(oof, seed)
-        makers: dict[str, Callable[[np.ndarray], np.ndarray]] = {"before": lambda one: one, "after": corrected}
-        for name, make in makers.items():
-            gains[name].append(score_of(make(honest[rows]), oof.target[rows], competition))
-    row(f"{config.shifts} draws with other shares, uncorrected", several(gains["before"]))
-    row(f"{config.shifts} draws with other shares, corrected", several(gains["after"]))
+    competition = oof.competition
+    kinds = {"classes of the first head": (oof.target[:, 0].astype(np.int64), 1)}
+    if competition.pad_class is not None:
+        lengths = (oof.target != competition.pad_class).sum(axis=1)
+        kinds["lengths"] = (np.minimum(lengths, np.quantile(lengths, 0.99).astype(int)), len(competition.heads))
+    for name, (values, heads) in kinds.items():
+        same = score_of(corrected(oof, honest, heads), oof.target, competition)
+        row(f"shares of {name} corrected, where nothing has shifted", f"{same:.4f}")
+        before, after = [], []
+        for seed in range(config.shifts):
+            rows = drawn_anew(values, seed)
+            before.append(score_of(honest[rows], oof.target[rows], competition))
+            after.append(score_of(corrected(oof, honest[rows], heads), oof.target[rows], competition))
+        row(f"{config.shifts} draws with other shares of {name}, uncorrected", several(before))
+        row(f"{config.shifts} draws with other shares of {name}, corrected", several(after))
 
 
 def main(config: AfterConfig) -> None:

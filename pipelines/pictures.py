@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from src.core.errors import InputError
 from src.core.writing import write_bytes
@@ -165,7 +165,7 @@ def prepared(page: Any, picture: Picture) -> Any:
     return page
 
 
-def screenshot(picture: Picture, scheme: str = "light") -> bytes:
+def screenshot(picture: Picture, scheme: Literal["light", "dark"] = "light") -> bytes:
     """Return a picture as PNG."""
     try:
         from playwright.sync_api import sync_playwright

@@ -69,7 +69,7 @@ def test_images_of_clients_that_have_gone_are_not_predicted() -> None:
     async def leave() -> dict[str, Any]:
         return {"type": "http.disconnect"}
 
-    async def ask() -> list[np.ndarray]:
+    async def ask() -> tuple[np.ndarray, np.ndarray]:
         first = asyncio.create_task(batches.answer(np.zeros((1, 3))))
         await until(lambda: predict.sizes)
         ended = asyncio.create_task(batches.answer(np.full((2, 3), 1)))
