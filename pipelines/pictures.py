@@ -28,6 +28,7 @@ from src.core.writing import write_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "pictures"
+Scheme = Literal["light", "dark"]
 MAX_BYTES = 60_000
 MAX_PICTURES = 8
 QUALITIES = range(86, 40, -6)
@@ -165,7 +166,7 @@ def prepared(page: Any, picture: Picture) -> Any:
     return page
 
 
-def screenshot(picture: Picture, scheme: Literal["light", "dark"] = "light") -> bytes:
+def screenshot(picture: Picture, scheme: Scheme = "light") -> bytes:
     """Return a picture as PNG."""
     try:
         from playwright.sync_api import sync_playwright
@@ -195,7 +196,7 @@ def as_webp(data: bytes) -> bytes:
     raise InputError(f"more than {MAX_BYTES:,} bytes at quality {QUALITIES[-1]}: give it a smaller window")
 
 
-def make(names: list[str], folder: Path = FOLDER, scheme: str = "light") -> None:
+def make(names: list[str], folder: Path = FOLDER, scheme: Scheme = "light") -> None:
     """Run the commands of the named pictures, each once, and write the pictures in light or dark colours."""
     commands = dict.fromkeys(command for name in names for command in PICTURES[name].commands)
     for command in commands:

@@ -29,7 +29,7 @@ def main(config: BlendConfig) -> None:
     """Blend runs, and files of another tool. Raises InputError if there are fewer than two, or they were scored on
     different images."""
     from src.core.runtime import set_up_process
-    from src.handin.checked import promised
+    from src.handin.checked import promise
     from src.inference.adjusting import adjusted, check_adjusting
     from src.inference.blending import check_same_images, fit
     from src.inference.ensemble import out_of_fold
@@ -73,9 +73,8 @@ def main(config: BlendConfig) -> None:
     made = stack([one.probabilities for one in answers], competition) if stack else averaged(answers)
     if config.is_adjusting:
         made, facts["adjusted"] = adjusted(config, made, blend.honest, oofs[0])
-    note = {**facts, "runs": [one.facts for one in answers]}
-    facts["promised"] = world.on_main(lambda: promised(config, note))
     world.on_main(lambda: write_submission(folder, config.name, answers, test, competition, facts, blend.rule, made))
+    world.on_main(lambda: promise(config, folder / f"{config.name}.json"))
 
 
 def _answers(

@@ -61,8 +61,10 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     if len(report.suspects):
         print(f"{len(report.suspects):,} labels are suspicious: see the report, or {run.evaluation / 'suspects.csv'}")
     if gallery.note:
-        shown = f"shows of {len(gallery.columns['explained'])} images only" if gallery.maps else "does not show"
-        print(f"note: the report {shown} what the network looked at: {gallery.note}")
+        count = len(gallery.columns["explained"]) if gallery.maps else 0
+        shown = f"shows what the network looked at for only {count} images"
+        shown = shown if count else "does not show what the network looked at"
+        print(f"note: the report {shown}: {gallery.note}")
     if run.prepared.unreadable_note():
         print(run.prepared.unreadable_note())
     print(f"report: {run.evaluation / 'report.html'}")

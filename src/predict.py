@@ -27,7 +27,7 @@ def main(config: PredictConfig) -> None:
     """Write a submission. Raises InputError for missing or unfit runs, and for answers that would be refused."""
     started = time.monotonic()
     from src.core.runtime import set_up_process
-    from src.handin.checked import promised
+    from src.handin.checked import promise
     from src.inference.adjusting import adjusted, check_adjusting
     from src.inference.deadline import all_answered, answer_in_time, those_that_answered
     from src.inference.submission import (
@@ -77,10 +77,9 @@ def main(config: PredictConfig) -> None:
     if config.is_adjusting:
         known = world.together(lambda: mean_out_of_fold(*used))
         made, facts["adjusted"] = adjusted(config, made, *known)
-    if config.minutes is None:  # otherwise the time is for answers, and submit works it out
-        note = {**facts, "runs": [one.facts for one in answers]}
-        facts["promised"] = world.on_main(lambda: promised(config, note))
     world.on_main(lambda: write_submission(folder, name, answers, test, competition, facts, rule, made))
+    if config.minutes is None:  # otherwise the time is for answers, and submit works it out
+        world.on_main(lambda: promise(config, folder / f"{name}.json"))
 
 
 def _check_minutes(config: PredictConfig, num_processes: int) -> None:

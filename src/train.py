@@ -26,7 +26,7 @@ def main(config: TrainConfig) -> None:
     from src.training.logs import check_logs
     from src.training.restart import publish
     from src.training.resume import run_to_train
-    from src.training.setup import check_flags, check_weights
+    from src.training.setup import check_flags, check_weights, without_effect
     from src.training.status import Status
 
     started = time.perf_counter()
@@ -44,6 +44,8 @@ def main(config: TrainConfig) -> None:
     results, status = [], Status(numbers, config.epochs, compute.describe())
     with status.told(), explained(config.deterministic):
         print(f"training on {compute.describe()}", flush=True)
+        for note in without_effect(config):
+            print(note)
         if run.competition.pretext:
             print("note: the score means nothing here; the network is for train --weights FOLD/last.safetensors")
         for done in range(len(numbers)):

@@ -52,8 +52,6 @@ def test_an_unknown_fold_is_refused_with_the_existing_ones(prepared: Podium, fol
         (("--backbone", "resnet18.nope"), "--backbone resnet18.nope"),
         (("--class-weights",), "--class-weights: later places"),
         (("--augment.crop", 0.5), "--augment.crop 0.5: would cut characters off"),
-        (("--suspects-weight", 0.5), "--suspects-weight 0.5: does nothing without --suspects"),
-        (("--pseudo-confidence", 0.5), "--pseudo-confidence 0.5: does nothing without --pseudo-labels"),
     ],
 )
 def test_an_invalid_flag_value_is_refused_by_name(prepared: Podium, flags: tuple[object, ...], word: str) -> None:

@@ -222,7 +222,7 @@ def check_heads(competition: Competition) -> None:
     if is_string and len(places) > 1:
         raise InputError(
             f"{name}: the heads of a string (it has a pad_class, or answer='text') must all have the same classes in "
-            "the same order: give each place all characters; answers that are no string need answer='heads'"
+            "the same order: give each place all characters; answers that are not strings need answer='heads'"
         )
     for what, value, known in (
         ("answer", competition.answer, ANSWERS),
@@ -241,16 +241,19 @@ def check_heads(competition: Competition) -> None:
         if pad_class is not None and not 0 <= pad_class < head.num_classes:
             raise InputError(f"{name}: pad_class {pad_class} is not one of {head.num_classes} classes")
     if competition.class_names and len(competition.heads) == 1:
-        _check_names(name, competition.class_names, competition.heads[0].classes)
+        _check_names(name, competition.class_names, competition.heads[0])
     weights = competition.head_weights
     if competition.heads and weights and (len(weights) != len(competition.heads) or min(weights) < 0):
         raise InputError(f"{name}: head_weights must be {len(competition.heads)} numbers of 0 or more")
 
 
-def _check_names(name: str, names: Sequence[str], classes: Sequence[str]) -> None:
+def _check_names(name: str, names: Sequence[str], head: Head) -> None:
     """Raise InputError for class_names that do not name one class each: relabel.csv may write them for classes."""
+    classes = head.classes
     if len(names) != len(classes):
         raise InputError(f"{name}: {len(names)} class_names for {len(classes)} classes")
+    if head.kind == "labels":  # which relabel.csv does not write by name
+        return
     meant = {text: number for number, text in enumerate(classes)}
     for number, text in enumerate(names):
         other = meant.setdefault(text, number)

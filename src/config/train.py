@@ -58,7 +58,8 @@ class TrainSettings:
     """Which images an epoch draws. uniform: each once; balanced: all classes (of strings: first characters) equally
     often, with replacement; sqrt: in between."""
     class_weights: bool = False
-    """Weight rare classes, and labels that are present, more in the loss: all classes get the same total weight."""
+    """Weight rare classes, and labels that are present, more in the loss: all classes get the same total weight. Not
+    for strings."""
     head_weights: tuple[float, ...] = ()
     """Weight of each head in the loss; default: equal."""
     soft_labels: str | None = None

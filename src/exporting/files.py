@@ -165,9 +165,12 @@ def make_files(subject: Subject, kind: str, check: Check) -> dict[str, Made]:
 
 def write_files(folder: Path, made: dict[str, Made], note: dict[str, Any], card: str) -> None:
     """Replace an earlier export, perhaps of other weights; model.json comes last: without it, files may be missing."""
+    new = {name: folder / f".new-{name}" for name in made}
+    for name, file in made.items():
+        write_bytes(new[name], file.data)  # a full disk leaves the earlier export as it is
     for name in (NOTE, CARD, *FILES):
         (folder / name).unlink(missing_ok=True)
-    for name, file in made.items():
-        write_bytes(folder / name, file.data)
+    for name, path in new.items():
+        path.replace(folder / name)
     write_text(folder / CARD, card)
     write_json(folder / NOTE, note)

@@ -37,8 +37,11 @@ def settle(bundle: Path, folder: Path) -> list[str]:
             if size > free:
                 raise InputError(f"{bundle}: {size:,} bytes to unpack and {free:,} free; make room, run this again")
             unpacked = _unpacked(folder)
-            shutil.rmtree(unpacked, ignore_errors=True)
-            archive.extractall(unpacked)
+            unpacking = unpacked.with_name("unpacking")
+            for earlier in (unpacked, unpacking):
+                shutil.rmtree(earlier, ignore_errors=True)
+            archive.extractall(unpacking)
+            unpacking.rename(unpacked)  # from here on, the next run goes on moving
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{bundle}: is not a whole zip ({error}); delete it and run this again") from error
     for path in sorted(unpacked.iterdir()):

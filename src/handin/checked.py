@@ -14,7 +14,8 @@ from src.competitions.spec import Competition
 from src.config import Paths
 from src.core.errors import InputError
 from src.core.flags import check_name
-from src.core.writing import sha256_of
+from src.core.locking import locked
+from src.core.writing import sha256_of, write_json
 from src.data.prepared import open_snapshot
 from src.inference.answers import validate
 from src.inference.blending import check_same_images
@@ -124,14 +125,16 @@ def _runs(note: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [part for part in note["runs"] if "external" not in part]
 
 
-def promised(config: Paths, note: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a submission's JSON says of the score to expect; `note` is the rest of it."""
-    expected = expected_score(config, note)
-    return {"unknown": expected} if isinstance(expected, str) else expected.describe()
+def promise(config: Paths, file: Path) -> None:
+    """Add to a submission's JSON what it should score. The submission is there whatever happens to this."""
+    with locked(file.with_suffix(""), "is writing this submission", wait=True):
+        note = json.loads(file.read_text(encoding="utf-8"))
+        expected = expected_score(config, note)
+        write_json(file, note | {"promised": expected.describe() if isinstance(expected, Expected) else None})
 
 
 def expected_score(config: Paths, note: Mapping[str, Any]) -> Expected | str:
-    """Return what a submission should score, by its JSON and its runs' out-of-fold predictions, or why nobody knows.
+    """Return what a submission should score, by its JSON and its runs' out-of-fold predictions, or why it is unknown.
 
     A blend's score is the one that its outer cross-validation measured, since its weights were fitted on these images,
     and what calibration gained by cross-validation is added; the interval keeps its width.

@@ -101,7 +101,9 @@ def compiled(
     quick, shape = torch.compile(network, dynamic=False, options={"freezing": freezing}), images.shape
     try:
         gain = images_per_second(quick, images, compute) / max(1e-9, images_per_second(network, images, compute))
-        if gain == 0 or (mode == "auto" and gain < MIN_SPEEDUP):  # 0: such a batch does not fit in memory
+        if gain == 0:
+            print("predicting without torch.compile: such a batch does not fit in memory")
+        if gain == 0 or (mode == "auto" and gain < MIN_SPEEDUP):
             return network
         excess = _excess(quick, network, images, compute, layout) if layout else 0.0
     except (RuntimeError, OSError, ImportError) as error:  # torch's own are RuntimeErrors; no compiler, no headers
@@ -179,9 +181,10 @@ def fastest(
     engine: Engine = "torch",
     layout: HeadLayout | None = None,
 ) -> Way:
-    """Return the fastest way to predict the loader's images in `num_views` views each; `engine` needs the layout.
+    """Return the fastest way to predict the loader's images in `num_views` views each.
 
-    ONNX Runtime is tried first, and torch.compile only if that is not used: it is not tried beside a faster graph.
+    ONNX Runtime is tried first, and torch.compile only if that is not used. Without a layout only torch is tried, and a
+    compiled network's answers are not compared.
     """
     network.eval()
     served, total = replace(loader, batch_size=batch_size or INFERENCE_BATCH_SIZE), num_views * len(loader.rows)

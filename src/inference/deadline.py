@@ -224,12 +224,14 @@ def those_that_answered(
     """Return the runs, folds and views (whether there was more than the plain image) whose out-of-fold predictions
     are like these answers: what is fitted after training is fitted on them.
 
-    There are none of some of the views only; those of all views are the nearest. Runs whose folds have no number in
-    common are taken whole.
+    Out-of-fold predictions are kept for the plain image and for all views; some of the views use the latter. Runs of
+    different snapshots, or without a fold in common, are taken whole: their folds hold out different images.
     """
     folds = {one.facts["run"]: {fold["fold"] for fold in one.facts["folds"]} for one in answers}
-    shared = tuple(sorted(set.intersection(*folds.values()))) or None
-    return [run for run in runs if run.name in folds], shared, len(answers[0].facts["views"]) > 1
+    used = [run for run in runs if run.name in folds]
+    alike = len({run.prepared.id for run in used}) == 1
+    shared = (tuple(sorted(set.intersection(*folds.values()))) or None) if alike else None
+    return used, shared, any(len(one.facts["views"]) > 1 for one in answers)
 
 
 def _told(facts: dict[str, Any], names: Sequence[str]) -> str:

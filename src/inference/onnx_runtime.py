@@ -19,7 +19,7 @@ from src.core.errors import InputError
 from src.core.modules import check_extra, has_modules
 from src.core.runtime import Compute
 
-PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+PACKAGES = ("onnx", "onnxruntime", "onnxscript", "onnx_ir")
 CHUNK = 32  # images run at a time: their activations stay in a processor's cache
 INPUT = "images"
 MAX_BYTES = 2**31 - 2**24  # of weights in a file, which holds less than 2 GiB with its graph
@@ -108,11 +108,11 @@ def _adaptive_max_pool(images: torch.Tensor, size: Sequence[int]) -> tuple[torch
 def onnx_model(program: Any, outputs: Sequence[str]) -> Any:
     """Return the onnx.ModelProto of an exported program. Raises InputError if an operation has no ONNX counterpart.
 
-    `outputs` name its outputs; a value within that has one of these names gets another.
+    `outputs` name its outputs; inner values with the same name are renamed.
     """
-    from onnx_ir.passes.common import NameFixPass
-
     with _exporting("to ONNX"):
+        from onnx_ir.passes.common import NameFixPass
+
         lacking = {torch.ops.aten.adaptive_max_pool2d.default: _adaptive_max_pool}
         made = torch.onnx.export(
             program.run_decompositions(lacking),

@@ -18,7 +18,7 @@ CURVES = {  # title of each column of log.csv that is drawn
     "loss": "Training loss",
     "score": "Score on the held-out images",
     "lr": "Learning rate",
-    "images_per_second": "Images per second",
+    "images_per_second": "{served} per second",
 }
 
 
@@ -48,7 +48,7 @@ def learning_curves(folds: Sequence[TrainedFold], score_name: str) -> tuple[list
         series = {name: (log["epoch"], log[column]) for name, log in logs.items() if column in log.columns}
         if series:
             y = score_name if column == "score" else ""
-            title = title.replace("Images", served.capitalize())
+            title = title.format(served=served.capitalize())
             charts.append(line_chart(title, "epoch", y, series, points=True, integers=True, **limits))
     return charts, notes
 

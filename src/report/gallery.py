@@ -44,7 +44,7 @@ class Gallery:
     total: int  # of the table
     columns: dict[str, Any]  # what the page knows of each image, a list of K values each
     sheets: Sheets | None = None
-    large: Sheets | None = None  # of the first images, which have saliency
+    large: Sheets | None = None  # of the images in columns["explained"], which have saliency
     maps: Sheets | None = None  # colours over `large`
     note: str = ""  # why there is no saliency, or not of all images that were asked for
 
@@ -226,4 +226,4 @@ def _maps(
         if not is_out_of_memory(error):
             raise
         return maps[:done], "out of memory; evaluate again when no other program fills the GPU"
-    return maps[:done], ""
+    return maps[:done], "" if done >= len(explained) else f"stopped after {SALIENCY_SECONDS:g} seconds"

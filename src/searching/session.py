@@ -33,7 +33,7 @@ def run_search(config: SearchConfig, folder: Path, deadline: float) -> None:
     delete_stale(folder)
     repair(search.file)
     study = open_study(search.file, search.maximises, config.prune, search.early)
-    print(_beginning(search, study), f"what they print is in {folder / 'logs'}", sep="; ", flush=True)
+    print(_beginning(search, study), f"their output is in {folder / 'logs'}", sep="; ", flush=True)
     try:
         run_workers(search, study, deadline)
     finally:

@@ -14,7 +14,7 @@ from optuna.trial import Trial, TrialState
 from src.core.errors import InputError
 from src.core.runtime import num_cores
 from src.core.signals import Stopped, end_with_parent, stop
-from src.searching.study import interrupted, open_study
+from src.searching.study import counts, interrupted, open_study
 from src.searching.trials import Search, check_failures, work
 
 TICK = 0.2  # seconds
@@ -54,6 +54,7 @@ def run_workers(search: Search, study: optuna.Study, deadline: float) -> None:
 
 def _run(search: Search, study: optuna.Study, shares: dict[int, list[int]], deadline: float) -> None:
     running = {worker: _start(search, worker, share, deadline) for worker, share in shares.items()}
+    idle_deaths: dict[int, int] = {}
     try:
         while running:
             time.sleep(TICK)
@@ -63,8 +64,8 @@ def _run(search: Search, study: optuna.Study, shares: dict[int, list[int]], dead
                 del running[worker]
                 if process.exitcode == MISTAKE:
                     raise InputError("a worker ended with the mistake above")
-                if process.exitcode != 0:
-                    continued = _of_killed(study, worker, process.exitcode)
+                if process.exitcode != 0 and is_more_to_do(search, study):
+                    continued = _of_killed(study, worker, process.exitcode, idle_deaths)
                     running[worker] = _start(search, worker, continued, deadline)
     except BaseException:
         for process in running.values():
@@ -74,17 +75,28 @@ def _run(search: Search, study: optuna.Study, shares: dict[int, list[int]], dead
         raise
 
 
-def _of_killed(study: optuna.Study, worker: int, code: int) -> list[int]:
+def is_more_to_do(search: Search, study: optuna.Study) -> bool:
+    """Return whether trials are still to be begun or ended: a process that dies after the last one is not missed."""
+    trials = study.get_trials(deepcopy=False)
+    return any(trial.state == TrialState.RUNNING for trial in trials) or (
+        sum(counts(trial) for trial in trials) < search.config.trials
+    )
+
+
+def _of_killed(study: optuna.Study, worker: int, code: int, idle_deaths: dict[int, int]) -> list[int]:
     """Return the trial of a worker that died, to be continued, unless that happened before.
 
-    Raises InputError if the worker died without a trial, as another one would, or if the first trials all failed.
+    `idle_deaths` counts by worker how often it died between two trials since it last had one. Raises InputError if that
+    happens again, as it would go on for ever, and if the first trials all failed.
     """
     how, continued = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}", []
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     mine = [trial for trial in running if trial.user_attrs.get("worker") == worker]
-    if not mine:
+    idle_deaths[worker] = 0 if mine else idle_deaths.get(worker, 0) + 1
+    if idle_deaths[worker] >= MAX_KILLS:
         raise InputError(
-            f"worker {worker}: its process {how} while it trained nothing; the same command resumes the search"
+            f"worker {worker}: its process {how} while it trained nothing, {MAX_KILLS} times in a row; the same "
+            "command resumes the search"
         )
     for frozen in mine:
         trial, kills = Trial(study, frozen._trial_id), frozen.user_attrs.get("kills", 0) + 1

@@ -178,7 +178,7 @@ def _decoded(answerer: Answerer, upload: UploadFile, name: str) -> np.ndarray:
 
 
 async def _while_connected(request: Request, answer: Coroutine[Any, Any, np.ndarray]) -> np.ndarray:
-    """Return an answer, or cancel it when the client goes, of which uvicorn only tells: nobody would read it."""
+    """Return the answer; cancel it if the client disconnects, which uvicorn reports but does not act on."""
 
     async def departure() -> None:
         while (await request.receive())["type"] != "http.disconnect":

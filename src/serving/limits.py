@@ -1,6 +1,7 @@
 """How much clients may ask for, and how they are told that it is too much."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -8,9 +9,13 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+Receive = Callable[[], Awaitable[dict[str, Any]]]  # of ASGI
+
+BODY_SECONDS = 60.0  # in which the next part of a request's body must arrive
+
 
 class Overloaded(Exception):
-    """As much is being done as may be; the text says what."""
+    """A limit is reached; the text says which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,7 @@ class Limits:
 
 
 class Places:
-    """How many requests may do something at a time; all of them are in one thread."""
+    """Limits concurrent requests; for one event loop, not for threads."""
 
     def __init__(self, most: int, what: str) -> None:
         """Allow `most`; `what` ends the message "8 ..."."""
@@ -53,7 +58,8 @@ class Door:
     """ASGI middleware that refuses requests before their body is read.
 
     A body by its announced length, which FastAPI would refuse in plain text; and more requests with a body at a time
-    than images may wait, as each has one that would have to.
+    than images may wait, since each carries at least one image. A client that stops in the middle of a body counts as
+    gone after BODY_SECONDS, so that it does not hold its place.
     """
 
     def __init__(self, app: Any, limits: Limits) -> None:
@@ -69,9 +75,27 @@ class Door:
         else:
             try:
                 with self.places.one():
-                    await self.app(scope, receive, send)
+                    await self.app(scope, _in_time(receive), send)
             except Overloaded as error:  # this one's: the application answers its own
                 await busy(error)(scope, receive, send)
+
+
+def _in_time(receive: Receive) -> Receive:
+    """Return `receive` of a request, by which a client whose body does not go on has gone."""
+    is_complete = False
+
+    async def next_part() -> dict[str, Any]:
+        nonlocal is_complete
+        if is_complete:  # then it waits for the client to leave
+            return await receive()
+        try:
+            part = await asyncio.wait_for(receive(), BODY_SECONDS)
+        except TimeoutError:
+            return {"type": "http.disconnect"}
+        is_complete = not part.get("more_body", False)
+        return part
+
+    return next_part
 
 
 def problem(status: int, detail: str, file: str | None = None, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -57,7 +57,6 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     if config.freeze_backbone and not (config.pretrained or config.weights or config.start_from):
         raise InputError("--freeze-backbone --no-pretrained: features of random weights are useless; give --weights")
     check_start(config)
-    _check_alone(config)
     check_pretext(config, competition)
     if config.sync_batch_norm and config.compile:
         raise InputError(
@@ -100,17 +99,15 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--loss {config.loss}: there are {', '.join(LOSSES)}")
 
 
-def _check_alone(config: TrainConfig) -> None:
-    """Raise InputError for a flag that does nothing without another one."""
-    for flag, needed in (
-        ("suspects_weight", "suspects"),
-        ("fonts", "synthetic"),
-        ("pseudo_confidence", "pseudo_labels"),
-    ):
-        value, default = getattr(config, flag), getattr(TrainConfig, flag)
-        if value != default and not getattr(config, needed):
-            names = [name.replace("_", "-") for name in (flag, needed)]
-            raise InputError(f"--{names[0]} {value}: does nothing without --{names[1]}")
+def without_effect(config: TrainConfig) -> list[str]:
+    """Return a note for each flag that does nothing without another one: sweeps combine them on purpose."""
+    needs = {"suspects_weight": "suspects", "fonts": "synthetic", "pseudo_confidence": "pseudo_labels"}
+    changed = [flag for flag in needs if getattr(config, flag) != getattr(TrainConfig, flag)]
+    return [
+        f"note: --{flag.replace('_', '-')} does nothing without --{needs[flag].replace('_', '-')}"
+        for flag in changed
+        if not getattr(config, needs[flag])
+    ]
 
 
 def check_pretext(config: TrainConfig, competition: Competition) -> None:
@@ -154,7 +151,7 @@ def check_weights(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--sampler {config.sampler}: {competition.name}'s answer is a number, not a class")
     if config.class_weights and competition.pad_class is not None:
         raise InputError(f"--class-weights: later places of {competition.name}'s strings are mostly empty, so that "
-                         "rare digits there would outweigh all others; use --head-weights")  # fmt: skip
+                         "rare characters there would outweigh all others; use --head-weights")  # fmt: skip
     if config.class_weights and "number" in kinds:
         raise InputError(f"--class-weights: {competition.name}'s answer is a number, not a class")
     check_pseudo_labels(config, competition)

@@ -40,7 +40,7 @@ def _is_number(value: object) -> bool:
 
 
 def _status(path: Path) -> dict[str, Any]:
-    """Return what status.json says; a value of another kind than a training writes is as if it was not there."""
+    """Return what status.json says; values of the wrong type are ignored."""
     said = _read_json(path)
     status = {name: said[name] for name in NUMBERS if _is_number(said.get(name))}
     status |= {name: said[name] for name in TEXTS if isinstance(said.get(name), str)}

@@ -235,7 +235,10 @@ def test_a_command_on_a_real_terminal_draws_bars_that_fit_and_are_gone_at_the_en
     os.close(ours)
     assert command.returncode == 0, text
     bars = [frame.rstrip() for frame in re.split("[\r\n]", text) if frame.startswith("searching near-duplicates")]
-    shown = [re.fullmatch(r"searching near-duplicates: +(\d+)%\|.*\| (\d+)/24 passes, \d+ s left", bar) for bar in bars]
+    shown = [
+        re.fullmatch(r"searching near-duplicates: +(\d+)%\|.*\| (\d+)/24 passes, \d+ (?:s|min) left", bar)
+        for bar in bars
+    ]
     assert {int(bar[2]) for bar in shown if bar} == set(range(1, 25))
     assert all(int(bar[1]) == round(100 * int(bar[2]) / 24) for bar in shown if bar)
     assert max(map(len, bars)) <= 72
@@ -253,6 +256,6 @@ def test_a_command_that_writes_to_a_file_as_in_ci_and_nohup_prints_lines(svhn: M
     assert "\r" not in text
     assert "%|" not in text
     assert "\x1b" not in text
-    passes = re.findall(r"^searching near-duplicates: (\d+) of 24 passes, \d+ s left$", text, re.MULTILINE)
+    passes = re.findall(r"^searching near-duplicates: (\d+) of 24 passes, \d+ (?:s|min) left$", text, re.MULTILINE)
     assert [int(number) for number in passes] == list(range(1, 24))  # of the last one the next line tells
     assert re.search(r"^\d+ usable labelled images; held out by fold: ", text, re.MULTILINE)

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from src.inference import deadline, submission
-from src.inference.deadline import interleaved
+from src.inference.deadline import interleaved, those_that_answered
 from tests.world import done, refused, run_command
 
 Pass = tuple[int, str]  # fold and view
@@ -102,6 +103,19 @@ def test_what_is_fitted_after_training_is_fitted_on_the_folds_that_answer(
     passes.begin(1)
     done(world, "predict", "--minutes", "1", "--name", "one")
     assert fitted == [(["baseline"], None, True), (["baseline"], (0,), False)]
+
+
+def answer_of(run: str, folds: list[int], views: list[str]) -> Any:
+    return SimpleNamespace(facts={"run": run, "folds": [{"fold": fold} for fold in folds], "views": views})
+
+
+def test_runs_of_other_snapshots_and_other_views_are_taken_together() -> None:
+    runs: Any = [SimpleNamespace(name=name, prepared=SimpleNamespace(id=of)) for name, of in (("a", "1"), ("b", "1"))]
+    answers = [answer_of("a", [0, 1], ["original"]), answer_of("b", [0], ["original", "left"])]
+    assert those_that_answered(runs, answers) == (runs, (0,), True)
+    assert those_that_answered(runs, answers[:1]) == (runs[:1], (0, 1), False)
+    runs[1].prepared.id = "2"  # its fold 0 holds out other images
+    assert those_that_answered(runs, answers) == (runs, None, True)
 
 
 def test_if_time_runs_out_the_file_is_whole_and_says_so(

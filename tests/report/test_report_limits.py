@@ -125,9 +125,21 @@ def test_out_of_memory_keeps_the_maps_that_are_made(
     text, gallery = report_page(made_report(tmp_path, made_competition("named"), 60), 40)
     assert gallery.note.startswith("out of memory")
     assert len(gallery.columns["explained"]) == kept
-    said = f"shown of {kept} images only" if kept else "not shown"
+    said = f"shown for only {kept} images" if kept else "not shown"
     assert f"What the network looked at is {said}: out of memory" in text
     assert ('data-sheet="map0"' in text) == bool(kept)
+
+
+def test_a_slow_network_explains_fewer_images_and_the_page_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery_module, "SALIENCY_SECONDS", 0.0)
+    monkeypatch.setattr(
+        gallery_module, "saliency", lambda network, images, layout: np.ones(images.shape[:3], np.float32)
+    )
+    text, gallery = report_page(made_report(tmp_path, made_competition("named"), 60), 40)
+    assert len(gallery.columns["explained"]) == 16
+    assert "What the network looked at is shown for only 16 images: stopped after 0 seconds" in text
 
 
 def test_another_error_of_the_network_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

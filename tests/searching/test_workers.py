@@ -32,26 +32,26 @@ def test_a_trial_whose_process_is_killed_is_continued_once_and_then_it_has_faile
     search: Search, study: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine, other = (begun(study, search, worker).number for worker in (0, 1))
-    assert _of_killed(study, 0, SIGKILLED) == [mine]
-    assert _of_killed(study, 0, SIGKILLED) == []
+    assert _of_killed(study, 0, SIGKILLED, {}) == [mine]
+    assert _of_killed(study, 0, SIGKILLED, {}) == []
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.RUNNING]
     why = "failed: its process was killed by signal 9, 2 times; is there enough memory for --workers?"
     assert outcome(study.get_trials()[mine]) == why
     assert capsys.readouterr().out.splitlines() == [
         f"trial {mine}: its process was killed by signal 9; it is continued", f"trial {mine}: {why}"
     ]  # fmt: skip
-    assert _of_killed(study, 1, SIGKILLED) == [other]  # each has two lives of its own
+    assert _of_killed(study, 1, SIGKILLED, {}) == [other]  # each has two lives of its own
 
 
 def test_a_search_whose_first_trials_all_kill_their_processes_ends(search: Search, study: Any) -> None:
     for _ in range(2):
         begun(study, search)
-        assert _of_killed(study, 0, SIGKILLED)
-        assert not _of_killed(study, 0, SIGKILLED)
+        assert _of_killed(study, 0, SIGKILLED, {})
+        assert not _of_killed(study, 0, SIGKILLED, {})
     begun(study, search)
-    assert _of_killed(study, 0, 1)
+    assert _of_killed(study, 0, 1, {})
     with pytest.raises(InputError, match="all of the first 3 trials failed, the last: failed: its process ended with"):
-        _of_killed(study, 0, 1)
+        _of_killed(study, 0, 1, {})
 
 
 def with_processes(monkeypatch: pytest.MonkeyPatch, codes: dict[int, list[int | None]]) -> list[Any]:
@@ -80,10 +80,20 @@ def test_a_worker_that_is_killed_is_started_again_with_its_trial(
     assert started == [(0, []), (1, []), (0, [number])]
 
 
-def test_a_worker_that_dies_before_it_trains_anything_ends_the_search_and_the_others(
+def test_a_worker_that_dies_twice_before_it_trains_anything_ends_the_search_and_the_others(
     search: Search, study: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = with_processes(monkeypatch, {0: [1], 1: [None]})
-    with pytest.raises(InputError, match="worker 0: its process ended with code 1 while it trained nothing"):
+    started = with_processes(monkeypatch, {0: [1, 1], 1: [None]})
+    with pytest.raises(InputError, match="worker 0: its process ended with code 1 while it trained nothing, 2 times"):
         _run(search, study, {0: [], 1: []}, math.inf)
-    assert started == [(0, []), (1, []), (1, "terminated")]
+    assert started == [(0, []), (1, []), (0, []), (1, "terminated")]
+
+
+def test_a_worker_that_dies_after_the_last_trial_is_not_missed(
+    search: Search, study: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(search.config.trials):
+        study.tell(begun(study, search), 0.5)
+    started = with_processes(monkeypatch, {0: [-11], 1: [0]})
+    _run(search, study, {0: [], 1: []}, math.inf)
+    assert started == [(0, []), (1, [])]

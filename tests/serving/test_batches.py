@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(not has_modules("fastapi", "uvicorn"), reason="r
 if has_modules("fastapi", "uvicorn"):
     from fastapi import Request
 
+    from src.serving import limits
     from src.serving.app import _while_connected
     from src.serving.batches import Batches
     from src.serving.limits import Door, Limits, Overloaded, Places
@@ -35,8 +36,26 @@ class Gated:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def test_a_client_that_stops_in_the_middle_of_a_body_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
+    sent = [{"type": "http.request", "body": b"a", "more_body": True}]
+    seen: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        return sent.pop() if sent else await asyncio.sleep(60, {})
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend([(await receive())["type"], (await receive())["type"]])
+
+    door = limits.Door(app, limits.Limits(max_mb=1, max_files=1, max_waiting=1))
+    asyncio.run(door({"method": "POST"}, receive, None))
+    assert seen == ["http.request", "http.disconnect"]
+    assert door.places.taken == 0
 
 
 def test_images_of_all_clients_are_predicted_together_and_too_many_are_told_to_wait() -> None:

@@ -18,7 +18,7 @@ from src.data.pixels import JoinedImages
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 from src.training.pseudo_labels import judged_folds, right_by_confidence
-from src.training.setup import check_flags, check_new_strings
+from src.training.setup import check_flags, check_new_strings, without_effect
 from src.training.soft_labels import _hard
 from src.training.suspects import suspected_rows
 from tests.helpers import run_at
@@ -26,6 +26,12 @@ from tests.world import FLAGS, config_of, data_of, done, run_command
 from tests.world import refused as refused_by
 
 STUDENT = (*FLAGS, "--run-name", "student", "--pseudo-labels", "baseline")
+
+
+def test_flags_that_do_nothing_are_told() -> None:
+    config = TrainConfig(suspects_weight=0.5, pseudo_confidence=0.5, pseudo_labels=("teacher",))
+    assert without_effect(config) == ["note: --suspects-weight does nothing without --suspects"]
+    assert without_effect(TrainConfig()) == []
 
 
 def test_joined_images_are_those_of_one_cache_then_the_other() -> None:
