@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# shellcheck disable=SC2086 # lists of flags are split on purpose
+# What one change of a training gains, three seeds each, on two cores: about four minutes a training and core.
+#
+#   bash benchmarks/changes.sh recipe LITE0.safetensors                  street-view: each switch of the recipe alone
+#   bash benchmarks/changes.sh views LITE0.safetensors                   street-view: views chosen out of fold
+#   bash benchmarks/changes.sh students LITE0.safetensors                street-view: three networks teach one (after recipe)
+#   bash benchmarks/changes.sh look LITE0.safetensors                    street-view: a second look at the digits' box
+#   bash benchmarks/changes.sh suspects LITE0.safetensors SUSPECTS.csv   food-11: without suspicious labels, ten minutes each
+#
+# Held out are the organiser's validation images, for `look` the first of four folds. SUSPECTS.csv is evaluate's of
+# lite2 of benchmarks/score.sh. Results: runs/changes/<competition>/<sweep>.csv, and evaluate's reports.
+set -euo pipefail
+part=$1
+shift
+files=()
+for file in "$@"; do files+=("$(realpath "$file")"); done
+cd "$(dirname "$0")/.."
+[ -n "${PYTHON:-}" ] || . pipelines/setup.sh
+export OMP_NUM_THREADS=1
+runs="--runs-dir ${RUNS:-runs/changes}"
+sweep="-m src.sweep $runs --fold 0 --seed 0 1 2 --tasks ${TASKS:-2}"
+small=(weights="${files[0]}" image-size="40 80")
+
+if [ "$part" = recipe ]; then
+    "$PYTHON" -m src.prepare $runs --split official --image-size 40 80
+    "$PYTHON" $sweep --one-at-a-time --run-name one --set "${small[@]}" epochs=12 dropout=0.2,0 drop-path=default,0.1 ema=0.998,0 \
+        augment.erase=0,0.2 augment.invert=0,0.3 head-weights=default,"1 1 1 2 4 4" optimizer=adamw,nadamw \
+        progressive-resize=1,0.5 label-smoothing=0.05,0 mixup=0,0.2 sam=0,0.05
+elif [ "$part" = views ]; then
+    "$PYTHON" -m src.prepare $runs --split official --image-size 40 80
+    "$PYTHON" $sweep --one-at-a-time --run-name views --set "${small[@]}" epochs=12 views=default,"auto smaller larger"
+elif [ "$part" = students ]; then
+    "$PYTHON" $sweep --one-at-a-time --run-name students --set "${small[@]}" epochs=12,16 pseudo-confidence=0.9,0.7,0.99 \
+        pseudo-labels="one-base-s0 one-base-s1 one-base-s2"
+elif [ "$part" = look ]; then
+    boxes="--competition svhn:boxes $runs"
+    "$PYTHON" -m src.prepare $boxes --num-folds 4 --image-size 40 80
+    for fold in 0 1 2 3; do
+        "$PYTHON" -m src.train $boxes --fold $fold --image-size 40 80 --weights "${files[0]}" --epochs 3
+    done
+    for command in evaluate predict crops; do "$PYTHON" -m src.$command $boxes; done
+    for look in whole cropped; do
+        crops=""
+        [ $look = whole ] || crops="--crops ${RUNS:-runs/changes}/svhn_boxes/baseline/crops.csv"
+        "$PYTHON" -m src.prepare $runs --num-folds 4 --image-size 40 80 $crops
+        "$PYTHON" $sweep --run-name $look --set "${small[@]}" epochs=12
+    done
+else
+    food="--competition food11"
+    "$PYTHON" -m src.prepare $food $runs --split official --image-size 64 64
+    "$PYTHON" $sweep $food --one-at-a-time --run-name suspects --set weights="${files[0]}" image-size="64 64" epochs=6 \
+        suspects=default,"${files[1]}"
+    "$PYTHON" $sweep $food --run-name softened --set weights="${files[0]}" image-size="64 64" epochs=6 \
+        suspects="${files[1]}" suspects-weight=0.3
+fi
