@@ -45,6 +45,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         suspects=suspects(oof),
         comparison=compare(run, folds, oof),
     )
+    run.prepared.cache("train")  # the page needs it: fail before anything is written
     with locked(run.evaluation, "is evaluating this run", wait=True):
         write_json(run.evaluation / "scores.json", scores)
         for name, table in report.tables.items():

@@ -218,8 +218,9 @@ def check_heads(competition: Competition) -> None:
     """Raise InputError for heads that do not fit the competition or each other."""
     name, pad_class = competition.name, competition.pad_class
     places = {(head.classes, head.kind) for head in competition.heads}
-    is_string = competition.is_string and (pad_class is not None or {kind for _, kind in places} == {"class"})
-    if is_string and len(places) > 1:
+    # With more columns beside the id, check_answers says what is wrong.
+    is_text = {kind for _, kind in places} == {"class"} and len(competition.columns) <= 2
+    if competition.is_string and (pad_class is not None or is_text) and len(places) > 1:
         raise InputError(
             f"{name}: the heads of a string (it has a pad_class, or answer='text') must all have the same classes in "
             "the same order: give each place all characters; answers that are not strings need answer='heads'"
