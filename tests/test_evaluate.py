@@ -235,6 +235,7 @@ def test_scores_are_written_even_if_the_page_cannot_be(
     def damaged(*_: Any) -> None:
         raise InputError("the cache is damaged")
 
+    monkeypatch.setattr("src.report.train_and_test.compare", lambda *_: report.comparison)
     monkeypatch.setattr("src.report.page.make_gallery", damaged)
     with pytest.raises(InputError, match="the cache is damaged"):
         evaluate.main(EvaluateConfig())

@@ -137,7 +137,8 @@ def test_the_card_knows_which_weights_are_timms(world: Path) -> None:
 def test_what_cannot_be_exported_is_one_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(run_command(world, "export", "--format", "torch", "--quantize", "int8"), "--quantize int8: ")
     monkeypatch.setattr(modules.importlib.util, "find_spec", lambda name: None)
-    refused(run_command(world, "export"), "onnx, onnxruntime, onnxscript, onnx_ir not installed", "-r requirements-export.txt")
+    missing = "onnx, onnxruntime, onnxscript, onnx_ir not installed"
+    refused(run_command(world, "export"), missing, "-r requirements-export.txt")
 
 
 def test_equal_predictions_have_no_loss(world: Path) -> None:
