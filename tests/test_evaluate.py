@@ -247,6 +247,7 @@ def test_scores_are_written_even_if_the_page_cannot_be(
             score_interval(report.oof.right[fold == number])
         )
     assert len(read(tmp_path / "suspects.csv")) == len(report.suspects)
+    run.prepared.cache = damaged
     found = compare(run, report.folds, report.oof)
     assert found.notes == [
         "Answers on test images are not known yet: run predict, then evaluate again.",
