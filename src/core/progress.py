@@ -54,8 +54,8 @@ def minutes(seconds: float) -> str:
 class Progress:
     """Counts up to `total`. A bar, which is gone when done, or lines, `SECONDS_BETWEEN_LINES` apart.
 
-    Without a total, and once more is counted than it said, there is no share and no time left. Without a name nothing
-    is shown, nor in a process that is `silent`. A `listener` is called at every count.
+    If the total is unknown, or turns out to be too small, neither a percentage nor the time left is shown. Nothing is
+    shown without a name, nor in a process that is `silent`. A `listener` is called at every count.
     """
 
     silent: ClassVar[bool] = False

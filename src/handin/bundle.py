@@ -41,7 +41,7 @@ def settle(bundle: Path, folder: Path) -> list[str]:
             for earlier in (unpacked, unpacking):
                 shutil.rmtree(earlier, ignore_errors=True)
             archive.extractall(unpacking)
-            unpacking.rename(unpacked)  # from here on, the next run goes on moving
+            unpacking.rename(unpacked)  # complete: if interrupted now, the next run continues here
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{bundle}: is not a whole zip ({error}); delete it and run this again") from error
     for path in sorted(unpacked.iterdir()):

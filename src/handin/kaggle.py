@@ -144,7 +144,7 @@ def open_kaggle(competition: str) -> Kaggle:
 
 
 def _score(text: str) -> str:
-    """Return a score as the client prints it; "" for what is no number, such as None."""
+    """Return a score as the client prints it; "" if it is not a number, such as None."""
     return text if is_number(text) else ""
 
 

@@ -46,7 +46,7 @@ class Gallery:
     sheets: Sheets | None = None
     large: Sheets | None = None  # of the images in columns["explained"], which have saliency
     maps: Sheets | None = None  # colours over `large`
-    note: str = ""  # why there is no saliency, or not of all images that were asked for
+    note: str = ""  # why saliency is missing for some or all of the images
 
 
 def shown_rows(oof: OutOfFold, confidence: np.ndarray, suspected: Sequence[int], most: int) -> np.ndarray:

@@ -104,5 +104,5 @@ def problem(status: int, detail: str, file: str | None = None, headers: dict[str
 
 
 def busy(error: Overloaded) -> JSONResponse:
-    """Return what tells a client to come back."""
+    """Return a 503 that asks the client to try again."""
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}; try again in a second", headers={"Retry-After": "1"})
