@@ -42,7 +42,7 @@ def predict(work: Work) -> None:
     record, data, clock = work.record, work.data(), work.clock
     folds, views = list(record.folds_trained), data.num_views
     if views > 1 and work.predict_seconds(data, len(folds), views) > clock.left:
-        clock.tell("predict: the plain image only, for lack of time; the score above was measured with all views", record.events)
+        clock.tell("predict: the plain image only, for lack of time; the score is with all views", record.events)
         views = 1
     while len(folds) > 1 and work.predict_seconds(data, len(folds), views) > clock.left:
         clock.tell(f"predict: fold {folds.pop()} is skipped for lack of time", record.events)
