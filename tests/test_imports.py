@@ -1,6 +1,7 @@
 """Imports go one way: a room imports only from rooms below it, and nothing imports a command."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,10 @@ def test_prepare_imports_no_network_library() -> None:
     code = f"import sys, {', '.join(modules)}; print(sorted({{'torch', 'timm', 'sklearn'}} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout == "[]\n"
+
+
+def test_sklearn_is_imported_where_it_is_needed() -> None:
+    """It takes a fifth of the time of all that train imports, and few trainings need it."""
+    at_the_top = re.compile(r"^(from|import) sklearn", re.MULTILINE)
+    files = [path for path in (ROOT / "src").rglob("*.py") if at_the_top.search(path.read_text(encoding="utf-8"))]
+    assert files == [ROOT / "src/competitions/demo_images.py"]  # which only make_demo imports

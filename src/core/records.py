@@ -13,6 +13,14 @@ from src.core.writing import write_text
 
 Record = TypeVar("Record")
 SEAL = re.compile(rb'\s*{\s*"seal": "([0-9a-f]{64})"')  # the first value: a million rows may follow
+_adapters: dict[Any, TypeAdapter[Any]] = {}
+
+
+def adapter_of(kind: type[Record]) -> TypeAdapter[Record]:
+    """Return what reads and writes a dataclass as JSON. Building it takes much longer than using it."""
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
 
 
 def seal_of(record: Any) -> str:
@@ -20,12 +28,12 @@ def seal_of(record: Any) -> str:
 
     Values at their default do not count, so that a record keeps its name when later code knows one setting more.
     """
-    return hashlib.sha256(TypeAdapter(type(record)).dump_json(record, exclude_defaults=True)).hexdigest()
+    return hashlib.sha256(adapter_of(type(record)).dump_json(record, exclude_defaults=True)).hexdigest()
 
 
 def write_record(path: Path, record: Any) -> None:
     """Write a dataclass as indented JSON with its seal, atomically."""
-    values = TypeAdapter(type(record)).dump_python(record, mode="json")
+    values = adapter_of(type(record)).dump_python(record, mode="json")
     text = json.dumps({"seal": seal_of(record), **values}, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 
@@ -37,7 +45,7 @@ def read_record(path: Path, kind: type[Record], missing: str, repair: str) -> Re
     """
     try:
         data = path.read_bytes()
-        record = TypeAdapter(kind).validate_json(data)
+        record = adapter_of(kind).validate_json(data)
         seal = SEAL.match(data)
     except FileNotFoundError as error:
         raise InputError(f"{path}: not there; {missing}") from error

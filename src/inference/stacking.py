@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from src.competitions.decision import decide
 from src.competitions.spec import Competition
@@ -107,6 +106,8 @@ def fit_stack(parts: Sequence[np.ndarray], weights: np.ndarray, target: np.ndarr
     if right.all() or not right.any():  # nothing to learn
         return Stack(weights=weights, coefficients=np.eye(len(parts) + 1)[0], intercept=0.0)
     centre, scale = features.mean(axis=0), features.std(axis=0) + SMALLEST
+    from sklearn.linear_model import LogisticRegression  # half a second, and few commands need it
+
     model = LogisticRegression(C=STRENGTH, max_iter=2000).fit((features - centre) / scale, right)
     coefficients = model.coef_[0] / scale
     return Stack(

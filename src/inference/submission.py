@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from src.competitions.decision import Rule
 from src.competitions.spec import Competition
@@ -18,6 +17,7 @@ from src.core.errors import InputError
 from src.core.flags import check_range
 from src.core.locking import delete_stale, locked, temporary_of
 from src.core.progress import followed_by
+from src.core.records import adapter_of
 from src.core.runtime import choose_compute, in_world
 from src.core.world import World
 from src.core.writing import sha256_of, write_arrays, write_csv, write_json
@@ -129,7 +129,7 @@ def facts_of(
         "snapshot": run.prepared.id,
         "weight": weight,
         "views": list(predictor.views(run.begun.model.image_size)),
-        **TypeAdapter(RunRecord).dump_python(run.begun, mode="json", include={"model", "train", "weights"}),
+        **adapter_of(RunRecord).dump_python(run.begun, mode="json", include={"model", "train", "weights"}),
         "folds": [
             {"fold": fold.number, "engine": engine, **_described(fold.result)}
             for fold, engine in zip(answered, engines, strict=True)
@@ -146,7 +146,7 @@ def views_of(run: Run, trained: Sequence[TrainedFold], tta: bool) -> tuple[str, 
 
 
 def _described(result: FoldResult) -> dict[str, Any]:
-    found: dict[str, Any] = TypeAdapter(FoldResult).dump_python(result, mode="json")
+    found: dict[str, Any] = adapter_of(FoldResult).dump_python(result, mode="json")
     return found
 
 

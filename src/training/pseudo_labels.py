@@ -14,10 +14,10 @@ Source: Lee, Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Met
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.isotonic import IsotonicRegression
 
 from src.competitions.decision import decide
 from src.competitions.spec import Competition
@@ -34,6 +34,9 @@ from src.inference.submission import mean_out_of_fold, views_of
 from src.inference.testset import TestSet
 from src.runs.fold import FoldPaths
 from src.runs.run import Run, open_run
+
+if TYPE_CHECKING:
+    from sklearn.isotonic import IsotonicRegression
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +125,10 @@ def judged_folds(teachers: list[Run], number: int) -> tuple[int, ...]:
     return tuple(sorted(of_all - {number})) or (number,)
 
 
-def right_by_confidence(teachers: list[Run], folds: tuple[int, ...]) -> IsotonicRegression:
+def right_by_confidence(teachers: list[Run], folds: tuple[int, ...]) -> "IsotonicRegression":
     """Return how often the teachers' mean is right by its confidence, on the held-out images of these folds."""
+    from sklearn.isotonic import IsotonicRegression  # half a second, and few trainings need it
+
     predicted, oof = mean_out_of_fold(teachers, folds, True)
     answers = decide(predicted, oof.competition)
     curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")

@@ -98,7 +98,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_full_disk_while_saving_keeps_the_checkpoint(
     small_disk: Path, svhn: MakeSvhn, commands: Commands, figure: Callable[[str], None], count: int
 ) -> None:

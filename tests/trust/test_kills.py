@@ -79,7 +79,7 @@ def temporaries(cwd: Path) -> list[Path]:
     return list(cwd.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("count", [4, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_training_killed_at_random_moments_resumes_identically(
     prepared: Commands, figure: Callable[[str], None], count: int
 ) -> None:
@@ -162,7 +162,7 @@ def test_a_training_stopped_by_a_signal_resumes_identically(
     figure(f"{number.name} while training: {stops} of {stops} resume identically; ended within {longest:.2f} s")
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_prepare_killed_at_random_moments_gives_the_same_result(
     svhn: MakeSvhn, commands: Commands, figure: Callable[[str], None], count: int
 ) -> None:
@@ -187,7 +187,7 @@ def test_prepare_killed_at_random_moments_gives_the_same_result(
     figure(f"SIGKILL while preparing: {kills} kills, {in_writing} while writing a file: 0 wrong results in {runs} runs")
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_predict_killed_at_random_moments_gives_the_same_submission(
     prepared: Commands, figure: Callable[[str], None], count: int
 ) -> None:

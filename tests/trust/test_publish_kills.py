@@ -74,7 +74,7 @@ def test_a_restart_killed_at_random_moments_leaves_the_old_or_the_new(
     )
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_prepare_killed_at_random_moments_leaves_a_whole_snapshot_current(
     commands: Commands, figure: Callable[[str], None], count: int
 ) -> None:
