@@ -24,7 +24,8 @@ from src.config import Paths, PrepareConfig, TrainConfig
 from src.core import cli
 from src.core.reading import InputFiles
 from src.core.zips import read_location
-from src.data import cache, loader, pixels
+from src.data import cache, pixels
+from src.data.in_blocks import WINDOW
 from src.runs.run import open_run
 from src.training import loading
 
@@ -121,7 +122,7 @@ def main(config: BlockShuffleConfig) -> None:
     print(
         f"\n{processor()}, torch {torch.__version__}; tf_efficientnet_lite0, {config.epochs} epochs at {height}x{width}"
     )
-    print(f"batch {config.batch_size}; blocks of {config.rows} images, a window of {loader.WINDOW * config.rows}")
+    print(f"batch {config.batch_size}; blocks of {config.rows} images, a window of {WINDOW * config.rows}")
     print("\n| shuffled | scores by seed | mean | difference by seed | mean ± standard error |\n|---|---|---|---|---|")
     for kind, found in scores.items():
         print(_line(kind, found, scores["at large"]))

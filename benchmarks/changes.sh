@@ -26,7 +26,7 @@ if [ "$part" = recipe ]; then
     "$PYTHON" -m src.prepare $runs --split official --image-size 40 80
     "$PYTHON" $sweep --one-at-a-time --run-name one --set "${small[@]}" epochs=12 dropout=0.2,0 drop-path=default,0.1 ema=0.998,0 \
         augment.erase=0,0.2 augment.invert=0,0.3 head-weights=default,"1 1 1 2 4 4" optimizer=adamw,nadamw \
-        progressive-resize=1,0.5 label-smoothing=0.05,0 mixup=0,0.2 sam=0,0.05
+        progressive-resize=1,0.5 label-smoothing=0.05,0 mixup=0,0.2 sam=0,0.05 box-head=0,0.2 augment.text-crop=0,0.5
 elif [ "$part" = views ]; then
     "$PYTHON" -m src.prepare $runs --split official --image-size 40 80
     "$PYTHON" $sweep --one-at-a-time --run-name views --set "${small[@]}" epochs=12 views=default,"auto smaller larger"

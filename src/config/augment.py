@@ -37,6 +37,9 @@ class Augment:
     crop: float = 0.0
     """Smallest share of its area that a random crop keeps, whose aspect ratio is up to 4/3 wider or narrower (random
     resized crop); 0 is off."""
+    text_crop: float = 0.0
+    """Probability that only a random part of the image is shown, around all characters; for competitions whose labels
+    have boxes."""
     concat: float | None = None
     """Probability that another string is placed to the right of this one, if both fit; default: 0.4 for strings, else
     0."""

@@ -79,6 +79,9 @@ class TrainSettings:
     """Their weight in the loss; 0 skips them. They are scored in any case."""
     length_head: float = 0.0
     """Loss weight of an auxiliary head, used only in training, that predicts a string's length; 0 is off."""
+    box_head: float = 0.0
+    """Loss weight of an auxiliary head, used only in training, that predicts where the string is, if the labels have
+    boxes; 0 is off."""
     label_smoothing: float = 0.05
     """Share of the target spread over all classes."""
     dropout: float = 0.2

@@ -134,6 +134,24 @@ def _crop(t: Transform, policy: Augment, *, area: np.ndarray, ratio: np.ndarray,
     t.shift_y = t.shift_y + (y - 0.5) * (1 - high) / high * t.size[0]
 
 
+def _text_crop(
+    t: Transform,
+    policy: Augment,
+    *,
+    chance: np.ndarray,
+    left: np.ndarray,
+    top: np.ndarray,
+    right: np.ndarray,
+    bottom: np.ndarray,
+) -> None:
+    """Show a part of the image that has all characters, with random shares of the margins around them."""
+    if t.boxes is None:
+        return
+    rest, whole = np.stack([left, top, right, bottom], axis=1), np.array([0.0, 0.0, 1.0, 1.0])
+    cropped = (chance < policy.text_crop) & np.isfinite(t.boxes).all(axis=1)
+    t.window = np.where(cropped[:, None], t.boxes + rest * (whole - t.boxes), whole)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """One entry: a field of `Augment`, the names of its draws, and what it does.
@@ -173,6 +191,7 @@ AUGMENTATIONS = (
     ),
     Augmentation(name="effects", draws=("chance", "seed"), draw=_effects, on_image=_effects_image),
     Augmentation(name="crop", draws=("area", "ratio", "x", "y"), draw=_crop),
+    Augmentation(name="text_crop", draws=("chance", "left", "top", "right", "bottom"), draw=_text_crop),
 )
 
 
@@ -200,11 +219,21 @@ class AugmentParams:
 
 
 def draw_params(
-    policy: Augment, index: np.ndarray, size: tuple[int, int], *, seed: int, epoch: int, white: float = WHITE
+    policy: Augment,
+    index: np.ndarray,
+    size: tuple[int, int],
+    *,
+    seed: int,
+    epoch: int,
+    white: float = WHITE,
+    boxes: np.ndarray | None = None,
 ) -> AugmentParams:
-    """Return each image's own random changes; `index` (B,) says which images they are, `white` how bright they get."""
+    """Return each image's own random changes.
+
+    `index` (B,) says which images they are, `white` how bright they get; boxes (B, 4) as in Transform.
+    """
     uniforms = keyed_uniforms(seed, epoch, index, NUM_DRAWS)
-    transform = Transform(size=size, index=index, seed=seed, epoch=epoch, white=white)
+    transform = Transform(size=size, index=index, seed=seed, epoch=epoch, white=white, boxes=boxes)
     pixels = {}
     for entry in AUGMENTATIONS:
         if getattr(policy, entry.name):
@@ -227,7 +256,7 @@ def of_bands(policy: Augment) -> Augment:
     return replace(policy, saturation=0.0, tint=0.0)
 
 
-MOVES = ("rotate", "zoom", "stretch", "shear", "shift", "hflip", "crop")  # where something is in the image
+MOVES = ("rotate", "zoom", "stretch", "shear", "shift", "hflip", "crop", "text_crop")  # where something is in the image
 
 
 def moved_if_asked(policy: Augment) -> Augment:

@@ -9,6 +9,18 @@ from src.competitions.spec import Fit
 from src.data.images import placement
 
 
+def around_all(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return (N, 4): the box around all characters of each image, in shares of an image of `size`; NaN for none.
+
+    boxes (N, num_places, 4) in pixels, NaN for places without one.
+    """
+    known = np.isfinite(boxes).all(axis=2, keepdims=True)
+    start = np.where(known, boxes[..., :2], np.inf).min(axis=1, initial=np.inf)
+    end = np.where(known, boxes[..., 2:], -np.inf).max(axis=1, initial=-np.inf)
+    around = np.concatenate([start, end], axis=1) / [size[1], size[0], size[1], size[0]]
+    return np.where((end > start).all(axis=1, keepdims=True), around, np.nan)
+
+
 def boxes_in_cache(
     texts: Sequence[str],
     image_paths: Sequence[str],

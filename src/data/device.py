@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from src.competitions.boxes import moved
 from src.data.augmentations import PIXEL_CHANGES
 from src.data.loader import Batch, Loader
 from src.data.sharded import ShardedImages
@@ -148,20 +149,23 @@ class DeviceLoader:
     def _batch(self, whole: np.ndarray, first: int, epoch: int) -> Batch:
         loader, positions = self.loader, self.loader.own(whole)
         size, rows, target = loader.size_at(epoch), loader.rows[positions], loader.targets[positions]
-        images, beside = self._gather(whole, size), None
+        images, beside, joined = self._gather(whole, size), None, None
         if loader.concatenates:
             partners, kept, target = loader.concatenated(positions, epoch)
-            beside = np.where(kept < size[1], partners, positions)
+            joined = kept < size[1]
+            beside = np.where(joined, partners, positions)
             others = self._gather(whole, size, epoch)
             if self.dtype != torch.uint8:  # of which torch can do less
                 images, others = images.int(), others.int()
             images = concat_side_by_side(images, others, self._put(kept)).to(self.dtype)
+        boxes = loader.boxes_of(positions, joined)
         if loader.policy and loader.policy.changes_pixels():
-            params = loader.params_of(whole, first, epoch)
+            params = loader.params_of(whole, first, epoch, boxes)
             matrices, colours = self._put(params.matrices), self._put(params.colours)
             pixels = {name: self._put(numbers) for name, numbers in params.pixels.items()}
             images = self.change(images, matrices, colours, pixels, loader.hflip_ok)
             target = loader.followed(target, params, size)
+            boxes = None if boxes is None else moved(boxes, params.matrices, size)
         batch: Batch = {
             "index": torch.from_numpy(rows),
             "image": images,
@@ -170,6 +174,8 @@ class DeviceLoader:
         }
         if loader.weights:
             batch["weight"] = self._put(loader.weights.of(positions, target, beside))
+        if loader.serves_boxes and boxes is not None:
+            batch["boxes"] = self._put(boxes)
         return batch
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:

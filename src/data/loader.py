@@ -4,12 +4,12 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from threading import Lock
 from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 import torch
 
+from src.competitions.boxes import moved
 from src.competitions.spec import Follow
 from src.config import Augment
 from src.core.world import World
@@ -17,26 +17,27 @@ from src.data.augment import augment_batch
 from src.data.augmentations import AugmentParams, draw_params
 from src.data.concat import concat_batch, concat_widths
 from src.data.images import resize
+from src.data.in_blocks import WINDOW, Blocks
 from src.data.keyed import keyed_uniforms
 from src.data.levels import Levels
-from src.data.pixels import Images, Pixels, height_of
+from src.data.pixels import Images, height_of
 from src.data.transform import WHITE
 from src.data.weighting import LossWeights, drawn
 
 INFERENCE_BATCH_SIZE = 256  # images a batch when nothing is learned; on a CPU no other size is faster
-WINDOW = 32  # blocks that an epoch mixes, and keeps, at a time
-MAX_KEPT = 2 * WINDOW  # blocks in memory, whatever the order of the rows
 
 
 class Batch(TypedDict):
     """index (B,) int64: rows of the cache; image (B, H, W, C); target (B, num_targets), int64 or float32; count:
-    images of the whole batch, of which this rank has B; weight (B, num_targets) float32: what each target counts."""
+    images of the whole batch, of which this rank has B; weight (B, num_targets) float32: what each target counts; boxes
+    (B, 4) float32: where in its image each string is, see Loader, or NaN."""
 
     index: torch.Tensor
     image: torch.Tensor
     target: torch.Tensor
     count: int
     weight: NotRequired[torch.Tensor]
+    boxes: NotRequired[torch.Tensor]
 
 
 class Batches(Protocol):
@@ -56,46 +57,6 @@ def gather(images: "Images | Blocks", rows: np.ndarray, size: tuple[int, int]) -
     if picked.shape[1:3] == tuple(size):
         return picked
     return np.stack([resize(image, size) for image in picked])
-
-
-class Blocks:
-    """Reads each block of a cache once in an epoch and keeps it until its last row has been taken.
-
-    Of rows in an order that needs more than MAX_KEPT blocks at a time, blocks are dropped and read again.
-    """
-
-    def __init__(self, images: Images, rows: np.ndarray, height: int) -> None:
-        """Serve each of `rows` once, in about this order; a block has `height` rows."""
-        self.images, self.height = images, height
-        blocks = rows // height
-        self.left = np.bincount(blocks)
-        self.kept: dict[int, np.ndarray] = {}
-        self.lock = Lock()
-        order = blocks[np.sort(np.unique(blocks, return_index=True)[1])]
-        self.reader = images.reader(order.tolist()) if isinstance(images, Pixels) else self._copy
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Return (B, H, W, C) copies; threads may ask at the same time."""
-        out = np.empty((len(rows), *self.images.shape[1:]), self.images.dtype)
-        blocks = rows // self.height
-        with self.lock:
-            for block in np.unique(blocks):
-                if block not in self.kept:
-                    if len(self.kept) == MAX_KEPT:
-                        del self.kept[next(iter(self.kept))]
-                    self.kept[block] = self._read(int(block))
-                here = blocks == block
-                out[here] = self.kept[block][rows[here] - block * self.height]
-                self.left[block] -= here.sum()
-                if not self.left[block]:
-                    del self.kept[block]
-        return out
-
-    def _read(self, block: int) -> np.ndarray:
-        return self.reader(block)
-
-    def _copy(self, block: int) -> np.ndarray:
-        return np.array(self.images[block * self.height : (block + 1) * self.height])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +79,8 @@ class Loader:
     hflip_ok: bool = False
     pad_class: int | None = None  # the class that pads strings
     follow: Follow | None = None  # how targets change with images that are moved
+    boxes: np.ndarray | None = None  # (M, 4) around all characters, in shares: left, top, right, bottom; NaN: not known
+    serves_boxes: bool = False  # whether they are served too, as they lie in the changed images
     seed: int = 0
     variants: np.ndarray | None = None  # (images, K) positions of what may be served instead of each; -1: none
     numbers: np.ndarray | None = None  # (N,) place of each of the cache's rows in prepare's table, if it is another
@@ -146,7 +109,12 @@ class Loader:
     def in_order(self, batch_size: int | None = None) -> "Loader":
         """Return a loader of the same images as they are: in order, at full size, without augmentation."""
         return replace(
-            self, policy=None, weights=None, batch_size=batch_size or INFERENCE_BATCH_SIZE, progressive_resize=1.0
+            self,
+            policy=None,
+            weights=None,
+            boxes=None,
+            batch_size=batch_size or INFERENCE_BATCH_SIZE,
+            progressive_resize=1.0,
         )
 
     def size_at(self, epoch: int) -> tuple[int, int]:
@@ -157,11 +125,17 @@ class Loader:
         height, width = (min(side, max(8, 8 * round(share * side / 8))) for side in self.image_size)
         return height, width
 
-    def params_of(self, whole: np.ndarray, first: int, epoch: int) -> AugmentParams:
+    def params_of(self, whole: np.ndarray, first: int, epoch: int, boxes: np.ndarray | None) -> AugmentParams:
         """Return the random changes of this rank's images in a batch that begins at place `first` of an epoch."""
         assert self.policy
-        white, keys = self.levels.white if self.levels else WHITE, self.keys_of(whole, first)
-        return draw_params(self.policy, keys, self.size_at(epoch), seed=self.seed + 1, epoch=epoch, white=white)
+        white, keys, size = self.levels.white if self.levels else WHITE, self.keys_of(whole, first), self.size_at(epoch)
+        return draw_params(self.policy, keys, size, seed=self.seed + 1, epoch=epoch, white=white, boxes=boxes)
+
+    def boxes_of(self, positions: np.ndarray, joined: np.ndarray | None) -> np.ndarray | None:
+        """Return the boxes of images, (B, 4); of those that are `joined`, (B,) bool, with others they are not known."""
+        if self.boxes is None:
+            return None
+        return self.boxes[positions] if joined is None else np.where(joined[:, None], np.nan, self.boxes[positions])
 
     def followed(self, target: np.ndarray, params: AugmentParams, size: tuple[int, int]) -> np.ndarray:
         """Return the targets of changed images."""
@@ -240,15 +214,18 @@ class Loader:
     def _batch(self, whole: np.ndarray, first: int, epoch: int, cache: Images | Blocks) -> Batch:
         positions = self.own(whole)
         rows, size = self.rows[positions], self.size_at(epoch)
-        images, target, beside = gather(cache, rows, size), self.targets[positions], None
+        images, target, beside, joined = gather(cache, rows, size), self.targets[positions], None, None
         if self.concatenates:
             partners, kept, target = self.concatenated(positions, epoch)
-            beside = np.where(kept < size[1], partners, positions)
+            joined = kept < size[1]
+            beside = np.where(joined, partners, positions)
             others = images[::-1].copy() if self.in_blocks else gather(cache, self.rows[partners], size)
             concat_batch(images, others, kept)
+        boxes = self.boxes_of(positions, joined)
         if self.policy and self.policy.changes_pixels():
-            params = self.params_of(whole, first, epoch)
+            params = self.params_of(whole, first, epoch, boxes)
             images, target = augment_batch(images, params, self.hflip_ok), self.followed(target, params, size)
+            boxes = None if boxes is None else moved(boxes, params.matrices, size)
         batch: Batch = {
             "index": torch.from_numpy(rows),
             "image": torch.from_numpy(images),
@@ -257,6 +234,8 @@ class Loader:
         }
         if self.weights:
             batch["weight"] = torch.from_numpy(self.weights.of(positions, target, beside))
+        if self.serves_boxes and boxes is not None:
+            batch["boxes"] = torch.from_numpy(boxes.astype(np.float32))
         if self.pin:
             batch["image"], batch["target"] = batch["image"].pin_memory(), batch["target"].pin_memory()
         return batch

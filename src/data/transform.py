@@ -17,6 +17,7 @@ class Transform:
     seed: int
     epoch: int
     white: float = WHITE  # what brightness and the like are shares of
+    boxes: np.ndarray | None = None  # (B, 4) around all characters, in shares of the image: left, top, right, bottom
     angle: np.ndarray = field(init=False)  # (B,) radians
     zoom: np.ndarray = field(init=False)  # (B,) factor
     ratio: np.ndarray = field(init=False)  # (B,) factor on width / height
@@ -28,6 +29,7 @@ class Transform:
     contrast: np.ndarray = field(init=False)  # (B,) factor
     added: np.ndarray = field(init=False)  # (B, 3) share of white added to each channel
     inverted: np.ndarray = field(init=False)  # (B,) bool
+    window: np.ndarray | None = field(init=False, default=None)  # (B, 4) the part that is shown, like boxes; None: all
 
     def __post_init__(self) -> None:
         count = len(self.index)
@@ -38,7 +40,7 @@ class Transform:
 
     def matrices(self) -> np.ndarray:
         """Return (B, 2, 3) float64 affine matrices from output to input pixels."""
-        return affine_matrices(
+        matrices = affine_matrices(
             self.size,
             angle=self.angle,
             zoom=self.zoom,
@@ -48,6 +50,7 @@ class Transform:
             shift_y=self.shift_y,
             hflip=self.hflip,
         )
+        return matrices if self.window is None else within(matrices, self.window, self.size)
 
     def colours(self) -> np.ndarray:
         """Return (B, 3, 4) float64 from RGB and 1 to RGB: saturation, contrast about mid-grey, added, inversion."""
@@ -86,3 +89,14 @@ def affine_matrices(
     shift = np.stack([shift_x, shift_y], axis=1)
     offset = center - np.einsum("bij,bj->bi", linear, center + shift)
     return np.concatenate([linear, offset[:, :, None]], axis=2)
+
+
+def within(matrices: np.ndarray, windows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return (B, 2, 3) matrices to the pixels of whole images, from those to parts of them that fill the same size.
+
+    windows (B, 4) in shares of an image of `size`: left, top, right and bottom.
+    """
+    scale, start = windows[:, 2:] - windows[:, :2], windows[:, :2] * [size[1], size[0]]
+    made = matrices * scale[:, :, None]
+    made[:, :, 2] += start + scale / 2 - 0.5  # a pixel's centre is its number
+    return made

@@ -17,7 +17,7 @@ from src.data.loader import Batch, Batches, Loader
 from src.inference.predictor import Predictor
 from src.models.contract import find_backbone
 from src.models.summary import summarise
-from src.training.length_head import WithLength
+from src.training.further_heads import WithFurtherHeads, asked
 from src.training.loading import choose_device_cache, make_loader
 from src.training.resources import ResourceMonitor
 from src.training.setup import make_network, make_state
@@ -108,14 +108,14 @@ def parts_of(config: BenchConfig, competition: Competition, compute: Compute) ->
     plain = replace(config, pretrained=False, weights=config.weights if is_built else None)
     network = make_network(plain, competition, size, False, loader.levels)
     costs = summarise(network.backbone, size, competition.channels)
-    trained = WithLength(network, len(competition.heads)) if config.length_head else network
+    trained = WithFurtherHeads(network, config, len(competition.heads)) if asked(config) else network
     to_device(trained, compute)
     return Parts(
         competition=competition,
         compute=compute,
         loader=loader,
         served=choose_device_cache(config, loader, compute),
-        state=make_state(config, trained, compute, competition.pad_class if config.length_head else None),
+        state=make_state(config, trained, compute, competition.pad_class),
         multiply_adds=costs.multiply_adds,
     )
 

@@ -34,7 +34,7 @@ from src.training.beginning import begin_fold, fold_record, run_record, with_own
 from src.training.changes import check_unchanged
 from src.training.features import FeatureStore
 from src.training.fold_data import FoldData, open_data
-from src.training.length_head import WithLength
+from src.training.further_heads import WithFurtherHeads, asked
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
 from src.training.loading import choose_device_cache
 from src.training.logs import Logs, training_of
@@ -121,9 +121,8 @@ def _open_network(
     network = make_network(own, run.competition, data.train.image_size, saved is not None, data.train.levels)
     if config.start_from and not saved:
         start_from(network.backbone, config, run, number)
-    for flag, given in (("--freeze-backbone", config.freeze_backbone), ("--length-head", config.length_head)):
-        if given:
-            linear_last_layer(network.backbone, flag)
+    for flag in (["--freeze-backbone"] if config.freeze_backbone else []) + asked(config):
+        linear_last_layer(network.backbone, flag)
     if config.progressive_resize < 1:
         for seen in sorted({data.train.size_at(epoch) for epoch in range(config.epochs)}):
             check_takes(network.backbone, config.backbone, (run.competition.channels, *seen), run.competition.layout)
@@ -156,13 +155,13 @@ def _make_trainer(
         served, score = serve_features(network, data.train, data.val, run.competition, compute, store)
     else:
         served = choose_device_cache(config, data.train, compute)
-    if config.length_head:
-        trained = WithLength(network, len(run.competition.heads)).to(compute.device)
+    if asked(config):
+        trained = WithFurtherHeads(network, config, len(run.competition.heads)).to(compute.device)
     return Trainer(
         paths=paths,
         origin=origin_of(run.begun, paths.number),
         settings=config.settings,
-        state=make_state(config, trained, compute, run.competition.pad_class if config.length_head else None),
+        state=make_state(config, trained, compute, run.competition.pad_class),
         loader=served,
         layout=run.competition.layout,
         compute=compute,
@@ -187,7 +186,7 @@ def _kept_of(config: TrainConfig, network: Network) -> Callable[[Any], nn.Module
     """Return the function from what is trained to the network whose weights are kept."""
     if config.freeze_backbone:
         return partial(with_linear_probe, network)
-    return attrgetter("network") if config.length_head else nn.Identity()
+    return attrgetter("network") if asked(config) else nn.Identity()
 
 
 def _result(trainer: Trainer) -> FoldResult:

@@ -11,6 +11,7 @@ from src.core.errors import InputError
 from src.core.flags import check_image_size
 from src.core.runtime import Compute
 from src.core.texts import Texts
+from src.data.boxes import around_all
 from src.data.cache import ImageCache
 from src.data.loader import Loader
 from src.data.prepared import Prepared
@@ -19,7 +20,7 @@ from src.runs.fold import TrainedFold
 from src.runs.run import Run
 from src.training.loading import make_loader
 from src.training.pseudo_labels import PseudoLabels
-from src.training.served import Served, boxes_of
+from src.training.served import Served, boxes_of, needs_boxes
 from src.training.soft_labels import soft_targets
 from src.training.suspects import suspected_rows
 
@@ -70,16 +71,20 @@ def open_data(
         if train and config.soft_labels:
             own = cache.image_paths.pick(rows)
             soft = soft_targets(Path(config.soft_labels), competition, own, targets, cache.image_paths)
-        served = Served(cache.images, cache.numbers, rows, targets, of_images)
+        served, flag = Served(cache.images, cache.numbers, rows, targets, of_images), needs_boxes(config)
+        boxes = boxes_of(flag, prepared, cache) if train and flag else None
+        if boxes is not None:
+            served = served._replace(boxes=around_all(boxes[rows], cache.image_size))
         if train and pseudo:
             served = served.with_pseudo_labels(pseudo, cache, prepared)
         if train and config.synthetic:
             served = served.with_synthetic(config, prepared)
-        if train and config.augment.recombine:
-            served = served.with_recombined(boxes_of(config, prepared, cache), config, competition)
+        if config.augment.recombine and boxes is not None:
+            served = served.with_recombined(boxes, config, competition)
         return make_loader(
             config, competition, compute, served.images, served.rows, served.targets, size, train=train,
             numbers=served.numbers, in_blocks=blocks, image_weights=served.weights, soft=soft, variants=served.variants,
+            boxes=served.boxes,
         )  # fmt: skip
 
     train, val = loader(is_train, True), loader(is_val, False)

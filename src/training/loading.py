@@ -67,13 +67,14 @@ def make_loader(
     image_weights: np.ndarray | None = None,
     soft: np.ndarray | None = None,
     variants: np.ndarray | None = None,
+    boxes: np.ndarray | None = None,
 ) -> Loader:
     """Serve these rows of a cache (N, H, W, C), with targets (len(rows), num_targets), to train on or to score.
 
     `numbers` are the cache's. A cache larger than the memory is read in its own order or in blocks, whatever the order
     of `rows`; a resumed training gives `in_blocks`, to keep the order in which it began. `soft` (len(rows),
     num_outputs) are trained on instead of the targets; `image_weights` (len(rows),) is what each image counts;
-    `variants` see Loader.
+    `variants` and `boxes` see Loader.
     """
     if len(rows) == 0:
         raise InputError("no image is left to train on or to score; look at folds.csv")
@@ -86,7 +87,7 @@ def make_loader(
             _tell_of_blocks(images)
         order = np.argsort(rows)
         rows, targets = rows[order], targets[order]
-        image_weights, soft = (None if each is None else each[order] for each in (image_weights, soft))
+        image_weights, soft, boxes = (None if each is None else each[order] for each in (image_weights, soft, boxes))
     power = SAMPLERS[config.sampler] if train else 0
     num_images = len(rows) if variants is None else len(variants)
     return Loader(
@@ -104,6 +105,8 @@ def make_loader(
         hflip_ok=competition.hflip_ok,
         pad_class=competition.pad_class,
         follow=competition.follow,
+        boxes=boxes,
+        serves_boxes=bool(config.box_head),
         seed=config.seed,
         variants=variants,
         numbers=numbers,

@@ -21,7 +21,7 @@ from src.training.pseudo_labels import PseudoLabels
 
 class Served(NamedTuple):
     """What a loader serves: images and the numbers that draws depend on, (N,); rows (M,), targets and weights of
-    them; variants of the first of these, see Loader."""
+    them; variants of the first of these, and the box around each row's string, see Loader."""
 
     images: Images
     numbers: np.ndarray | None
@@ -29,6 +29,7 @@ class Served(NamedTuple):
     targets: np.ndarray
     weights: np.ndarray | None
     variants: np.ndarray | None = None
+    boxes: np.ndarray | None = None
 
     def _with(
         self,
@@ -48,6 +49,7 @@ class Served(NamedTuple):
             rows=np.concatenate([self.rows, len(self.images) + rows]),
             targets=np.concatenate([self.targets, targets.astype(self.targets.dtype)]),
             weights=None if self.weights is None else np.concatenate([self.weights, counts]),
+            boxes=None if self.boxes is None else np.concatenate([self.boxes, np.full((len(rows), 4), np.nan)]),
         )
 
     def with_pseudo_labels(self, pseudo: PseudoLabels, cache: ImageCache, prepared: Prepared) -> "Served":
@@ -89,7 +91,17 @@ class Served(NamedTuple):
         return joined._replace(variants=np.where(places, len(self.rows) + made.of_image, -1))
 
 
-def boxes_of(config: TrainConfig, prepared: Prepared, cache: ImageCache) -> np.ndarray:
+def needs_boxes(config: TrainConfig) -> str:
+    """Return the first flag that needs characters' boxes; "" for none."""
+    flags = {
+        "--augment.recombine": config.augment.recombine,
+        "--augment.text-crop": config.augment.text_crop,
+        "--box-head": config.box_head,
+    }
+    return next((flag for flag, value in flags.items() if value), "")
+
+
+def boxes_of(flag: str, prepared: Prepared, cache: ImageCache) -> np.ndarray:
     """Return the boxes of the cache's images, (N, num_places, 4), see boxes_in_cache. Raises InputError."""
     num_places, shapes, found = len(prepared.competition.heads), cache.readings.shapes, None
     for chunk in prepared.chunks("labels.csv"):
@@ -103,7 +115,7 @@ def boxes_of(config: TrainConfig, prepared: Prepared, cache: ImageCache) -> np.n
         found[rows] = boxes_in_cache(chunk["boxes"].tolist(), paths, shapes[rows], cache.image_size, how, num_places)
     if found is None:
         raise InputError(
-            f"--augment.recombine: prepare has kept no boxes of {prepared.competition.name}, or no image sizes; "
+            f"{flag}: prepare has kept no boxes of {prepared.competition.name}, or no image sizes; "
             f"leave it out, or run {prepared.command(size=cache.image_size)} if its labels have a column boxes"
         )
     return found

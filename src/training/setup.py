@@ -20,7 +20,7 @@ from src.inference.views import candidates
 from src.models.build import build_model, read_options
 from src.models.contract import find_backbone, normalisation
 from src.models.network import Network, Normalise
-from src.training.length_head import check_length_head
+from src.training.further_heads import check_further_heads
 from src.training.losses import LOSSES
 from src.training.pseudo_labels import check_pseudo_labels
 from src.training.starting import check_start
@@ -77,7 +77,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     if config.augment.concat and competition.pad_class is None:
         raise InputError(f"--augment.concat {config.augment.concat}: {competition.name}'s answers are not strings")
     check_new_strings(config, competition)
-    check_length_head(config, competition)
+    check_further_heads(config, competition)
     if competition.bands:
         of_bands(config.augment)
     if not competition.moves_ok:
@@ -125,9 +125,10 @@ def check_pretext(config: TrainConfig, competition: Competition) -> None:
 
 
 def check_new_strings(config: TrainConfig, competition: Competition) -> None:
-    """Raise InputError if characters cannot be recombined, or strings cannot be drawn."""
+    """Raise InputError if characters cannot be recombined or cropped to, or strings cannot be drawn."""
     asked = {
         f"--augment.recombine {config.augment.recombine:g}": config.augment.recombine,
+        f"--augment.text-crop {config.augment.text_crop:g}": config.augment.text_crop,
         f"--synthetic {config.synthetic}": config.synthetic,
     }
     for flag in (flag for flag, value in asked.items() if value):
@@ -208,7 +209,7 @@ def make_state(
 ) -> TrainState:
     """Return the network with its optimizer, scaler and moving average. Raises InputError for flags that do not fit.
 
-    `pad_class` is that of strings whose lengths the network learns too.
+    `pad_class` is that of strings.
     """
     kind = get_optimizer_class(settings.optimizer, bind_defaults=False)
     fused: dict[str, Any] = {"fused": True} if kind in FUSED else {}

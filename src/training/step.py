@@ -18,7 +18,7 @@ from src.core.errors import InputError
 from src.core.runtime import Compute, is_out_of_memory
 from src.core.world import World
 from src.data.loader import Batch
-from src.training.length_head import length_loss
+from src.training.further_heads import asked, further_loss
 from src.training.losses import loss_of
 from src.training.nonfinite import NonFiniteSteps
 from src.training.profiler import Profiler
@@ -39,7 +39,7 @@ class TrainState:
     ema: ModelEmaV3 | None
     step: int = 0
     accumulate: int = 1  # micro-batches per step; doubled when memory runs out
-    pad_class: int | None = None  # of strings whose lengths are learned too, by a head behind the others
+    pad_class: int | None = None  # of strings
     nonfinite: NonFiniteSteps = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +85,8 @@ class _Part:
     share: float  # of the images in the mixtures
     weight: torch.Tensor | None  # what each target counts in the loss ...
     partners_weight: torch.Tensor | None  # ... and each target of their partners
+    boxes: torch.Tensor | None  # see Batch ...
+    partners_boxes: torch.Tensor | None  # ... and those of their partners
     rows: torch.Tensor  # their positions in the whole batch ...
     count: int  # ... of so many images
 
@@ -94,12 +96,16 @@ class _Part:
         return [
             _Part(
                 self.images[rows], self.target[rows], self.partners_target[rows], self.share,
-                None if self.weight is None else self.weight[rows],
-                None if self.partners_weight is None else self.partners_weight[rows],
+                _picked(self.weight, rows), _picked(self.partners_weight, rows),
+                _picked(self.boxes, rows), _picked(self.partners_boxes, rows),
                 self.rows[rows], self.count,
             )
             for rows in _slices(len(self.rows), number)
         ]  # fmt: skip
+
+
+def _picked(values: torch.Tensor | None, rows: slice | torch.Tensor) -> torch.Tensor | None:
+    return None if values is None else values[rows]
 
 
 def _slices(count: int, number: int) -> list[slice]:
@@ -129,16 +135,16 @@ def _loss(
     logits: torch.Tensor,
     target: torch.Tensor,
     weight: torch.Tensor | None,
+    boxes: torch.Tensor | None,
     layout: HeadLayout,
     settings: TrainSettings,
 ) -> torch.Tensor:
-    """Return the loss of the answers and, if a head of lengths is trained too, its weighted one."""
-    smoothing, outputs = settings.label_smoothing, logits[:, : layout.num_outputs]
-    loss = loss_of(outputs, target, layout, settings.loss, smoothing, weight)
-    if state.pad_class is None:
+    """Return the loss of the answers and, if further heads are trained too, their weighted ones."""
+    outputs, further = logits.tensor_split([layout.num_outputs], dim=1)
+    loss = loss_of(outputs, target, layout, settings.loss, settings.label_smoothing, weight)
+    if not asked(settings):
         return loss
-    lengths = length_loss(logits[:, layout.num_outputs :], target, state.pad_class, smoothing, weight)
-    return loss + settings.length_head * lengths
+    return loss + further_loss(further, target, boxes, weight, settings, state.pad_class)
 
 
 def _gradients(
@@ -154,10 +160,10 @@ def _gradients(
     for number, part in enumerate(parts):
         with profiler.phase("forward"):
             logits = _forward(state, part, compute, settings, number == 0)
-            loss = _loss(state, logits, part.target, part.weight, layout, settings) * part.share
+            loss = _loss(state, logits, part.target, part.weight, part.boxes, layout, settings) * part.share
             if part.share < 1:
-                other = _loss(state, logits, part.partners_target, part.partners_weight, layout, settings)
-                loss = loss + other * (1 - part.share)
+                theirs = part.partners_target, part.partners_weight, part.partners_boxes
+                loss = loss + _loss(state, logits, *theirs, layout, settings) * (1 - part.share)
             loss = loss * (len(part.rows) / part.count)
         with profiler.phase("backward"):
             state.scaler.scale(loss).backward()
@@ -238,12 +244,13 @@ def train_step(
     images = batch["image"].to(compute.device, non_blocking=True)
     target = batch["target"].to(compute.device, non_blocking=True)
     weight = batch["weight"].to(compute.device, non_blocking=True) if "weight" in batch else None
-    share, other, other_weight, world = 1.0, target, weight, compute.world
+    boxes = batch["boxes"].to(compute.device, non_blocking=True) if "boxes" in batch else None
+    share, theirs, world = 1.0, (target, weight, boxes), compute.world
     if settings.mixup or settings.cutmix:
         images, share, partners = _mix(images, settings, rng)
-        other, other_weight = target[partners], None if weight is None else weight[partners]
+        theirs = target[partners], _picked(weight, partners), _picked(boxes, partners)
     rows = torch.from_numpy(world.share_of(batch["count"], world.rank)).to(compute.device, non_blocking=True)
-    part = _Part(images, target, other, share, weight, other_weight, rows, batch["count"])
+    part = _Part(images, target, theirs[0], share, weight, theirs[1], boxes, theirs[2], rows, batch["count"])
     rest = (layout, compute, settings, profiler)
     total = _fitting_gradients(state, part, world, settings.sync_batch_norm, *rest)
     if settings.sam:

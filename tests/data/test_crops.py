@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 
-from src.config import Augment, TrainConfig
 from src.core.errors import InputError
 from src.data.crops import cut, read_crops, widened
 from src.data.images import decode_image, resize
@@ -111,7 +110,7 @@ def test_boxes_move_with_the_crop(svhn: MakeSvhn, podium: Podium, tmp_path: Path
     assert podium("prepare", "--competition", "svhn", "--num-folds", 2, "--crops", file).code == 0
     prepared = prepared_at(tmp_path / "runs/svhn")
     cache = prepared.cache("train")
-    boxes = boxes_of(TrainConfig(augment=Augment(recombine=0.5)), prepared, cache)
+    boxes = boxes_of("--augment.recombine", prepared, cache)
     (row,) = cache.rows_of(["mchar_train/000000.png"])
     wanted = [0, 1 / 15 * 64, 4 / 20 * 128, 10 / 15 * 64]  # the crop has 20x15 pixels from 1, 0
     np.testing.assert_allclose(boxes[row, 0], wanted, atol=1e-6)

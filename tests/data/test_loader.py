@@ -13,7 +13,8 @@ import torch
 from src.config import NO_AUGMENT, Augment
 from src.core.world import World
 from src.data.images import resize
-from src.data.loader import WINDOW, Blocks, Loader, gather
+from src.data.in_blocks import WINDOW, Blocks
+from src.data.loader import Loader, gather
 from src.data.pixels import Images, Pixels, hash_blocks
 from tests.fixtures import DrawImage
 

@@ -51,7 +51,7 @@ def test_a_training_sees_recombined_strings_and_resumes_to_the_same_bits(
 def test_boxes_lie_in_the_caches_pixels(world: Path) -> None:
     run = run_at(world / "runs/svhn/baseline")
     cache = run.prepared.cache("train", run.begun.cache_size)
-    boxes = boxes_of(TrainConfig(augment=Augment(recombine=0.5)), run.prepared, cache)
+    boxes = boxes_of("--augment.recombine", run.prepared, cache)
     assert boxes.shape == (len(cache.images), 6, 4)
     there = run.prepared.labels[[head.name for head in run.competition.heads]].to_numpy() != 10
     rows = cache.rows_of(run.prepared.labels["image_path"].tolist())
@@ -100,9 +100,13 @@ def without_sizes(cache: Path, file: Path, kept: dict[str, np.ndarray]) -> None:
         ("svhn", {"freeze_backbone": True}, "cannot be combined with --freeze-backbone"),
     ],
 )
-def test_what_does_not_go_together_is_refused(competition: str, values: dict[str, object], message: str) -> None:
-    config = TrainConfig(competition=competition, augment=Augment(recombine=0.5), **values)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=message):
+@pytest.mark.parametrize("name", ["recombine", "text_crop"])
+def test_what_does_not_go_together_is_refused(
+    competition: str, values: dict[str, object], message: str, name: str
+) -> None:
+    augment = Augment(**{name: 0.5})
+    config = TrainConfig(competition=competition, augment=augment, **values)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"--augment.{name.replace('_', '-')} 0.5: .*{message}"):
         check_flags(config, load_competition(competition))
 
 
@@ -113,10 +117,11 @@ def test_a_competition_without_boxes_is_told(world: Path) -> None:
     (world / "plain.py").write_text(plain)
     flags = ("--competition", "plain.py", "--num-folds", 2, "--num-processes", 1)
     done(world, "prepare", *flags)
-    refused = run_command(world, "train", *FLAGS[:-4], "--competition", "plain.py", "--run-name", "new",
-                          "--augment.recombine", 0.5)  # fmt: skip
-    assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "prepare has kept no boxes of svhn" in refused.err
+    for flag in ("--augment.recombine", "--augment.text-crop", "--box-head"):
+        new = (*FLAGS[:-4], "--competition", "plain.py", "--run-name", "new", "--backbone", "test_resnet", flag, 0.5)
+        refused = run_command(world, "train", *new)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert f"{flag}: prepare has kept no boxes of svhn" in refused.err
 
 
 def test_variants_that_do_not_fit_into_memory_are_not_made(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,112 @@
+"""--length-head and --box-head: while it is trained, a network also says how long the string is, and where.
+
+The further heads see the features of the last layer. They are trained, and resumed, with the network, and are not part
+of the weights that are kept.
+Source: Goodfellow et al., Multi-digit Number Recognition from Street View Imagery, 2014, where the length is an answer.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from src.competitions.boxes import HEADS, SIDES
+from src.competitions.spec import Competition
+from src.config import TrainConfig, TrainSettings
+from src.core.errors import InputError
+from src.core.flags import check_apart, check_range
+from src.models.contract import linear_last_layer
+from src.models.network import Network
+
+FLAGS = ("length_head", "box_head")
+
+
+def asked(settings: TrainSettings) -> list[str]:
+    """Return the flags of further heads that are in use."""
+    return [f"--{name.replace('_', '-')}" for name in FLAGS if getattr(settings, name)]
+
+
+def num_further(settings: TrainSettings, num_places: int) -> int:
+    """Return how many outputs the further heads have: of lengths 0 to num_places, then of the box's sides."""
+    return (num_places + 1) * bool(settings.length_head) + len(SIDES) * bool(settings.box_head)
+
+
+class WithFurtherHeads(nn.Module):
+    """A network and, in training, further heads: images (B, H, W, C) to logits (B, num_outputs + num_further).
+
+    In evaluation the logits are the network's own, (B, num_outputs). Raises InputError if it has no linear last layer.
+    """
+
+    def __init__(self, network: Network, settings: TrainSettings, num_places: int) -> None:
+        super().__init__()
+        layer = linear_last_layer(network.backbone, asked(settings)[0])
+        self.network = network
+        self.head = nn.Linear(layer.in_features, num_further(settings, num_places))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the weights that the backbone exempts, as timm's optimizers ask for them."""
+        exempt = getattr(self.network.backbone, "no_weight_decay", set)
+        return {f"network.backbone.{name}" for name in exempt()}
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            logits: torch.Tensor = self.network(images)
+            return logits
+        features, backbone = self.network.features(images), self.network.backbone
+        return torch.cat([backbone.get_classifier()(features), self.head(features)], dim=1)  # type: ignore[operator]
+
+
+def length_loss(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    pad_class: int,
+    label_smoothing: float,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the cross-entropy of lengths; logits (B, num_places + 1), target and weight (B, num_places)."""
+    length = (target != pad_class).sum(dim=1)
+    losses = functional.cross_entropy(logits.float(), length, label_smoothing=label_smoothing, reduction="none")
+    return (losses if weight is None else losses * weight.mean(dim=1)).mean()
+
+
+def box_loss(outputs: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """Return the smooth L1 loss of the sides, on the scale of NAME:boxes; outputs and boxes (B, 4), NaN: not known."""
+    middle, spread = HEADS[0].scale
+    aim = (boxes - middle) / spread
+    return functional.smooth_l1_loss(outputs.float(), torch.where(aim.isfinite(), aim, outputs.detach().float()))
+
+
+def further_loss(
+    outputs: torch.Tensor,
+    target: torch.Tensor,
+    boxes: torch.Tensor | None,
+    weight: torch.Tensor | None,
+    settings: TrainSettings,
+    pad_class: int | None,
+) -> torch.Tensor:
+    """Return the weighted losses of the further heads, whose outputs are (B, num_further); the rest as in a Batch."""
+    loss = torch.zeros((), device=outputs.device)
+    if settings.length_head:
+        assert pad_class is not None
+        logits = outputs[:, : target.shape[1] + 1]
+        loss = loss + settings.length_head * length_loss(logits, target, pad_class, settings.label_smoothing, weight)
+    if settings.box_head and boxes is not None:
+        loss = loss + settings.box_head * box_loss(outputs[:, -len(SIDES) :], boxes)
+    return loss
+
+
+def check_further_heads(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError if a further head's weight is out of range, or does not go with the competition or a flag."""
+    for name in FLAGS:
+        weight = getattr(config, name)
+        check_range(name.replace("_", "-"), weight, 0, 100)
+        if not weight:
+            continue
+        flag = f"--{name.replace('_', '-')} {weight:g}"
+        if not competition.is_string or (name == "length_head" and competition.pad_class is None):
+            of_lengths = " of different lengths" if name == "length_head" else ""
+            raise InputError(f"{flag}: {competition.name}'s answers are not strings{of_lengths}")
+        check_apart(flag, config, "freeze_backbone", "layer_decay")
+        if name == "box_head":
+            check_apart(flag, config, "cache_url")
