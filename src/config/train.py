@@ -32,6 +32,8 @@ class TrainSettings:
     """Passes over the training images."""
     batch_size: int = 64
     """Images per optimizer step."""
+    aug_repeats: int = 1
+    """How often a batch has each of its images, each time changed otherwise; it has that many fewer different ones."""
     accumulate: int = 1
     """Micro-batches per optimizer step, each of batch_size / accumulate images; doubled automatically when memory runs
     out."""
@@ -80,8 +82,8 @@ class TrainSettings:
     length_head: float = 0.0
     """Loss weight of an auxiliary head, used only in training, that predicts a string's length; 0 is off."""
     box_head: float = 0.0
-    """Loss weight of an auxiliary head, used only in training, that predicts where the string is, if the labels have
-    boxes; 0 is off."""
+    """Loss weight of an auxiliary head, used only in training, that predicts where the string is; for competitions
+    whose labels have boxes. 0 is off."""
     label_smoothing: float = 0.05
     """Share of the target spread over all classes."""
     dropout: float = 0.2

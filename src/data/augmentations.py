@@ -269,9 +269,8 @@ def unmoved(policy: Augment, name: str) -> Augment:
     """Return the policy without moves, for labels that say where something is. Raises InputError for one asked for."""
     for move in MOVES:
         if getattr(policy, move) not in (0, getattr(Augment(), move)):
-            raise InputError(
-                f"--augment.{move} {getattr(policy, move)}: would change the labels of {name}; leave it out"
-            )
+            flag = f"--augment.{move.replace('_', '-')} {getattr(policy, move)}"
+            raise InputError(f"{flag}: would change the labels of {name}; leave it out")
     return replace(policy, **dict.fromkeys(MOVES, 0.0))
 
 

@@ -8,17 +8,29 @@ from src.competitions.boxes import read_boxes
 from src.competitions.spec import Fit
 from src.data.images import placement
 
+NARROWEST = 1e-3  # pixels
 
-def around_all(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return (N, 4): the box around all characters of each image, in shares of an image of `size`; NaN for none.
 
-    boxes (N, num_places, 4) in pixels, NaN for places without one.
+def all_boxed(there: np.ndarray, boxes: np.ndarray, least: float) -> np.ndarray:
+    """Return (N,) bool: each character has a box with sides of at least `least` pixels, and nothing else has one.
+
+    there (N, num_places) bool: where a character is; boxes (N, num_places, 4) in pixels, NaN for none.
     """
-    known = np.isfinite(boxes).all(axis=2, keepdims=True)
-    start = np.where(known, boxes[..., :2], np.inf).min(axis=1, initial=np.inf)
-    end = np.where(known, boxes[..., 2:], -np.inf).max(axis=1, initial=-np.inf)
+    large = (boxes[..., 2:] - boxes[..., :2] >= least).all(axis=-1)  # NaN is not
+    boxed = np.isfinite(boxes).all(axis=-1)
+    return (there == boxed).all(axis=1) & (large | ~there).all(axis=1) & there.any(axis=1)
+
+
+def around_all(there: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return (N, 4): the box around all characters of each image, in shares of an image of `size`.
+
+    there and boxes as in all_boxed; NaN where some character has no box.
+    """
+    known = there[..., None]
+    start = np.where(known, boxes[..., :2], np.inf).min(axis=1)
+    end = np.where(known, boxes[..., 2:], -np.inf).max(axis=1)
     around = np.concatenate([start, end], axis=1) / [size[1], size[0], size[1], size[0]]
-    return np.where((end > start).all(axis=1, keepdims=True), around, np.nan)
+    return np.where(all_boxed(there, boxes, NARROWEST)[:, None], around, np.nan)
 
 
 def boxes_in_cache(

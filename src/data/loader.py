@@ -75,6 +75,7 @@ class Loader:
     policy: Augment | None = None
     weights: LossWeights | None = None  # of targets in the loss; None: all count 1
     shares: np.ndarray | None = None  # (M,) float64, running sums of how often each is drawn; None: once an epoch
+    repeats: int = 1  # of each image in a batch, each changed otherwise
     levels: Levels | None = None  # of a competition's bands
     hflip_ok: bool = False
     pad_class: int | None = None  # the class that pads strings
@@ -151,7 +152,7 @@ class Loader:
         Where images are drawn several times in an epoch it is the place too: each time they are changed otherwise.
         """
         numbers = self.numbers_of(self.rows[self.own(whole)])
-        if self.shares is None:
+        if self.shares is None and self.repeats == 1:
             return numbers
         return numbers + len(self.images) * (1 + first + self.own(np.arange(len(whole))))
 
@@ -165,6 +166,9 @@ class Loader:
         positions = np.arange(self.num_images)
         if not self.policy:
             return positions
+        if self.repeats > 1:
+            order = replace(self, repeats=1).order(epoch)
+            return np.repeat(order[: len(order) // self.repeats], self.repeats)
         if self.variants is not None:
             return self._varied(replace(self, variants=None, rows=self.rows[: self.num_images]).order(epoch), epoch)
         if self.shares is not None:

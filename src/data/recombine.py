@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.data.boxes import all_boxed
 from src.data.images import resize
 from src.data.keyed import keyed_uniforms
 from src.data.pixels import Images
@@ -29,15 +30,6 @@ class Recombined:
     images: np.ndarray
     targets: np.ndarray
     of_image: np.ndarray  # (M, K) rows of `images`; -1: the image has none
-
-
-def _usable(targets: np.ndarray, boxes: np.ndarray, pad_class: int) -> np.ndarray:
-    """Return (M,) bool: each character has a box that is large enough, and nothing else has one."""
-    there = targets != pad_class
-    sides = boxes[..., 2:] - boxes[..., :2]
-    large = (sides >= SMALLEST).all(axis=-1)  # NaN is not
-    boxed = np.isfinite(boxes).all(axis=-1)
-    return (there == boxed).all(axis=1) & (large | ~there).all(axis=1) & there.any(axis=1)
 
 
 def _around(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -96,7 +88,7 @@ def recombined(
 
     Boxes are left, top, right and bottom in pixels of `images`, NaN where there are none.
     """
-    usable = np.flatnonzero(_usable(targets, boxes, pad_class))
+    usable = np.flatnonzero(all_boxed(targets != pad_class, boxes, SMALLEST))
     of_image = np.full((len(rows), 1), -1)
     if len(usable) < 2:
         return Recombined(images=np.empty((0, *images.shape[1:]), images.dtype), targets=targets[:0], of_image=of_image)

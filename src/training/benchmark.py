@@ -20,6 +20,7 @@ from src.models.summary import summarise
 from src.training.further_heads import WithFurtherHeads, asked
 from src.training.loading import choose_device_cache, make_loader
 from src.training.resources import ResourceMonitor
+from src.training.served import needs_boxes
 from src.training.setup import make_network, make_state
 from src.training.step import TrainState, train_step
 
@@ -103,7 +104,9 @@ def parts_of(config: BenchConfig, competition: Competition, compute: Compute) ->
     size = check_image_size(config.image_size or competition.image_size)
     images, targets = synthetic(competition, size, max(NUM_IMAGES, 4 * config.batch_size))
     rows = np.tile(np.arange(len(images)), PASSES)  # an epoch of many batches, as a training has
-    loader = make_loader(config, competition, compute, images, rows, np.tile(targets, (PASSES, 1)), size, train=True)
+    boxes = np.tile([0.25, 0.25, 0.75, 0.75], (len(rows), 1)) if needs_boxes(config) else None
+    targets = np.tile(targets, (PASSES, 1))
+    loader = make_loader(config, competition, compute, images, rows, targets, size, train=True, boxes=boxes)
     is_built = find_backbone(config.backbone).takes_weights_file  # from --weights, not only filled with it
     plain = replace(config, pretrained=False, weights=config.weights if is_built else None)
     network = make_network(plain, competition, size, False, loader.levels)

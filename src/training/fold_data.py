@@ -11,7 +11,6 @@ from src.core.errors import InputError
 from src.core.flags import check_image_size
 from src.core.runtime import Compute
 from src.core.texts import Texts
-from src.data.boxes import around_all
 from src.data.cache import ImageCache
 from src.data.loader import Loader
 from src.data.prepared import Prepared
@@ -74,7 +73,7 @@ def open_data(
         served, flag = Served(cache.images, cache.numbers, rows, targets, of_images), needs_boxes(config)
         boxes = boxes_of(flag, prepared, cache) if train and flag else None
         if boxes is not None:
-            served = served._replace(boxes=around_all(boxes[rows], cache.image_size))
+            served = served.with_boxes(flag, boxes[rows], competition, cache.image_size)
         if train and pseudo:
             served = served.with_pseudo_labels(pseudo, cache, prepared)
         if train and config.synthetic:

@@ -70,11 +70,16 @@ def length_loss(
     return (losses if weight is None else losses * weight.mean(dim=1)).mean()
 
 
-def box_loss(outputs: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """Return the smooth L1 loss of the sides, on the scale of NAME:boxes; outputs and boxes (B, 4), NaN: not known."""
+def box_loss(outputs: torch.Tensor, boxes: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the smooth L1 loss of the sides, on the scale of NAME:boxes.
+
+    outputs and boxes (B, 4), NaN: not known; weight (B, num_places).
+    """
     middle, spread = HEADS[0].scale
     aim = (boxes - middle) / spread
-    return functional.smooth_l1_loss(outputs.float(), torch.where(aim.isfinite(), aim, outputs.detach().float()))
+    aim = torch.where(aim.isfinite(), aim, outputs.detach().float())
+    losses = functional.smooth_l1_loss(outputs.float(), aim, reduction="none").mean(dim=1)
+    return (losses if weight is None else losses * weight.mean(dim=1)).mean()
 
 
 def further_loss(
@@ -92,7 +97,7 @@ def further_loss(
         logits = outputs[:, : target.shape[1] + 1]
         loss = loss + settings.length_head * length_loss(logits, target, pad_class, settings.label_smoothing, weight)
     if settings.box_head and boxes is not None:
-        loss = loss + settings.box_head * box_loss(outputs[:, -len(SIDES) :], boxes)
+        loss = loss + settings.box_head * box_loss(outputs[:, -len(SIDES) :], boxes, weight)
     return loss
 
 

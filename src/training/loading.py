@@ -96,6 +96,7 @@ def make_loader(
         targets=targets if soft is None else soft,
         weights=_weights_of(config, competition, targets, image_weights, num_images) if train else None,
         shares=np.cumsum(sampling_shares(competition, targets[:num_images], power)) if power else None,
+        repeats=config.aug_repeats if train else 1,
         image_size=size,
         batch_size=config.batch_size if train else INFERENCE_BATCH_SIZE,
         progressive_resize=config.progressive_resize if train else 1.0,

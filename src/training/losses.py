@@ -68,9 +68,32 @@ def binary_focal(
     return _mean((1 - sure) ** gamma * losses, weight)
 
 
+def contrast(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    label_smoothing: float,
+    weight: torch.Tensor | None = None,
+    temperature: float = 0.2,
+) -> torch.Tensor:
+    """Return how badly images of one class are told from the others in the batch; logits (B, D), target (B,) class ids.
+
+    The logits are directions: an image is likely to be the one whose direction is near. An image that is alone in its
+    class counts nothing. Source: Chen et al., A Simple Framework for Contrastive Learning, 2020; for several images of
+    one class Khosla et al., Supervised Contrastive Learning, 2020.
+    """
+    directions = functional.normalize(logits, dim=1)
+    itself = torch.eye(len(target), dtype=torch.bool, device=target.device)
+    logs = (directions @ directions.T / temperature).masked_fill(itself, -torch.inf).log_softmax(dim=1)
+    same = (target[:, None] == target[None]) & ~itself
+    losses = -logs.where(same, 0).sum(dim=1) / same.sum(dim=1).clamp(min=1)
+    has = same.any(dim=1).float() if weight is None else same.any(dim=1) * weight
+    return (losses * has).sum() / has.sum().clamp(min=1e-6)
+
+
 LOSSES: dict[str, dict[Kind, Loss]] = {  # of classes, and of answers that are yes or no
     "cross_entropy": {"class": cross_entropy, "labels": binary_cross_entropy},
     "focal": {"class": focal, "labels": binary_focal},
+    "contrast": {"class": contrast},
 }
 
 

@@ -9,7 +9,7 @@ from src.competitions.spec import Competition
 from src.config import TrainConfig
 from src.core.errors import InputError
 from src.core.runtime import memory_limit
-from src.data.boxes import boxes_in_cache
+from src.data.boxes import around_all, boxes_in_cache
 from src.data.cache import ImageCache
 from src.data.pixels import Images, JoinedImages
 from src.data.prepared import Prepared
@@ -70,6 +70,19 @@ class Served(NamedTuple):
         )  # fmt: skip
         print(f"synthetic: {len(made.images):,} strings drawn with {made.num_fonts} font{'s' * (made.num_fonts > 1)}")
         return self._with(made.images, None, np.arange(len(made.images)), made.targets, 1.0)
+
+    def with_boxes(self, flag: str, boxes: np.ndarray, competition: Competition, size: tuple[int, int]) -> "Served":
+        """Return this with the box around each string; boxes (len(rows), num_places, 4). Raises InputError for none."""
+        there = np.ones(self.targets.shape, bool)
+        if competition.pad_class is not None:
+            there = self.targets != competition.pad_class
+        around = around_all(there, boxes, size)
+        count = int(np.isfinite(around).all(axis=1).sum())
+        if not count:
+            raise InputError(f"{flag}: no training image of {competition.name} has a box for each character")
+        if count < len(around):
+            print(f"boxes: {count:,} of {len(around):,} training images have one for each character")
+        return self._replace(boxes=around)
 
     def with_recombined(self, boxes: np.ndarray, config: TrainConfig, competition: Competition) -> "Served":
         """Return this and variants of the images with boxes; boxes (cache's images, num_places, 4)."""

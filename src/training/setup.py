@@ -29,7 +29,7 @@ from src.training.step import TrainState
 
 def _check_ranges(config: TrainConfig) -> None:
     """Raise InputError for a number that is out of range."""
-    for name in ("epochs", "batch_size", "accumulate", "early_stopping"):
+    for name in ("epochs", "batch_size", "aug_repeats", "accumulate", "early_stopping"):
         check_range(name.replace("_", "-"), getattr(config, name), 1)
     for name in ("mixup", "cutmix", "seed", "num_threads", "weight_decay", "sam", "synthetic"):
         check_range(name.replace("_", "-"), getattr(config, name), 0)
@@ -44,7 +44,7 @@ def _check_ranges(config: TrainConfig) -> None:
     check_range("rank-timeout", config.rank_timeout, 0.1)
     check_range("layer-decay", config.layer_decay, 0.01, 1)
     for name, value in asdict(config.augment).items():
-        check_range(f"augment.{name}", value, 0, 180 if name in ("rotate", "shear") else 1)
+        check_range(f"augment.{name.replace('_', '-')}", value, 0, 180 if name in ("rotate", "shear") else 1)
 
 
 def check_flags(config: TrainConfig, competition: Competition) -> None:
@@ -112,6 +112,12 @@ def without_effect(config: TrainConfig) -> list[str]:
 
 def check_pretext(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for what makes no sense, or leads nowhere, if a network is only pretrained."""
+    if config.loss == "contrast":
+        if not competition.pretext:
+            raise InputError(f"--loss contrast: only pretrains; use it with --competition {competition.name}:instances")
+        if config.aug_repeats < 2:
+            raise InputError("--loss contrast: compares two views of an image; give --aug-repeats 2")
+        check_apart("--loss contrast", config, "mixup", "cutmix")
     if not competition.pretext:
         return
     for flag, given in (("--keep best", config.keep == "best"), ("--early-stopping", config.early_stopping)):

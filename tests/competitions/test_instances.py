@@ -12,6 +12,7 @@ from src.config import ServeConfig
 from src.core.errors import InputError
 from src.serving.answering import open_answerer
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
+from tests.training.test_trainer import stop_after_an_epoch
 from tests.world import done, link, refused, run_command
 
 OF_SVHN = ("--competition", "svhn:instances")
@@ -55,6 +56,39 @@ def test_training_with_labels_starts_from_its_features(food11: MakeFood11, podiu
     same = [name for name in learned if before[name].shape == after[name].shape]
     assert len(same) == len(learned) - 1  # all but the last layer, which has 11 classes now
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in same)
+
+
+def test_it_learns_by_contrast_and_resumes(
+    food11: MakeFood11, podium: Podium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    food11(num_per_class=2)
+    assert podium("prepare", *INSTANCES).code == 0
+    flags = (*INSTANCES, *SMALL, "--epochs", 3, "--loss", "contrast", "--aug-repeats", 2)
+    straight = podium("train", *flags, "--run-name", "straight")
+    assert straight.code == 0, straight.err
+    with monkeypatch.context() as patch:
+        stop_after_an_epoch(patch)
+        assert podium("train", *flags, "--run-name", "again").code == 130
+    assert podium("train", *flags, "--run-name", "again").code == 0
+    runs = tmp_path / "runs/food11_instances"
+    first, second = (load_file(runs / name / "fold0/last.safetensors") for name in ("straight", "again"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--competition", "food11", "--aug-repeats", 2), "--loss contrast: only pretrains; use it with --competition"),
+        (INSTANCES, "--loss contrast: compares two views of an image; give --aug-repeats 2"),
+        ((*INSTANCES, "--aug-repeats", 2, "--mixup", 0.2), "--loss contrast: cannot be combined with --mixup"),
+    ],
+)
+def test_what_does_not_go_with_contrast_is_refused(
+    food11: MakeFood11, podium: Podium, flags: tuple[object, ...], said: str
+) -> None:
+    food11(num_per_class=2)
+    assert podium("prepare", *flags[:2]).code == 0
+    refused(podium("train", *flags, *SMALL, "--loss", "contrast"), said)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,18 @@ def served(serving: Loader, epoch: int) -> list[int]:
 def test_scoring_serves_every_row_once_and_in_order(images: np.ndarray) -> None:
     assert served(loader(images), 0) == list(range(22, 2, -1))
     assert [len(batch["index"]) for batch in loader(images).epoch(0)] == [6, 6, 6, 2]
+
+
+def test_a_batch_has_several_changed_copies_of_its_images(images: np.ndarray) -> None:
+    twice = loader(images, policy=replace(NO_AUGMENT, brightness=0.5), repeats=2)
+    seen = []
+    for batch in twice.epoch(0):
+        rows = batch["index"].tolist()
+        assert rows[::2] == rows[1::2]
+        seen += rows[::2]
+        assert all(not torch.equal(one, other) for one, other in batch["image"].unflatten(0, (-1, 2)))
+    assert len(set(seen)) == len(seen) == 9
+    assert set(seen) != set(served(twice, 1))
 
 
 def test_training_serves_no_row_twice_per_epoch_and_every_row_within_a_few(images: np.ndarray) -> None:

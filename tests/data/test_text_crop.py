@@ -62,12 +62,15 @@ def test_other_moves_are_the_same_within_the_part_that_is_shown() -> None:
 
 
 def test_the_box_around_all_characters() -> None:
-    boxes = np.full((3, 2, 4), np.nan)
+    boxes = np.full((6, 2, 4), np.nan)
     boxes[0] = [[8, 6, 16, 30], [20, 12, 40, 36]]
-    boxes[1, 0] = [8, 6, 8, 30]  # has no width
-    found = around_all(boxes, SIZE)
+    boxes[1, 0] = boxes[2, 0] = boxes[3, 0] = [8, 6, 16, 30]
+    boxes[2, 1] = [30, 12, 20, 36]  # has a negative width
+    there = np.array([[True, True], [True, False], [True, True], [True, True], [False, False], [True, True]])
+    found = around_all(there, boxes, SIZE)
     np.testing.assert_allclose(found[0], [0.1, 0.1, 0.5, 0.6])
-    assert np.isnan(found[1:]).all()
+    np.testing.assert_allclose(found[1], [0.1, 0.1, 0.2, 0.5])
+    assert np.isnan(found[2:]).all()
 
 
 def drawn(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:

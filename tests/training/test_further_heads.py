@@ -48,6 +48,7 @@ def test_boxes_are_learned_where_they_are_known() -> None:
     assert outputs.grad is not None
     assert not outputs.grad.any()
     assert box_loss(outputs + 2, boxes) == 0.5 * 1.5  # half of the sides, each by 2
+    assert box_loss(outputs + 2, boxes, torch.tensor([[0.5, 0.1], [9.0, 9.0]])).item() == pytest.approx(0.3 * 0.5 * 1.5)
 
 
 def test_each_head_has_its_outputs_and_its_weight() -> None:
@@ -86,7 +87,8 @@ def test_a_network_without_one_last_layer_is_refused() -> None:
         ("food11", {"length_head": 0.2}, "--length-head 0.2: food11's answers are not strings of different lengths"),
         ("food11", {"box_head": 0.2}, "--box-head 0.2: food11's answers are not strings"),
         ("svhn", {"length_head": -1}, "--length-head -1: "),
-        ("svhn", {"length_head": 0.2, "freeze_backbone": True}, "cannot be combined with --freeze-backbone"),
+        ("svhn", {"length_head": 0.2, "freeze_backbone": True}, "--length-head 0.2: cannot be combined with --freeze"),
+        ("svhn", {"length_head": 0.2, "layer_decay": 0.7}, "--length-head 0.2: cannot be combined with --layer-decay"),
         ("svhn", {"box_head": 0.2, "layer_decay": 0.7}, "--box-head 0.2: cannot be combined with --layer-decay"),
         ("svhn", {"box_head": 0.2, "cache_url": "s3://b"}, "--box-head 0.2: cannot be combined with --cache-url"),
     ],
@@ -133,7 +135,7 @@ def test_they_are_trained_and_resumed_and_not_kept(
 def test_mixed_images_learn_both_boxes(monkeypatch: pytest.MonkeyPatch, accumulate: int) -> None:
     boxes, seen = torch.rand(4, 4), []
 
-    def recorded(outputs: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    def recorded(outputs: torch.Tensor, boxes: torch.Tensor, weight: None) -> torch.Tensor:
         seen.append(boxes)
         return outputs.sum() * 0
 

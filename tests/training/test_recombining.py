@@ -1,5 +1,7 @@
 """--augment.recombine from the labels' boxes to a finished training, and what does not go with it."""
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,6 +124,29 @@ def test_a_competition_without_boxes_is_told(world: Path) -> None:
         refused = run_command(world, "train", *new)
         assert (refused.code, refused.err.count("\n")) == (2, 1)
         assert f"{flag}: prepare has kept no boxes of svhn" in refused.err
+
+
+def without_boxes(file: Path) -> None:
+    """Empty the boxes of an organiser's file."""
+    labels = json.loads(file.read_text())
+    for facts in labels.values():
+        facts.update({side: [] for side in ("left", "top", "width", "height")})
+    file.unlink()  # other tests have the same file
+    file.write_text(json.dumps(labels))
+
+
+def test_boxes_that_are_not_there_are_told(world: Path) -> None:
+    """A string is only cropped to, or learned as a place, if each of its characters has a box."""
+    prepare = ("prepare", "--competition", "svhn", "--num-folds", 2, "--num-processes", 1)
+    without_boxes(next((world / "input").rglob("mchar_train.json")))
+    done(world, *prepare)
+    some = done(world, "train", *FLAGS, "--run-name", "some", "--augment.text-crop", 0.5, "--fold", 0)
+    assert re.search(r"boxes: [1-6] of \d+ training images have one for each character", some.out)
+    without_boxes(next((world / "input").rglob("mchar_val.json")))
+    done(world, *prepare)
+    refused = run_command(world, "train", *FLAGS, "--run-name", "none", "--augment.text-crop", 0.5)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--augment.text-crop: no training image of svhn has a box for each character" in refused.err
 
 
 def test_variants_that_do_not_fit_into_memory_are_not_made(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
