@@ -7,6 +7,7 @@
 #   bash benchmarks/changes.sh students LITE0.safetensors                street-view: three networks teach one (after recipe)
 #   bash benchmarks/changes.sh look LITE0.safetensors                    street-view: a second look at the digits' box
 #   bash benchmarks/changes.sh suspects LITE0.safetensors SUSPECTS.csv   food-11: without suspicious labels, ten minutes each
+#   bash benchmarks/changes.sh contrast                                  food-11 at 32x32: pretrained by contrast, two hours in all
 #
 # Held out are the organiser's validation images, for `look` the first of four folds. SUSPECTS.csv is evaluate's of
 # lite2 of benchmarks/score.sh. Results: runs/changes/<competition>/<sweep>.csv, and evaluate's reports.
@@ -20,7 +21,7 @@ cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1
 runs="--runs-dir ${RUNS:-runs/changes}"
 sweep="-m src.sweep $runs --fold 0 --seed 0 1 2 --tasks ${TASKS:-2}"
-small=(weights="${files[0]}" image-size="40 80")
+small=(weights="${files[0]:-}" image-size="40 80")
 
 if [ "$part" = recipe ]; then
     "$PYTHON" -m src.prepare $runs --split official --image-size 40 80
@@ -46,6 +47,16 @@ elif [ "$part" = look ]; then
         "$PYTHON" -m src.prepare $runs --num-folds 4 --image-size 40 80 $crops
         "$PYTHON" $sweep --run-name $look --set "${small[@]}" epochs=12
     done
+elif [ "$part" = contrast ]; then
+    tiny="--backbone resnet_cifar --no-pretrained --image-size 32 32"
+    alone="--competition food11:instances $runs"
+    "$PYTHON" -m src.prepare $alone --image-size 32 32
+    "$PYTHON" -m src.train $alone $tiny --epochs 60 --loss contrast --aug-repeats 2 --batch-size 256 --lr 0.002 --dropout 0 \
+        --augment.crop 0.3 --augment.saturation 0.5 --augment.contrast 0.5 --augment.tint 0.1
+    "$PYTHON" -m src.prepare --competition food11 $runs --split official --image-size 32 32
+    "$PYTHON" $sweep --competition food11 --one-at-a-time --run-name contrast --set backbone=resnet_cifar image-size="32 32" \
+        pretrained=False epochs=30 dropout=0 \
+        weights=default,"${RUNS:-runs/changes}/food11_instances/baseline/fold0/last.safetensors"
 else
     food="--competition food11"
     "$PYTHON" -m src.prepare $food $runs --split official --image-size 64 64

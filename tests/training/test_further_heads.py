@@ -8,11 +8,14 @@ from torch.nn import functional
 
 from src.competitions.registry import load_competition
 from src.config import TrainConfig
+from src.config.augment import NO_AUGMENT
 from src.core.errors import InputError
+from src.core.runtime import choose_compute
 from src.models.build import build_model
 from src.models.network import Network, Normalise
 from src.runs.checkpoint import load_state
 from src.training.further_heads import WithFurtherHeads, box_loss, check_further_heads, further_loss, length_loss
+from src.training.loading import make_loader
 from src.training.served import Served
 from src.training.step import train_step
 from tests.fixtures import Podium, Train
@@ -154,3 +157,14 @@ def test_images_that_are_added_have_no_known_box() -> None:
     joined = served._with(images, None, np.arange(2), targets, 1.0)
     assert joined.boxes is not None
     assert np.array_equal(joined.boxes, [[1.0] * 4] * 2 + [[np.nan] * 4] * 2, equal_nan=True)
+
+
+def test_boxes_stay_with_their_images_where_these_are_read_in_blocks() -> None:
+    images, rows = np.zeros((6, 8, 8, 3), np.uint8), np.array([4, 0, 5, 2])
+    boxes = np.repeat(rows[:, None] / 10, 4, axis=1)
+    svhn, compute = load_competition("svhn"), choose_compute("cpu", "fp32")
+    config = TrainConfig(box_head=0.2, batch_size=4, augment=NO_AUGMENT)
+    loader = make_loader(config, svhn, compute, images, rows, np.zeros((4, 6), np.int64), (8, 8), train=True,
+                         in_blocks=True, boxes=boxes)  # fmt: skip
+    (batch,) = loader.epoch(0)
+    np.testing.assert_allclose(batch["boxes"][:, 0], batch["index"] / 10, atol=1e-6)
