@@ -16,10 +16,11 @@ from src.core import cli
 from src.core.runtime import choose_compute, set_up_process, to_device
 from src.data.prepared import open_prepared
 from src.inference.predictor import Predictor
+from src.training.checks import check_flags
 from src.training.loading import make_loader
 from src.training.losses import loss_of
 from src.training.schedule import lr_factor
-from src.training.setup import check_flags, make_network, make_state
+from src.training.setup import make_network, make_state
 
 
 def main(config: TrainConfig) -> float:

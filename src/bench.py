@@ -22,7 +22,7 @@ def main(config: BenchConfig) -> dict[str, float]:
     from src.data.prepared import known_competition
     from src.runs.ranks import check_batch, join_ranks
     from src.training.benchmark import limits, measure, parts_of
-    from src.training.setup import check_flags
+    from src.training.checks import check_flags
 
     set_up_process(config.deterministic)
     world = join_ranks(config, config.rank_timeout)

@@ -22,11 +22,11 @@ def main(config: TrainConfig) -> None:
     from src.core.world import check_same
     from src.runs.ranks import check_run, check_shared, join_ranks
     from src.runs.record import training_summary
+    from src.training.checks import check_flags, check_weights, without_effect
     from src.training.fold import train_fold
     from src.training.logs import check_logs
     from src.training.restart import publish
     from src.training.resume import run_to_train
-    from src.training.setup import check_flags, check_weights, without_effect
     from src.training.status import Status
 
     started = time.perf_counter()

@@ -10,7 +10,7 @@ from src.competitions.spec import HeadLayout
 from src.config import PrepareConfig, TrainConfig
 from src.models.build import read_options
 from src.models.contract import check_takes, find_backbone
-from src.training.setup import check_flags
+from src.training.checks import check_flags
 
 
 @pytest.mark.parametrize("variant", ["published", "ours"])

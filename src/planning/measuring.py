@@ -12,7 +12,7 @@ from src.core.runtime import Compute
 from src.inference.predictor import Predictor
 from src.planning.plan import Rates
 from src.training.benchmark import Parts, parts_of
-from src.training.setup import check_flags
+from src.training.checks import check_flags
 from src.training.step import train_step
 
 MIN_STEPS = 3

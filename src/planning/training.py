@@ -13,9 +13,9 @@ from src.planning.plan import COMMAND_SECONDS, MARGIN
 from src.planning.record import Clock
 from src.planning.work import Work
 from src.runs.record import FoldResult
+from src.training.checks import check_flags, check_weights
 from src.training.fold import train_fold
 from src.training.resume import run_to_train
-from src.training.setup import check_flags, check_weights
 from src.training.status import Status
 
 REPLAN = 1 / 3  # share of the epochs until which a late training begins again with fewer ...

@@ -11,7 +11,7 @@ from src.config import Paths, TrainConfig
 from src.core.errors import InputError
 from src.models.contract import find_backbone
 from src.sweeping.plan import TAKEN, flags_for, parse_train
-from src.training.setup import check_flags
+from src.training.checks import check_flags
 
 EXAMPLE = "lr=1e-4..1e-2:log, epochs=8..24, augment.rotate=0..20:step=5 or backbone=resnet18,svhn_cnn"
 DIGITS = 4  # significant ones of a drawn number: the command that is printed trains exactly what was tried

@@ -21,9 +21,9 @@ from src.searching.inner import Inner
 from src.searching.space import Space, as_text
 from src.searching.study import ask, best_trial, counts, same_settings
 from src.sweeping.plan import parse_train
+from src.training.checks import check_flags
 from src.training.fold import train_fold
 from src.training.resume import run_to_train
-from src.training.setup import check_flags
 
 EARLY = 0.25  # share of the epochs in which no trial is pruned: the learning rate still rises
 TENTHS = 10  # steps of a training at which trials of different lengths are compared

@@ -20,8 +20,8 @@ from src.data.device import on_device
 from src.exporting.card import _use
 from src.exporting.subject import open_subject
 from src.serving.answering import open_answerer
+from src.training.checks import check_flags
 from src.training.loading import make_loader
-from src.training.setup import check_flags
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
 
 TRAIN = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 2)

@@ -13,7 +13,7 @@ from src.competitions.strings import string_competition
 from src.core.errors import InputError
 from src.data.pixels import JoinedImages
 from src.data.synthetic import _coverage, draw_string, load_fonts, synthetic
-from src.training.setup import check_flags
+from src.training.checks import check_flags
 from tests.drawing import draw
 from tests.helpers import run_at
 from tests.world import FLAGS, config_of, data_of, done, refused, run_command

@@ -17,8 +17,8 @@ from src.core.errors import InputError
 from src.data.pixels import JoinedImages
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
+from src.training.checks import check_flags, check_new_strings, without_effect
 from src.training.pseudo_labels import judged_folds, right_by_confidence
-from src.training.setup import check_flags, check_new_strings, without_effect
 from src.training.soft_labels import _hard
 from src.training.suspects import suspected_rows
 from tests.helpers import run_at

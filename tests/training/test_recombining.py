@@ -14,9 +14,9 @@ from src.config import Augment, TrainConfig
 from src.core.errors import InputError
 from src.core.runtime import choose_compute
 from src.data.cache import facts_file
+from src.training.checks import check_flags
 from src.training.loading import make_loader
 from src.training.served import boxes_of
-from src.training.setup import check_flags
 from tests.fixtures import MakeSvhn, Podium
 from tests.helpers import run_at
 from tests.training.test_trainer import stop_after_an_epoch
