@@ -33,7 +33,8 @@ class TrainSettings:
     batch_size: int = 64
     """Images per optimizer step."""
     aug_repeats: int = 1
-    """How often a batch has each of its images, each time changed otherwise; it has that many fewer different ones."""
+    """Copies of each image in a batch, each augmented differently, except that strings are joined and recombined alike;
+    an epoch then shows that many fewer images."""
     accumulate: int = 1
     """Micro-batches per optimizer step, each of batch_size / accumulate images; doubled automatically when memory runs
     out."""

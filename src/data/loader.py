@@ -168,7 +168,7 @@ class Loader:
             return positions
         if self.repeats > 1:
             order = replace(self, repeats=1).order(epoch)
-            return np.repeat(order[: len(order) // self.repeats], self.repeats)
+            return np.repeat(order[: max(1, len(order) // self.repeats)], self.repeats)
         if self.variants is not None:
             return self._varied(replace(self, variants=None, rows=self.rows[: self.num_images]).order(epoch), epoch)
         if self.shares is not None:

@@ -87,6 +87,15 @@ def silence_last_layer(model: nn.Module) -> None:
         state[name].zero_()
 
 
+@torch.no_grad()
+def draw_last_layer(model: nn.Module) -> None:
+    """Draw the last layer if it is zero: a network whose answers are directions would not learn any from there."""
+    state = model.state_dict()
+    for name in last_layer(model):
+        if state[name].ndim > 1 and not state[name].any():
+            nn.init.normal_(state[name], std=state[name][0].numel() ** -0.5)
+
+
 def load_weights(
     model: nn.Module, state: dict[str, torch.Tensor], source: str, size: tuple[int, int] | None = None
 ) -> None:

@@ -41,9 +41,12 @@ def _check_ranges(config: TrainConfig) -> None:
 def check_flags(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for flags that are out of range or contradict each other or the competition."""
     _check_ranges(config)
-    if config.freeze_backbone and (config.mixup or config.cutmix or config.progressive_resize < 1):
+    if config.freeze_backbone and (
+        config.mixup or config.cutmix or config.progressive_resize < 1 or config.aug_repeats > 1
+    ):
         raise InputError(
-            "--freeze-backbone: mixup, cutmix and progressive-resize need images, not features; leave them out"
+            "--freeze-backbone: mixup, cutmix, progressive-resize and aug-repeats need images, not features; leave "
+            "them out"
         )
     if config.freeze_backbone and not (config.pretrained or config.weights or config.start_from):
         raise InputError("--freeze-backbone --no-pretrained: features of random weights are useless; give --weights")
@@ -59,6 +62,11 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     if config.batch_size < 2 * config.accumulate:
         raise InputError(
             f"--batch-size {config.batch_size} --accumulate {config.accumulate}: batch norm needs 2 images at once"
+        )
+    if config.batch_size % config.aug_repeats:
+        raise InputError(
+            f"--batch-size {config.batch_size} --aug-repeats {config.aug_repeats}: the copies of an image would be in "
+            "two batches; give a multiple"
         )
     check_compile(config.compile)
     if config.augment.hflip and not competition.hflip_ok:
@@ -104,11 +112,7 @@ def without_effect(config: TrainConfig) -> list[str]:
 def check_pretext(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for what makes no sense, or leads nowhere, if a network is only pretrained."""
     if config.loss == "contrast":
-        if not competition.pretext:
-            raise InputError(f"--loss contrast: only pretrains; use it with --competition {competition.name}:instances")
-        if config.aug_repeats < 2:
-            raise InputError("--loss contrast: compares two views of an image; give --aug-repeats 2")
-        check_apart("--loss contrast", config, "mixup", "cutmix")
+        check_contrast(config, competition)
     if not competition.pretext:
         return
     for flag, given in (("--keep best", config.keep == "best"), ("--early-stopping", config.early_stopping)):
@@ -119,6 +123,20 @@ def check_pretext(config: TrainConfig, competition: Competition) -> None:
             f"--backbone {config.backbone}: is built for strings, and {competition.name} has a single class; "
             "its weights would not fit; choose another network"
         )
+
+
+def check_contrast(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError for what leaves nothing to compare, or compares something else."""
+    if not competition.pretext:
+        name = config.competition.removesuffix(":boxes")
+        raise InputError(f"--loss contrast: only pretrains; use it with --competition {name}:instances")
+    if config.aug_repeats < 2:
+        raise InputError("--loss contrast: compares views of an image; give --aug-repeats 2")
+    if config.batch_size < 2 * config.aug_repeats:
+        raise InputError(f"--loss contrast: a batch of {config.batch_size} has no other image to compare with")
+    if config.accumulate > 1:
+        raise InputError("--loss contrast: compares the images of a whole batch; leave --accumulate out")
+    check_apart("--loss contrast", config, "mixup", "cutmix", "soft_labels")
 
 
 def check_new_strings(config: TrainConfig, competition: Competition) -> None:

@@ -12,7 +12,7 @@ from src.config import TrainSettings
 from src.core.errors import InputError
 from src.core.runtime import Compute
 from src.data.levels import Levels
-from src.models.build import build_model, read_options
+from src.models.build import build_model, draw_last_layer, read_options
 from src.models.contract import find_backbone, normalisation
 from src.models.network import Network, Normalise
 from src.training.step import TrainState
@@ -47,6 +47,8 @@ def make_network(
         dropout=settings.dropout,
         drop_path=settings.drop_path,
     )
+    if settings.loss == "contrast":
+        draw_last_layer(backbone)
     mean, std = normalisation_of(backbone, competition, levels)
     return Network(backbone, Normalise(mean, std, size[1], competition.depth))
 

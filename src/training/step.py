@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +55,7 @@ def _mix(
 ) -> tuple[torch.Tensor, float, torch.Tensor]:
     """Mix each image with its partner in the reversed batch; return the images, their own share, the partners.
 
+    Of an odd number of images the middle one is its own partner; with --aug-repeats these are its copies.
     Sources: Zhang et al., mixup, 2018; Yun et al., CutMix, 2019.
     """
     partners = torch.arange(len(images) - 1, -1, -1, device=images.device)
@@ -171,23 +171,33 @@ def _gradients(
     return total
 
 
-def _fitting_gradients(state: TrainState, part: _Part, world: World, sync_batch_norm: bool, *rest: Any) -> torch.Tensor:
+def _not_split_further(settings: TrainSettings, world: World) -> str:
+    """Return why a micro-batch cannot be halved when memory runs out, and what to do; "" if it can."""
+    if settings.loss == "contrast":
+        return "out of memory; --loss contrast compares the images of a whole batch: give a smaller --batch-size"
+    if settings.sync_batch_norm and world.size > 1:  # the others wait in the middle of the step
+        return f"rank {world.rank}: out of memory; with --sync-batch-norm give a larger --accumulate yourself"
+    return ""
+
+
+def _fitting_gradients(
+    state: TrainState, part: _Part, layout: HeadLayout, compute: Compute, settings: TrainSettings, profiler: Profiler
+) -> torch.Tensor:
     """Return `_gradients`; if memory runs out, on any rank, halve the micro-batch and start the step again.
 
     The batch and its loss stay the same, except that batch norm sees smaller batches (and its running averages have
     seen those of the failed attempt).
     """
+    world = compute.world
     most, loss = world.smallest_share(part.count) // 2, None
     while True:
         try:
-            loss = _gradients(state, part.split(state.accumulate, world), *rest)
+            loss = _gradients(state, part.split(state.accumulate, world), layout, compute, settings, profiler)
         except RuntimeError as error:
             if not is_out_of_memory(error) or state.accumulate >= most:
                 raise
-            if sync_batch_norm and world.size > 1:  # the others wait in the middle of the step
-                raise InputError(
-                    f"rank {world.rank}: out of memory; with --sync-batch-norm give a larger --accumulate yourself"
-                ) from error
+            if why := _not_split_further(settings, world):
+                raise InputError(why) from error
             loss = None
         if world.most(loss is None) == [0] and loss is not None:
             return loss
@@ -252,11 +262,11 @@ def train_step(
     rows = torch.from_numpy(world.share_of(batch["count"], world.rank)).to(compute.device, non_blocking=True)
     part = _Part(images, target, theirs[0], share, weight, theirs[1], boxes, theirs[2], rows, batch["count"])
     rest = (layout, compute, settings, profiler)
-    total = _fitting_gradients(state, part, world, settings.sync_batch_norm, *rest)
+    total = _fitting_gradients(state, part, *rest)
     if settings.sam:
         world.sum_gradients(list(state.network.parameters()))
         with sharpest_nearby(state.network, settings.sam):
-            _fitting_gradients(state, part, world, settings.sync_batch_norm, *rest)
+            _fitting_gradients(state, part, *rest)
     with profiler.phase("optimizer"):
         world.sum_gradients(list(state.network.parameters()))
         world.sum(total)

@@ -5,12 +5,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import tyro
 from safetensors.torch import load_file
 
 from src.competitions.registry import load_competition
-from src.config import ServeConfig
+from src.config import ServeConfig, TrainConfig
 from src.core.errors import InputError
+from src.core.world import World
+from src.runs.ranks import check_batch
 from src.serving.answering import open_answerer
+from src.training.checks import check_flags
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
 from tests.training.test_trainer import stop_after_an_epoch
 from tests.world import done, link, refused, run_command
@@ -18,6 +22,7 @@ from tests.world import done, link, refused, run_command
 OF_SVHN = ("--competition", "svhn:instances")
 INSTANCES = ("--competition", "food11:instances")
 SMALL = ("--backbone", "resnet_cifar", "--no-pretrained", "--image-size", 32, 32, "--batch-size", 8, "--epochs", 1)
+CONTRAST = ("--loss", "contrast", "--aug-repeats", 2)
 
 
 def labels_of(tmp_path: Path, competition: str) -> pd.DataFrame:
@@ -58,12 +63,13 @@ def test_training_with_labels_starts_from_its_features(food11: MakeFood11, podiu
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in same)
 
 
+@pytest.mark.parametrize("backbone", ["resnet_cifar", "test_resnet"])  # timm's has a last layer that begins at zero
 def test_it_learns_by_contrast_and_resumes(
-    food11: MakeFood11, podium: Podium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    food11: MakeFood11, podium: Podium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str
 ) -> None:
     food11(num_per_class=2)
     assert podium("prepare", *INSTANCES).code == 0
-    flags = (*INSTANCES, *SMALL, "--epochs", 3, "--loss", "contrast", "--aug-repeats", 2)
+    flags = (*INSTANCES, *SMALL, *CONTRAST, "--backbone", backbone, "--epochs", 5)
     straight = podium("train", *flags, "--run-name", "straight")
     assert straight.code == 0, straight.err
     with monkeypatch.context() as patch:
@@ -73,22 +79,31 @@ def test_it_learns_by_contrast_and_resumes(
     runs = tmp_path / "runs/food11_instances"
     first, second = (load_file(runs / name / "fold0/last.safetensors") for name in ("straight", "again"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+    losses = pd.read_csv(runs / "straight/fold0/log.csv")["loss"]
+    assert 0 < losses.iloc[-1] < losses.iloc[0] - 0.1
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--competition", "food11", "--aug-repeats", 2), "--loss contrast: only pretrains; use it with --competition"),
-        (INSTANCES, "--loss contrast: compares two views of an image; give --aug-repeats 2"),
-        ((*INSTANCES, "--aug-repeats", 2, "--mixup", 0.2), "--loss contrast: cannot be combined with --mixup"),
+        (("--competition", "food11"), "--loss contrast: only pretrains; use it with --competition food11:instances"),
+        ((*INSTANCES, "--aug-repeats", 1), "--loss contrast: compares views of an image; give --aug-repeats 2"),
+        ((*INSTANCES, "--aug-repeats", 8), "--loss contrast: a batch of 8 has no other image to compare with"),
+        ((*INSTANCES, "--aug-repeats", 3), "--batch-size 8 --aug-repeats 3: the copies of an image would be in two"),
+        ((*INSTANCES, "--accumulate", 2), "--loss contrast: compares the images of a whole batch"),
+        ((*INSTANCES, "--mixup", 0.2), "--loss contrast: cannot be combined with --mixup"),
+        ((*INSTANCES, "--soft-labels", "soft.csv"), "--loss contrast: cannot be combined with --soft-labels"),
     ],
 )
-def test_what_does_not_go_with_contrast_is_refused(
-    food11: MakeFood11, podium: Podium, flags: tuple[object, ...], said: str
-) -> None:
-    food11(num_per_class=2)
-    assert podium("prepare", *flags[:2]).code == 0
-    refused(podium("train", *flags, *SMALL, "--loss", "contrast"), said)
+def test_what_does_not_go_with_contrast_is_refused(flags: tuple[object, ...], said: str) -> None:
+    config = tyro.cli(TrainConfig, args=[str(part) for part in (*SMALL, *CONTRAST, *flags)])
+    with pytest.raises(InputError, match=said):
+        check_flags(config, load_competition(config.competition))
+
+
+def test_ranks_do_not_compare_a_whole_batch() -> None:
+    with pytest.raises(InputError, match="--loss contrast: .* start one process, not several ranks"):
+        check_batch(TrainConfig(loss="contrast", aug_repeats=2), World(0, 2))
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,8 @@ def test_a_batch_has_several_changed_copies_of_its_images(images: np.ndarray) ->
         assert all(not torch.equal(one, other) for one, other in batch["image"].unflatten(0, (-1, 2)))
     assert len(set(seen)) == len(seen) == 9
     assert set(seen) != set(served(twice, 1))
+    assert [len(batch["index"]) for batch in loader(images, policy=NO_AUGMENT, repeats=3).epoch(0)] == [6, 6, 6]
+    assert len(served(loader(images, policy=NO_AUGMENT, batch_size=40, repeats=40), 0)) == 40
 
 
 def test_training_serves_no_row_twice_per_epoch_and_every_row_within_a_few(images: np.ndarray) -> None:

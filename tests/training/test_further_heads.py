@@ -1,5 +1,7 @@
 """--length-head and --box-head: further heads learn how long strings are and where, in training only."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,14 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from src.competitions.registry import load_competition
-from src.config import TrainConfig
+from src.config import BenchConfig, TrainConfig
 from src.config.augment import NO_AUGMENT
 from src.core.errors import InputError
 from src.core.runtime import choose_compute
 from src.models.build import build_model
 from src.models.network import Network, Normalise
 from src.runs.checkpoint import load_state
+from src.training.benchmark import parts_of
 from src.training.further_heads import WithFurtherHeads, box_loss, check_further_heads, further_loss, length_loss
 from src.training.loading import make_loader
 from src.training.served import Served
@@ -61,6 +64,7 @@ def test_each_head_has_its_outputs_and_its_weight() -> None:
     assert further_loss(right, target, boxes, None, both, PAD) < 1e-6
     wrong = right + torch.tensor([[0.0, 0, 0, 0, 2, 2, 2, 2]])
     assert abs(further_loss(wrong, target, boxes, None, both, PAD) - 2 * 1.5) < 1e-6
+    assert abs(further_loss(wrong, target, boxes, torch.full((1, 3), 0.5), both, PAD) - 1.5) < 1e-6
     assert further_loss(wrong, target, None, None, both, PAD) < 1e-6
     assert further_loss(wrong[:, 4:], target, boxes, None, TrainConfig(box_head=2.0), None) == 2 * 1.5
     assert abs(further_loss(-right, target, boxes, None, both, PAD) - 0.5 * 50) < 4
@@ -168,3 +172,12 @@ def test_boxes_stay_with_their_images_where_these_are_read_in_blocks() -> None:
                          in_blocks=True, boxes=boxes)  # fmt: skip
     (batch,) = loader.epoch(0)
     np.testing.assert_allclose(batch["boxes"][:, 0], batch["index"] / 10, atol=1e-6)
+
+
+def test_bench_has_the_boxes_that_its_flags_need() -> None:
+    flags = {"competition": "svhn", "backbone": "test_resnet", "image_size": (32, 48), "batch_size": 4}
+    config = BenchConfig(box_head=0.2, augment=replace(NO_AUGMENT, text_crop=1.0), **flags)  # type: ignore[arg-type]
+    parts = parts_of(config, load_competition("svhn"), choose_compute("cpu", "fp32"))
+    batch = next(iter(parts.loader.epoch(0)))
+    assert batch["boxes"].isfinite().all()
+    assert batch["boxes"].std(dim=0).min() > 0  # each image is cropped otherwise

@@ -171,10 +171,14 @@ def test_views_alternate_and_each_image_keeps_its_features_and_target() -> None:
     ("flags", "words"),
     [
         (("--backbone", "svhn_cnn"), "features of random weights are useless"),
-        (("--backbone", "test_resnet", "--mixup", 0.2), "mixup, cutmix and progressive-resize need images"),
+        (
+            ("--backbone", "test_resnet", "--mixup", 0.2),
+            "mixup, cutmix, progressive-resize and aug-repeats need images",
+        ),
+        (("--backbone", "test_resnet", "--aug-repeats", 2), "progressive-resize and aug-repeats need images"),
         (
             ("--backbone", "test_resnet", "--progressive-resize", 0.5),
-            "mixup, cutmix and progressive-resize need images",
+            "mixup, cutmix, progressive-resize and aug-repeats need images",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from src.competitions.spec import HeadLayout
 from src.config import TrainSettings
+from src.core.errors import InputError
 from src.core.runtime import choose_compute
 from src.data.loader import Batch
 from src.models.network import Network, Normalise
@@ -273,3 +274,10 @@ def test_out_of_memory_on_two_images_and_other_errors_are_raised(error: Exceptio
     assert batch_sizes == attempts
     assert torch.equal(weights(state), before)
     assert state.step == 0
+
+
+def test_out_of_memory_does_not_split_what_is_compared_as_a_whole() -> None:
+    limited = make_state()
+    refuse(limited, 3, OUT_OF_MEMORY[0])
+    with pytest.raises(InputError, match="out of memory; --loss contrast .* give a smaller --batch-size"):
+        train_step(limited, make_batch(), LAYOUT, 0.05, CPU, plain_settings(loss="contrast"))
