@@ -33,8 +33,8 @@ class TrainSettings:
     batch_size: int = 64
     """Images per optimizer step."""
     aug_repeats: int = 1
-    """Copies of each image in a batch, each augmented differently, except that strings are joined and recombined alike;
-    an epoch then shows that many fewer images."""
+    """Copies of each image in a batch, each augmented differently (strings are joined and recombined alike); an epoch
+    with N copies shows a share of 1/N of the images."""
     accumulate: int = 1
     """Micro-batches per optimizer step, each of batch_size / accumulate images; doubled automatically when memory runs
     out."""
