@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from src.competitions.boxes import moved
 from src.data.augmentations import PIXEL_CHANGES
 from src.data.loader import Batch, Loader
 from src.data.sharded import ShardedImages
@@ -165,7 +164,7 @@ class DeviceLoader:
             pixels = {name: self._put(numbers) for name, numbers in params.pixels.items()}
             images = self.change(images, matrices, colours, pixels, loader.hflip_ok)
             target = loader.followed(target, params, size)
-            boxes = None if boxes is None else moved(boxes, params.matrices, size)
+            boxes = loader.moved_boxes(boxes, params, size)
         batch: Batch = {
             "index": torch.from_numpy(rows),
             "image": images,

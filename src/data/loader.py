@@ -75,7 +75,7 @@ class Loader:
     policy: Augment | None = None
     weights: LossWeights | None = None  # of targets in the loss; None: all count 1
     shares: np.ndarray | None = None  # (M,) float64, running sums of how often each is drawn; None: once an epoch
-    repeats: int = 1  # of each image in a batch, each changed otherwise
+    repeats: int = 1  # copies of each image in a batch, each augmented differently
     levels: Levels | None = None  # of a competition's bands
     hflip_ok: bool = False
     pad_class: int | None = None  # the class that pads strings
@@ -141,6 +141,10 @@ class Loader:
     def followed(self, target: np.ndarray, params: AugmentParams, size: tuple[int, int]) -> np.ndarray:
         """Return the targets of changed images."""
         return self.follow(target, params.matrices, size) if self.follow else target
+
+    def moved_boxes(self, boxes: np.ndarray | None, params: AugmentParams, size: tuple[int, int]) -> np.ndarray | None:
+        """Return the boxes as they lie in changed images, if they are served."""
+        return moved(boxes, params.matrices, size) if self.serves_boxes and boxes is not None else None
 
     def numbers_of(self, rows: np.ndarray) -> np.ndarray:
         """Return what random draws of images depend on: their places in the table that prepare read."""
@@ -229,7 +233,7 @@ class Loader:
         if self.policy and self.policy.changes_pixels():
             params = self.params_of(whole, first, epoch, boxes)
             images, target = augment_batch(images, params, self.hflip_ok), self.followed(target, params, size)
-            boxes = None if boxes is None else moved(boxes, params.matrices, size)
+            boxes = self.moved_boxes(boxes, params, size)
         batch: Batch = {
             "index": torch.from_numpy(rows),
             "image": torch.from_numpy(images),

@@ -88,7 +88,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--augment.crop {config.augment.crop:g}: would cut characters off; use --augment.zoom")
     if config.cutmix and competition.is_string:
         raise InputError(f"--cutmix {config.cutmix}: would cut strings apart; use it with one class per image")
-    if competition.heads:  # otherwise only the snapshot tells them
+    if competition.heads:  # some competitions know them only from the labels, when these have been read
         check_weights(config, competition)
     candidates(config.views, competition, (64, 64))  # fail now on an unknown view
     known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]

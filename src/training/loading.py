@@ -35,7 +35,12 @@ def _policy_of(augment: Augment, competition: Competition) -> Augment:
     )
 
 
-def _tell_of_blocks(images: Images) -> None:
+def _begin_blocks(images: Images, variants: np.ndarray | None, train: bool) -> None:
+    """Tell that a training reads its cache in blocks. Raises InputError if there are variants of its images."""
+    if variants is not None:
+        raise InputError(f"--augment.recombine: {TOO_LARGE}")
+    if not train:
+        return
     where = "read from --cache-url" if isinstance(images, RemotePixels) else "larger than the memory"
     print(f"the cache of {images.nbytes / 2**30:.1f} GiB is {where}: images are shuffled in blocks")
 
@@ -81,10 +86,7 @@ def make_loader(
     if in_blocks is None:
         in_blocks = images.nbytes > MAX_MEMORY_SHARE * memory_limit()
     if in_blocks:
-        if variants is not None:
-            raise InputError(f"--augment.recombine: {TOO_LARGE}")
-        if train:
-            _tell_of_blocks(images)
+        _begin_blocks(images, variants, train)
         order = np.argsort(rows)
         rows, targets = rows[order], targets[order]
         image_weights, soft, boxes = (None if each is None else each[order] for each in (image_weights, soft, boxes))
