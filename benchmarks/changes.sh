@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # shellcheck disable=SC2086 # lists of flags are split on purpose
-# What one change of a training gains, three seeds each, on two cores: about four minutes a training and core.
+# What one change of a training gains, on two cores: about five minutes a training and core.
 #
-#   bash benchmarks/changes.sh recipe LITE0.safetensors                  street-view: each switch of the recipe alone
-#   bash benchmarks/changes.sh views LITE0.safetensors                   street-view: views chosen out of fold
-#   bash benchmarks/changes.sh students LITE0.safetensors                street-view: three networks teach one (after recipe)
-#   bash benchmarks/changes.sh look LITE0.safetensors                    street-view: a second look at the digits' box
-#   bash benchmarks/changes.sh suspects LITE0.safetensors SUSPECTS.csv   food-11: without suspicious labels, ten minutes each
-#   bash benchmarks/changes.sh contrast                                  food-11 at 32x32: pretrained by contrast, two hours in all
+#   bash benchmarks/changes.sh recipe LITE0.safetensors      street-view: each switch of the recipe alone, three seeds
+#   bash benchmarks/changes.sh weights                       street-view: views, means and soups of recipe's unchanged runs
+#   bash benchmarks/changes.sh students LITE0.safetensors    street-view: three networks teach one (after recipe)
+#   bash benchmarks/changes.sh look LITE0.safetensors        street-view: a second look at the digits' box, two seeds
+#   bash benchmarks/changes.sh suspects LITE0.safetensors    food-11 at 32x32: without labels that a linear probe suspects
+#   bash benchmarks/changes.sh contrast                      food-11 at 32x32: pretrained by contrast, an hour
+#   bash benchmarks/changes.sh nets                          food-11 at 32x32: other networks from scratch, in equal time
 #
-# Held out are the organiser's validation images, for `look` the first of four folds. SUSPECTS.csv is evaluate's of
-# lite2 of benchmarks/score.sh. Results: runs/changes/<competition>/<sweep>.csv, and evaluate's reports.
+# Held out are the organiser's validation images, for `look` the first of four folds. food-11 runs in bf16, which wants a
+# processor with AMX. Results: runs/changes/<competition>/<sweep>.csv, and evaluate's reports.
 set -euo pipefail
 part=$1
 shift
@@ -22,18 +23,19 @@ export OMP_NUM_THREADS=1
 runs="--runs-dir ${RUNS:-runs/changes}"
 sweep="-m src.sweep $runs --fold 0 --seed 0 1 2 --tasks ${TASKS:-2}"
 small=(weights="${files[0]:-}" image-size="40 80")
+food="--competition food11"
+scratch=(pretrained=False image-size="32 32" precision=bf16)
+tiny=("${scratch[@]}" backbone=resnet_cifar epochs=20 dropout=0)
 
 if [ "$part" = recipe ]; then
     "$PYTHON" -m src.prepare $runs --split official --image-size 40 80
     "$PYTHON" $sweep --one-at-a-time --run-name one --set "${small[@]}" epochs=12 dropout=0.2,0 drop-path=default,0.1 ema=0.998,0 \
         augment.erase=0,0.2 augment.invert=0,0.3 head-weights=default,"1 1 1 2 4 4" optimizer=adamw,nadamw \
         progressive-resize=1,0.5 label-smoothing=0.05,0 mixup=0,0.2 sam=0,0.05 box-head=0,0.2 augment.text-crop=0,0.5
-elif [ "$part" = views ]; then
-    "$PYTHON" -m src.prepare $runs --split official --image-size 40 80
-    "$PYTHON" $sweep --one-at-a-time --run-name views --set "${small[@]}" epochs=12 views=default,"auto smaller larger"
+elif [ "$part" = weights ]; then
+    "$PYTHON" -m benchmarks.from_weights $runs --run-name one-base-s0 one-base-s1 one-base-s2
 elif [ "$part" = students ]; then
-    "$PYTHON" $sweep --one-at-a-time --run-name students --set "${small[@]}" epochs=12,16 pseudo-confidence=0.9,0.7,0.99 \
-        pseudo-labels="one-base-s0 one-base-s1 one-base-s2"
+    "$PYTHON" $sweep --run-name students --set "${small[@]}" epochs=12 pseudo-labels="one-base-s0 one-base-s1 one-base-s2"
 elif [ "$part" = look ]; then
     boxes="--competition svhn:boxes $runs"
     "$PYTHON" -m src.prepare $boxes --num-folds 4 --image-size 40 80
@@ -45,23 +47,28 @@ elif [ "$part" = look ]; then
         crops=""
         [ $look = whole ] || crops="--crops ${RUNS:-runs/changes}/svhn_boxes/baseline/crops.csv"
         "$PYTHON" -m src.prepare $runs --num-folds 4 --image-size 40 80 $crops
-        "$PYTHON" $sweep --run-name $look --set "${small[@]}" epochs=12
+        "$PYTHON" $sweep --seed 0 1 --run-name $look --set "${small[@]}" epochs=12
     done
 elif [ "$part" = contrast ]; then
-    tiny="--backbone resnet_cifar --no-pretrained --image-size 32 32"
     alone="--competition food11:instances $runs"
     "$PYTHON" -m src.prepare $alone --image-size 32 32
-    "$PYTHON" -m src.train $alone $tiny --epochs 60 --loss contrast --aug-repeats 2 --batch-size 256 --lr 0.002 --dropout 0 \
-        --augment.crop 0.3 --augment.saturation 0.5 --augment.contrast 0.5 --augment.tint 0.1
-    "$PYTHON" -m src.prepare --competition food11 $runs --split official --image-size 32 32
-    "$PYTHON" $sweep --competition food11 --one-at-a-time --run-name contrast --set backbone=resnet_cifar image-size="32 32" \
-        pretrained=False epochs=30 dropout=0 \
+    "$PYTHON" -m src.train $alone --backbone resnet_cifar --no-pretrained --image-size 32 32 --epochs 60 --loss contrast \
+        --aug-repeats 2 --batch-size 256 --lr 0.002 --dropout 0 --precision bf16 --augment.crop 0.3 --augment.saturation 0.5 \
+        --augment.contrast 0.5 --augment.tint 0.1
+    "$PYTHON" -m src.prepare $food $runs --split official --image-size 32 32
+    "$PYTHON" $sweep $food --one-at-a-time --run-name contrast --set "${tiny[@]}" \
         weights=default,"${RUNS:-runs/changes}/food11_instances/baseline/fold0/last.safetensors"
+elif [ "$part" = nets ]; then
+    "$PYTHON" -m src.prepare $food $runs --split official --image-size 32 32
+    "$PYTHON" $sweep $food --run-name cifar --set "${tiny[@]}"
+    "$PYTHON" $sweep $food --run-name convnext --set "${scratch[@]}" backbone=convnext_atto backbone-options=patch_size=2 \
+        epochs=12 drop-path=0.1 precision=fp32
+    "$PYTHON" $sweep $food --run-name nfregnet --set "${scratch[@]}" backbone=nf_regnet_b0 epochs=8
 else
-    food="--competition food11"
-    "$PYTHON" -m src.prepare $food $runs --split official --image-size 64 64
-    "$PYTHON" $sweep $food --one-at-a-time --run-name suspects --set weights="${files[0]}" image-size="64 64" epochs=6 \
-        suspects=default,"${files[1]}"
-    "$PYTHON" $sweep $food --run-name softened --set weights="${files[0]}" image-size="64 64" epochs=6 \
-        suspects="${files[1]}" suspects-weight=0.3
+    "$PYTHON" -m src.prepare $food $runs --num-folds 3 --image-size 128 128
+    "$PYTHON" -m src.train $food $runs --run-name probe --freeze-backbone --weights "${files[0]}"
+    "$PYTHON" -m src.evaluate $food $runs --run-name probe
+    "$PYTHON" -m src.prepare $food $runs --split official --image-size 32 32
+    "$PYTHON" $sweep $food --one-at-a-time --run-name suspects --set "${tiny[@]}" \
+        suspects=default,"${RUNS:-runs/changes}/food11/probe/evaluation/suspects.csv"
 fi

@@ -9,22 +9,24 @@ others, as evaluate does with --views auto. Prints a table; the score of each ro
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import nn
 
-from src.config import Paths
+from src.config import Paths, TrainConfig
 from src.core import cli
 from src.core.errors import InputError
 from src.core.runtime import choose_compute
-from src.exporting.subject import Subject
+from src.data.loader import Loader
 from src.inference.ensemble import out_of_fold, weighted_mean
 from src.inference.predictor import Predictor
 from src.inference.views import choose_views
 from src.metrics import score_of
 from src.runs.run import open_run
+from src.training.fold_data import open_data
 
 EVERY_VIEW = ("auto", "smaller", "larger")
 
@@ -36,8 +38,8 @@ class FromWeightsConfig(Paths):
     run_name: tuple[str, ...] = ("baseline",)
     """Seeds of one recipe."""
     fold: int = 0
-    num_counted: int = 2000
-    """Training images of which the soup's batch norm counts means and variances anew."""
+    num_batches: int = 40
+    """Augmented training batches from which the soup's batch norm counts means and variances anew."""
 
 
 def averaged(networks: Sequence[nn.Module], into: nn.Module) -> nn.Module:
@@ -52,15 +54,18 @@ def averaged(networks: Sequence[nn.Module], into: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def counted_anew(network: nn.Module, subject: Subject, rows: np.ndarray) -> nn.Module:
-    """Replace the means and variances of batch norm by those of some training images, as they are."""
+def counted_anew(network: nn.Module, loader: Loader, num_batches: int) -> nn.Module:
+    """Replace the means and variances of batch norm by those of training images, augmented as in training.
+
+    Plain images will not do: where strings are joined in training, they have fewer digits than the network is used to.
+    """
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative mean over all batches
         norm.train()
-    for batch in subject.loader(rows).in_order(128).epoch(0):
+    for batch in islice(loader.epoch(0), num_batches):
         network(batch["image"])
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
@@ -76,13 +81,12 @@ def main(config: FromWeightsConfig) -> None:
     if len({run.prepared.id for run in runs}) > 1:
         raise InputError("--run-name: the runs are of different snapshots; their held-out images are not the same")
     folds = [run.trained((config.fold,))[0] for run in runs]
-    plain = Predictor(competition=competition, compute=compute, wanted=first.begun.train.views)
-    subject = Subject(run=first, folds=(folds[0],), predictor=plain)
+    paths = {item.name: getattr(config, item.name) for item in fields(Paths)}
+    data = open_data(TrainConfig(**paths, **vars(first.begun.train)), first, config.fold, compute, folds[0])
     oofs = [out_of_fold(run, (config.fold,)) for run in runs]
-    paths, _ = subject.held_out(folds[0])
-    rows = first.prepared.cache("train", first.begun.cache_size).rows_of(oofs[0].labels["image_path"].tolist())
+    order = [{path: row for row, path in enumerate(data.val_paths)}[path] for path in oofs[0].labels["image_path"]]
     target, groups = oofs[0].target, oofs[0].labels["group"].to_numpy()
-    print(f"n = {len(paths):,}\n| | score |\n|---|---|")
+    print(f"n = {len(order):,}\n| | score |\n|---|---|")
 
     def row(name: str, scores: Sequence[float]) -> None:
         each = ", ".join(f"{score:.4f}" for score in scores)
@@ -91,12 +95,13 @@ def main(config: FromWeightsConfig) -> None:
     def score(predicted: np.ndarray) -> float:
         return score_of(predicted, target, competition)
 
+    usual = Predictor(competition=competition, compute=compute, wanted=first.begun.train.views)
     networks = [run.load_network(fold).eval() for run, fold in zip(runs, folds, strict=True)]
     row("each alone, all views", [score(oof.probabilities) for oof in oofs])
-    wide = replace(plain, wanted=EVERY_VIEW)
-    names, chosen = list(wide.views(subject.size)), []
+    wide = replace(usual, wanted=EVERY_VIEW)
+    names, chosen = list(wide.views(data.val.image_size)), []
     for network in networks:
-        each = wide.predict_each(network, subject.loader(rows))
+        each = wide.predict_each(network, data.val)[:, order]
         chosen.append(choose_views(names, each, target, competition, groups))
     row("each alone, views chosen out of fold", [score(choice.predicted) for choice in chosen])
     for run, choice in zip(runs, chosen, strict=True):
@@ -104,12 +109,9 @@ def main(config: FromWeightsConfig) -> None:
     if len(runs) > 1:
         row("the mean of their answers", [score(weighted_mean([o.probabilities for o in oofs], [1.0] * len(oofs)))])
         soup = averaged(networks, first.load_network(folds[0]))
-        row("one network with the mean of their weights", [score(plain.predict(soup, subject.loader(rows)).mean)])
-        held_out = set(rows.tolist())
-        others = np.array([r for r in range(len(first.prepared.folds)) if r not in held_out])
-        some = np.sort(np.random.default_rng(0).permutation(others)[: config.num_counted])
-        soup = counted_anew(soup, subject, some)
-        row("the same, its batch norm counted anew", [score(plain.predict(soup, subject.loader(rows)).mean)])
+        row("one network with the mean of their weights", [score(usual.predict(soup, data.val).mean[order])])
+        soup = counted_anew(soup, data.train, config.num_batches)
+        row("the same, its batch norm counted anew", [score(usual.predict(soup, data.val).mean[order])])
 
 
 if __name__ == "__main__":
