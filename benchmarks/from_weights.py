@@ -9,6 +9,7 @@ others, as evaluate does with --views auto. Prints a table; the score of each ro
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 
@@ -26,7 +27,7 @@ from src.inference.predictor import Predictor
 from src.inference.views import choose_views
 from src.metrics import score_of
 from src.runs.run import open_run
-from src.training.fold_data import open_data
+from src.training.fold_data import FoldData, open_data
 
 EVERY_VIEW = ("auto", "smaller", "larger")
 
@@ -72,46 +73,79 @@ def counted_anew(network: nn.Module, loader: Loader, num_batches: int) -> nn.Mod
     return network.eval()
 
 
-def main(config: FromWeightsConfig) -> None:
-    """Print the table."""
-    torch.manual_seed(0)
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Networks of one fold, its loaders, and the labels of the held-out images in the loader's order."""
+
+    names: tuple[str, ...]
+    networks: tuple[nn.Module, ...]
+    answers: tuple[np.ndarray, ...]  # of each network, out of fold with its usual views
+    data: FoldData
+    target: np.ndarray
+    groups: np.ndarray
+    predictor: Predictor  # with the usual views
+
+    def score(self, predicted: np.ndarray) -> float:
+        return score_of(predicted, self.target, self.predictor.competition)
+
+    def score_of_network(self, network: nn.Module) -> float:
+        return self.score(self.predictor.predict(network, self.data.val).mean)
+
+
+def open_trained(config: FromWeightsConfig) -> Trained:
+    """Open the runs. Raises InputError if they are not of one snapshot."""
     compute = choose_compute("cpu", "fp32")
     runs = [open_run(config, name) for name in config.run_name]
-    first, competition = runs[0], runs[0].competition
+    first = runs[0]
     if len({run.prepared.id for run in runs}) > 1:
         raise InputError("--run-name: the runs are of different snapshots; their held-out images are not the same")
     folds = [run.trained((config.fold,))[0] for run in runs]
     paths = {item.name: getattr(config, item.name) for item in fields(Paths)}
     data = open_data(TrainConfig(**paths, **vars(first.begun.train)), first, config.fold, compute, folds[0])
     oofs = [out_of_fold(run, (config.fold,)) for run in runs]
-    order = [{path: row for row, path in enumerate(data.val_paths)}[path] for path in oofs[0].labels["image_path"]]
-    target, groups = oofs[0].target, oofs[0].labels["group"].to_numpy()
-    print(f"n = {len(order):,}\n| | score |\n|---|---|")
+    row_of = {path: row for row, path in enumerate(oofs[0].labels["image_path"])}
+    order = [row_of[path] for path in data.val_paths]
+    return Trained(
+        names=config.run_name,
+        networks=tuple(run.load_network(fold).eval() for run, fold in zip(runs, folds, strict=True)),
+        answers=tuple(oof.probabilities[order] for oof in oofs),
+        data=data,
+        target=oofs[0].target[order],
+        groups=oofs[0].labels["group"].to_numpy()[order],
+        predictor=Predictor(competition=first.competition, compute=compute, wanted=first.begun.train.views),
+    )
 
-    def row(name: str, scores: Sequence[float]) -> None:
-        each = ", ".join(f"{score:.4f}" for score in scores)
-        print(f"| {name} | {each}" + (f"; mean {np.mean(scores):.4f} |" if len(scores) > 1 else " |"), flush=True)
 
-    def score(predicted: np.ndarray) -> float:
-        return score_of(predicted, target, competition)
+def print_row(name: str, scores: Sequence[float]) -> None:
+    each = ", ".join(f"{score:.4f}" for score in scores)
+    print(f"| {name} | {each}" + (f"; mean {np.mean(scores):.4f} |" if len(scores) > 1 else " |"), flush=True)
 
-    usual = Predictor(competition=competition, compute=compute, wanted=first.begun.train.views)
-    networks = [run.load_network(fold).eval() for run, fold in zip(runs, folds, strict=True)]
-    row("each alone, all views", [score(oof.probabilities) for oof in oofs])
-    wide = replace(usual, wanted=EVERY_VIEW)
-    names, chosen = list(wide.views(data.val.image_size)), []
-    for network in networks:
-        each = wide.predict_each(network, data.val)[:, order]
-        chosen.append(choose_views(names, each, target, competition, groups))
-    row("each alone, views chosen out of fold", [score(choice.predicted) for choice in chosen])
-    for run, choice in zip(runs, chosen, strict=True):
-        print(f"| chosen by {run.name} | {', '.join(choice.names)} |")
-    if len(runs) > 1:
-        row("the mean of their answers", [score(weighted_mean([o.probabilities for o in oofs], [1.0] * len(oofs)))])
-        soup = averaged(networks, first.load_network(folds[0]))
-        row("one network with the mean of their weights", [score(usual.predict(soup, data.val).mean[order])])
-        soup = counted_anew(soup, data.train, config.num_batches)
-        row("the same, its batch norm counted anew", [score(usual.predict(soup, data.val).mean[order])])
+
+def print_views(of: Trained) -> None:
+    """Print the scores with views that were chosen out of fold, and which they are."""
+    wide, chosen = replace(of.predictor, wanted=EVERY_VIEW), []
+    names = list(wide.views(of.data.val.image_size))
+    for network in of.networks:
+        each = wide.predict_each(network, of.data.val)
+        chosen.append(choose_views(names, each, of.target, wide.competition, of.groups))
+    print_row("each alone, views chosen out of fold", [of.score(choice.predicted) for choice in chosen])
+    for name, choice in zip(of.names, chosen, strict=True):
+        print(f"| chosen by {name} | {', '.join(choice.names)} |")
+
+
+def main(config: FromWeightsConfig) -> None:
+    """Print the table."""
+    of = open_trained(config)
+    print(f"n = {len(of.target):,}\n| | score |\n|---|---|")
+    print_row("each alone, all views", [of.score(answers) for answers in of.answers])
+    print_views(of)
+    if len(of.networks) == 1:
+        return
+    print_row("the mean of their answers", [of.score(weighted_mean(of.answers, [1.0] * len(of.answers)))])
+    soup = averaged(of.networks, deepcopy(of.networks[0]))
+    print_row("one network with the mean of their weights", [of.score_of_network(soup)])
+    soup = counted_anew(soup, of.data.train, config.num_batches)
+    print_row("the same, its batch norm counted anew", [of.score_of_network(soup)])
 
 
 if __name__ == "__main__":
