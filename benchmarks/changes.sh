@@ -6,7 +6,7 @@
 #   bash benchmarks/changes.sh weights                       street-view: views, means and soups of recipe's unchanged runs
 #   bash benchmarks/changes.sh students LITE0.safetensors    street-view: three networks teach one (after recipe)
 #   bash benchmarks/changes.sh look LITE0.safetensors        street-view: a second look at the digits' box, two seeds
-#   bash benchmarks/changes.sh suspects LITE0.safetensors    food-11 at 32x32: without labels that a linear probe suspects
+#   bash benchmarks/changes.sh suspects LITE0.safetensors    food-11 at 32x32: without labels that a probe suspects
 #   bash benchmarks/changes.sh contrast                      food-11 at 32x32: pretrained by contrast, an hour
 #   bash benchmarks/changes.sh nets                          food-11 at 32x32: other networks from scratch, in equal time
 #
@@ -62,13 +62,15 @@ elif [ "$part" = nets ]; then
     "$PYTHON" -m src.prepare $food $runs --split official --image-size 32 32
     "$PYTHON" $sweep $food --run-name cifar --set "${tiny[@]}"
     "$PYTHON" $sweep $food --run-name convnext --set "${scratch[@]}" backbone=convnext_atto backbone-options=patch_size=2 \
-        epochs=12 drop-path=0.1 precision=fp32
+        epochs=10 drop-path=0.1 precision=fp32
     "$PYTHON" $sweep $food --run-name nfregnet --set "${scratch[@]}" backbone=nf_regnet_b0 epochs=8
 else
     "$PYTHON" -m src.prepare $food $runs --num-folds 3 --image-size 128 128
-    "$PYTHON" -m src.train $food $runs --run-name probe --freeze-backbone --weights "${files[0]}"
+    "$PYTHON" -m src.train $food $runs --run-name probe --freeze-backbone --weights "${files[0]}" --views original
     "$PYTHON" -m src.evaluate $food $runs --run-name probe
+    found="${RUNS:-runs/changes}/food11/probe/evaluation"
+    head -666 "$found/suspects.csv" >"$found/first.csv" # one image in twenty, the least probable labels
     "$PYTHON" -m src.prepare $food $runs --split official --image-size 32 32
     "$PYTHON" $sweep $food --one-at-a-time --run-name suspects --set "${tiny[@]}" \
-        suspects=default,"${RUNS:-runs/changes}/food11/probe/evaluation/suspects.csv"
+        "suspects=default,$found/suspects.csv,$found/first.csv"
 fi
