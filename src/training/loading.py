@@ -57,6 +57,12 @@ def _weights_of(
     return replace(weights, images=(images / images[:count].mean()).astype(np.float32))
 
 
+def _shares_of(config: TrainConfig, competition: Competition, targets: np.ndarray) -> np.ndarray | None:
+    """Return the cumulative shares by which --sampler draws images, (M,), or None if each is drawn once."""
+    power = SAMPLERS[config.sampler]
+    return np.cumsum(sampling_shares(competition, targets, power)) if power else None
+
+
 def make_loader(
     config: TrainConfig,
     competition: Competition,
@@ -90,14 +96,13 @@ def make_loader(
         order = np.argsort(rows)
         rows, targets = rows[order], targets[order]
         image_weights, soft, boxes = (None if each is None else each[order] for each in (image_weights, soft, boxes))
-    power = SAMPLERS[config.sampler] if train else 0
     num_images = len(rows) if variants is None else len(variants)
     return Loader(
         images=images,
         rows=rows,
         targets=targets if soft is None else soft,
         weights=_weights_of(config, competition, targets, image_weights, num_images) if train else None,
-        shares=np.cumsum(sampling_shares(competition, targets[:num_images], power)) if power else None,
+        shares=_shares_of(config, competition, targets[:num_images]) if train else None,
         repeats=config.aug_repeats if train else 1,
         image_size=size,
         batch_size=config.batch_size if train else INFERENCE_BATCH_SIZE,
