@@ -24,7 +24,7 @@ from benchmarks.table import processor
 from src.config import Paths
 from src.core import cli
 from src.core.errors import InputError
-from src.core.runtime import num_cores
+from src.core.machine import num_cores
 from src.core.writing import write_json
 from src.inference.ensemble import out_of_fold
 from src.metrics import metric_of

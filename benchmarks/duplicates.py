@@ -84,7 +84,7 @@ KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 def originals(config: DuplicatesConfig, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return images at full size and at the cache's size, in random order."""
     competition = load_competition(config.competition)
-    files = InputFiles(config.input_dir / config.competition, competition.source)
+    files = InputFiles(config.input_dir / competition.input_folder, competition.source)
     paths = sorted(competition.with_heads_of(files).read_train(files)["image_path"])
     chosen = [paths[index] for index in rng.permutation(len(paths))[: config.images]]
     full = [

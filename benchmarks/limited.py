@@ -19,7 +19,7 @@ from benchmarks.table import processor
 from src.config import Augment
 from src.core import cli
 from src.core.errors import InputError
-from src.core.runtime import CGROUPS, memory_limit
+from src.core.machine import CGROUPS, memory_limit
 from src.data.loader import Loader
 from src.data.pixels import Pixels, hash_blocks
 

@@ -7,13 +7,24 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from typing import Literal
 
 import timm
 import torch
 
+from src.core import cli
 from src.core.malloc import keep_freed_memory
 
 ROUNDS, STEPS, BATCH = 4, 12, 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """What to measure."""
+
+    way: Literal["", "plain", "kept"] = ""
+    """Internal: measure this way once."""
 
 
 def measure(keep: bool) -> None:
@@ -38,12 +49,15 @@ def measure(keep: bool) -> None:
     print(f"{STEPS * BATCH / seconds:.1f} {system / (system + user):.4f}")
 
 
-def main() -> None:
+def main(config: MemoryConfig) -> None:
     """Alternate both ways; print the sorted rates, the shares of system time, and the ratio of each round."""
+    if config.way:
+        measure(config.way == "kept")
+        return
     results: dict[str, list[tuple[float, float]]] = {"plain": [], "kept": []}
     for _ in range(ROUNDS):
         for name, rows in results.items():
-            command = [sys.executable, "-m", "benchmarks.memory", name]
+            command = [sys.executable, "-m", "benchmarks.memory", "--way", name]
             rate, share = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
             rows.append((float(rate), float(share)))
     for name, rows in results.items():
@@ -54,7 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        measure(sys.argv[1] == "kept")
-    else:
-        main()
+    cli.run(main, MemoryConfig, __doc__)

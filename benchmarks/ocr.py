@@ -96,7 +96,7 @@ def main(config: OcrConfig) -> None:
     competition = load_competition(config.competition)
     session, characters = session_of(config)
     groups = [[0]] + [[n for n, text in enumerate(characters) if text and text in group] for group in LOOKALIKES]
-    files = InputFiles(config.input_dir / competition.name)
+    files = InputFiles(config.input_dir / competition.input_folder)
     labels, test = competition.read_train(files), competition.read_test(files)
     paths = [*labels["image_path"], *test["image_path"]]
     name, num_heads = session.get_inputs()[0].name, len(competition.heads)

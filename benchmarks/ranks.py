@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.table import processor
 from src.core import cli
-from src.core.runtime import choose_compute, in_world, to_device
+from src.core.runtime import choose_compute, in_world, to_device, wait_for
 from src.core.world import join_world
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,8 +88,7 @@ def compare_sums(config: RanksConfig) -> None:
         network(images).sum().backward()
         if ours:
             world.sum_gradients(list(plain.parameters()))
-        if compute.device.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for(compute.device)
         spent = time.perf_counter() - started
         plain.zero_grad(set_to_none=True)
         return spent

@@ -58,7 +58,7 @@ class ReferenceConfig(Paths):
 def known_answers(competition: str, input_dir: Path) -> dict[str, str]:
     """Return the public labels of the test set by id; {} if there are none."""
     files = InputFiles(input_dir / competition)
-    names = {path.name for path in files.index}
+    names = {path.rsplit("/", 1)[-1] for path in files.found.paths}
     if competition in ("mnist", "fashion_mnist"):
         plain, dotted = "t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte"
         known = [name for name in (plain, f"{plain}.gz", dotted, f"{dotted}.gz") if name in names]

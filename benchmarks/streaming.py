@@ -31,11 +31,13 @@ from benchmarks.servers import BUCKET, Server, serving
 from benchmarks.table import processor
 from src.core import cli
 from src.core.errors import InputError
+from src.data.in_blocks import WINDOW
+from src.data.pixels import rows_per_block
 
 BATCH, SHARD = 64, 64 << 20
 LIMIT = 300  # seconds for a task
 SHAPE = (*SIZE, 3)
-MIXED = 32 * (4 << 20) // (SIZE[0] * SIZE[1] * 3)  # images that WebDataset mixes: as many as our window holds
+MIXED = WINDOW * rows_per_block(SIZE)  # images that WebDataset mixes: as many as our window holds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,6 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "pictures"
 Scheme = Literal["light", "dark"]
 MAX_BYTES = 60_000
-MAX_PICTURES = 8
 QUALITIES = range(86, 40, -6)
 DEMO = "bash pipelines/demo.sh"
 

@@ -66,8 +66,8 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         shown = f"shows what the network looked at for only {count} images"
         shown = shown if count else "does not show what the network looked at"
         print(f"note: the report {shown}: {gallery.note}")
-    if run.prepared.unreadable_note():
-        print(run.prepared.unreadable_note())
+    if note := run.prepared.unreadable_note():
+        print(note)
     print(f"report: {run.evaluation / 'report.html'}")
     return scores
 

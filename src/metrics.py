@@ -240,10 +240,3 @@ def goodness(score: float, competition: Competition) -> float:
 def score_of(predicted: np.ndarray, target: np.ndarray, competition: Competition, rule: Rule | None = None) -> float:
     """Return the score of predictions (N, num_outputs); NaN if the metric is not defined for these images."""
     return metric_of(competition)(target, scored(predicted, competition, rule), competition)
-
-
-def exact_matches(
-    predicted: np.ndarray, target: np.ndarray, competition: Competition, rule: Rule | None = None
-) -> np.ndarray:
-    """Return (N,) bool: whether the whole answer is right; predicted (N, num_outputs), target (N, num_targets)."""
-    return _matches(target, decide(predicted, competition, rule), competition)

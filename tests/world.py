@@ -80,9 +80,8 @@ def fold_of(world: Path, number: int = 0, run: str = "baseline") -> Path:
 
 
 def config_of(world: Path, **values: object) -> TrainConfig:
-    paths = {"input_dir": world / "input", "runs_dir": world / "runs", "submissions_dir": world / "submissions"}
     default = {"batch_size": 4, "run_name": "student", "backbone": "string_cnn", "pretrained": False}
-    return TrainConfig(competition="svhn", **(default | {"runs_dir": paths["runs_dir"]} | values))  # type: ignore[arg-type]
+    return TrainConfig(competition="svhn", **(default | {"runs_dir": world / "runs"} | values))  # type: ignore[arg-type]
 
 
 def data_of(world: Path, **values: object) -> tuple[Run, FoldData]:

@@ -46,7 +46,8 @@ def size_of(location: Location) -> tuple[int, int] | None:
         with warnings.catch_warnings():  # of large images: nothing is decoded
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(read_location(location))) as image:
-                lies = image.getexif().get(ORIENTATION, 1) >= SIDEWAYS
+                exif = Image.Image.getexif(image)  # of the header; that of PNG files would decode all pixels
+                lies = exif.get(ORIENTATION, 1) >= SIDEWAYS
                 return (image.width, image.height) if lies else (image.height, image.width)
     except InputError:  # a damaged zip
         return None

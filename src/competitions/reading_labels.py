@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from src.competitions.spec import Head, Kind, nearest
+from src.core.csv_text import check_columns
 from src.core.errors import InputError
 
 MAX_SPREAD = 1e-9  # a standard deviation below this is none
@@ -38,9 +39,7 @@ class Labels:
     classes: tuple[str, ...]  # the known ones; default: all that occur
 
     def __post_init__(self) -> None:
-        for column in self.needed:
-            if column not in self.table.columns:
-                raise InputError(f"{self.source}, line 1: no column {column!r}; it has {', '.join(self.table.columns)}")
+        check_columns(self.table, self.needed, self.source)
         if len(self.table) == 0:
             raise InputError(f"{self.source}: has no rows")
         for column in (self.needed[0], *self.columns):

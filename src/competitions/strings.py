@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from src.competitions.spec import Competition, Head
-from src.competitions.tables import check_columns, find_images, label_table, test_table
+from src.competitions.tables import find_images, label_table, test_table
+from src.core.csv_text import check_columns
 from src.core.errors import InputError
 from src.core.reading import InputFiles, nfc
 

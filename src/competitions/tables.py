@@ -7,7 +7,7 @@ A competition file of your own needs no more than this (examples/competitions/ h
     COMPETITION = csv_competition(name="leaves", id_column="image_id", label_column="species")
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from posixpath import splitext
@@ -18,6 +18,7 @@ import pandas as pd
 
 from src.competitions.reading_labels import Labels
 from src.competitions.spec import Competition, Head, Kind, check_sample
+from src.core.csv_text import check_columns
 from src.core.errors import InputError, own_code
 from src.core.reading import InputFiles, nfc
 from src.core.texts import Texts
@@ -54,13 +55,6 @@ def test_table(files: InputFiles, sample: str, folder: str, competition: Competi
     """Return image_path and id of a sample submission whose ids are image names below a folder."""
     ids = sample_ids(files, sample, competition.with_heads_of(files))
     return pd.DataFrame({"image_path": find_images(files, folder, ids, sample), "id": ids.to_numpy()})
-
-
-def check_columns(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:
-    """Raise InputError for the first column that the table does not have."""
-    for column in columns:
-        if column not in table.columns:
-            raise InputError(f"{source}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
 
 
 def own_table(
@@ -177,7 +171,7 @@ class _Tables:
 
     def read_test(self, files: InputFiles, competition: Competition) -> pd.DataFrame:
         ids = sample_ids(files, self.sample_submission, competition)
-        rows = _test_rows(files, ids, competition, self.sample_submission)
+        rows = _test_rows(ids, competition, self.sample_submission)
         if self.test_csv:
             rows = _several_images(files, rows, self.test_csv, self.id_column, self.test_image_column)
         names = self.named(rows["image"])
@@ -255,7 +249,7 @@ def _columns(id_column: str, label_columns: tuple[str, ...], answer: str) -> tup
     return ("row_id", "target") if answer == "rows" else (id_column, *label_columns)
 
 
-def _test_rows(files: InputFiles, ids: "pd.Series[str]", competition: Competition, sample: str) -> pd.DataFrame:
+def _test_rows(ids: "pd.Series[str]", competition: Competition, sample: str) -> pd.DataFrame:
     """Return id, image and, with a row for each head, head; the index is the sample submission's line."""
     rows = pd.DataFrame({"id": ids, "image": ids})
     if competition.answer == "rows":

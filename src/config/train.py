@@ -110,8 +110,8 @@ class TrainSettings:
     keep: Literal["last", "best"] = "last"
     """Whose weights make the out-of-fold predictions and the submission. best is optimistic for the same reason."""
     precision: Precision = "auto"
-    """auto: bf16 if the GPU has it, else fp16; fp32 on a CPU. On a CPU with AMX, bf16 is faster for plain convolutions
-    and slower for depthwise ones, such as those of tf_efficientnet_lite0; bench tells."""
+    """auto: bf16 if the GPU has it, else fp16; fp32 on a CPU. On one with AMX, bf16 was faster for resnet_cifar and
+    slower for tf_efficientnet_lite0; bench tells."""
     compile: bool = False
     """torch.compile; pays back in long trainings."""
     deterministic: bool = False

@@ -1,5 +1,6 @@
 """Ray clusters, for commands with --engine ray."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +12,11 @@ from src.core.errors import InputError
 
 SECONDS_TO_ANSWER = 15.0
 CODE = str(Path(__file__).resolve().parents[2])  # where every node has this program
+
+
+def python_path() -> str:
+    """Return the PYTHONPATH of a process that runs this program from any folder."""
+    return os.pathsep.join(filter(None, [CODE, os.environ.get("PYTHONPATH", "")]))
 
 
 def join_cluster(address: str | None) -> Any:

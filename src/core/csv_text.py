@@ -3,6 +3,8 @@
 import csv
 import io
 from array import array
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -60,3 +62,17 @@ def parse_csv(data: bytes, name: str) -> pd.DataFrame:
     if repeated:
         raise InputError(f"{name}, line 1: column {sorted(repeated)[0]!r} appears twice")
     return pd.DataFrame(dict(zip(header, columns, strict=True)), index=np.array(lines, np.int64), dtype=str)
+
+
+def read_csv(flag: str, path: Path, hint: str = "") -> pd.DataFrame:
+    """Return the CSV that a flag names, as parse_csv does. Raises InputError, also for a missing file."""
+    if not path.is_file():
+        raise InputError(f"{flag} {path}: no such file{hint}")
+    return parse_csv(path.read_bytes(), str(path))
+
+
+def check_columns(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:
+    """Raise InputError for the first column that the table does not have."""
+    for column in columns:
+        if column not in table.columns:
+            raise InputError(f"{source}, line 1: no column {column!r}; it has {', '.join(table.columns)}")

@@ -150,11 +150,6 @@ class InputFiles:
             if not _is_junk(inside):
                 self.found.add_member(inside, member)
 
-    @property
-    def index(self) -> list[PurePosixPath]:
-        """The path of every file; of a million files, `has` and `find` are quicker."""
-        return [PurePosixPath(path) for path in self.found.paths]
-
     def images(self, folder: str) -> Texts:
         """List the images under every folder (or zip) called `folder`, which may be "a/b", as "folder/name", sorted.
 

@@ -1,26 +1,20 @@
-"""What a command runs on: device, precision, determinism, memory."""
+"""What a command runs on: device, precision, determinism."""
 
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
 
 import cv2
 import torch
 from torch import nn
 
 from src.core.errors import InputError
+from src.core.machine import num_cores
 from src.core.malloc import keep_freed_memory
 from src.core.world import World
 
-CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
-
-def num_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,7 @@ class Compute:
     @property
     def num_loader_threads(self) -> int:
         """How many threads prepare batches: none if the cores are busy with the steps themselves."""
-        return 0 if self.device.type == "cpu" else min(4, os.cpu_count() or 1)
+        return 0 if self.device.type == "cpu" else min(4, num_cores())
 
     @property
     def has_idle_cores(self) -> bool:
@@ -80,6 +74,12 @@ def in_world(compute: Compute, world: World) -> Compute:
     return replace(compute, device=device, world=world)
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has done what it was given: a GPU works on while Python goes on."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
 def to_device(network: nn.Module, compute: Compute) -> nn.Module:
     """Move a network to the device, in the memory format that convolutions run fastest in."""
     return network.to(compute.device).to(memory_format=torch.channels_last)
@@ -120,26 +120,3 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether an error says that the GPU, or the machine, has no memory left."""
     words = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
-
-
-def _limit_files() -> Iterator[Path]:
-    """Yield the files that may hold a container's memory limit: of this process's group, and at the root it sees."""
-    groups = ["0::/", "0:memory:/", *(OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.is_file() else ())]
-    for line in groups:
-        _, controllers, path = line.split(":", 2)
-        group = PurePosixPath("/", path).relative_to("/")
-        for folder in (group, *group.parents):  # any group above limits it too
-            if not controllers:
-                yield CGROUPS / folder / "memory.max"
-            elif "memory" in controllers.split(","):
-                yield CGROUPS / "memory" / folder / "memory.limit_in_bytes"
-
-
-def memory_limit() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or less in a container."""
-    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in _limit_files():
-        text = path.read_text().strip() if path.is_file() else ""
-        if text.isdigit():
-            limit = min(limit, int(text))
-    return limit

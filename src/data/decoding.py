@@ -21,7 +21,7 @@ from src.core.zips import Location, read_location
 from src.data.bands import decode_bands
 from src.data.crops import Crop, cut
 from src.data.facts import Readings
-from src.data.images import GREY, Decoding, ImageProblem, decode_image, fitted, zero_tail
+from src.data.images import Decoding, ImageProblem, decode_image, fitted, zero_tail
 
 CHUNK = 64  # images handed to a process at a time
 MAX_BYTES = 128 << 20  # of an image file: a zip member of zeros is tiny until it is unpacked
@@ -59,6 +59,11 @@ def bounded_memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
+def decode(data: bytes, how: Decoding) -> np.ndarray:
+    """Decode an image file to (H, W, C), for prepare and serve alike. Raises ImageProblem, MemoryError."""
+    return decode_bands(data, how) if how.bands else decode_image(data, how.max_pixels)
+
+
 def read_one(location: Location | None, out: np.ndarray, how: Decoding) -> Found:
     """Decode an image into `out`, (H, W, C); return what was found out about it."""
     if location is None:
@@ -67,8 +72,7 @@ def read_one(location: Location | None, out: np.ndarray, how: Decoding) -> Found
         return "over-large", f"{location.size:,} bytes, at most {MAX_BYTES:,} are read", "", UNKNOWN
     try:
         data = read_location(location)
-        image = decode_bands(data, how) if how.bands else decode_image(data, how.max_pixels)
-        return _keep(image, out, how, zero_tail(data), location.crop)
+        return _keep(decode(data, how), out, how, zero_tail(data), location.crop)
     except ImageProblem as problem:
         return problem.kind, problem.detail, "", UNKNOWN
     except MemoryError:
@@ -79,7 +83,7 @@ def read_one(location: Location | None, out: np.ndarray, how: Decoding) -> Found
 
 def _keep(image: np.ndarray, out: np.ndarray, how: Decoding, note: str = "", crop: Crop | None = None) -> Found:
     part = cut(image, crop)
-    out[:] = fitted(part, (out.shape[0], out.shape[1]), how.fit, 0 if how.bands else GREY)
+    out[:] = fitted(part, (out.shape[0], out.shape[1]), how.fit, how.bars)
     data = np.ascontiguousarray(image).data  # no copy: it may have 143 MiB
     pixels = hashlib.blake2b(data, digest_size=12, key=str(image.shape).encode()).hexdigest()
     return "", note, pixels, (min(part.shape[0], LONGEST), min(part.shape[1], LONGEST))

@@ -38,6 +38,11 @@ class Decoding(NamedTuple):
         return self.bands or 3
 
     @property
+    def bars(self) -> int:
+        """What is shown beside an image that fills less than its place (letterbox)."""
+        return 0 if self.bands else GREY
+
+    @property
     def dtype(self) -> np.dtype:
         return np.dtype(np.uint16 if self.depth == 16 else np.uint8)
 

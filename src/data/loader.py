@@ -203,7 +203,7 @@ class Loader:
     def concatenated(self, positions: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return for each image the position of the one to its right, the width it keeps, and the joined targets.
 
-        In blocks that is its partner in the reversed batch, which `World.share` leaves to the same rank.
+        In blocks that is its partner in the reversed batch, which `World.share_of` leaves to the same rank.
         """
         assert self.policy
         assert self.policy.concat
@@ -274,3 +274,15 @@ class Loader:
             finally:
                 for future in waiting:
                     future.cancel()
+
+
+def unlabelled(images: Images, rows: np.ndarray, size: tuple[int, int], hflip_ok: bool = False) -> Loader:
+    """Serve rows (M,) of images (N, H, W, C) in order, for predictions."""
+    return Loader(
+        images=images,
+        rows=rows,
+        targets=np.zeros((len(rows), 0), np.int64),
+        image_size=size,
+        batch_size=INFERENCE_BATCH_SIZE,
+        hflip_ok=hflip_ok,
+    )

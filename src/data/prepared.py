@@ -1,6 +1,5 @@
 """A snapshot of a competition, opened: its classes, its tables, its image caches."""
 
-import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from src.config import Paths, PixelPaths, PrepareConfig
 from src.core.cluster import join_cluster
 from src.core.errors import InputError
 from src.core.flags import check_range, flags_of
+from src.core.machine import num_cores
 from src.core.records import read_record
 from src.data.cache import ImageCache, build_cache, cache_name, open_cache
 from src.data.crops import read_crops
@@ -232,7 +232,7 @@ def open_engine(config: PrepareConfig) -> Run:
     """Return how --engine decodes images. Raises InputError if there is no Ray, or no cluster."""
     if config.engine == "ray":
         return partial(on_ray, ray=join_cluster(config.address))
-    return partial(in_processes, num_processes=config.num_processes or os.cpu_count() or 1)
+    return partial(in_processes, num_processes=config.num_processes or num_cores())
 
 
 def build_test_cache(

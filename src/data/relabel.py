@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from src.competitions.spec import Competition, Head, nearest
-from src.core.csv_text import parse_csv
+from src.core.csv_text import check_columns, read_csv
 from src.core.errors import InputError
 from src.data.labels import Tables, check_labels
 from src.data.snapshot import RELABEL_COLUMNS, Relabelled
@@ -100,12 +100,8 @@ def _rows(files: Sequence[Path]) -> list[tuple[str, dict[str, str]]]:
     """Return each row of the files and where it stands. Raises InputError if a file or a column is missing."""
     found = []
     for file in files:
-        if not file.is_file():
-            raise InputError(f"--relabel {file}: no such file; the report writes one (relabel.csv)")
-        table = parse_csv(file.read_bytes(), str(file))
-        for column in COLUMNS:
-            if column not in table.columns:
-                raise InputError(f"{file}, line 1: no column {column!r}; {', '.join(COLUMNS)} are needed")
+        table = read_csv("--relabel", file, "; the report writes one (relabel.csv)")
+        check_columns(table, COLUMNS, str(file))
         found += [
             (f"{file}, line {line}", dict(zip(COLUMNS, map(str.strip, row), strict=True)))
             for line, row in zip(table.index, table[list(COLUMNS)].to_numpy().tolist(), strict=True)

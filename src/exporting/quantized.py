@@ -11,8 +11,9 @@ from src.exporting.files import Check, Made, answers_of_onnx, int8_bytes, onnx_b
 from src.exporting.subject import Subject
 from src.inference.ensemble import OutOfFold, out_of_fold
 from src.inference.onnx_runtime import exported_program
+from src.inference.quality import defined
 from src.metrics import metric_of
-from src.report.intervals import NUM_RESAMPLES
+from src.report.intervals import interval_95, resampled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Loss:
         """Return what model.json says of it; None where a score is not defined."""
         low, high = self.interval
         found = {"score_float": self.score, "score_int8": self.quantized, "change": self.change}
-        numbers = {name: value if math.isfinite(value) else None for name, value in found.items()}
+        numbers = {name: defined(value) for name, value in found.items()}
         interval = [low, high] if math.isfinite(low + high) else None
         return {**numbers, "change_interval_95": interval, "images_scored": self.num_images}
 
@@ -70,16 +71,8 @@ def measure(subject: Subject) -> Loss:
     return compared(one, other)
 
 
-def compared(one: OutOfFold, other: OutOfFold, seed: int = 0) -> Loss:
+def compared(one: OutOfFold, other: OutOfFold) -> Loss:
     """Return the paired comparison of two sets of predictions for the same images."""
-    metric, competition = metric_of(one.competition), one.competition
-    groups = np.unique(one.labels["group"].to_numpy(), return_inverse=True)[1]
-    count, rng = groups.max() + 1, np.random.default_rng(seed)
-    scores = [metric.of_weights(oof.target, oof.decided.scored, competition) for oof in (one, other)]
-    changes = []
-    for _ in range(NUM_RESAMPLES):
-        weight = np.bincount(rng.integers(0, count, count), minlength=count)[groups].astype(np.float64)
-        changes.append(scores[1](weight) - scores[0](weight))
-    defined = [change for change in changes if math.isfinite(change)] or [math.nan]
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return Loss(score=one.score, quantized=other.score, interval=(float(low), float(high)), num_images=len(one.target))
+    metric = metric_of(one.competition)
+    interval = interval_95(resampled(metric, other) - resampled(metric, one))  # the same resamples: groups are the same
+    return Loss(score=one.score, quantized=other.score, interval=interval, num_images=len(one.target))

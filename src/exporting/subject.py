@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from src.core.runtime import choose_compute
-from src.data.loader import INFERENCE_BATCH_SIZE, Loader
+from src.data.loader import Loader, unlabelled
 from src.exporting.graph import AnsweringGraph
 from src.inference.ensemble import weighted_mean
 from src.inference.onnx_runtime import INPUT
@@ -57,14 +57,7 @@ class Subject:
     def loader(self, rows: np.ndarray) -> Loader:
         """Serve rows of the training cache as the networks see them."""
         cache = self.run.prepared.cache("train", self.run.begun.cache_size)
-        return Loader(
-            images=cache.images,
-            rows=rows,
-            targets=np.zeros((len(rows), 0), np.int64),
-            image_size=self.size,
-            batch_size=INFERENCE_BATCH_SIZE,
-            hflip_ok=self.run.competition.hflip_ok,
-        )
+        return unlabelled(cache.images, rows, self.size, self.run.competition.hflip_ok)
 
     def held_out(self, fold: TrainedFold) -> tuple[list[str], np.ndarray]:
         """Return the paths of a fold's held-out images, and their rows in the training cache."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from src.competitions.decision import decide
 from src.competitions.registry import load_competition
 from src.competitions.spec import Competition
 from src.config import Paths
@@ -24,7 +23,6 @@ from src.inference.external import external_out_of_fold, read_external
 from src.inference.quality import defined
 from src.inference.rules import decide_honestly
 from src.inference.testset import open_test_set
-from src.metrics import metric_of
 from src.report.intervals import interval_of
 from src.runs.run import Run, open_run
 
@@ -188,6 +186,4 @@ def averaged(oofs: list[OutOfFold], weights: list[float]) -> OutOfFold:
     mean = weighted_mean([oof.probabilities for oof in oofs], weights)
     groups: np.ndarray = first.labels["group"].to_numpy()
     decided = decide_honestly(mean, first.target, first.competition, groups)
-    of_answers = metric_of(first.competition).of == "answers"
-    answers = decided.scored if of_answers else decide(decided.scored, first.competition)
-    return replace(first, probabilities=mean, decided=decided, answers=answers)
+    return replace(first, probabilities=mean, decided=decided, answers=decided.answers(first.competition))

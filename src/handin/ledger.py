@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -99,7 +100,7 @@ class Ledger:
                 table.loc[rows[-1], column] = value
             write_csv(self.path, table, for_people=True)
 
-    def _locked(self):  # type: ignore[no-untyped-def]
+    def _locked(self) -> AbstractContextManager[object]:
         return locked(self.path.with_suffix(""), "is writing the ledger", wait=True)
 
 

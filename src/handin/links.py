@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from src.core.csv_text import parse_csv
+from src.core.csv_text import check_columns, read_csv
 from src.core.errors import InputError
 from src.core.reading import PARTIAL
 from src.core.zips import checked_name
@@ -78,12 +78,8 @@ def secure(url: str, where: str) -> str:
 
 def read_links(path: Path) -> list[Link]:
     """Read a list of links. Raises InputError naming the line for a name, an address or a size that cannot be used."""
-    if not path.is_file():
-        raise InputError(f"--links {path}: no such file")
-    table = parse_csv(path.read_bytes(), str(path))
-    for column in ("file", "link"):
-        if column not in table.columns:
-            raise InputError(f"{path}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
+    table = read_csv("--links", path)
+    check_columns(table, ("file", "link"), str(path))
     links: dict[str, Link] = {}
     for line, row in table.iterrows():
         where = f"{path}, line {line}"

@@ -60,7 +60,7 @@ def answers_table(predicted: np.ndarray, test: TestSet, competition: Competition
 
 
 def _probability_texts(values: np.ndarray, competition: Competition) -> list[list[str]]:
-    """Return the texts of each answer column, as `output_columns` says which outputs they are."""
+    """Return the texts of each answer column, as `probabilities_for` says which outputs they are."""
     return [[f"{value:.7g}" for value in column] for column in probabilities_for(values, competition).T.tolist()]
 
 
@@ -118,20 +118,23 @@ def validate(path: Path, test: TestSet, competition: Competition) -> None:
 def _check_probabilities(table: pd.DataFrame, path: Path, competition: Competition) -> None:
     columns = list(competition.submission_columns[1:])
     numbers = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    one_head = [head.kind for head in competition.heads] in (["class"], ["ordinal"])
+    check_shares(numbers, table[columns], path, sum_to_1=one_head and len(columns) > 1)
+
+
+def check_shares(numbers: np.ndarray, texts: pd.DataFrame, path: Path, sum_to_1: bool) -> None:
+    """Raise InputError, with the line, for what is no probability: numbers (N, columns), NaN where texts are none."""
     wrong = ~((numbers >= 0) & (numbers <= 1))
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        value = table[columns[column]].iloc[row]
+        value = texts.iloc[row, column]
         raise InputError(
-            f"{path}, line {table.index[row]}: {columns[column]} is {value!r}, not a probability of 0 to 1"
+            f"{path}, line {texts.index[row]}: {texts.columns[column]} is {value!r}, not a probability of 0 to 1"
         )
-    if [head.kind for head in competition.heads] in (["class"], ["ordinal"]) and len(columns) > 1:
-        off = np.abs(numbers.sum(axis=1) - 1)
-        if (off > SUM_TOLERANCE).any():
-            row = int(off.argmax())
-            raise InputError(
-                f"{path}, line {table.index[row]}: the probabilities sum to {numbers[row].sum():.6g}, not 1"
-            )
+    off = np.abs(numbers.sum(axis=1) - 1)
+    if sum_to_1 and (off > SUM_TOLERANCE).any():
+        row = int(off.argmax())
+        raise InputError(f"{path}, line {texts.index[row]}: the probabilities sum to {numbers[row].sum():.6g}, not 1")
 
 
 def _check_texts(answers: "pd.Series[str]", path: Path, competition: Competition) -> None:

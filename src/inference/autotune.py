@@ -16,7 +16,7 @@ from torch import nn
 
 from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
-from src.core.runtime import Compute, is_out_of_memory
+from src.core.runtime import Compute, is_out_of_memory, wait_for
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader, gather
 from src.inference.onnx_runtime import OnnxForward, fits, is_installed
 from src.models.heads import probabilities_of
@@ -53,22 +53,17 @@ def check_compile(wanted: bool) -> None:
         raise InputError("--compile: needs a C++ compiler (Debian: apt-get install g++ python3-dev); or leave it out")
 
 
-def _wait(compute: Compute) -> None:
-    if compute.device.type != "cpu":
-        torch.accelerator.synchronize()
-
-
 def images_per_second(forward: Forward, images: torch.Tensor, compute: Compute, seconds: float = 0.5) -> float:
     """Return the rate at which `forward` takes images (B, H, W, 3) after one warm-up call; 0 if memory runs out."""
     calls = 0
     try:
         with compute.autocast():
             forward(images)
-            _wait(compute)
+            wait_for(compute.device)
             started = time.perf_counter()
             while time.perf_counter() - started < seconds:
                 forward(images)
-                _wait(compute)
+                wait_for(compute.device)
                 calls += 1
     except RuntimeError as error:
         if not is_out_of_memory(error):

@@ -17,7 +17,6 @@ from src.competitions.spec import Competition
 from src.inference.quality import parts_of_groups
 
 SMALLEST = 1e-9  # probability whose logarithm is taken
-NUM_PARTS = 5  # of the cross-validation
 EM_ROUNDS, EM_ENOUGH = 1000, 1e-7
 
 
@@ -86,7 +85,7 @@ def calibrated_honestly(
     predicted: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray
 ) -> np.ndarray:
     """Return (N, num_outputs), each image calibrated by what was fitted without its group; groups (N,)."""
-    part_of = parts_of_groups(groups, NUM_PARTS)
+    part_of = parts_of_groups(groups)
     honest = predicted.copy()
     for part in np.unique(part_of):
         inside = part_of == part

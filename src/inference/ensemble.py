@@ -1,18 +1,17 @@
 """Out-of-fold and test predictions of runs, joined by image path."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from src.competitions.decision import decide
 from src.competitions.spec import Competition, check_has_answers
 from src.core.errors import InputError
 from src.core.runtime import Compute, to_device
 from src.data.cache import ImageCache
-from src.data.loader import INFERENCE_BATCH_SIZE, Loader
+from src.data.loader import Loader, unlabelled
 from src.data.remote import RemotePixels
 from src.inference.answers import combined
 from src.inference.kept import KeptPredictions
@@ -100,13 +99,12 @@ def out_of_fold(
         ordered, first = combined(ordered, answers, competition), np.unique(answers, return_index=True)[1]
         table, target = table.iloc[first].reset_index(drop=True), target[first]
     decided = decide_honestly(ordered, target, competition, table["group"].to_numpy())
-    of_answers = metric_of(competition).of == "answers"
     return OutOfFold(
         competition=competition,
         labels=table.drop(columns="row"),
         probabilities=ordered,
         target=target,
-        answers=decided.scored if of_answers else decide(decided.scored, competition),
+        answers=decided.answers(competition),
         decided=decided,
         views=views,
         complete=present == expected,
@@ -116,13 +114,9 @@ def out_of_fold(
 
 def test_loader(cache: ImageCache, test: TestSet, run: Run, compute: Compute) -> Loader:
     """Serve the test images in the order in which they are first asked for, at the size that the run's networks see."""
-    return Loader(
-        images=cache.images,
-        rows=cache.rows_of(test.image_paths),
-        targets=np.zeros((len(test.image_paths), 0), np.int64),
-        image_size=run.begun.model.image_size,
-        batch_size=INFERENCE_BATCH_SIZE,
-        hflip_ok=run.competition.hflip_ok,
+    rows = cache.rows_of(test.image_paths)
+    return replace(
+        unlabelled(cache.images, rows, run.begun.model.image_size, run.competition.hflip_ok),
         num_threads=compute.num_loader_threads,
         world=compute.world,
         in_blocks=isinstance(cache.images, RemotePixels),

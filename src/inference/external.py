@@ -14,17 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.competitions.decision import decide
 from src.competitions.spec import Competition
 from src.core.errors import InputError
 from src.core.writing import sha256_of
+from src.inference.answers import SUM_TOLERANCE
 from src.inference.ensemble import OutOfFold
 from src.inference.quality import check_one_image_each
 from src.inference.rules import decide_honestly
 from src.inference.submission import Answer
-from src.metrics import metric_of
-
-SUM_TOLERANCE = 1e-3  # of the probabilities of a head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +95,10 @@ def external_out_of_fold(external: External, like: OutOfFold) -> OutOfFold:
     check_one_image_each(f"--external {external.path}", like.labels)
     probabilities = external.of(like.labels["image_path"].tolist(), "held-out")
     decided = decide_honestly(probabilities, like.target, competition, like.labels["group"].to_numpy())
-    of_answers = metric_of(competition).of == "answers"
     return replace(
         like,
         probabilities=probabilities,
-        answers=decided.scored if of_answers else decide(decided.scored, competition),
+        answers=decided.answers(competition),
         decided=decided,
         views=(),
         optimistic=False,

@@ -130,15 +130,15 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def open_session(model: bytes | Path, num_threads: int | None = None) -> Any:
-    """Return an onnxruntime.InferenceSession on the CPU, with torch's number of threads unless another is given.
+def open_session(model: bytes | Path) -> Any:
+    """Return an onnxruntime.InferenceSession on the CPU, with as many threads as torch has.
 
     Raises InputError for a graph that it cannot run, such as one with an operation that it lacks.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads or torch.get_num_threads()
+    options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
     source = model if isinstance(model, bytes) else str(model)
     with running():

@@ -10,8 +10,10 @@ from src.competitions.spec import Competition
 from src.core.errors import InputError
 from src.metrics import goodness, metric_of, score_of
 
+NUM_PARTS = 5  # of a cross-validation
 
-def parts_of_groups(groups: np.ndarray, num_parts: int, seed: int = 0) -> np.ndarray:
+
+def parts_of_groups(groups: np.ndarray, num_parts: int = NUM_PARTS, seed: int = 0) -> np.ndarray:
     """Return the part of a cross-validation, (N,), that each image is in; groups (N,) are never divided."""
     names, numbers = np.unique(groups, return_inverse=True)
     parts: np.ndarray = np.random.default_rng(seed).permutation(len(names))[numbers] % num_parts

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.competitions.decision import Rule
+from src.competitions.decision import Rule, decide
 from src.competitions.spec import Competition, Head
-from src.inference.quality import is_for_rules, parts_of_groups
+from src.inference.quality import NUM_PARTS, is_for_rules, parts_of_groups
 from src.metrics import goodness, metric_of, score_of, scored
 
 NUM_CANDIDATES = 24  # cuts tried at a time, at even shares of the predictions
 NUM_ROUNDS = 2
-NUM_PARTS = 5  # of the cross-validation
 MAX_IMAGES = 20_000  # that a rule is fitted on
 
 
@@ -28,9 +27,9 @@ class Decided:
     scored: np.ndarray  # what the metric takes, of each image by a rule that was fitted without it
     plain_score: float  # without a rule
 
-    @property
-    def is_fitted(self) -> bool:
-        return bool(self.rule.cuts)
+    def answers(self, competition: Competition) -> np.ndarray:
+        """Return what is answered, (N, num_targets)."""
+        return self.scored if metric_of(competition).of == "answers" else decide(self.scored, competition)
 
 
 def _starts(head: Head, none_class: str) -> tuple[float, ...]:
@@ -95,9 +94,7 @@ def _between(cuts: Sequence[float], place: int, value: float) -> bool:
     return (place == 0 or value >= cuts[place - 1]) and (place + 1 == len(cuts) or value <= cuts[place + 1])
 
 
-def decide_honestly(
-    predicted: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray, seed: int = 0
-) -> Decided:
+def decide_honestly(predicted: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray) -> Decided:
     """Return the rule for new images, and these images as rules decide that were fitted without them; groups (N,).
 
     A rule that does not raise the honest score is dropped; that choice is made on these same images.
@@ -105,7 +102,7 @@ def decide_honestly(
     plain = score_of(predicted, target, competition)
     if not is_for_rules(competition) or len(np.unique(groups)) < NUM_PARTS:
         return Decided(rule=Rule(), scored=scored(predicted, competition), plain_score=plain)
-    part_of = parts_of_groups(groups, NUM_PARTS, seed)
+    part_of = parts_of_groups(groups)
     honest = scored(predicted, competition).copy()
     for part in range(NUM_PARTS):
         inside = part_of == part

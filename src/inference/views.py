@@ -15,7 +15,6 @@ from src.data.tta import SIZES, View, sized_view, tta_views
 from src.inference.quality import parts_of_groups, quality
 
 AUTO = "auto"
-NUM_PARTS = 5  # of the cross-validation
 
 
 def candidates(wanted: Sequence[str], competition: Competition, size: tuple[int, int]) -> dict[str, View]:
@@ -64,7 +63,7 @@ def choose_views(
     names: Sequence[str], each: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray
 ) -> Chosen:
     """Return which views help, and the honest mean; each (V, N, num_outputs), groups (N,)."""
-    part_of = parts_of_groups(groups, NUM_PARTS)
+    part_of = parts_of_groups(groups)
     honest = np.empty_like(each[0])
     for part in np.unique(part_of):
         inside = part_of == part

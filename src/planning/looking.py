@@ -1,11 +1,13 @@
 """What auto looks at before it chooses: the data, pretrained weights, and the speed of each recipe that fits."""
 
 import math
+import shlex
 from dataclasses import replace
 
 from src.competitions.spec import Competition
 from src.config import AutoConfig, PrepareConfig, TrainConfig
 from src.core.errors import InputError
+from src.core.flags import flags_of
 from src.core.runtime import choose_compute
 from src.data.prepared import Prepared
 from src.data.split import num_val_of
@@ -62,11 +64,7 @@ def train_parts(config: AutoConfig, flags: dict[str, str], run_name: str) -> lis
 
 def path_parts(config: AutoConfig) -> list[str]:
     """Return --competition and the folders that are not the default ones."""
-    parts, default = ["--competition", config.competition], AutoConfig()
-    for name in ("input_dir", "runs_dir"):
-        if getattr(config, name) != getattr(default, name):
-            parts += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
-    return parts
+    return ["--competition", config.competition, *shlex.split(flags_of(config, "input_dir", "runs_dir"))]
 
 
 def characters_of(competition: Competition) -> str:

@@ -4,11 +4,10 @@ import time
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from src.competitions.spec import Competition
 from src.config import BenchConfig, TrainConfig
-from src.core.runtime import Compute
+from src.core.runtime import Compute, wait_for
 from src.inference.predictor import Predictor
 from src.planning.plan import Rates
 from src.training.benchmark import Parts, parts_of
@@ -46,8 +45,7 @@ def _train_rate(config: BenchConfig, parts: Parts, seconds: float, steps: int) -
     while len(spent) <= steps or sum(spent) < seconds:
         started = time.perf_counter()
         train_step(parts.state, next(batches), parts.competition.layout, config.lr, parts.compute, config)
-        if parts.compute.device.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for(parts.compute.device)
         spent.append(time.perf_counter() - started)
     return config.batch_size / float(np.mean(spent[1:]))
 

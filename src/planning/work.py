@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.config import AutoConfig
-from src.core.cluster import CODE
+from src.core.cluster import python_path
 from src.core.errors import InputError
 from src.data.prepared import open_prepared
 from src.planning.looking import data_of, path_parts
@@ -26,9 +26,8 @@ class Work:
 
     def command(self, name: str, *parts: str) -> None:
         """Run another command in a process of its own. Raises InputError if it fails."""
-        path = os.pathsep.join(filter(None, [CODE, os.environ.get("PYTHONPATH", "")]))
         ended = subprocess.run(
-            [sys.executable, "-m", f"src.{name}", *parts], env={**os.environ, "PYTHONPATH": path}, check=False
+            [sys.executable, "-m", f"src.{name}", *parts], env={**os.environ, "PYTHONPATH": python_path()}, check=False
         )
         self.clock.save()
         if ended.returncode:

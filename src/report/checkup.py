@@ -14,7 +14,7 @@ import torch
 from src.competitions.registry import load_competition
 from src.config import DoctorConfig, PrepareConfig
 from src.core.errors import InputError
-from src.core.runtime import memory_limit
+from src.core.machine import memory_limit, num_cores
 from src.data.labels import Tables, read_tables
 from src.data.prepared import open_prepared, prepared_folder
 from src.data.problems import label_warnings
@@ -78,7 +78,7 @@ def check_device() -> Iterator[Finding]:
     elif torch.backends.mps.is_available():
         yield Finding("ok", "GPU of an Apple computer (mps)")
     else:
-        yield Finding("note", f"no GPU: {os.cpu_count()} cores; python -m src.bench tells how fast they train")
+        yield Finding("note", f"no GPU: {num_cores()} cores; python -m src.bench tells how fast they train")
 
 
 def check_shared_memory() -> Iterator[Finding]:

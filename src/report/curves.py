@@ -1,17 +1,18 @@
 """How a run was trained: its learning curves from log.csv, its folds, its settings."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from src.core.progress import minutes
 from src.pages.page import line_chart
 from src.runs.fold import TrainedFold
+from src.runs.log import read_rows
 from src.runs.run import Run
 
 CURVES = {  # title of each column of log.csv that is drawn
@@ -23,12 +24,8 @@ CURVES = {  # title of each column of log.csv that is drawn
 
 
 def read_log(path: Path) -> pd.DataFrame | None:
-    """Return log.csv as numbers, or None if it is missing or damaged: no result depends on it."""
-    try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            table = pd.DataFrame(list(csv.DictReader(stream))).apply(pd.to_numeric)
-    except (OSError, ValueError, TypeError, csv.Error):
-        return None
+    """Return the whole rows of log.csv as numbers, or None if there are none: no result depends on it."""
+    table = pd.DataFrame(read_rows(path)).astype(np.float64)
     return table if len(table) and {"epoch", "loss", "score"} <= set(table.columns) else None
 
 

@@ -52,15 +52,20 @@ def resampled(metric: Metric, oof: OutOfFold, number: int = NUM_RESAMPLES, seed:
     return np.array(scores)
 
 
+def interval_95(resamples: np.ndarray) -> tuple[float, float]:
+    """Return the bounds of the middle 95% of the finite values; NaN, NaN if there are none."""
+    finite = resamples[np.isfinite(resamples)]
+    low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
 def interval_of(oof: OutOfFold) -> tuple[float, float, str]:
     """Return the 95% interval of a run's score, and how it was found."""
     metric, num_groups = metric_of(oof.competition), oof.labels["group"].nunique()
     if metric.name in SHARES and num_groups >= SINGLES * len(oof.target):
         return (*score_interval(oof.right), "Wilson")
-    scores = resampled(metric, oof)
-    scores = scores[np.isfinite(scores)]
-    if not len(scores):
-        return np.nan, np.nan, "undefined"
-    low, high = np.quantile(scores, [0.025, 0.975])
+    low, high = interval_95(resampled(metric, oof))
+    if np.isnan(low):
+        return low, high, "undefined"
     few = f", fewer than {FEW}: rough" if num_groups < FEW else ""
-    return float(low), float(high), f"bootstrap over {num_groups:,} groups of {len(oof.target):,} images{few}"
+    return low, high, f"bootstrap over {num_groups:,} groups of {len(oof.target):,} images{few}"

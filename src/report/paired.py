@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from src.inference.ensemble import OutOfFold
 from src.inference.quality import likelihood_losses
 from src.metrics import metric_of
-from src.report.intervals import FEW, SHARES, SINGLES, part_of, resampled, score_interval
+from src.report.intervals import FEW, SHARES, SINGLES, interval_95, part_of, resampled, score_interval
 from src.report.scores import breakdown
 
 VALUES = {"label": "f1", "head": "value", "value": "mean_absolute_error"}  # of breakdown's tables
@@ -100,11 +100,10 @@ def difference_of(pair: Pair) -> Difference:
         p_value = mcnemar(one.right, other.right)
         return Difference(value=value, low=low, high=high, how="Newcombe's method", p_value=p_value)
     moved = resampled(metric, other) - resampled(metric, one)  # the same resamples: the groups are the same
-    moved = moved[np.isfinite(moved)]
-    low, high = np.quantile(moved, [0.025, 0.975]) if len(moved) else (np.nan, np.nan)
+    low, high = interval_95(moved)
     few = f", fewer than {FEW}: rough" if num_groups < FEW else ""
     how = f"a bootstrap over {num_groups:,} groups{few}"
-    return Difference(value=value, low=float(low), high=float(high), how=how)
+    return Difference(value=value, low=low, high=high, how=how)
 
 
 def mcnemar(one: np.ndarray, other: np.ndarray) -> float:

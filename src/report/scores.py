@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from src.inference.ensemble import OutOfFold
-from src.inference.quality import likelihood_losses
+from src.inference.quality import defined, likelihood_losses
 from src.metrics import metric_of
 from src.report.intervals import interval_of, part_of
 
@@ -33,16 +33,16 @@ def summary(oof: OutOfFold) -> dict[str, Any]:
         int(fold): metric(oof.target[fold_of == fold], oof.decided.scored[fold_of == fold], oof.competition)
         for fold in np.unique(fold_of)
     }
-    defined = [score for score in folds.values() if not math.isnan(score)]
+    finite = [score for score in folds.values() if math.isfinite(score)]
     of_folds = {str(fold): interval_of(part_of(oof, np.flatnonzero(fold_of == fold)))[:2] for fold in folds}
     return {
         "competition": oof.competition.name,
         "score_name": metric.name.replace("_", " "),
         "greater_is_better": metric.greater_is_better,
-        "score": _or_none(oof.score),
-        "interval_95": [_or_none(low_high[0]), _or_none(low_high[1])],
+        "score": defined(oof.score),
+        "interval_95": [defined(low_high[0]), defined(low_high[1])],
         "interval_by": low_high[2],
-        "plain_score": _or_none(oof.decided.plain_score),
+        "plain_score": defined(oof.decided.plain_score),
         "rule": {
             head.name: list(cuts) for head, cuts in zip(oof.competition.heads, oof.decided.rule.cuts, strict=False)
         },
@@ -50,17 +50,13 @@ def summary(oof: OutOfFold) -> dict[str, Any]:
         "num_images": len(oof.target),
         "complete": oof.complete,
         "optimistic": oof.optimistic,
-        "folds": {str(fold): _or_none(score) for fold, score in folds.items()},
-        "fold_intervals_95": {fold: [_or_none(end) for end in ends] for fold, ends in of_folds.items()},
-        "mean_over_folds": float(np.mean(defined)) if defined else None,
-        "std_over_folds": float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
+        "folds": {str(fold): defined(score) for fold, score in folds.items()},
+        "fold_intervals_95": {fold: [defined(end) for end in ends] for fold, ends in of_folds.items()},
+        "mean_over_folds": float(np.mean(finite)) if finite else None,
+        "std_over_folds": float(np.std(finite, ddof=1)) if len(finite) > 1 else None,
         "heads": {head.name: score for head, score in zip(oof.competition.heads, _of_heads(oof), strict=True)},
         "measures": {head.name: MEASURES[head.kind] for head in oof.competition.heads},
     }
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _of_heads(oof: OutOfFold) -> list[float]:

@@ -1,19 +1,17 @@
 """Whether test images look like training images: sizes, brightness, contrast, and what is answered for them."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from scipy.stats import ks_2samp
 
+from src.competitions.boxes import size_of
 from src.competitions.decision import decide
 from src.core.errors import InputError
 from src.core.reading import InputFiles
-from src.core.zips import Location, read_location
 from src.data.cache import ImageCache
 from src.data.remote import RemotePixels
 from src.inference.ensemble import OutOfFold
@@ -67,7 +65,7 @@ def _light(cache: ImageCache) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shapes(files: InputFiles, paths: Sequence[str]) -> np.ndarray:
-    """Return (K, 2): width and height of some images' files, from their headers."""
+    """Return (K, 2): height and width of those upright images whose file can be read, from its header."""
     found, read = [], 0
     for path in paths:
         location = files.located.get(path)
@@ -76,16 +74,8 @@ def _shapes(files: InputFiles, paths: Sequence[str]) -> np.ndarray:
         read += location.size
         if read > MAX_BYTES:
             break
-        found.append(_shape(location))
+        found.append(size_of(location))
     return np.array([one for one in found if one], dtype=np.int64).reshape(-1, 2)
-
-
-def _shape(location: Location) -> tuple[int, int] | None:
-    try:
-        with Image.open(io.BytesIO(read_location(location))) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, RuntimeError, InputError):
-        return None  # prepare has told
 
 
 def compare(run: Run, folds: Sequence[TrainedFold], oof: OutOfFold) -> Comparison:
@@ -103,8 +93,8 @@ def compare(run: Run, folds: Sequence[TrainedFold], oof: OutOfFold) -> Compariso
         return Comparison(measures={}, answers=answered(oof, predicted), notes=[*notes, str(error)])
     shapes = _all_shapes(run, caches)
     pairs = {
-        "width in pixels": [shape[:, 0] for shape in shapes],
-        "height in pixels": [shape[:, 1] for shape in shapes],
+        "width in pixels": [shape[:, 1] for shape in shapes],
+        "height in pixels": [shape[:, 0] for shape in shapes],
         "size of the file in kB": sizes,
         "brightness in %": [mean for mean, _ in light],
         "contrast in %": [spread for _, spread in light],

@@ -14,7 +14,7 @@ from src.metrics import goodness
 from src.runs.run import Run
 from src.searching.record import Report
 from src.searching.trials import Search
-from src.sweeping.plan import parse_train
+from src.sweeping.plan import parse_train, path_flags
 from src.sweeping.table import difference_of
 from src.training.fold import train_fold
 from src.training.resume import run_to_train
@@ -26,10 +26,7 @@ def best_config(search: Search, best: FrozenTrial) -> TrainConfig:
 
 
 def _config(search: Search, run_name: str, flags: list[str]) -> TrainConfig:
-    paths = [f"--{name.replace('_', '-')}" for name in ("competition", "input_dir", "runs_dir")]
-    values = [search.config.competition, str(search.config.input_dir), str(search.config.runs_dir)]
-    pairs = [part for pair in zip(paths, values, strict=True) for part in pair]
-    return parse_train([*pairs, "--run-name", run_name, *flags])
+    return parse_train([*path_flags(search.config), "--run-name", run_name, *flags])
 
 
 def train_command(config: TrainConfig) -> str:

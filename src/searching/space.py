@@ -10,7 +10,7 @@ from src.competitions.spec import Competition, nearest
 from src.config import Paths, TrainConfig
 from src.core.errors import InputError
 from src.models.contract import find_backbone
-from src.sweeping.plan import TAKEN, flags_for, parse_train
+from src.sweeping.plan import TAKEN, flags_for, parse_train, path_flags
 from src.training.checks import check_flags
 
 EXAMPLE = "lr=1e-4..1e-2:log, epochs=8..24, augment.rotate=0..20:step=5 or backbone=resnet18,svhn_cnn"
@@ -152,8 +152,7 @@ def check_space(space: Space, paths: Paths, competition: Competition) -> None:
         if name in space.searched or name in space.fixed:
             raise InputError(f"--space {name}=…: names another run, and trials see none; train with that flag yourself")
     # The folders tell whether --weights are a run's of this competition, which may have seen the reported fold.
-    flags = ["--competition", paths.competition, "--input-dir", str(paths.input_dir)]
-    flags += ["--runs-dir", str(paths.runs_dir)]
+    flags = path_flags(paths)
     for name, distribution in space.searched.items():
         if isinstance(distribution, CategoricalDistribution):
             tried = list(distribution.choices)

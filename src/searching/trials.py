@@ -20,7 +20,7 @@ from src.metrics import metric_of
 from src.searching.inner import Inner
 from src.searching.space import Space, as_text
 from src.searching.study import ask, best_trial, counts, same_settings
-from src.sweeping.plan import parse_train
+from src.sweeping.plan import parse_train, path_flags
 from src.training.checks import check_flags
 from src.training.fold import train_fold
 from src.training.resume import run_to_train
@@ -58,10 +58,7 @@ class Search:
 
     def train_config(self, params: dict[str, Any], run_name: str) -> TrainConfig:
         """Return the config of a training with these values. Raises InputError."""
-        paths = self.inner.paths
-        flags = ["--competition", paths.competition, "--input-dir", str(paths.input_dir), "--runs-dir"]
-        flags += [str(paths.runs_dir), "--run-name", run_name, *self.space.flags(params)]
-        return parse_train(flags)
+        return parse_train([*path_flags(self.inner.paths), "--run-name", run_name, *self.space.flags(params)])
 
     def trial_folder(self, number: int) -> Path:
         return self.inner.prepared.root / f"trial-{number}"

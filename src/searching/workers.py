@@ -12,7 +12,7 @@ import torch
 from optuna.trial import Trial, TrialState
 
 from src.core.errors import InputError
-from src.core.runtime import num_cores
+from src.core.machine import num_cores
 from src.core.signals import Stopped, end_with_parent, stop
 from src.searching.study import counts, interrupted, open_study
 from src.searching.trials import Search, check_failures, work

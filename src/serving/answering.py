@@ -14,10 +14,10 @@ from src.competitions.decision import Rule, class_probabilities, decide
 from src.competitions.spec import Competition, Head, check_has_answers
 from src.config import ServeConfig
 from src.core.runtime import choose_compute, to_device
-from src.data.bands import decode_bands
-from src.data.images import GREY, Decoding, decode_image, fitted, resize
+from src.data.decoding import decode
+from src.data.images import Decoding, fitted, resize
 from src.data.levels import thumbnails
-from src.data.loader import INFERENCE_BATCH_SIZE, Loader
+from src.data.loader import unlabelled
 from src.inference.answers import texts_of
 from src.inference.autotune import TRIAL_IMAGES, Forward, by_onnx
 from src.inference.ensemble import weighted_mean
@@ -79,13 +79,12 @@ class Answerer:
 
     def read(self, data: bytes) -> np.ndarray:
         """Return an image file as the networks see it, (H, W, C). Raises ImageProblem, MemoryError."""
-        image = decode_bands(data, self.how) if self.how.bands else decode_image(data, self.how.max_pixels)
-        seen = fitted(image, self.run.begun.cache_size, self.how.fit, 0 if self.how.bands else GREY)
+        seen = fitted(decode(data, self.how), self.run.begun.cache_size, self.how.fit, self.how.bars)
         return resize(seen, self.size)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Return the mean over folds and views, (N, num_outputs)."""
-        loader = loader_of(images, self.size, self.competition.hflip_ok)
+        loader = unlabelled(images, np.arange(len(images)), self.size, self.competition.hflip_ok)
         views = list(self.predictor.views(self.size).values())[1:]
         layout, compute = self.competition.layout, self.predictor.compute
         found = [
@@ -125,18 +124,6 @@ def _described(head: Head, values: np.ndarray, most: int | None) -> dict[str, An
     return {"name": head.name, "kind": head.kind, "probabilities": top}
 
 
-def loader_of(images: Any, size: tuple[int, int], hflip_ok: bool) -> Loader:
-    """Serve images of an array or a cache, (N, H, W, C), in order."""
-    return Loader(
-        images=images,
-        rows=np.arange(len(images)),
-        targets=np.zeros((len(images), 0), np.int64),
-        image_size=size,
-        batch_size=INFERENCE_BATCH_SIZE,
-        hflip_ok=hflip_ok,
-    )
-
-
 def open_answerer(config: ServeConfig) -> Answerer:
     """Load a run's networks. Raises InputError for a run or an engine that cannot be used."""
     compute = choose_compute(config.device, config.precision)
@@ -151,7 +138,7 @@ def open_answerer(config: ServeConfig) -> Answerer:
     forwards: list[Forward] = list(networks)
     if config.engine == "onnx":
         images = run.prepared.cache("train", run.begun.cache_size).images[:TRIAL_IMAGES]
-        loader = loader_of(images, run.begun.model.image_size, competition.hflip_ok)
+        loader = unlabelled(images, np.arange(len(images)), run.begun.model.image_size, competition.hflip_ok)
         with torch.inference_mode():
             quick = [by_onnx(network, loader, compute, competition.layout, "onnx") for network in networks]
         forwards = [forward for forward in quick if forward]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from src import __version__
-from src.core.runtime import num_cores
+from src.core.machine import num_cores
 from src.data.images import ImageProblem
 from src.pages.page import render
 from src.serving.answering import MAX_SHOWN, Answerer

@@ -1,6 +1,5 @@
 """Progress of a sweep: a table on a terminal, elsewhere lines. Epochs and scores are read from the runs' own files."""
 
-import csv
 import shutil
 import sys
 import threading
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.core.progress import DEFAULT_SIZE, minutes
+from src.runs.log import read_rows
 from src.sweeping.plan import Task
 
 SECONDS_BETWEEN_SUMMARIES = 300.0
@@ -34,16 +34,13 @@ class State:
         return next((folder for folder in self.folders if folder.is_dir()), self.folders[0])
 
     def read(self) -> None:
-        """Read epoch, score and seconds from log.csv, if there is one that is whole."""
+        """Read epoch, score and seconds from log.csv, as far as it is whole."""
         if self.restart and not self.has_begun():
             return
-        try:
-            with open(self.folder / "log.csv", newline="", encoding="utf-8") as stream:
-                rows = list(csv.DictReader(stream))
-            seconds = sum(float(row["seconds"]) for row in rows) / len(rows)
-            self.epoch, self.score, self.seconds = len(rows), float(rows[-1]["score"]), seconds
-        except (OSError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
-            return
+        rows = read_rows(self.folder / "log.csv")
+        seconds = [row.get("seconds") or 0.0 for row in rows]
+        if rows:
+            self.epoch, self.score, self.seconds = len(rows), rows[-1].get("score"), sum(seconds) / len(rows)
 
     def has_begun(self) -> bool:
         """Return whether its files have changed since it was queued."""

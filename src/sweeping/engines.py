@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from src.config import SweepConfig
-from src.core.cluster import CODE, join_cluster
+from src.core.cluster import join_cluster, python_path
 from src.core.errors import InputError
-from src.core.runtime import num_cores
+from src.core.machine import num_cores
 from src.core.signals import Stopped
 from src.sweeping.board import Board
 from src.sweeping.plan import Task
@@ -34,8 +34,7 @@ class Shell:
 
     def variables(self) -> dict[str, str]:
         """Return what a task's environment has besides this one's."""
-        path = os.pathsep.join(filter(None, [CODE, os.environ.get("PYTHONPATH", "")]))
-        return {**dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads)), "PYTHONPATH": path}
+        return {**dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads)), "PYTHONPATH": python_path()}
 
     def start(self, command: Sequence[str], gpu: str | None) -> "subprocess.Popen[str]":
         """Start a command of this Python, which sees one GPU if it is named."""

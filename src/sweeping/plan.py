@@ -7,7 +7,7 @@ from itertools import product
 
 import tyro
 
-from src.config import SweepConfig, TrainConfig
+from src.config import Paths, SweepConfig, TrainConfig
 from src.core.errors import InputError
 from src.core.flags import check_name
 
@@ -54,6 +54,12 @@ def _choices(text: str) -> tuple[str, list[str]]:
     if name in TAKEN:
         raise InputError(f"--set {text}: {name} is a flag of sweep itself, or is set by it")
     return name, values.split(",")
+
+
+def path_flags(paths: Paths) -> list[str]:
+    """Return the flags that name the competition and the folders of images and runs."""
+    folders = ["--input-dir", str(paths.input_dir), "--runs-dir", str(paths.runs_dir)]
+    return ["--competition", paths.competition, *folders]
 
 
 def flags_for(name: str, value: str) -> list[str]:
@@ -114,9 +120,7 @@ def members(config: SweepConfig) -> list[Member]:
     for name, options in [*read, ("seed", [str(seed) for seed in config.seed])]:
         if len(set(options)) < len(options):
             raise InputError(f"--set {name}: a value appears twice")
-    common = ["--competition", config.competition]
-    for name in ("input_dir", "runs_dir"):
-        common += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
+    common = path_flags(config)
     if config.one_at_a_time and all(len(values) == 1 for _, values in read):
         raise InputError("--one-at-a-time: no flag in --set has a second value; give one, as in mixup=0,0.2")
     combine = _one_at_a_time if config.one_at_a_time else _every

@@ -1,6 +1,5 @@
 """sweep.csv: a row per combination of settings, with mean, spread and the paired difference to the first one."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from src.config import SweepConfig
 from src.core.errors import InputError
 from src.inference.ensemble import OutOfFold, out_of_fold
 from src.metrics import metric_of
-from src.report.intervals import resampled
+from src.report.intervals import interval_95, resampled
 from src.runs.run import open_run
 from src.sweeping.plan import Member
 
@@ -34,12 +33,8 @@ def resampled_difference(ones: list[OutOfFold], others: list[OutOfFold]) -> tupl
     metric = metric_of(ones[0].competition)
     scores = [np.mean([resampled(metric, oof, NUM_RESAMPLES) for oof in side], axis=0) for side in (ones, others)]
     difference = float(np.mean([oof.score for oof in others]) - np.mean([oof.score for oof in ones]))
-    moved = scores[1] - scores[0]
-    moved = moved[np.isfinite(moved)]
-    if not len(moved):
-        return difference, math.nan
-    low, high = np.quantile(moved, [0.025, 0.975])
-    return difference, float(high - low) / 2
+    low, high = interval_95(scores[1] - scores[0])
+    return difference, (high - low) / 2
 
 
 def _out_of_fold(config: SweepConfig, member: Member) -> OutOfFold | None:

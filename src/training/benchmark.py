@@ -11,7 +11,7 @@ import torch
 from src.competitions.spec import Competition
 from src.config import BenchConfig
 from src.core.flags import check_image_size
-from src.core.runtime import Compute, to_device
+from src.core.runtime import Compute, to_device, wait_for
 from src.data.images import Decoding, by_fours
 from src.data.loader import Batch, Batches, Loader
 from src.inference.predictor import Predictor
@@ -46,8 +46,7 @@ def _seconds(run: Callable[[], object], device: torch.device, repeats: int) -> f
     for number in range(repeats + 2):
         started = time.perf_counter()
         run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for(device)
         if number >= 2:
             spent.append(time.perf_counter() - started)
     return float(np.median(spent))
@@ -60,8 +59,7 @@ def _batches_a_second(batches: Iterator[Batch], prefetched: int, device: torch.d
     started = time.perf_counter()
     for _ in range(max(repeats, prefetched)):
         next(batches)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    wait_for(device)
     return max(repeats, prefetched) / (time.perf_counter() - started)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from src.competitions.spec import Competition
 from src.config import Augment, TrainConfig
 from src.core.errors import InputError
-from src.core.runtime import Compute, memory_limit
+from src.core.machine import memory_limit
+from src.core.runtime import Compute
 from src.data.augmentations import cpu_only, moved_if_asked, of_bands, unmoved
 from src.data.device import fits, on_device
 from src.data.levels import levels_of

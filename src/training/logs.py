@@ -10,11 +10,10 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from src.core.errors import InputError
+from src.core.modules import check_extra
 from src.runs.run import Run
 
 CLOSE_SECONDS = 60.0  # that a place may take at the end for what it has not written yet
@@ -89,11 +88,7 @@ def times_of(rows: Sequence[Row]) -> list[float]:
 def check_logs(names: Sequence[str]) -> None:
     """Raise InputError if the package of one is missing."""
     for name in names:
-        missing = [package for package in PACKAGES[name] if find_spec(package) is None]
-        if missing:
-            raise InputError(
-                f"--log {name}: {', '.join(missing)} is not installed; pip install -r requirements-{name}.txt"
-            )
+        check_extra(f"--log {name}", name, *PACKAGES[name])
 
 
 class _Worker:

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from src.core.runtime import wait_for
 from src.core.writing import replacing, write_csv
 
 WARMUP_STEPS = 5  # not profiled; at most half of the epoch
@@ -37,8 +38,7 @@ class Profiler:
             self.trace.start()
 
     def _wait(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for(self.device)
         return time.perf_counter()
 
     @contextmanager

@@ -2,8 +2,6 @@
 
 import math
 
-SCHEDULES = ("onecycle", "cosine", "step", "constant")
-
 
 def lr_factor(schedule: str, progress: float, warmup: float) -> float:
     """Return the learning rate at `progress` in [0, 1] of training, as a fraction of its peak.

@@ -8,7 +8,7 @@ import numpy as np
 from src.competitions.spec import Competition
 from src.config import TrainConfig
 from src.core.errors import InputError
-from src.core.runtime import memory_limit
+from src.core.machine import memory_limit
 from src.data.boxes import around_all, boxes_in_cache
 from src.data.cache import ImageCache
 from src.data.pixels import Images, JoinedImages

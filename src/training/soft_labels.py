@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 
 from src.competitions.spec import Competition
-from src.core.csv_text import parse_csv
+from src.core.csv_text import read_csv
 from src.core.errors import InputError
 from src.core.texts import Texts
-
-SUM_TOLERANCE = 1e-3
+from src.inference.answers import check_shares
 
 
 def output_names(competition: Competition) -> list[list[str]]:
@@ -30,22 +29,21 @@ def soft_targets(
     The file has a column image_path and one for each class; `known` are all images, also those held out. Raises
     InputError for other columns, values that are not probabilities, and images that are unknown or there twice.
     """
-    if not path.is_file():
-        raise InputError(f"--soft-labels {path}: no such file")
-    table = parse_csv(path.read_bytes(), str(path))
+    table = read_csv("--soft-labels", path)
     names = output_names(competition)
     wanted = ["image_path", *(name for of_head in names for name in of_head)]
     if sorted(table.columns) != sorted(wanted):
         missing, extra = sorted(set(wanted) - set(table.columns)), sorted(set(table.columns) - set(wanted))
         what = f"no column {missing[0]!r}" if missing else f"an unknown column {extra[0]!r}"
         raise InputError(f"{path}, line 1: {what}; expected image_path and a column for each class")
-    _check_images(table["image_path"], image_paths if known is None else known, path)
+    check_images(table["image_path"], image_paths if known is None else known, path)
     rows = image_paths.find(table["image_path"])
     soft = _hard(competition, targets)
     start = 0
     for head, columns, width in zip(competition.heads, names, competition.layout.widths, strict=True):
         values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-        _check(values, head.kind, columns, table, path)
+        if head.kind != "number":
+            check_shares(values, table[columns], path, sum_to_1=head.kind in ("class", "ordinal"))
         if head.kind == "ordinal":  # of each grade but the last: that the answer is above it
             values = 1 - np.cumsum(values, axis=1)[:, :-1]
         soft[rows[rows >= 0], start : start + width] = values[rows >= 0]
@@ -54,23 +52,12 @@ def soft_targets(
     return soft
 
 
-def _check_images(names: "pd.Series[str]", known: Texts, path: Path) -> None:
+def check_images(names: "pd.Series[str]", known: Texts, path: Path) -> None:
+    """Raise InputError, with the line, for an image that is unknown or there twice; names are indexed by lines."""
     for wrong, what in ((known.find(names) < 0, "is not in labels.csv"), (names.duplicated(), "appears twice")):
         if wrong.any():
             line = names.index[np.flatnonzero(wrong)[0]]
             raise InputError(f"{path}, line {line}: {names[line]!r} {what}; image_paths are such as {known[0]!r}")
-
-
-def _check(values: np.ndarray, kind: str, columns: list[str], table: pd.DataFrame, path: Path) -> None:
-    wrong = ~np.isfinite(values) if kind == "number" else ~((values >= 0) & (values <= 1))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        text = table[columns[column]].iloc[row]
-        raise InputError(f"{path}, line {table.index[row]}: {columns[column]} is {text!r}, not a probability of 0 to 1")
-    off = np.abs(values.sum(axis=1) - 1)
-    if kind in ("class", "ordinal") and (off > SUM_TOLERANCE).any():
-        row = int(off.argmax())
-        raise InputError(f"{path}, line {table.index[row]}: the probabilities sum to {values[row].sum():.6g}, not 1")
 
 
 def _hard(competition: Competition, targets: np.ndarray) -> np.ndarray:

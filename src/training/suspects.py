@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.core.csv_text import parse_csv
+from src.core.csv_text import read_csv
 from src.core.errors import InputError
 from src.core.texts import Texts
+from src.training.soft_labels import check_images
 
 
 def suspected_rows(path: Path, image_paths: Texts) -> np.ndarray:
@@ -14,16 +15,11 @@ def suspected_rows(path: Path, image_paths: Texts) -> np.ndarray:
 
     Raises InputError if the file or the column is missing, and for an image that is unknown or there twice.
     """
-    if not path.is_file():
-        raise InputError(f"--suspects {path}: no such file")
-    table = parse_csv(path.read_bytes(), str(path))
+    table = read_csv("--suspects", path)
     if "image_path" not in table.columns:
         raise InputError(f"{path}, line 1: no column image_path; evaluate writes such a file, suspects.csv")
-    rows = image_paths.find(table["image_path"])
+    names = table["image_path"]
     # evaluate puts an apostrophe before what a spreadsheet would read as a formula.
-    rows = np.where(rows < 0, image_paths.find(table["image_path"].str.removeprefix("'")), rows)
-    for wrong, what in ((rows < 0, "is not in labels.csv"), (table["image_path"].duplicated(), "appears twice")):
-        if wrong.any():
-            line = table.index[np.flatnonzero(wrong)[0]]
-            raise InputError(f"{path}, line {line}: {table['image_path'][line]!r} {what}")
-    return rows
+    names = names.where(image_paths.find(names) >= 0, names.str.removeprefix("'"))
+    check_images(names, image_paths, path)
+    return image_paths.find(names)

@@ -1,5 +1,8 @@
 """NAME:boxes learns where a string stands; its predictions crop the images of NAME."""
 
+import io
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from src.competitions.boxes import around, overlaps
+from src.competitions.boxes import around, overlaps, size_of
 from src.competitions.registry import load_competition
 from src.config import Augment, ServeConfig, TrainConfig
 from src.config.augment import NO_AUGMENT
 from src.core.errors import InputError
+from src.core.reading import InputFiles
 from src.core.runtime import choose_compute
 from src.data.augmentations import MOVES
 from src.data.device import on_device
@@ -240,3 +244,18 @@ def test_nothing_moves_if_labels_cannot_follow() -> None:
     zoomed = TrainConfig(augment=replace(NO_AUGMENT, zoom=0.3))
     with pytest.raises(InputError, match=r"--augment.zoom 0.3: would change the labels of svhn_boxes"):
         check_flags(zoomed, competition)
+
+
+def test_the_size_of_a_huge_png_is_read_from_its_header_alone(tmp_path: Path) -> None:
+    """Decoding it would take 3.6 GB."""
+    stream = io.BytesIO()
+    Image.new("L", (4, 4)).save(stream, "png")
+    data = bytearray(stream.getvalue())
+    data[16:24] = struct.pack(">II", 60_000, 50_000)  # width and height, of the header
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    (tmp_path / "huge.png").write_bytes(data)
+    files = InputFiles(tmp_path)
+    files.locate(["huge.png"])
+    location = files.located.get("huge.png")
+    assert location
+    assert size_of(location) == (50_000, 60_000)

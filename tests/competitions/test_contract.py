@@ -65,7 +65,7 @@ def test_test_images_are_found_and_follow_the_sample_submissions_order(opened: O
     assert set(test["image_path"]) <= set(files.located)
     assert test["image_path"].is_unique
     assert len(test) > 0
-    samples = [path.name for path in files.index if "sample" in path.name]
+    samples = [name for name in (path.rsplit("/", 1)[-1] for path in files.found.paths) if "sample" in name]
     if samples:
         sample = files.table(samples[0])
         assert tuple(sample.columns) == competition.columns

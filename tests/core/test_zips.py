@@ -161,7 +161,7 @@ def test_of_what_is_there_several_times_the_unpacked_file_and_the_last_member_co
     (note,) = files.notes
     assert note.startswith(f"note: {tmp_path / 'train.zip'} holds 3 files more than once, such as ./1.png; the last")
     assert files.images("train") == [f"train/{number}.png" for number in range(4)]
-    assert len(files.index) == 5
+    assert len(files.found) == 5
     content = [read_location(files.located[f"train/{number}.png"]) for number in range(4)]
     assert content == [b"", bytes([3]) * 3, b"plain", bytes([6]) * 6]
 

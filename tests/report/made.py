@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from src.competitions.decision import decide
 from src.competitions.spec import Competition, Head
 from src.config import TrainSettings
 from src.inference.ensemble import OutOfFold
 from src.inference.rules import decide_honestly
-from src.metrics import metric_of
 from src.report.intervals import interval_of
 from src.report.page import Report
 from src.report.scores import summary, tables
@@ -136,8 +134,7 @@ def made_oof(competition: Competition, count: int, seed: int = 0, target: np.nda
     decided = decide_honestly(predicted, target, competition, rows)
     return OutOfFold(
         competition=competition, labels=labels.assign(group=rows), probabilities=predicted, target=target,
-        answers=decided.scored if metric_of(competition).of == "answers" else decide(predicted, competition),
-        decided=decided, views=(), complete=True, optimistic=False,
+        answers=decided.answers(competition), decided=decided, views=(), complete=True, optimistic=False,
     )  # fmt: skip
 
 

@@ -122,7 +122,7 @@ def test_tensorboard_has_each_epoch_once_after_interruptions_and_a_restart(
 def test_a_missing_package_is_one_line_before_the_training(
     train: Train, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(logs_module, "find_spec", lambda package: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
     _, ended = train("run", "--log", name)
     assert ended.code == 2
     assert ended.err.count("\n") == 1

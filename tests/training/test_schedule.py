@@ -1,10 +1,14 @@
 """Learning rate schedules."""
 
+from typing import get_args, get_type_hints
+
 import numpy as np
 import pytest
 
-from src.training.schedule import SCHEDULES, lr_factor
+from src.config import TrainConfig
+from src.training.schedule import lr_factor
 
+SCHEDULES = get_args(get_type_hints(TrainConfig)["schedule"])
 PROGRESS = np.linspace(0, 1, 1001)
 
 

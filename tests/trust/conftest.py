@@ -92,7 +92,7 @@ class Commands:
         """Run to the end; return the seconds it took. Fails if the command does."""
         started = time.perf_counter()
         self.start(*argv)
-        assert self.ended() == 0, (self.cwd / "err").read_text()
+        assert self.ended() == 0, self.err
         return time.perf_counter() - started
 
     def stopped(self, after: float, number: int, *argv: object) -> tuple[int, float]:
@@ -115,7 +115,7 @@ class Commands:
         before = steps.stat().st_size if steps.exists() else 0
         process = self.start(*argv)
         while not steps.exists() or steps.stat().st_size < before + count:
-            assert not select.select([self._stdout], [], [], 0.001)[0], (self.cwd / "err").read_text()
+            assert not select.select([self._stdout], [], [], 0.001)[0], self.err
         os.kill(process, number)
         return process
 

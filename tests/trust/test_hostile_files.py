@@ -6,7 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -225,7 +225,7 @@ def test_zip_members_never_lead_outside_the_folder(tmp_path: Path, figure: Calla
             archive.writestr(zipfile.ZipInfo(name), b"x")
         before = sorted(tmp_path.rglob("*"))
         try:
-            inside = list(InputFiles(folder).index)
+            inside = [PurePosixPath(path) for path in InputFiles(folder).found.paths]
         except InputError as error:
             check_message(error, "train.zip", line=False)
         else:

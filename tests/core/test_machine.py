@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from src.core import runtime
-from src.core.runtime import memory_limit
+from src.core import machine
+from src.core.machine import memory_limit
 
 
 def test_a_containers_cgroup_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
     unlimited = memory_limit()
     assert unlimited > 2**28
     (tmp_path / "memory.max").write_text("max\n")
@@ -22,8 +22,8 @@ def test_a_containers_cgroup_limit_counts(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_limit_of_any_parent_cgroup_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "CGROUPS", tmp_path)
-    monkeypatch.setattr(runtime, "OWN_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "OWN_GROUPS", tmp_path / "cgroup")
     (tmp_path / "cgroup").write_text("3:cpu,memory:/job/step\n1:cpu:/other\n0::/slice/unit\n")
     for folder, name in (("memory/job/step", "memory.limit_in_bytes"), ("slice", "memory.max")):
         (tmp_path / folder).mkdir(parents=True)
