@@ -6,6 +6,7 @@
 #   bash benchmarks/changes.sh weights                       street-view: views, means and soups of recipe's unchanged runs
 #   bash benchmarks/changes.sh students LITE0.safetensors    street-view: three networks teach one (after recipe)
 #   bash benchmarks/changes.sh look LITE0.safetensors        street-view: a second look at the digits' box, two seeds
+#   bash benchmarks/changes.sh sizes RECOGNISER.onnx         street-view: a text recogniser at three sizes, 4 epochs, two seeds
 #   bash benchmarks/changes.sh suspects LITE0.safetensors    food-11 at 32x32: without labels that a probe suspects
 #   bash benchmarks/changes.sh contrast                      food-11 at 32x32: pretrained by contrast, an hour
 #   bash benchmarks/changes.sh nets                          food-11 at 32x32: other networks from scratch, in equal time
@@ -49,6 +50,10 @@ elif [ "$part" = look ]; then
         "$PYTHON" -m src.prepare $runs --num-folds 4 --image-size 40 80 $crops
         "$PYTHON" $sweep --seed 0 1 --run-name $look --set "${small[@]}" epochs=12
     done
+elif [ "$part" = sizes ]; then
+    for size in "48 64" "48 96" "64 96"; do "$PYTHON" -m src.prepare $runs --split official --image-size $size; done
+    "$PYTHON" $sweep --seed 0 1 --one-at-a-time --run-name size --set backbone=text_recognition weights="${files[0]}" lr=5e-4 \
+        epochs=4 augment.concat=0.1 augment.invert=0.3 augment.shear=8 augment.stretch=0.15 image-size="48 64,48 96,64 96"
 elif [ "$part" = contrast ]; then
     alone="--competition food11:instances $runs"
     "$PYTHON" -m src.prepare $alone --image-size 32 32
