@@ -13,6 +13,9 @@ import onnxruntime
 
 def resized(image: np.ndarray, size: list[int]) -> np.ndarray:
     """Stretch an image to height and width, as Podium's prepare does."""
+    across, down = image.shape[1] > 2 * size[1], image.shape[0] > 2 * size[0]
+    if (down and size[1] > image.shape[1]) or (across and size[0] > image.shape[0]):  # or opencv skips pixels
+        image = resized(image, [size[0], image.shape[1]] if down else [image.shape[0], size[1]])
     shrinks = image.shape[0] * image.shape[1] > size[0] * size[1]
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 

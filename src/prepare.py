@@ -117,13 +117,15 @@ def _read(config: PrepareConfig) -> "tuple[Tables, Corrections | None]":
     from src.core.errors import InputError
     from src.data.labels import read_tables
     from src.data.relabel import relabelled
-    from src.data.split import check_split
+    from src.data.split import check_split, without_effect
     from src.metrics import metric_of
 
     tables = read_tables(config)
     competition = tables.competition
     metric_of(competition)  # fail now on an unknown metric, not after training
     check_split(config, tables.labels, competition)
+    for line in without_effect(config):
+        print(line)
     tables, corrections = relabelled(tables, config.relabel)
     if not competition.moves_ok and (config.crops or (config.resize or competition.resize) != "stretch"):
         raise InputError(f"--crops, --resize: would change the labels of {competition.name}; leave them out")

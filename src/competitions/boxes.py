@@ -47,7 +47,8 @@ def size_of(location: Location) -> tuple[int, int] | None:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(read_location(location))) as image:
                 exif = Image.Image.getexif(image)  # of the header; that of PNG files would decode all pixels
-                lies = exif.get(ORIENTATION, 1) >= SIDEWAYS
+                turn = exif.get(ORIENTATION, 1)  # text or bytes in a malformed header
+                lies = isinstance(turn, int) and turn >= SIDEWAYS
                 return (image.width, image.height) if lies else (image.height, image.width)
     except InputError:  # a damaged zip
         return None

@@ -10,13 +10,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from src.competitions.checking import check_bands, check_types
 from src.competitions.metric import Metric
-from src.core.errors import InputError
+from src.core.errors import InputError, own_code
 from src.core.reading import IMAGE_SUFFIXES, InputFiles
 
 Kind = Literal["class", "labels", "ordinal", "number"]
 KINDS = get_args(Kind)
-MAX_BANDS = 16
 Fit = Literal["stretch", "letterbox", "center-crop"]  # how an image of another shape is fitted to the cache's size
 # What a submission holds for an id. text: the answer as text in one column; probabilities: of each class, a column for
 # each; heads: each head's answer, a column for each; rows: each head's answer, a row for each.
@@ -46,6 +46,9 @@ class Head:
     kind: Kind = "class"
     scale: tuple[float, float] = (0.0, 1.0)
     required: bool = False  # whether every image has at least one of the labels
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
 
     @property
     def num_classes(self) -> int:
@@ -140,6 +143,7 @@ class Competition:
     upload: str = ""  # where a submission is uploaded by hand
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_heads(self)
         check_bands(self)
         if self.bands:
@@ -185,7 +189,8 @@ class Competition:
 
     def with_heads_of(self, files: InputFiles) -> "Competition":
         """Return this competition with the classes that its data names."""
-        return replace(self, heads=self.read_heads(files)) if self.read_heads else self
+        with own_code(f"{self.name}: read_heads"):
+            return replace(self, heads=self.read_heads(files)) if self.read_heads else self
 
     def decode(self, answer: Sequence[Any]) -> str:
         """Return an answer's text, from one value per target; a string ends at its first pad class."""
@@ -263,17 +268,6 @@ def _check_names(name: str, names: Sequence[str], head: Head) -> None:
                 f"{name}: {text!r} in class_names would mean class {classes[other]!r} and class {classes[number]!r}; "
                 "give each class a name of its own"
             )
-
-
-def check_bands(competition: Competition) -> None:
-    """Raise InputError for bands or a depth that cannot be kept."""
-    name, bands, depth = competition.name, competition.bands, competition.depth
-    if not 0 <= bands <= MAX_BANDS or depth not in (8, 16):
-        raise InputError(f"{name}: bands={bands}, depth={depth}: 1 to {MAX_BANDS} bands of 8 or 16 bits can be kept")
-    if depth == 16 and not bands:
-        raise InputError(f"{name}: depth=16 needs bands, how many channels are kept: 1 for grey images")
-    if bands and competition.channels not in (3, bands):
-        raise InputError(f"{name}: channels={competition.channels} with bands={bands}: leave channels out")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -133,6 +133,12 @@ class _Tables:
     def __post_init__(self) -> None:
         if bool(self.test_csv) != bool(self.test_image_column):
             raise InputError(f"{self.name}: test_csv and test_image_column belong together; give both or none")
+        try:
+            self.image_name.format("x")
+        except (LookupError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{self.name}: image_name is {self.image_name!r}; give a text with {{}} in it, such as '{{}}.png'"
+            ) from error
 
     @property
     def other(self) -> dict[str, str]:
@@ -254,7 +260,7 @@ def _test_rows(ids: "pd.Series[str]", competition: Competition, sample: str) -> 
     rows = pd.DataFrame({"id": ids, "image": ids})
     if competition.answer == "rows":
         rows["head"] = ""
-        for head in competition.heads:
+        for head in sorted(competition.heads, key=lambda head: len(head.name)):  # "0_skin_tone" is not of "tone"
             own = ids.str.endswith(f"_{head.name}")
             rows.loc[own, "head"] = head.name
             rows.loc[own, "image"] = ids[own].str.removesuffix(f"_{head.name}")

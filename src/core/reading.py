@@ -5,12 +5,11 @@ unpacked into a folder of its own name, so image paths are the same for packed a
 """
 
 import os
-import shlex
 import unicodedata
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +20,7 @@ from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.core.located import FileTable, Located
 from src.core.texts import Texts
+from src.core.walking import walk
 from src.core.zips import Location, member_name, read_location, zip_members
 
 IMAGE_SUFFIXES = frozenset(
@@ -29,7 +29,9 @@ IMAGE_SUFFIXES = frozenset(
 ARCHIVES = (".zip", ".7z", ".gz", ".tar", ".tgz", ".rar")
 PARTIAL = ".partial"  # folder of what is not downloaded to its end
 DOWNLOAD = "podium-download"  # what a download locks
-JUNK_NAMES = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", PARTIAL, f".{DOWNLOAD}.lock"})
+JUNK_NAMES = frozenset(
+    {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints", "@eaDir", PARTIAL, f".{DOWNLOAD}.lock"}
+)
 MAX_FOLDERS_NAMED = 5  # in a message
 
 
@@ -43,46 +45,17 @@ def _suffix(path: str) -> str:
     return f"{dot}{end}".lower() if stem else ""
 
 
-def _start_in(folder: str, wanted: tuple[str, ...]) -> int:
-    """Return where, in a path of this folder, the last run of `wanted` parts begins, or -1."""
+def _start_in(folder: str, wanted: tuple[str, ...], has_others: Callable[[str, str], bool]) -> int:
+    """Return where, in a path of this folder, the last run of `wanted` parts begins, or -1.
+
+    Of "train/train" the inner one counts, as in a zip of a folder, unless the outer one `has_others`: then the inner
+    one is a class of that name.
+    """
     parts = folder.split("/") if folder else []
     starts = [at for at in range(len(parts) - len(wanted) + 1) if tuple(parts[at : at + len(wanted)]) == wanted]
+    while len(starts) > 1 and starts[-1] == starts[-2] + 1 and has_others("/".join(parts[: starts[-1]]), wanted[0]):
+        starts.pop()
     return len("/".join([*parts[: starts[-1]], ""])) if starts else -1
-
-
-def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield every file below a folder, in the order of names."""
-    waiting = _entries(root)  # a stack: folders can be nested deeper than Python's calls
-    while waiting:
-        entry = waiting.pop()
-        if entry.is_symlink():
-            _check_link(Path(entry.path), root)
-        if entry.is_dir(follow_symlinks=False):
-            waiting += _entries(entry)
-        elif entry.is_file():
-            yield entry
-
-
-def _entries(folder: "Path | os.DirEntry[str]") -> "list[os.DirEntry[str]]":
-    """Return a folder's entries, the first name last."""
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: entry.name, reverse=True)
-
-
-def _check_link(link: Path, root: Path) -> None:
-    """Raise InputError for a symbolic link that leads out of the folder or to itself."""
-    try:
-        target = link.resolve(strict=False)
-        link.stat()
-    except FileNotFoundError:
-        return  # the target is gone: the image counts as missing
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{link}: is a loop of symbolic links; remove it") from error
-    if not target.is_relative_to(root):
-        raise InputError(
-            f"{link}: is a symbolic link to {target}, outside {root}; remove it and copy the files there, or make "
-            f"{root} itself a link to one folder with all files: ln -s FOLDER {shlex.quote(str(root))}"
-        )
 
 
 def nfc(name: str) -> str:
@@ -119,7 +92,7 @@ class InputFiles:
         self.found = FileTable(str(root))
         self.located = Located(self.found)
         below = len(str(root).rstrip(os.sep)) + 1
-        for entry in _walk(root):
+        for entry in walk(root):
             path = entry.path[below:].replace(os.sep, "/")
             if _is_junk(path):
                 continue
@@ -178,7 +151,7 @@ class InputFiles:
                 parent = path.rpartition("/")[0]
                 start = starts.get(parent)
                 if start is None:
-                    start = starts[parent] = _start_in(parent, wanted)
+                    start = starts[parent] = _start_in(parent, wanted, self._has_others)
                 if start >= 0 and self._is_image(path):
                     name = path[start:]
                     if not name.isascii():
@@ -188,6 +161,12 @@ class InputFiles:
 
         names = Texts.of(found())
         return names, np.array(rows, dtype=np.int64)
+
+    def _has_others(self, folder: str, known: str) -> bool:
+        """Return whether a folder holds images in another folder than the one that is known."""
+        inside, own = f"{folder}/", f"{folder}/{known}/"
+        below = (path for path in self.found.paths if path.startswith(inside) and not path.startswith(own))
+        return any("/" in path[len(inside) :] and self._is_image(path) for path in below)
 
     def _without_repeats(self, names: Texts, rows: np.ndarray, what_to_do: str) -> np.ndarray:
         """Return which rows of `names` are kept if a name is there several times: a plain file rather than a member,

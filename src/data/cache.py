@@ -39,7 +39,7 @@ from src.data.keyed import random_order
 from src.data.pixels import Pixels, hash_blocks
 from src.data.remote import Remote
 
-POLICY = 2  # raise when images.py reads or resizes images differently
+POLICY = 3  # raise when images.py reads or resizes images differently
 PREPARE = "python -m src.prepare"
 
 

@@ -105,6 +105,7 @@ def _check_jpeg2000(data: bytes) -> None:
         raise ImageProblem("truncated", "the marker of its end is missing: an interrupted copy")
 
 
+TIFF = (b"II*\0", b"MM\0*")
 CHECKS = {
     b"\x89PNG": _check_png_chunks,
     b"\xff\xd8": _check_jpeg,
@@ -120,7 +121,7 @@ def zero_tail(data: bytes) -> str:
     Uncompressed pixels (BMP, PNM, TIFF) may end in a black area, or in the zeros of an interrupted copy: the bytes do
     not tell which, so it is for people to look.
     """
-    if not data.startswith((b"BM", b"II*\0", b"MM\0*", b"P4", b"P5", b"P6")):
+    if not data.startswith((b"BM", *TIFF, b"P4", b"P5", b"P6")):
         return ""
     zeros = len(data) - len(data.rstrip(b"\0"))
     share = zeros / len(data)
@@ -130,6 +131,10 @@ def zero_tail(data: bytes) -> str:
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode an image file to (H, W, 3) uint8 RGB. Raises ImageProblem, and MemoryError if there is too little."""
     check_file(data, max_pixels)
+    if data.startswith(TIFF):  # opencv would wrap signed numbers: dark becomes white
+        found = imdecode(data, cv2.IMREAD_UNCHANGED).dtype
+        if found.kind != "u":
+            raise ImageProblem("unfit", f"{found} numbers; convert them to 8 or 16 bits without a sign")
     return imdecode(data, cv2.IMREAD_COLOR_RGB)
 
 
@@ -157,10 +162,17 @@ def imdecode(data: bytes, flags: int) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretch (H, W, C) to `size` (height, width)."""
+    """Stretch (H, W, C) to `size` (height, width).
+
+    Where one side grows, opencv averages along neither. If the other shrinks to less than half, pixels would be
+    skipped, so that side is shrunk by itself at first.
+    """
     height, width = size
     if image.shape[:2] == (height, width):
         return image
+    across, down = image.shape[1] > 2 * width, image.shape[0] > 2 * height
+    if (down and width > image.shape[1]) or (across and height > image.shape[0]):
+        image = resize(image, (height, image.shape[1]) if down else (image.shape[0], width))
     shrinks = image.shape[0] * image.shape[1] > height * width
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     if image.shape[2] != 3:

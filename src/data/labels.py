@@ -10,7 +10,7 @@ import pandas as pd
 from src.competitions.registry import load_competition
 from src.competitions.spec import Competition, Head, nearest
 from src.config import Paths
-from src.core.errors import InputError
+from src.core.errors import InputError, own_code
 from src.core.reading import InputFiles
 from src.core.texts import Texts
 
@@ -166,10 +166,14 @@ def read_tables(config: Paths) -> Tables:
     check_classes(competition)
     check_answers(competition)
     # Sorted: neither the cache nor a group's name may depend on the order in which the organiser lists images.
-    labels = check_labels(competition.read_train(files), competition).sort_values("image_path", ignore_index=True)
+    with own_code(f"{competition.name}: read_train"):
+        labels = competition.read_train(files)
+    labels = check_labels(labels, competition).sort_values("image_path", ignore_index=True)
     files.locate(labels["image_path"])
     in_train = Texts.of(files.located)
-    test = check_test(competition.read_test(files), competition)
+    with own_code(f"{competition.name}: read_test"):
+        test = competition.read_test(files)
+    test = check_test(test, competition)
     files.locate(test["image_path"])
     named = Texts.of(chain(labels["image_path"], test["image_path"]))
     unlabelled, unlisted = _others(in_train, named), _others(Texts.of(files.located), named, in_train)

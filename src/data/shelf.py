@@ -16,7 +16,7 @@ from src.data.snapshot import Current, Snapshot, read_snapshot
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A snapshot, and the runs that are bound to it."""
+    """A snapshot, and the runs and searches that are bound to it."""
 
     folder: Path
     snapshot: Snapshot | None  # None if it is damaged
@@ -35,17 +35,24 @@ class Entry:
         else:
             train, test = self.snapshot.train, self.snapshot.test
             what = f"{train.num_images:,} labelled and {test.num_images:,} test images{self.snapshot.flags}"
-        uses = ["newest"] * self.is_current + [f"run {name}" for name in self.runs]
+        uses = ["newest"] * self.is_current + self.runs
         return f"{self.folder.name}  {when}  {what}  ({', '.join(uses) or 'unused'})"
 
 
 def _uses(root: Path) -> dict[str, list[str]]:
-    """Return the names of the runs that are bound to each snapshot, also those that --restart has not finished.
+    """Return the names of the runs and searches that are bound to each snapshot, also those that are not finished.
 
-    Raises InputError for a run.json that does not say: its snapshot could not be kept.
+    Raises InputError for a record that does not say: its snapshot could not be kept.
     """
     found: dict[str, list[str]] = {}
-    for folder in sorted({path.parent for path in [*root.glob("*/run.json"), *root.glob("*/restart/run.json")]}):
+    for path in sorted(root.glob("searches/*/search.json")):
+        try:
+            found.setdefault(json.loads(path.read_bytes())["snapshot"], []).append(f"search {path.parent.name}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: is damaged, so its snapshot is not known; delete {path.parent}") from error
+    runs = [path.parent for pattern in ("*/run.json", "*/restart/run.json") for path in root.glob(pattern)]
+    folds = [path.parents[1] for part in ("*", "*/restart") for path in root.glob(f"{part}/fold*/fold.json")]
+    for folder in sorted({*runs, *folds}):  # run.json may be lost: the folds say it too
         name, snapshots = folder.relative_to(root).parts[0], set[str]()
         for path in (folder / "run.json", *sorted(folder.glob("fold*/fold.json"))):
             try:
@@ -59,8 +66,8 @@ def _uses(root: Path) -> dict[str, list[str]]:
                 f"{name} with --restart, or delete {folder}"
             )
         for snapshot in snapshots:
-            if name not in found.setdefault(snapshot, []):
-                found[snapshot].append(name)
+            if f"run {name}" not in found.setdefault(snapshot, []):
+                found[snapshot].append(f"run {name}")
     return found
 
 

@@ -1,5 +1,6 @@
 """Which folds prepare makes: k-fold, the organiser's own, one held-out part, or a file of the user's."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pandas as pd
@@ -33,6 +34,15 @@ def _split_of(config: PrepareConfig, competition: Competition, num_images: int) 
             f"{given}: {competition.name} pretrains a network without labels, and is not scored; leave it out"
         )
     return replace(config, split="holdout", num_val=num_val_of(config, num_images, PRETEXT_VAL))
+
+
+def without_effect(config: PrepareConfig) -> Iterator[str]:
+    """Yield a line for each flag that says something about another way to split."""
+    chosen = f"--folds {config.folds}" if config.folds else f"--split {config.split}"
+    if config.num_val is not None and chosen != "--split holdout":
+        yield f"note: --num-val {config.num_val} has no effect with {chosen}; it belongs to --split holdout"
+    if config.num_folds != PrepareConfig.num_folds and chosen != "--split kfold":
+        yield f"note: --num-folds {config.num_folds} has no effect with {chosen}; it belongs to --split kfold"
 
 
 def check_split(config: PrepareConfig, labels: pd.DataFrame, competition: Competition) -> None:

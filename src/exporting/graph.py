@@ -72,8 +72,9 @@ class Resize(nn.Module):
 
     def __init__(self, size: tuple[int, int], old: tuple[int, int]) -> None:
         super().__init__()
-        how = cv2.INTER_AREA if old[0] * old[1] > size[0] * size[1] else cv2.INTER_LINEAR
+        grows = size[0] > old[0] or size[1] > old[1]
         for name, new, count in (("rows", size[0], old[0]), ("columns", size[1], old[1])):
+            how = cv2.INTER_AREA if count > (2 * new if grows else new) else cv2.INTER_LINEAR
             shares = cv2.resize(np.eye(count, dtype=np.float32), (count, new), interpolation=how)  # (new, count)
             self.register_buffer(name, torch.from_numpy(shares), persistent=False)
 

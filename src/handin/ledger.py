@@ -92,7 +92,7 @@ class Ledger:
         """Write values into the last row of this file name. Raises InputError if it was not handed in."""
         with self._locked():
             table = self.read().reset_index(drop=True)
-            rows = table.index[table["file"] == file]
+            rows = table.index[table["file"].str.removeprefix("'") == file]  # write_csv adds it before "@"
             if not len(rows):
                 known = ", ".join(dict.fromkeys(table["file"])) or "none yet"
                 raise InputError(f"{self.path}: {file} was not handed in; there are: {known}")

@@ -65,7 +65,7 @@ def _corrected(calibrated: np.ndarray, honest: np.ndarray, oof: OutOfFold) -> tu
         if head.kind != "class":
             parts.append(new)
             continue
-        shares = np.bincount(target[:, 0], minlength=head.num_classes) / len(target)
+        shares = np.bincount(target[:, 0].astype(np.int64), minlength=head.num_classes) / len(target)
         found = estimated_shares(new, shares)
         distance, chance = _distance(found, shares), _by_chance(known, shares, len(new))
         is_shifted = distance > chance

@@ -75,7 +75,7 @@ def fit_calibration(predicted: np.ndarray, target: np.ndarray, competition: Comp
     """Fit on out-of-fold predictions (N, num_outputs) and target (N, num_targets)."""
     parts, targets = competition.layout.split(predicted), competition.layout.split_targets(target)
     heads = [
-        fit_head(part, own[:, 0]) if head.kind == "class" else None
+        fit_head(part, own[:, 0].astype(np.int64)) if head.kind == "class" else None
         for head, part, own in zip(competition.heads, parts, targets, strict=True)
     ]
     return Calibration(competition=competition, heads=tuple(heads))

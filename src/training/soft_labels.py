@@ -42,7 +42,9 @@ def soft_targets(
     start = 0
     for head, columns, width in zip(competition.heads, names, competition.layout.widths, strict=True):
         values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-        if head.kind != "number":
+        if head.kind == "number":
+            _check_numbers(values[:, 0], table[columns[0]], path)
+        else:
             check_shares(values, table[columns], path, sum_to_1=head.kind in ("class", "ordinal"))
         if head.kind == "ordinal":  # of each grade but the last: that the answer is above it
             values = 1 - np.cumsum(values, axis=1)[:, :-1]
@@ -58,6 +60,14 @@ def check_images(names: "pd.Series[str]", known: Texts, path: Path) -> None:
         if wrong.any():
             line = names.index[np.flatnonzero(wrong)[0]]
             raise InputError(f"{path}, line {line}: {names[line]!r} {what}; image_paths are such as {known[0]!r}")
+
+
+def _check_numbers(values: np.ndarray, texts: "pd.Series[str]", path: Path) -> None:
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        raise InputError(
+            f"{path}, line {texts.index[wrong[0]]}: {texts.name} is {texts.iloc[wrong[0]]!r}, not a number"
+        )
 
 
 def _hard(competition: Competition, targets: np.ndarray) -> np.ndarray:

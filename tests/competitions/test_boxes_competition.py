@@ -259,3 +259,18 @@ def test_the_size_of_a_huge_png_is_read_from_its_header_alone(tmp_path: Path) ->
     location = files.located.get("huge.png")
     assert location
     assert size_of(location) == (50_000, 60_000)
+
+
+@pytest.mark.parametrize(("kind", "data"), [(7, b"\1\0\0\0"), (2, b"6\0\0\0"), (3, b"\6\0\0\0")])
+def test_a_malformed_orientation_is_none(tmp_path: Path, kind: int, data: bytes) -> None:
+    stream = io.BytesIO()
+    Image.new("L", (4, 3)).save(stream, "jpeg")
+    count = {7: 1, 2: 2, 3: 1}[kind]
+    tags = b"II*\0" + struct.pack("<IHHHI", 8, 1, 0x0112, kind, count) + data + bytes(4)
+    exif = b"\xff\xe1" + struct.pack(">H", len(tags) + 8) + b"Exif\0\0" + tags
+    (tmp_path / "a.jpg").write_bytes(stream.getvalue()[:2] + exif + stream.getvalue()[2:])
+    files = InputFiles(tmp_path)
+    files.locate(["a.jpg"])
+    location = files.located.get("a.jpg")
+    assert location
+    assert size_of(location) == ((4, 3) if kind == 3 else (3, 4))  # only a number turns the image

@@ -1,12 +1,16 @@
 """Competitions made of a CSV, of folders and of texts: what is read, and every mistake in one clear line."""
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import pandas as pd
 import pytest
 
 from src.competitions.metric import Metric
+from src.competitions.spec import Competition, Head
 from src.competitions.strings import string_competition
+from src.competitions.tables import _test_rows
 from src.core.errors import InputError
 from src.metrics import metric_of
 from tests.competitions.conftest import images, leaves, read, write
@@ -187,3 +191,35 @@ def test_a_metric_of_ones_own_is_taken_as_it_is(folder: Path) -> None:
     write(folder / "train.csv", "id,label", "1,a", "2,b")
     own = Metric(name="mine", per_image=lambda target, answers, competition: (answers == target)[:, 0].astype(float))
     assert metric_of(read(leaves(metric=own), folder)[0]) is own
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("image_size", 224, "give a tuple, such as (64, 128)"),
+        ("image_size", ("24", "32"), "give (height, width) in pixels, such as (64, 128)"),
+        ("metric", max, "give a name, or Metric(name=..., ...)"),
+        ("head_weights", (0,), "give a number for each head, one of them above 0"),
+        ("head_weights", 1.0, "give a tuple, such as (2.0, 1.0)"),
+        ("num_answers", "2", "give a whole number of 1 or more"),
+        ("image_name", "{id}.png", "give a text with {} in it, such as '{}.png'"),
+    ],
+)
+def test_a_field_of_another_type_is_one_line(folder: Path, field: str, value: object, message: str) -> None:
+    write(folder / "train.csv", "id,label", "1,a", "2,b")
+    with pytest.raises(InputError) as error:
+        read(leaves(**{field: value}), folder)
+    assert str(error.value) == f"leaves: {field} is {value!r}; {message}"
+
+
+def test_lists_do_where_tuples_are_meant(folder: Path) -> None:
+    write(folder / "train.csv", "id,label", "1,a", "2,b")
+    found = read(leaves(classes=["a", "b"], image_size=[24, 32]), folder)[0]
+    assert (found.heads[0].classes, found.image_size) == (("a", "b"), (24, 32))
+
+
+def test_a_head_whose_name_ends_anothers_has_its_own_rows() -> None:
+    heads = tuple(Head(name=name, classes=("a", "b")) for name in ("skin_tone", "tone"))
+    competition = cast(Competition, SimpleNamespace(answer="rows", heads=heads))
+    rows = _test_rows(pd.Series(["0_skin_tone", "0_tone"]), competition, "sample.csv")
+    assert rows[["image", "head"]].to_numpy().tolist() == [["0", "skin_tone"], ["0", "tone"]]

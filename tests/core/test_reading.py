@@ -215,3 +215,17 @@ def test_numbers_that_no_column_holds_are_no_crash(tmp_path: Path) -> None:
     table.finish()
     assert table.location(0)[1:4] == ("", 1, 2**63 - 1)
     assert table.location(1) == Location("a.zip", "1.png", 2**63 - 1, 7, 1 - 2**63, 3)
+
+
+def test_a_class_may_be_called_like_the_folder_of_all_classes(tmp_path: Path) -> None:
+    for name in ("bus/1", "train/1", "train/2"):
+        write_png(tmp_path / "train" / f"{name}.png")
+    assert list(InputFiles(tmp_path).images("train")) == ["train/bus/1.png", "train/train/1.png", "train/train/2.png"]
+    write_png(tmp_path / "other" / "train" / "train" / "cat" / "1.png")  # a folder of one name, as zips have
+    assert list(InputFiles(tmp_path / "other").images("train")) == ["train/cat/1.png"]
+
+
+def test_copies_that_a_notebook_keeps_are_no_images(tmp_path: Path) -> None:
+    for name in ("cat/1", "cat/.ipynb_checkpoints/1-checkpoint", ".ipynb_checkpoints/2-checkpoint"):
+        write_png(tmp_path / "train" / f"{name}.png")
+    assert list(InputFiles(tmp_path).images("train")) == ["train/cat/1.png"]

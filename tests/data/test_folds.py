@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from src.competitions.registry import load_competition
+from src.config import PrepareConfig
 from src.core.errors import InputError
 from src.data.folds import from_file, holdout, kfold, official, split_groups, strata
+from src.data.split import without_effect
 
 FOOD, SVHN = load_competition("food11"), load_competition("svhn")
 
@@ -221,3 +223,12 @@ def test_groups_split_over_a_users_folds_are_counted() -> None:
     folds.loc[0, "fold"] = 1
     folds.loc[4, "fold"] = pd.NA  # always in the training set, while its duplicate is in a validation fold
     assert split_groups(folds, labels) == 2
+
+
+def test_a_flag_of_another_way_to_split_is_told() -> None:
+    assert not list(without_effect(PrepareConfig(num_folds=3)))
+    assert not list(without_effect(PrepareConfig(split="holdout", num_val=3)))
+    (line,) = without_effect(PrepareConfig(num_val=3))
+    assert line == "note: --num-val 3 has no effect with --split kfold; it belongs to --split holdout"
+    (line,) = without_effect(PrepareConfig(num_folds=4, folds=Path("folds.csv")))
+    assert line == "note: --num-folds 4 has no effect with --folds folds.csv; it belongs to --split kfold"

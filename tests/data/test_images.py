@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -153,3 +154,20 @@ def test_a_center_crop_shows_the_middle_undistorted() -> None:
 def test_any_shape_fits_any_size(shape: tuple[int, int], size: tuple[int, int]) -> None:
     for fit in ("stretch", "letterbox", "center-crop"):
         assert fitted(np.zeros((*shape, 3), np.uint8), size, fit).shape == (*size, 3)
+
+
+def test_what_shrinks_far_is_averaged_though_the_other_side_grows() -> None:
+    strokes = np.full((32, 800, 3), 255, np.uint8)
+    strokes[:, ::8] = 0  # one column in eight: a quarter of the width would miss some and hit others
+    columns = resize(strokes, (64, 192)).mean(axis=(0, 2))
+    assert columns.min() > 180
+    assert columns.mean() == pytest.approx(255 * 7 / 8, abs=2)
+    turned = resize(np.ascontiguousarray(strokes.transpose(1, 0, 2)), (192, 64))
+    np.testing.assert_array_equal(turned, resize(strokes, (64, 192)).transpose(1, 0, 2))
+
+
+def test_numbers_with_a_sign_are_refused_instead_of_wrapped(tmp_path: Path) -> None:
+    """opencv makes white of -120."""
+    for kind in (np.int16, np.float32):
+        cv2.imwrite(str(tmp_path / "a.tif"), np.full((8, 8), -120, kind))
+        assert problem_kind((tmp_path / "a.tif").read_bytes()) == "unfit"

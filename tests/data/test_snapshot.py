@@ -183,3 +183,19 @@ def test_current_names_only_what_is_there(world: Path) -> None:
     ended = run_command(world, "train", *FLAGS, "--run-name", "new")
     assert ended.code == 2
     assert "current.json: was edited after it was written" in ended.err
+
+
+def test_prune_keeps_what_a_search_or_a_run_with_a_lost_record_uses(world: Path) -> None:
+    root = world / "runs" / "svhn"
+    used = snapshot_at(root)
+    done(world, "prepare", *PREPARE[:2], "--num-folds", 3, "--num-processes", 1)
+    of_search = snapshot_at(root)
+    done(world, "prepare", *PREPARE[:2], "--num-folds", 4, "--num-processes", 1)
+    for run in ("baseline", "other"):
+        (root / run / "run.json").unlink()
+    (root / "searches" / "one").mkdir(parents=True)
+    (root / "searches" / "one" / "search.json").write_text(json.dumps({"snapshot": of_search.name}))
+    listed = done(world, "prepare", "--prune", "--list").out
+    assert "(search one)" in listed
+    assert "(run baseline, run other)" in listed
+    assert {entry.folder.name for entry in shelf(root, "")} >= {used.name, of_search.name}

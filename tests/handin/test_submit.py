@@ -172,6 +172,13 @@ def test_rows_of_several_processes_are_all_kept_and_a_users_own_column_too(tmp_p
         book.read()
 
 
+def test_a_score_is_entered_for_a_name_that_a_spreadsheet_would_compute(tmp_path: Path) -> None:
+    book = Ledger(tmp_path / "ledger.csv")
+    book.add(Row(**{**vars(row(0)), "file": "@v2.csv"}))
+    book.enter("@v2.csv", leaderboard="0.9")
+    assert book.read()["leaderboard"].tolist() == ["0.9"]
+
+
 SCORES = ((0.90, 0.92, 0.88), (0.92, 0.90, 0.93), (0.91, 0.93, 0.90), (0.89, 0.88, 0.89))
 
 

@@ -1,10 +1,15 @@
 """Calibration makes probabilities mean what they say; EM finds the shares of classes in a shifted test set."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.special import softmax
 
 from src.competitions.registry import load_competition
+from src.competitions.spec import Head
+from src.inference.adjusting import _corrected
 from src.inference.calibration import (
     calibrated_honestly,
     estimated_shares,
@@ -76,3 +81,17 @@ def test_every_head_is_calibrated_without_the_groups_it_scores() -> None:
     changed = calibrated_honestly(predicted, other, svhn, groups)
     np.testing.assert_array_equal(changed[:2], honest[:2])
     assert not np.array_equal(changed[2:], honest[2:])
+
+
+def test_classes_beside_a_number_are_calibrated_and_corrected(capsys: pytest.CaptureFixture[str]) -> None:
+    food = load_competition("food11")
+    heads = (replace(food.heads[0], classes=tuple("abcde")), Head(name="age", kind="number"))
+    both = replace(food, heads=heads, answer="heads", columns=("id",), metric="rmse", class_names=())
+    chances, classes = drawn(EVEN, 500)
+    predicted = np.concatenate([chances, np.zeros((500, 1))], axis=1).astype(np.float32)
+    target = np.stack([classes, np.zeros(500)], axis=1).astype(np.float32)
+    calibrated = fit_calibration(predicted, target, both)(predicted)
+    np.testing.assert_allclose(calibrated[:, :5].sum(axis=1), 1, atol=1e-5)
+    oof = SimpleNamespace(competition=both, target=target)
+    assert _corrected(calibrated, predicted, oof)[0].shape == (500, 6)  # type: ignore[arg-type]
+    assert "category: by EM" in capsys.readouterr().out

@@ -14,12 +14,13 @@ from src.competitions.spec import Head
 from src.config import Augment, TrainConfig
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
+from src.core.texts import Texts
 from src.data.pixels import JoinedImages
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 from src.training.checks import check_flags, check_new_strings, without_effect
 from src.training.pseudo_labels import judged_folds, right_by_confidence
-from src.training.soft_labels import _hard
+from src.training.soft_labels import _hard, soft_targets
 from src.training.suspects import suspected_rows
 from tests.helpers import run_at
 from tests.world import FLAGS, config_of, data_of, done, run_command
@@ -224,12 +225,19 @@ def test_a_teacher_that_was_trained_anew_is_told_from_the_old_one(world: Path) -
     refused_by(run_command(world, "train", *STUDENT, "--fold", 1), "was started with other settings (pseudo_labels: (")
 
 
-def test_soft_labels_of_classes_beside_numbers_and_no_recombined_strings() -> None:
+def test_soft_labels_of_classes_beside_numbers_and_no_recombined_strings(tmp_path: Path) -> None:
     food = load_competition("food11")
     both = replace(food, heads=(*food.heads, Head(name="age", kind="number")), class_names=())
     found = _hard(both, np.array([[3, 0.5], [10, 2.0]], np.float32))
     assert found.shape == (2, 12)
     assert found[:, :11].argmax(axis=1).tolist() == [3, 10]
+    paths, targets = Texts.of(["train/1.png", "train/2.png"]), np.array([[3, 0.5], [10, 2.0]], np.float32)
+    chances = ",".join(["1", *["0"] * 10])
+    for text in ("abc", "", "nan", "inf"):
+        header = ",".join(["image_path", *(f"{food.heads[0].name}:{name}" for name in food.heads[0].classes), "age"])
+        (tmp_path / "soft.csv").write_text(f"{header}\ntrain/2.png,{chances},{text}\n")
+        with pytest.raises(InputError, match=f"soft.csv, line 2: age is {text!r}, not a number"):
+            soft_targets(tmp_path / "soft.csv", both, paths, targets)
     config = TrainConfig(soft_labels="a.csv", augment=Augment(recombine=0.5))
     with pytest.raises(InputError, match="--augment.recombine 0.5: cannot be combined with --soft-labels"):
         check_new_strings(config, load_competition("svhn"))

@@ -1,0 +1,46 @@
+"""Whether the fields of a competition, as somebody wrote them, have the types that they must have."""
+
+from typing import TYPE_CHECKING
+
+from src.competitions.metric import Metric
+from src.core.errors import InputError
+
+if TYPE_CHECKING:
+    from src.competitions.spec import Competition
+
+MAX_BANDS = 16
+TUPLES = ("image_size", "columns", "heads", "head_weights", "class_names")
+
+
+def check_types(competition: "Competition") -> None:
+    """Turn lists into tuples. Raises InputError for fields of another type, naming the field and what it must be."""
+    name = competition.name
+    for field in TUPLES:
+        value = getattr(competition, field)
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{name}: {field} is {value!r}; give a tuple, such as {_example(field)}")
+        object.__setattr__(competition, field, tuple(value))
+    size, weights, number = competition.image_size, competition.head_weights, competition.num_answers
+    if len(size) != 2 or not all(isinstance(side, int) for side in size):
+        raise InputError(f"{name}: image_size is {size!r}; give (height, width) in pixels, such as (64, 128)")
+    if not all(isinstance(weight, int | float) for weight in weights) or (weights and not sum(weights) > 0):
+        raise InputError(f"{name}: head_weights is {weights!r}; give a number for each head, one of them above 0")
+    if not isinstance(number, int) or number < 1:
+        raise InputError(f"{name}: num_answers is {number!r}; give a whole number of 1 or more")
+    if not isinstance(competition.metric, str | Metric):
+        raise InputError(f"{name}: metric is {competition.metric!r}; give a name, or Metric(name=..., ...)")
+
+
+def _example(field: str) -> str:
+    return {"image_size": "(64, 128)", "head_weights": "(2.0, 1.0)", "heads": "(Head(...),)"}.get(field, "('a', 'b')")
+
+
+def check_bands(competition: "Competition") -> None:
+    """Raise InputError for bands or a depth that cannot be kept."""
+    name, bands, depth = competition.name, competition.bands, competition.depth
+    if not 0 <= bands <= MAX_BANDS or depth not in (8, 16):
+        raise InputError(f"{name}: bands={bands}, depth={depth}: 1 to {MAX_BANDS} bands of 8 or 16 bits can be kept")
+    if depth == 16 and not bands:
+        raise InputError(f"{name}: depth=16 needs bands, how many channels are kept: 1 for grey images")
+    if bands and competition.channels not in (3, bands):
+        raise InputError(f"{name}: channels={competition.channels} with bands={bands}: leave channels out")
