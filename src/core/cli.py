@@ -62,9 +62,9 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
     try:
         check_environment()
         check_arguments(sys.argv[1:])
-        import tyro
-
         with stop.handled():
+            import tyro
+
             main(tyro.cli(config_class, description=doc, prog=program, args=arguments_for(config_class, sys.argv[1:])))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
