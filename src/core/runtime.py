@@ -75,7 +75,7 @@ def in_world(compute: Compute, world: World) -> Compute:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until the device has done what it was given: a GPU works on while Python goes on."""
+    """Wait until the device has finished its work: a GPU is still busy when a call returns."""
     if device.type != "cpu":
         torch.accelerator.synchronize()
 

@@ -39,7 +39,7 @@ class Decoding(NamedTuple):
 
     @property
     def bars(self) -> int:
-        """What is shown beside an image that fills less than its place (letterbox)."""
+        """The value of a letterbox's bars."""
         return 0 if self.bands else GREY
 
     @property
@@ -164,8 +164,8 @@ def imdecode(data: bytes, flags: int) -> np.ndarray:
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Stretch (H, W, C) to `size` (height, width).
 
-    Where one side grows, opencv averages along neither. If the other shrinks to less than half, pixels would be
-    skipped, so that side is shrunk by itself at first.
+    If one side grows, opencv averages along neither. Where the other shrinks to less than half, it would skip pixels,
+    so that side is shrunk first, by itself.
     """
     height, width = size
     if image.shape[:2] == (height, width):

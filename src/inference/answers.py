@@ -123,7 +123,10 @@ def _check_probabilities(table: pd.DataFrame, path: Path, competition: Competiti
 
 
 def check_shares(numbers: np.ndarray, texts: pd.DataFrame, path: Path, sum_to_1: bool) -> None:
-    """Raise InputError, with the line, for what is no probability: numbers (N, columns), NaN where texts are none."""
+    """Raise InputError, naming the line, for a value that is not a probability.
+
+    numbers (N, columns) are the cells of `texts` as numbers, NaN for a cell that is not one.
+    """
     wrong = ~((numbers >= 0) & (numbers <= 1))
     if wrong.any():
         row, column = np.argwhere(wrong)[0]

@@ -108,7 +108,9 @@ def test_a_server_that_stays_away_is_one_line(
     monkeypatch.setattr(remote, "PATIENCE", 0.1)
     found = opened(server.url, images, tmp_path)
     server.faults.extend([file_server.refuses] * 100)
-    with pytest.raises(InputError, match=r"cache.npy: cannot be read since \d+ s \(503.*\); run the same command again"):
+    with pytest.raises(
+        InputError, match=r"cache.npy: cannot be read since \d+ s \(503.*\); run the same command again"
+    ):
         found[7]
 
 
