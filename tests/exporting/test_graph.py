@@ -7,9 +7,10 @@ from torch import nn
 
 from src.competitions.spec import HeadLayout
 from src.core.runtime import choose_compute
+from src.data.images import resize
 from src.data.loader import Loader
 from src.data.tta import View, sized_view, tta_views, warp_batch
-from src.exporting.graph import AnsweringGraph, Warp
+from src.exporting.graph import AnsweringGraph, Resize, Warp
 from src.inference.predictor import predict_probabilities
 from src.models.network import Network, Normalise
 
@@ -57,3 +58,13 @@ def test_the_graph_answers_as_the_ensemble_of_predictors(count: int) -> None:
             found = AnsweringGraph(networks, LAYOUT, SIZE, views, True)(torch.from_numpy(loader.images[:]))
         assert [part.shape for part in found] == [(count, width) for width in LAYOUT.widths]
         np.testing.assert_allclose(torch.cat(found, dim=1).numpy(), np.mean(expected, axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [((32, 96), (64, 24)), ((32, 96), (64, 60)), ((40, 40), (80, 10)), ((32, 96), (24, 72)), ((90, 30), (30, 60))],
+)
+def test_a_view_of_another_shape_is_resized_as_prepare_does(old: tuple[int, int], new: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*old, 3), dtype=np.uint8)
+    found = Resize(new, old)(torch.from_numpy(image)[None].float())[0].numpy()
+    assert np.abs(found - resize(image, new)).max() <= 1  # prepare rounds between two steps
