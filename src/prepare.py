@@ -64,7 +64,7 @@ def _prepare(config: PrepareConfig) -> None:
     from src.data.balance import balance
     from src.data.crops import cropped_boxes, read_crops
     from src.data.prepared import PREPARE_FLAGS, build_caches, open_engine, prepared_folder
-    from src.data.problems import Problem, usable_labels
+    from src.data.problems import Problem, image_warnings, usable_labels
     from src.data.snapshot import facts_of, publish, set_current
     from src.data.split import make_folds
 
@@ -78,6 +78,8 @@ def _prepare(config: PrepareConfig) -> None:
         return
     return_freed_memory()
     train, test = build_caches(config, run, tables, cache, size)
+    for line in image_warnings(train, competition):
+        print(line)
     labels = cropped_boxes(tables.labels, read_crops(config.crops), files) if config.crops else tables.labels
     files.forget()
     return_freed_memory()
@@ -158,7 +160,7 @@ def _decode_test(config: PrepareConfig, run: "Run", tables: "Tables", folder: "P
     unreadable = reading_problems("test", test, "answered from a black image")
     paths = [problem.image_path for problem in unreadable if problem.problem != ZERO_END]
     check_unreadable(paths, len(test.readings), config.max_unreadable, "look at these images")
-    print(f"test images: {len(test.readings):,}, {len(unreadable):,} of them answered from a black image")
+    print(f"test images: {len(test.readings):,}, {len(paths):,} of them answered from a black image")
 
 
 def _report(config: PrepareConfig, problems: "list[Problem]", test: "ImageCache", folder: "Path") -> "pd.DataFrame":

@@ -244,3 +244,27 @@ def test_test_images_that_another_file_has_cropped_are_told(world: Path) -> None
     done(world, "prepare", "--only-test", "--num-processes", 1, "--crops", "crops.csv")
     ended = done(world, "predict", "--run-name", "cut")
     assert "note: the test images are cropped by another crops.csv" in ended.out
+
+
+def test_new_test_images_with_a_zero_end_are_not_counted_as_black(
+    leaves: MakeLeaves, podium: Podium, tmp_path: Path
+) -> None:
+    leaves(num_test=25)
+    image = tmp_path / "input/leaves/test/0003.png"
+    whole = cv2.imencode(".bmp", read_image(image))[1].tobytes()
+    image.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))
+    flags = ("prepare", "--competition", "leaves.py", "--num-folds", 2)
+    assert "1 test zero end" in podium(*flags).out
+    assert "test images: 25, 0 of them answered from a black image" in podium(*flags, "--only-test").out
+
+
+@pytest.mark.parametrize(("brightest", "warned"), [(4095, True), (65535, False)])
+def test_images_of_12_bits_in_16_are_told(
+    leaves: MakeLeaves, podium: Podium, tmp_path: Path, brightest: int, warned: bool
+) -> None:
+    leaves()
+    rng = np.random.default_rng(0)
+    for file in (tmp_path / "input/leaves").rglob("*.png"):
+        cv2.imwrite(str(file), rng.integers(0, brightest, (40, 30), np.uint16, endpoint=True))
+    out = podium("prepare", "--competition", "leaves.py", "--num-folds", 2).out
+    assert ("the images are nearly black: none of 16 has a value above 15" in out) == warned

@@ -46,6 +46,14 @@ def moles(tmp_path: Path, draw_image: DrawImage, podium: Podium) -> Path:
     return tmp_path
 
 
+def test_without_a_defined_score_no_epoch_is_the_best(moles: Path, podium: Podium) -> None:
+    flags = (*FLAGS, *SETTINGS, "--fold", 0, "--epochs", 3, "--early-stopping", 1, "--keep", "best")
+    assert podium("train", *flags).code == 0
+    folder = moles / "runs" / "moles" / "baseline" / "fold0"
+    assert len((folder / "log.csv").read_text().splitlines()) == 1 + 3
+    assert (folder / "best.safetensors").read_bytes() == (folder / "last.safetensors").read_bytes()
+
+
 def test_folds_of_one_class_are_trained_evaluated_predicted_and_blended(moles: Path, podium: Podium) -> None:
     for name, seed in (("one", 0), ("other", 1)):
         ended = podium("train", *FLAGS, *SETTINGS, "--run-name", name, "--seed", seed, "--keep", "best")

@@ -20,6 +20,8 @@ MIN_IMAGES = 20  # fewer say nothing about that
 ZERO_END = "zero end"
 MAX_ZERO_ENDS = 0.05  # share of images that end in zeros, beyond which black areas are usual
 MAX_TWINS_NAMED = 5  # in a warning
+NEARLY_BLACK = 15  # of 255: what 12 bits become when 16 are scaled to 8
+LOOKED_AT = 64  # images that tell whether all are that dark
 OTHER_SHAPES = (
     'if they are several labels an image, grades or numbers, say so with kind="labels", "ordinal" or "number" '
     "(docs/faq.md, Which answers?)"
@@ -192,6 +194,18 @@ def _twins(competition: Competition) -> list[str]:
 def label_warnings(labels: pd.DataFrame, competition: Competition) -> list[str]:
     """Return warnings about class names that look alike, and about labels that are plainly not classes."""
     return _twins(competition) + _not_classes(labels, competition)
+
+
+def image_warnings(cache: ImageCache, competition: Competition) -> list[str]:
+    """Return a warning if the images are nearly black, as those of 12 bits in files of 16 are."""
+    rows = np.flatnonzero(cache.readings.readable)
+    rows = rows[:: max(1, len(rows) // LOOKED_AT)]
+    if competition.bands or not len(rows) or any(cache.images[row].max() > NEARLY_BLACK for row in rows):
+        return []
+    return [
+        f"warning: the images are nearly black: none of {len(rows)} has a value above {NEARLY_BLACK} of 255; if their "
+        "files hold 12 bits in 16, the competition needs bands=1, depth=16 (docs/own-competition.md)"
+    ]
 
 
 def _not_classes(labels: pd.DataFrame, competition: Competition) -> list[str]:

@@ -79,13 +79,13 @@ class Trainer:
 
     @property
     def best(self) -> float:
-        """How good the best epoch is."""
+        """How good the best epoch is: minus infinity while no score was defined."""
         return max((self.goodness(row["score"]) for row in self.history), default=-math.inf)
 
     @property
     def stopped_early(self) -> bool:
         """Whether --early-stopping epochs have passed without a better score."""
-        if self.settings.early_stopping is None or not self.history:
+        if self.settings.early_stopping is None or self.best == -math.inf:
             return False
         scores = [self.goodness(row["score"]) for row in self.history]
         return len(scores) - 1 - scores.index(max(scores)) >= self.settings.early_stopping
@@ -98,7 +98,7 @@ class Trainer:
                 break
             row = self._epoch(epoch)
             with stop.deferring():
-                if not self.history or self.goodness(row["score"]) > self.best:
+                if self.best == -math.inf or self.goodness(row["score"]) > self.best:
                     self._on_main(partial(save_model, self.paths.best, self.full_model(self.state.scored)))
                 self.history.append(row)
                 self.progress = EpochProgress(skipped_in_a_row=self.progress.skipped_in_a_row)
