@@ -29,7 +29,7 @@ from src.core.writing import write_json
 from src.inference.ensemble import out_of_fold
 from src.metrics import metric_of
 from src.runs.run import open_run
-from src.sweeping.table import difference_of
+from src.sweeping.table import difference_over_seeds
 
 BACKBONE = "tf_efficientnet_lite0"
 
@@ -102,7 +102,7 @@ def measure(config: AutoBenchConfig, competition: str, minutes: float, folder: P
         for fold in folds:
             subprocess.run([sys.executable, "-m", "src.train", *paths, *flags, "--fold", str(fold)], check=True)
         other = out_of_fold(open_run(place, "probe"), folds)
-        gain, half = difference_of([other], [found])
+        gain, half = difference_over_seeds([other], [found])
         probe = {"probe": other.score, "gain": gain, "gain_95": half}
     return Row(
         competition=found.competition.name, minutes=minutes, used=seconds / 60, others=max(0.0, others),

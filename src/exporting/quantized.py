@@ -12,8 +12,7 @@ from src.exporting.subject import Subject
 from src.inference.ensemble import OutOfFold, out_of_fold
 from src.inference.onnx_runtime import exported_program
 from src.inference.quality import defined
-from src.metrics import metric_of
-from src.report.intervals import interval_95, resampled
+from src.report.intervals import resampled_difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +72,5 @@ def measure(subject: Subject) -> Loss:
 
 def compared(one: OutOfFold, other: OutOfFold) -> Loss:
     """Return the paired comparison of two sets of predictions for the same images."""
-    metric = metric_of(one.competition)
-    interval = interval_95(resampled(metric, other) - resampled(metric, one))  # the same resamples: groups are the same
+    interval = resampled_difference([one], [other])
     return Loss(score=one.score, quantized=other.score, interval=interval, num_images=len(one.target))

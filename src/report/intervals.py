@@ -1,5 +1,6 @@
 """Intervals of scores: how far a score would move if other images of the same kind had been scored."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -59,10 +60,27 @@ def interval_95(resamples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def in_groups(oof: OutOfFold) -> bool:
+    """Return whether so many images share a group that they cannot be taken as independent."""
+    return oof.labels["group"].nunique() < SINGLES * len(oof.target)
+
+
+def resampled_difference(
+    ones: Sequence[OutOfFold], others: Sequence[OutOfFold], number: int = NUM_RESAMPLES
+) -> tuple[float, float]:
+    """Return the 95% interval of the difference of mean scores on the same images, others - ones, by a bootstrap.
+
+    All are scored on the same resamples of the groups. NaN, NaN if no difference is defined.
+    """
+    metric = metric_of(ones[0].competition)
+    one, other = (np.mean([resampled(metric, oof, number) for oof in side], axis=0) for side in (ones, others))
+    return interval_95(other - one)
+
+
 def interval_of(oof: OutOfFold) -> tuple[float, float, str]:
     """Return the 95% interval of a run's score, and how it was found."""
     metric, num_groups = metric_of(oof.competition), oof.labels["group"].nunique()
-    if metric.name in SHARES and num_groups >= SINGLES * len(oof.target):
+    if metric.name in SHARES and not in_groups(oof):
         return (*score_interval(oof.right), "Wilson")
     low, high = interval_95(resampled(metric, oof))
     if np.isnan(low):

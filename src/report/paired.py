@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from src.inference.ensemble import OutOfFold
 from src.inference.quality import likelihood_losses
 from src.metrics import metric_of
-from src.report.intervals import FEW, SHARES, SINGLES, interval_95, part_of, resampled, score_interval
+from src.report.intervals import FEW, SHARES, in_groups, part_of, resampled_difference, score_interval
 from src.report.scores import breakdown
 
 VALUES = {"label": "f1", "head": "value", "value": "mean_absolute_error"}  # of breakdown's tables
@@ -95,12 +95,11 @@ def difference_of(pair: Pair) -> Difference:
     other scores, and if images lie in groups, with a bootstrap's over the groups."""
     one, other, metric = pair.one, pair.other, metric_of(pair.one.competition)
     value, num_groups = other.score - one.score, one.labels["group"].nunique()
-    if metric.name in SHARES and num_groups >= SINGLES * len(one.target):
+    if metric.name in SHARES and not in_groups(one):
         low, high = newcombe(one.right, other.right)
         p_value = mcnemar(one.right, other.right)
         return Difference(value=value, low=low, high=high, how="Newcombe's method", p_value=p_value)
-    moved = resampled(metric, other) - resampled(metric, one)  # the same resamples: the groups are the same
-    low, high = interval_95(moved)
+    low, high = resampled_difference([one], [other])
     few = f", fewer than {FEW}: rough" if num_groups < FEW else ""
     how = f"a bootstrap over {num_groups:,} groups{few}"
     return Difference(value=value, low=low, high=high, how=how)

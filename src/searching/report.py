@@ -15,7 +15,7 @@ from src.runs.run import Run
 from src.searching.record import Report
 from src.searching.trials import Search
 from src.sweeping.plan import parse_train, path_flags
-from src.sweeping.table import difference_of
+from src.sweeping.table import difference_over_seeds
 from src.training.fold import train_fold
 from src.training.resume import run_to_train
 
@@ -41,7 +41,7 @@ def compare(search: Search, prepared: Prepared, best: FrozenTrial) -> Report:
     configs = [_config(search, f"{search.config.run_name}-default", space.flags({})), best_config(search, best)]
     found = [_trained(config, prepared, number) for config in configs]
     default, chosen = (out_of_fold(run, (number,)) for run in found)
-    difference, half = difference_of([default], [chosen])
+    difference, half = difference_over_seeds([default], [chosen])
     sign = 1 if goodness(1.0, prepared.competition) > 0 else -1
     return Report(
         trial=best.number,

@@ -9,7 +9,7 @@ from src.config import SweepConfig
 from src.core.errors import InputError
 from src.inference.ensemble import OutOfFold, out_of_fold
 from src.metrics import metric_of
-from src.report.intervals import interval_95, resampled
+from src.report.intervals import in_groups, resampled_difference
 from src.runs.run import open_run
 from src.sweeping.plan import Member
 
@@ -25,18 +25,6 @@ def paired_difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]
     return float(difference.mean()), float(1.96 * difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
-def resampled_difference(ones: list[OutOfFold], others: list[OutOfFold]) -> tuple[float, float]:
-    """Return the difference of mean scores, others - ones, and half the width of its 95% interval, by a bootstrap.
-
-    For metrics that are not a mean over images. Both sides are scored on the same resamples; NaN if neither is defined.
-    """
-    metric = metric_of(ones[0].competition)
-    scores = [np.mean([resampled(metric, oof, NUM_RESAMPLES) for oof in side], axis=0) for side in (ones, others)]
-    difference = float(np.mean([oof.score for oof in others]) - np.mean([oof.score for oof in ones]))
-    low, high = interval_95(scores[1] - scores[0])
-    return difference, (high - low) / 2
-
-
 def _out_of_fold(config: SweepConfig, member: Member) -> OutOfFold | None:
     """Return the out-of-fold predictions of a run, or None if a fold is not trained."""
     try:
@@ -45,11 +33,15 @@ def _out_of_fold(config: SweepConfig, member: Member) -> OutOfFold | None:
         return None
 
 
-def difference_of(first: list[OutOfFold], found: list[OutOfFold]) -> tuple[float, float]:
-    """Return the difference of mean scores on the same images, found - first, and half its 95% interval's width."""
+def difference_over_seeds(first: list[OutOfFold], found: list[OutOfFold]) -> tuple[float, float]:
+    """Return the difference of mean scores on the same images, found - first, and half its 95% interval's width.
+
+    By a bootstrap if images lie in groups or the metric is not a mean over images.
+    """
     metric = metric_of(found[0].competition)
-    if metric.per_image is None or metric.finish is not float:
-        return resampled_difference(first, found)
+    if metric.per_image is None or metric.finish is not float or in_groups(found[0]):
+        low, high = resampled_difference(first, found, NUM_RESAMPLES)
+        return float(np.mean([oof.score for oof in found]) - np.mean([oof.score for oof in first])), (high - low) / 2
     one, other = (
         np.mean([metric.per_image(oof.target, oof.decided.scored, oof.competition) for oof in oofs], axis=0)
         for oofs in (first, found)
@@ -75,6 +67,6 @@ def summarise(config: SweepConfig, members: list[Member]) -> pd.DataFrame:
             if not rows:
                 first = found
             elif first and found[0].labels["image_path"].equals(first[0].labels["image_path"]):
-                row["difference"], row["difference_95"] = difference_of(first, found)
+                row["difference"], row["difference_95"] = difference_over_seeds(first, found)
         rows.append(row)
     return pd.DataFrame(rows)

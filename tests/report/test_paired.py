@@ -12,6 +12,7 @@ from src.inference.ensemble import OutOfFold
 from src.inference.rules import decide_honestly
 from src.metrics import scored
 from src.report.paired import Pair, changed_sides, difference_of, mcnemar, newcombe, pair_of, parts_of
+from src.sweeping.table import difference_over_seeds
 
 
 def arrays(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,6 +112,19 @@ def test_groups_and_other_metrics_get_a_bootstrap() -> None:
         assert found.how == how
         assert found.p_value is None
         assert 0 < found.low < found.value < found.high
+
+
+def test_a_sweep_does_not_take_images_of_a_group_as_independent() -> None:
+    target = np.repeat(np.arange(90) % 3, 4)[:, None]
+    right = np.repeat(np.random.default_rng(0).random(90) < 0.5, 4)
+    one, other = one_hot(np.zeros(360, int)), one_hot(np.where(right, target[:, 0], 0))
+    widths = []
+    for table in ({}, {"group": np.arange(360) // 4}):
+        runs = [[run_of(competition(), target, predicted, **table)] for predicted in (one, other)]
+        difference, half = difference_over_seeds(*runs)
+        assert difference == pytest.approx(runs[1][0].score - runs[0][0].score)
+        widths.append(half)
+    assert widths[1] == pytest.approx(2 * widths[0], rel=0.2)  # four images alike count as one
 
 
 def test_numbers_are_compared_by_how_near_they_are() -> None:
