@@ -56,8 +56,8 @@ class PlanConfig:
     """Gbyte/s that the storage gives to all machines together."""
     connection_mbytes: float = 50.0
     """Mbyte/s of one connection to a bucket."""
-    prepare_us: float = 507.0
-    """CPU time of prepare, µs per image (benchmarks/results/growth.md: 24x24)."""
+    prepare_us: float = 341.0
+    """CPU time of prepare, µs per image (benchmarks/results/growth.md: a million of 24x24)."""
     core_price: float = 0.04
     """Dollars per core and hour, for prepare."""
     storage_price: float = 0.023

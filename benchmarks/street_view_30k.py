@@ -1,4 +1,4 @@
-"""The street-view competition at its full scale of 30,000 labelled images, by repeating the available ones.
+"""The street-view competition at the full scale of its 30,000 training images, by repeating the available ones.
 
     python -m src.prepare --competition benchmarks/street_view_30k.py --runs-dir runs/gpu
 
