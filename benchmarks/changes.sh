@@ -8,7 +8,7 @@
 #   bash benchmarks/changes.sh look LITE0.safetensors        street-view: a second look at the digits' box, two seeds
 #   bash benchmarks/changes.sh sizes RECOGNISER.onnx         street-view: a text recogniser at three sizes, 4 epochs, two seeds
 #   bash benchmarks/changes.sh suspects LITE0.safetensors    food-11 at 32x32: without labels that a probe suspects
-#   bash benchmarks/changes.sh contrast                      food-11 at 32x32: pretrained by contrast, an hour
+#   bash benchmarks/changes.sh contrast                      food-11 at 32x32: contrastive pretraining, an hour
 #   bash benchmarks/changes.sh nets                          food-11 at 32x32: other networks from scratch, in equal time
 #
 # Held out are the organiser's validation images, for `look` the first of four folds. food-11 runs in bf16, which wants a
@@ -57,7 +57,7 @@ elif [ "$part" = sizes ]; then
 elif [ "$part" = contrast ]; then
     alone="--competition food11:instances $runs"
     "$PYTHON" -m src.prepare $alone --image-size 32 32
-    "$PYTHON" -m src.train $alone --backbone resnet_cifar --no-pretrained --image-size 32 32 --epochs 60 --loss contrast \
+    "$PYTHON" -m src.train $alone --backbone resnet_cifar --no-pretrained --image-size 32 32 --epochs 60 --loss contrastive \
         --aug-repeats 2 --batch-size 256 --lr 0.002 --dropout 0 --precision bf16 --augment.crop 0.3 --augment.saturation 0.5 \
         --augment.contrast 0.5 --augment.tint 0.1
     "$PYTHON" -m src.prepare $food $runs --split official --image-size 32 32

@@ -124,7 +124,7 @@ def ranked(predicted: np.ndarray, head: Head, count: int, rule: Rule, none_class
 
 
 def _ranks(target: np.ndarray, predicted: np.ndarray, competition: Competition) -> np.ndarray:
-    """Return at which place, from 1, the truth is among a head's classes, (N,)."""
+    """Return the rank, from 1, of the truth among the classes of one head, (N,)."""
     of_truth = np.take_along_axis(predicted, target.astype(np.int64), axis=1)
     before = np.tri(predicted.shape[1], k=-1, dtype=bool)[target[:, 0].astype(np.int64)]  # of equal ones the first
     return 1 + ((predicted > of_truth) | ((predicted == of_truth) & before)).sum(axis=1)

@@ -53,14 +53,14 @@ OfCounts = Callable[[Counts], float]
 
 def score_of_weights(function: OfCounts, true: np.ndarray, answers: np.ndarray, num_classes: int) -> OfWeights:
     """Return the score of a head's classes (N,) as a function of how often each image counts (None: once)."""
-    place = true.astype(np.int64) * num_classes + answers.astype(np.int64)
+    cell = true.astype(np.int64) * num_classes + answers.astype(np.int64)
     keys = np.arange(num_classes**2)
     if len(keys) > MAX_PAIRS:
-        keys, place = np.unique(place, return_inverse=True)
+        keys, cell = np.unique(cell, return_inverse=True)
     first, second = keys // num_classes, keys % num_classes
 
     def score(weight: np.ndarray | None) -> float:
-        count = np.bincount(place, weight, minlength=len(keys)).astype(np.float64)
+        count = np.bincount(cell, weight, minlength=len(keys)).astype(np.float64)
         return function(Counts(first, second, count, num_classes))
 
     return score
@@ -126,10 +126,10 @@ def roc_auc(true: np.ndarray, shares: np.ndarray) -> OfWeights:
 
     scikit-learn's takes 4 to 20 times as long: minutes, for a thousand resamples of many labels.
     """
-    place = np.unique(shares, return_inverse=True)[1]
+    rank = np.unique(shares, return_inverse=True)[1]
 
     def score(weight: np.ndarray | None) -> float:
-        positive, all_ = _counts_at(place, true, weight)
+        positive, all_ = _counts_at(rank, true, weight)
         negative = all_ - positive
         below = np.cumsum(negative) - negative / 2
         pairs = positive.sum() * negative.sum()
@@ -140,10 +140,10 @@ def roc_auc(true: np.ndarray, shares: np.ndarray) -> OfWeights:
 
 def average_precision(true: np.ndarray, shares: np.ndarray) -> OfWeights:
     """Return the mean precision at each true one, from the most probable down; equal probabilities are one step."""
-    place = np.unique(-shares, return_inverse=True)[1]
+    rank = np.unique(-shares, return_inverse=True)[1]
 
     def score(weight: np.ndarray | None) -> float:
-        positive, all_ = _counts_at(place, true, weight)
+        positive, all_ = _counts_at(rank, true, weight)
         if not 0 < positive.sum() < all_.sum():
             return math.nan
         precision = np.cumsum(positive) / np.maximum(np.cumsum(all_), 1e-15)
@@ -152,6 +152,6 @@ def average_precision(true: np.ndarray, shares: np.ndarray) -> OfWeights:
     return score
 
 
-def _counts_at(place: np.ndarray, true: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many images of each place are true, and how many there are."""
-    return np.bincount(place, true if weight is None else weight * true), np.bincount(place, weight)
+def _counts_at(rank: np.ndarray, true: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many images of each rank are true, and how many there are."""
+    return np.bincount(rank, true if weight is None else weight * true), np.bincount(rank, weight)

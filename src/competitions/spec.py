@@ -176,7 +176,7 @@ class Competition:
 
     @property
     def is_string(self) -> bool:
-        """Whether the heads are the places of one text."""
+        """Whether the heads are the positions of one text."""
         return self.pad_class is not None or (len(self.heads) > 1 and self.answer == "text")
 
     @property
@@ -222,13 +222,13 @@ def check_has_answers(competition: Competition) -> None:
 def check_heads(competition: Competition) -> None:
     """Raise InputError for heads that do not fit the competition or each other."""
     name, pad_class = competition.name, competition.pad_class
-    places = {(head.classes, head.kind) for head in competition.heads}
+    kinds = {(head.classes, head.kind) for head in competition.heads}
     # With more columns beside the id, check_answers says what is wrong.
-    is_text = {kind for _, kind in places} == {"class"} and len(competition.columns) <= 2
-    if competition.is_string and (pad_class is not None or is_text) and len(places) > 1:
+    is_text = {kind for _, kind in kinds} == {"class"} and len(competition.columns) <= 2
+    if competition.is_string and (pad_class is not None or is_text) and len(kinds) > 1:
         raise InputError(
             f"{name}: the heads of a string (it has a pad_class, or answer='text') must all have the same classes in "
-            "the same order: give each place all characters; answers that are not strings need answer='heads'"
+            "the same order: give each position all characters; answers that are not strings need answer='heads'"
         )
     for what, value, known in (
         ("answer", competition.answer, ANSWERS),

@@ -1,4 +1,4 @@
-"""Short texts in images, such as captchas and number plates: one head for each place.
+"""Short texts in images, such as captchas and number plates: one head for each position.
 
 COMPETITION = string_competition(name="plates", alphabet="0123456789ABC", length=(4, 8), train_csv="train.csv",
                                  id_column="image", label_column="text")
@@ -31,7 +31,7 @@ class _Strings:
     boxes_column: str
 
     def ids_of(self, text: str, where: str) -> list[int]:
-        """Return a class id for each place, padded. Raises InputError for another length or character."""
+        """Return a class id for each position, padded. Raises InputError for another length or character."""
         longest = len(self.heads)
         if not self.shortest <= len(text) <= longest:
             allowed = f"{self.shortest} to {longest}" if self.shortest < longest else f"{longest}"
@@ -90,7 +90,7 @@ def string_competition(
         )
     padded = shortest < longest
     classes = tuple(alphabet) + ("",) * padded
-    heads = tuple(Head(name=f"character{place + 1}", classes=classes) for place in range(longest))
+    heads = tuple(Head(name=f"character{position + 1}", classes=classes) for position in range(longest))
     reader = _Strings(alphabet, shortest, heads, train_csv, train_folder, id_column, label_column, boxes_column)
     labels = train_csv or f"{train_folder}/TEXT.png"
     competition = Competition(

@@ -14,7 +14,7 @@ NARROWEST = 1e-3  # pixels
 def all_boxed(there: np.ndarray, boxes: np.ndarray, least: float) -> np.ndarray:
     """Return (N,) bool: each character has a box with sides of at least `least` pixels, and nothing else has one.
 
-    there (N, num_places) bool: where a character is; boxes (N, num_places, 4) in pixels, NaN for none.
+    there (N, num_positions) bool: where a character is; boxes (N, num_positions, 4) in pixels, NaN for none.
     """
     large = (boxes[..., 2:] - boxes[..., :2] >= least).all(axis=-1)  # NaN is not
     boxed = np.isfinite(boxes).all(axis=-1)
@@ -39,16 +39,16 @@ def boxes_in_cache(
     shapes: np.ndarray,
     size: tuple[int, int],
     fit: Fit,
-    num_places: int,
+    num_positions: int,
 ) -> np.ndarray:
-    """Return (N, num_places, 4) float: left, top, right and bottom in pixels of a cache of `size`, within its image.
+    """Return (N, num_positions, 4) float: left, top, right and bottom in pixels of a cache of `size`, within its image.
 
     texts are the cells of the labels' column boxes, shapes (N, 2) heights and widths of what they lie in. NaN for
-    places without a box, and for images whose size is not known. Raises InputError for a cell that holds no boxes.
+    positions without a box, and for images whose size is not known. Raises InputError for a cell that holds no boxes.
     """
-    found = np.full((len(texts), num_places, 4), np.nan)
+    found = np.full((len(texts), num_positions, 4), np.nan)
     for row, (text, path) in enumerate(zip(texts, image_paths, strict=True)):
-        boxes = read_boxes(text, path)[:num_places]
+        boxes = read_boxes(text, path)[:num_positions]
         height, width = (int(side) for side in shapes[row])
         if not len(boxes) or not height or not width:
             continue

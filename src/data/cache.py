@@ -100,7 +100,7 @@ class ImageCache:
 
     @cached_property
     def numbers(self) -> np.ndarray:
-        """(N,) int64: the place of each row's image in the table that prepare read."""
+        """(N,) int64: the position of each row's image in the table that prepare read."""
         return _numbers(len(self.images), self.record.shuffled)
 
     def rows_of(self, image_paths: Sequence[str]) -> np.ndarray:

@@ -84,7 +84,7 @@ class Loader:
     serves_boxes: bool = False  # whether they are served too, as they lie in the changed images
     seed: int = 0
     variants: np.ndarray | None = None  # (images, K) positions of what may be served instead of each; -1: none
-    numbers: np.ndarray | None = None  # (N,) place of each of the cache's rows in prepare's table, if it is another
+    numbers: np.ndarray | None = None  # (N,) position of each of the cache's rows in prepare's table, if it is another
     num_threads: int = 0
     progressive_resize: float = 1.0  # share of the image size in epoch 0 ...
     resize_epochs: int = 0  # ... which grows evenly to 1 in this epoch
@@ -127,7 +127,7 @@ class Loader:
         return height, width
 
     def params_of(self, whole: np.ndarray, first: int, epoch: int, boxes: np.ndarray | None) -> AugmentParams:
-        """Return the random changes of this rank's images in a batch that begins at place `first` of an epoch."""
+        """Return the random changes of this rank's images in a batch that begins at position `first` of an epoch."""
         assert self.policy
         white, keys, size = self.levels.white if self.levels else WHITE, self.keys_of(whole, first), self.size_at(epoch)
         return draw_params(self.policy, keys, size, seed=self.seed + 1, epoch=epoch, white=white, boxes=boxes)
@@ -147,13 +147,13 @@ class Loader:
         return moved(boxes, params.matrices, size) if self.serves_boxes and boxes is not None else None
 
     def numbers_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return what random draws of images depend on: their places in the table that prepare read."""
+        """Return what random draws of images depend on: their positions in the table that prepare read."""
         return rows if self.numbers is None else self.numbers[rows]
 
     def keys_of(self, whole: np.ndarray, first: int) -> np.ndarray:
-        """Return what this rank's draws depend on in a batch that begins at place `first` of an epoch.
+        """Return what this rank's draws depend on in a batch that begins at position `first` of an epoch.
 
-        Where images are drawn several times in an epoch it is the place too: each time they are changed otherwise.
+        Where images are drawn several times in an epoch it is the position too: each time they are changed otherwise.
         """
         numbers = self.numbers_of(self.rows[self.own(whole)])
         if self.shares is None and self.repeats == 1:

@@ -1,7 +1,7 @@
 """New strings from old ones: a string's characters are replaced by those of other images, cut out along their boxes.
 
 A few variants of each image are made when a training begins, from its training images alone, and take the image's place
-in some epochs. A character keeps its own shape and takes on the place, size, colours and contrast of the one that it
+in some epochs. A character keeps its own shape and takes on the position, size, colours and contrast of the one that it
 replaces.
 """
 
@@ -18,14 +18,14 @@ VARIANTS = 4  # of an image, if they fit into ...
 MAX_BYTES = 1 << 30  # ... this memory, at least one
 MARGIN = 0.1  # of a box's sides that is cut out around it, and fades
 SMALLEST = 3.0  # pixels of a box's sides
-CANDIDATES = 4  # characters that are drawn for a place, of which the one of the most similar shape is taken
+CANDIDATES = 4  # characters that are drawn for a position, of which the one of the most similar shape is taken
 REPLACED = 0.8  # share of the characters
 MOST_CONTRAST = 2.0  # by which a character's contrast is raised
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recombined:
-    """New images (V, H, W, C), their targets (V, num_places), and which of them are variants of each image."""
+    """New images (V, H, W, C), their targets (V, num_positions), and which of them are variants of each image."""
 
     images: np.ndarray
     targets: np.ndarray
@@ -84,18 +84,18 @@ def paste(image: np.ndarray, box: np.ndarray, other: np.ndarray, other_box: np.n
 def recombined(
     images: Images, rows: np.ndarray, targets: np.ndarray, boxes: np.ndarray, pad_class: int, seed: int
 ) -> Recombined:
-    """Return variants of the images at `rows` (M,), whose targets are (M, num_places) and boxes (M, num_places, 4).
+    """Return variants of the images at `rows` (M,), whose targets are (M, num_positions).
 
-    Boxes are left, top, right and bottom in pixels of `images`, NaN where there are none.
+    boxes (M, num_positions, 4) are left, top, right and bottom in pixels of `images`, NaN where there are none.
     """
     usable = np.flatnonzero(all_boxed(targets != pad_class, boxes, SMALLEST))
     of_image = np.full((len(rows), 1), -1)
     if len(usable) < 2:
         return Recombined(images=np.empty((0, *images.shape[1:]), images.dtype), targets=targets[:0], of_image=of_image)
-    picked, labels, places = images[rows[usable]], targets[usable], boxes[usable]
+    picked, labels, usable_boxes = images[rows[usable]], targets[usable], boxes[usable]
     count = max(1, min(VARIANTS, MAX_BYTES // picked.nbytes))
-    image, place = np.nonzero(labels != pad_class)  # of each character
-    sides = places[image, place, 2:] - places[image, place, :2]
+    image, position = np.nonzero(labels != pad_class)  # of each character
+    sides = usable_boxes[image, position, 2:] - usable_boxes[image, position, :2]
     shape = np.log(sides[:, 0] / sides[:, 1])
     new, new_labels = np.concatenate([picked] * count), np.concatenate([labels] * count)
     for variant in range(count):
@@ -105,8 +105,9 @@ def recombined(
         chosen = drawn[np.arange(len(image)), best]
         for at in np.flatnonzero(draws[:, CANDIDATES] < REPLACED):
             row, source = variant * len(usable) + image[at], chosen[at]
-            paste(new[row], places[image[at], place[at]], picked[image[source]], places[image[source], place[source]])
-            new_labels[row, place[at]] = labels[image[source], place[source]]
+            old, cut = ((image[one], position[one]) for one in (at, source))
+            paste(new[row], usable_boxes[old], picked[image[source]], usable_boxes[cut])
+            new_labels[row, position[at]] = labels[cut]
     of_image = np.full((len(rows), count), -1)
     of_image[usable] = np.arange(count)[None] * len(usable) + np.arange(len(usable))[:, None]
     return Recombined(images=new, targets=new_labels, of_image=of_image)

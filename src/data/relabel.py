@@ -163,8 +163,8 @@ def _head(text: str, head: Head, competition: Competition) -> list[Any]:
 
 
 def _string(text: str, competition: Competition) -> list[int]:
-    """Return a class id for each place of a string, padded."""
-    classes, pad, places = competition.heads[0].classes, competition.pad_class, len(competition.heads)
+    """Return a class id for each position of a string, padded."""
+    classes, pad, positions = competition.heads[0].classes, competition.pad_class, len(competition.heads)
     characters = {name: number for number, name in enumerate(classes) if name and number != pad}
     ids, rest = [], text
     while rest:
@@ -174,9 +174,9 @@ def _string(text: str, competition: Competition) -> list[int]:
         longest = max(fits, key=len)
         ids.append(characters[longest])
         rest = rest[len(longest) :]
-    if not ids or len(ids) > places or (pad is None and len(ids) != places):
-        raise _Impossible(f"it has {len(ids)} characters, expected {places if pad is None else f'1 to {places}'}")
-    return ids if pad is None else ids + [pad] * (places - len(ids))
+    if not ids or len(ids) > positions or (pad is None and len(ids) != positions):
+        raise _Impossible(f"it has {len(ids)} characters, expected {positions if pad is None else f'1 to {positions}'}")
+    return ids if pad is None else ids + [pad] * (positions - len(ids))
 
 
 def _several(text: str, competition: Competition, old: list[Any]) -> list[Any]:

@@ -28,7 +28,7 @@ Font = ImageFont.FreeTypeFont
 
 
 class Drawn(NamedTuple):
-    """New images (N, H, W, C), their targets (N, num_places), and how many fonts they are drawn with."""
+    """New images (N, H, W, C), their targets (N, num_positions), and how many fonts they are drawn with."""
 
     images: np.ndarray
     targets: np.ndarray
@@ -152,7 +152,7 @@ def synthetic(
     fit: Fit,
     seed: int,
 ) -> Drawn:
-    """Return `count` images like those at `rows` (M,), whose targets are (M, num_places). Raises InputError."""
+    """Return `count` images like those at `rows` (M,), whose targets are (M, num_positions). Raises InputError."""
     classes, pad = competition.heads[0].classes, competition.pad_class
     characters = "".join(text for number, text in enumerate(classes) if number != pad)
     if any(len(text) != 1 for number, text in enumerate(classes) if number != pad):
@@ -166,7 +166,7 @@ def synthetic(
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         length = int(lengths[rng.integers(len(lengths))])
-        chosen = [ids[place] for place in rng.integers(0, len(ids), length)]
+        chosen = [ids[position] for position in rng.integers(0, len(ids), length)]
         labels[number, :length] = chosen
         others = ["".join(rng.choice(list(characters), 1)) if rng.random() < NEIGHBOURS else "" for _ in range(2)]
         text, font = "".join(classes[one] for one in chosen), loaded[int(rng.integers(len(loaded)))]

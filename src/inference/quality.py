@@ -77,6 +77,6 @@ def quality(predicted: np.ndarray, target: np.ndarray, competition: Competition)
 def confidence_of(predicted: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
     """Return the probability of whole answers, (N,): the product over heads; answers (N, num_heads) are class ids."""
     parts = competition.layout.split(predicted.astype(np.float64))
-    each = [np.take_along_axis(part, answers[:, [place]], axis=1)[:, 0] for place, part in enumerate(parts)]
+    each = [np.take_along_axis(part, answers[:, [head]], axis=1)[:, 0] for head, part in enumerate(parts)]
     product: np.ndarray = np.prod(each, axis=0)
     return product

@@ -69,29 +69,29 @@ def fit_rule(predicted: np.ndarray, target: np.ndarray, competition: Competition
     best = quality()
     for _ in range(NUM_ROUNDS):
         for head, part, own, begun in zip(competition.heads, parts, cuts, starts, strict=True):
-            for place, start in enumerate(begun):
+            for number, start in enumerate(begun):
                 values = (
                     part.sum(axis=1)
                     if head.kind == "ordinal"
-                    else part[:, place]
+                    else part[:, number]
                     if head.kind == "labels"
                     else part.max(axis=1)
                 )
-                kept = own[place]
+                kept = own[number]
                 for value in sorted(_candidates(values), key=lambda value: abs(value - start)):
-                    if head.kind == "ordinal" and not _between(own, place, value):
+                    if head.kind == "ordinal" and not _between(own, number, value):
                         continue
-                    own[place] = float(value)
+                    own[number] = float(value)
                     found = quality()
                     if found > best:
-                        best, kept = found, own[place]
-                own[place] = kept
+                        best, kept = found, own[number]
+                own[number] = kept
     return Rule(cuts=tuple(tuple(one) for one in cuts))
 
 
-def _between(cuts: Sequence[float], place: int, value: float) -> bool:
+def _between(cuts: Sequence[float], number: int, value: float) -> bool:
     """Return whether a cut stays in ascending order with its neighbours."""
-    return (place == 0 or value >= cuts[place - 1]) and (place + 1 == len(cuts) or value <= cuts[place + 1])
+    return (number == 0 or value >= cuts[number - 1]) and (number + 1 == len(cuts) or value <= cuts[number + 1])
 
 
 def decide_honestly(predicted: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray) -> Decided:

@@ -92,9 +92,9 @@ class Stack:
         rest = np.maximum(LEAST_REST, 1 - shares.sum(axis=1))
         total, rows = shares.sum(axis=1) + rest, np.arange(len(mean))
         stacked = mean * (rest / total)[:, None]
-        for place, start in enumerate(competition.layout.starts):
+        for head, start in enumerate(competition.layout.starts):
             for number in range(answers.shape[1]):
-                stacked[rows, start + answers[:, number, place]] += shares[:, number] / total
+                stacked[rows, start + answers[:, number, head]] += shares[:, number] / total
         return stacked.astype(np.float32)
 
 

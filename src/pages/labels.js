@@ -32,13 +32,13 @@ function headMistake(text, head, names) {
 
 function stringMistake(text) {
   const known = filterClasses();
-  const places = report.labels.places;
+  const positions = report.labels.positions;
   if (known.every((one) => one.length === 1)) {
     const unknown = [...text].find((one) => !known.includes(one));
     if (unknown !== undefined) return `${unknown} is not one of ${known.join(" ")}`;
     const count = [...text].length;
-    if (count < 1 || count > places || (report.labels.pad === null && count !== places)) {
-      return `expected ${report.labels.pad === null ? places : "1 to " + places} characters`;
+    if (count < 1 || count > positions || (report.labels.pad === null && count !== positions)) {
+      return `expected ${report.labels.pad === null ? positions : "1 to " + positions} characters`;
     }
   }
   return "";

@@ -31,7 +31,7 @@ class Recipe:
     tested: str
     flags: dict[str, str] = field(default_factory=dict)
     shorter: int | None = None  # pixels of the shorter side that the network sees; None: those of the cache
-    is_narrow: bool = False  # whether the width is that of the string's places, not the cache's aspect ratio
+    is_narrow: bool = False  # whether the width is that of the string's positions, not the cache's aspect ratio
     fits: Callable[[Competition, int], bool] = lambda competition, shorter: True  # shorter side of the cache
     start: Start = "photos"
     always: bool = False  # from scratch, but better than a network of photos

@@ -148,7 +148,7 @@ def _filters(oof: OutOfFold) -> dict[str, Any]:
         match = "list" if head.kind == "labels" else "equal"
     by_class = bool(match) and _can_list_classes(competition)
     lengths = list(range(1, len(competition.heads) + 1)) if competition.pad_class is not None else []
-    names = [f"position {place + 1}" for place in range(len(competition.heads))]
+    names = [f"position {number}" for number in range(1, len(competition.heads) + 1)]
     heads = [] if one else (names if competition.is_string else [each.name for each in competition.heads])[:31]
     folds = sorted(set(oof.labels["fold"].astype(int)))
     numbers = "number" in competition.layout.kinds
@@ -176,7 +176,7 @@ def _data(report: Report, gallery: Gallery, filters: dict[str, Any]) -> dict[str
             "heads": heads,
             "names": _names(competition) if listed else [],
             "string": competition.is_string,
-            "places": len(competition.heads),
+            "positions": len(competition.heads),
             "pad": competition.pad_class,
             "separator": competition.separator,
         },

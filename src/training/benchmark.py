@@ -17,7 +17,7 @@ from src.data.loader import Batch, Batches, Loader
 from src.inference.predictor import Predictor
 from src.models.contract import find_backbone
 from src.models.summary import summarise
-from src.training.further_heads import WithFurtherHeads, asked
+from src.training.auxiliary_heads import WithAuxiliaryHeads, auxiliary_flags
 from src.training.loading import choose_device_cache, make_loader
 from src.training.resources import ResourceMonitor
 from src.training.served import needs_boxes
@@ -109,7 +109,7 @@ def parts_of(config: BenchConfig, competition: Competition, compute: Compute) ->
     plain = replace(config, pretrained=False, weights=config.weights if is_built else None)
     network = make_network(plain, competition, size, False, loader.levels)
     costs = summarise(network.backbone, size, competition.channels)
-    trained = WithFurtherHeads(network, config, len(competition.heads)) if asked(config) else network
+    trained = WithAuxiliaryHeads(network, config, len(competition.heads)) if auxiliary_flags(config) else network
     to_device(trained, compute)
     return Parts(
         competition=competition,

@@ -12,7 +12,7 @@ from src.data.augmentations import of_bands, unmoved
 from src.inference.autotune import check_compile
 from src.inference.views import candidates
 from src.models.contract import find_backbone
-from src.training.further_heads import check_further_heads
+from src.training.auxiliary_heads import check_auxiliary_heads
 from src.training.losses import LOSSES
 from src.training.pseudo_labels import check_pseudo_labels
 from src.training.starting import check_start
@@ -76,7 +76,7 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     if config.augment.concat and competition.pad_class is None:
         raise InputError(f"--augment.concat {config.augment.concat}: {competition.name}'s answers are not strings")
     check_new_strings(config, competition)
-    check_further_heads(config, competition)
+    check_auxiliary_heads(config, competition)
     if competition.bands:
         of_bands(config.augment)
     if not competition.moves_ok:
@@ -111,8 +111,8 @@ def without_effect(config: TrainConfig) -> list[str]:
 
 def check_pretext(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for what makes no sense, or leads nowhere, if a network is only pretrained."""
-    if config.loss == "contrast":
-        check_contrast(config, competition)
+    if config.loss == "contrastive":
+        check_contrastive(config, competition)
     if not competition.pretext:
         return
     for flag, given in (("--keep best", config.keep == "best"), ("--early-stopping", config.early_stopping)):
@@ -125,18 +125,18 @@ def check_pretext(config: TrainConfig, competition: Competition) -> None:
         )
 
 
-def check_contrast(config: TrainConfig, competition: Competition) -> None:
+def check_contrastive(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for what leaves nothing to compare, or compares something else."""
     if not competition.pretext:
         name = config.competition.removesuffix(":boxes")
-        raise InputError(f"--loss contrast: only pretrains; use it with --competition {name}:instances")
+        raise InputError(f"--loss contrastive: only pretrains; use it with --competition {name}:instances")
     if config.aug_repeats < 2:
-        raise InputError("--loss contrast: compares views of an image; give --aug-repeats 2")
+        raise InputError("--loss contrastive: compares views of an image; give --aug-repeats 2")
     if config.batch_size < 2 * config.aug_repeats:
-        raise InputError(f"--loss contrast: a batch of {config.batch_size} has no other image to compare with")
+        raise InputError(f"--loss contrastive: a batch of {config.batch_size} has no other image to compare with")
     if config.accumulate > 1:
-        raise InputError("--loss contrast: compares the images of a whole batch; leave --accumulate out")
-    check_apart("--loss contrast", config, "mixup", "cutmix", "soft_labels")
+        raise InputError("--loss contrastive: compares the images of a whole batch; leave --accumulate out")
+    check_apart("--loss contrastive", config, "mixup", "cutmix", "soft_labels")
 
 
 def check_new_strings(config: TrainConfig, competition: Competition) -> None:
@@ -166,7 +166,7 @@ def check_weights(config: TrainConfig, competition: Competition) -> None:
     if config.sampler != "uniform" and kinds[0] == "number":
         raise InputError(f"--sampler {config.sampler}: {competition.name}'s answer is a number, not a class")
     if config.class_weights and competition.pad_class is not None:
-        raise InputError(f"--class-weights: later places of {competition.name}'s strings are mostly empty, so that "
+        raise InputError(f"--class-weights: later positions of {competition.name}'s strings are mostly empty, so that "
                          "rare characters there would outweigh all others; use --head-weights")  # fmt: skip
     if config.class_weights and "number" in kinds:
         raise InputError(f"--class-weights: {competition.name}'s answer is a number, not a class")

@@ -30,11 +30,11 @@ from src.runs.fold import FoldPaths, TrainedFold, origin_of
 from src.runs.ranks import check_batch
 from src.runs.record import FoldResult
 from src.runs.run import Run, open_run, readable_run
+from src.training.auxiliary_heads import WithAuxiliaryHeads, auxiliary_flags
 from src.training.beginning import begin_fold, fold_record, run_record, with_own_network
 from src.training.changes import check_unchanged
 from src.training.features import FeatureStore
 from src.training.fold_data import FoldData, open_data
-from src.training.further_heads import WithFurtherHeads, asked
 from src.training.linear_probe import LinearProbe, serve_features, with_linear_probe
 from src.training.loading import choose_device_cache
 from src.training.logs import Logs, training_of
@@ -121,7 +121,7 @@ def _open_network(
     network = make_network(own, run.competition, data.train.image_size, saved is not None, data.train.levels)
     if config.start_from and not saved:
         start_from(network.backbone, config, run, number)
-    for flag in (["--freeze-backbone"] if config.freeze_backbone else []) + asked(config):
+    for flag in (["--freeze-backbone"] if config.freeze_backbone else []) + auxiliary_flags(config):
         linear_last_layer(network.backbone, flag)
     if config.progressive_resize < 1:
         for seen in sorted({data.train.size_at(epoch) for epoch in range(config.epochs)}):
@@ -155,8 +155,8 @@ def _make_trainer(
         served, score = serve_features(network, data.train, data.val, run.competition, compute, store)
     else:
         served = choose_device_cache(config, data.train, compute)
-    if asked(config):
-        trained = WithFurtherHeads(network, config, len(run.competition.heads)).to(compute.device)
+    if auxiliary_flags(config):
+        trained = WithAuxiliaryHeads(network, config, len(run.competition.heads)).to(compute.device)
     return Trainer(
         paths=paths,
         origin=origin_of(run.begun, paths.number),
@@ -186,7 +186,7 @@ def _kept_of(config: TrainConfig, network: Network) -> Callable[[Any], nn.Module
     """Return the function from what is trained to the network whose weights are kept."""
     if config.freeze_backbone:
         return partial(with_linear_probe, network)
-    return attrgetter("network") if asked(config) else nn.Identity()
+    return attrgetter("network") if auxiliary_flags(config) else nn.Identity()
 
 
 def _result(trainer: Trainer) -> FoldResult:

@@ -1,7 +1,7 @@
-"""One stream of scalars: the rows of log.csv, an epoch each, sent to every place that --log names.
+"""One stream of scalars: the rows of log.csv, an epoch each, sent to every sink that --log names.
 
-Each place has a thread of its own, and is sent all rows of the fold each time: it writes those that it has not got. So
-a resumed training continues its curves whatever a kill has lost, and a place that fails or hangs costs a line only.
+Each sink has its own thread, and is sent all rows of the fold each time: it writes those that it has not got. So
+a resumed training continues its curves whatever a kill has lost, and a sink that fails or hangs costs a line only.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from src.core.modules import check_extra
 from src.runs.run import Run
 
-CLOSE_SECONDS = 60.0  # that a place may take at the end for what it has not written yet
+CLOSE_SECONDS = 60.0  # that a sink may take at the end for what it has not written yet
 STOP_SECONDS = 3.0  # the same after Ctrl-C; the next start writes the rest
 PACKAGES = {"tensorboard": ("tensorboard",), "wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
 
@@ -62,7 +62,7 @@ def training_of(run: Run, number: int) -> Training:
 
 
 class Sink(Protocol):
-    """A place that rows are written to; any exception ends it, not the training."""
+    """What rows are written to; any exception ends it, not the training."""
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write those rows that are not there yet; `rows` are all of the fold, at least one."""

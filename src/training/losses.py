@@ -68,18 +68,17 @@ def binary_focal(
     return _mean((1 - sure) ** gamma * losses, weight)
 
 
-def contrast(
+def contrastive(
     logits: torch.Tensor,
     target: torch.Tensor,
     label_smoothing: float,
     weight: torch.Tensor | None = None,
     temperature: float = 0.2,
 ) -> torch.Tensor:
-    """Return how badly images of one class are told from the others in the batch; logits (B, D), target (B,) class ids.
+    """Return the supervised contrastive loss of embeddings `logits` (B, D); target (B,) says which are of one class.
 
-    The logits are directions: an image is likely to be the one whose direction is near. An image that is alone in its
-    class counts nothing. Source: Chen et al., A Simple Framework for Contrastive Learning, 2020; for several images of
-    one class Khosla et al., Supervised Contrastive Learning, 2020.
+    An image without another of its class in the batch does not count. Source: Chen et al., A Simple Framework for
+    Contrastive Learning, 2020; for several images of one class Khosla et al., Supervised Contrastive Learning, 2020.
     """
     directions = functional.normalize(logits, dim=1)
     itself = torch.eye(len(target), dtype=torch.bool, device=target.device)
@@ -93,7 +92,7 @@ def contrast(
 LOSSES: dict[str, dict[Kind, Loss]] = {  # of classes, and of answers that are yes or no
     "cross_entropy": {"class": cross_entropy, "labels": binary_cross_entropy},
     "focal": {"class": focal, "labels": binary_focal},
-    "contrast": {"class": contrast},
+    "contrastive": {"class": contrastive},
 }
 
 

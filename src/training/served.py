@@ -72,7 +72,7 @@ class Served(NamedTuple):
         return self._with(made.images, None, np.arange(len(made.images)), made.targets, 1.0)
 
     def with_boxes(self, flag: str, boxes: np.ndarray, competition: Competition, size: tuple[int, int]) -> "Served":
-        """Return this with the box around each string; boxes (len(rows), num_places, 4). Raises InputError for none."""
+        """Return this with the box around each string; boxes (N, num_positions, 4). Raises InputError for none."""
         there = np.ones(self.targets.shape, bool)
         if competition.pad_class is not None:
             there = self.targets != competition.pad_class
@@ -85,23 +85,23 @@ class Served(NamedTuple):
         return self._replace(boxes=around)
 
     def with_recombined(self, boxes: np.ndarray, config: TrainConfig, competition: Competition) -> "Served":
-        """Return this and variants of the images with boxes; boxes (cache's images, num_places, 4)."""
+        """Return this and variants of the images with boxes; boxes (cache's images, num_positions, 4)."""
         if 2 * self.images.nbytes > MAX_MEMORY_SHARE * memory_limit():
             raise InputError(f"--augment.recombine: {TOO_LARGE}")
         own = self.rows < len(boxes)
         at_rows = np.full((len(self.rows), *boxes.shape[1:]), np.nan)
         at_rows[own] = boxes[self.rows[own]]
-        pad_class = -1 if competition.pad_class is None else competition.pad_class  # -1: all places are taken
+        pad_class = -1 if competition.pad_class is None else competition.pad_class  # -1: all positions are taken
         made = recombined(self.images, self.rows, self.targets, at_rows, pad_class, config.seed + 6)
-        places, count = made.of_image >= 0, len(made.images)
+        filled, count = made.of_image >= 0, len(made.images)
         if not count:
             raise InputError(f"--augment.recombine: no two training images of {competition.name} have boxes")
-        print(f"recombined: {count:,} variants of {int(places.any(axis=1).sum()):,} training images")
+        print(f"recombined: {count:,} variants of {int(filled.any(axis=1).sum()):,} training images")
         origin = np.empty(count, np.int64)
-        origin[made.of_image[places]] = np.nonzero(places)[0]
+        origin[made.of_image[filled]] = np.nonzero(filled)[0]
         weights = 1.0 if self.weights is None else self.weights[origin]
         joined = self._with(made.images, None, np.arange(count), made.targets, weights)
-        return joined._replace(variants=np.where(places, len(self.rows) + made.of_image, -1))
+        return joined._replace(variants=np.where(filled, len(self.rows) + made.of_image, -1))
 
 
 def needs_boxes(config: TrainConfig) -> str:
@@ -115,17 +115,17 @@ def needs_boxes(config: TrainConfig) -> str:
 
 
 def boxes_of(flag: str, prepared: Prepared, cache: ImageCache) -> np.ndarray:
-    """Return the boxes of the cache's images, (N, num_places, 4), see boxes_in_cache. Raises InputError."""
-    num_places, shapes, found = len(prepared.competition.heads), cache.readings.shapes, None
+    """Return the boxes of the cache's images, (N, num_positions, 4), see boxes_in_cache. Raises InputError."""
+    num_positions, shapes, found = len(prepared.competition.heads), cache.readings.shapes, None
     for chunk in prepared.chunks("labels.csv"):
         if "boxes" not in chunk or shapes is None:
             break
         if found is None:
-            found = np.full((len(cache.images), num_places, 4), np.nan)
+            found = np.full((len(cache.images), num_positions, 4), np.nan)
         paths = chunk["image_path"].tolist()
         rows = cache.rows_of(paths)
         how = prepared.decoding.fit
-        found[rows] = boxes_in_cache(chunk["boxes"].tolist(), paths, shapes[rows], cache.image_size, how, num_places)
+        found[rows] = boxes_in_cache(chunk["boxes"].tolist(), paths, shapes[rows], cache.image_size, how, num_positions)
     if found is None:
         raise InputError(
             f"{flag}: prepare has kept no boxes of {prepared.competition.name}, or no image sizes; "

@@ -47,7 +47,7 @@ def make_network(
         dropout=settings.dropout,
         drop_path=settings.drop_path,
     )
-    if settings.loss == "contrast":
+    if settings.loss == "contrastive":
         draw_last_layer(backbone)
     mean, std = normalisation_of(backbone, competition, levels)
     return Network(backbone, Normalise(mean, std, size[1], competition.depth))

@@ -17,7 +17,7 @@ from src.core.errors import InputError
 from src.core.runtime import Compute, is_out_of_memory
 from src.core.world import World
 from src.data.loader import Batch
-from src.training.further_heads import asked, further_loss
+from src.training.auxiliary_heads import auxiliary_flags, auxiliary_loss
 from src.training.losses import loss_of
 from src.training.nonfinite import NonFiniteSteps
 from src.training.profiler import Profiler
@@ -139,12 +139,12 @@ def _loss(
     layout: HeadLayout,
     settings: TrainSettings,
 ) -> torch.Tensor:
-    """Return the loss of the answers and, if further heads are trained too, their weighted ones."""
-    outputs, further = logits.tensor_split([layout.num_outputs], dim=1)
+    """Return the loss of the answers and, if auxiliary heads are trained too, their weighted ones."""
+    outputs, auxiliary = logits.tensor_split([layout.num_outputs], dim=1)
     loss = loss_of(outputs, target, layout, settings.loss, settings.label_smoothing, weight)
-    if not asked(settings):
+    if not auxiliary_flags(settings):
         return loss
-    return loss + further_loss(further, target, boxes, weight, settings, state.pad_class)
+    return loss + auxiliary_loss(auxiliary, target, boxes, weight, settings, state.pad_class)
 
 
 def _gradients(
@@ -173,8 +173,8 @@ def _gradients(
 
 def _not_split_further(settings: TrainSettings, world: World) -> str:
     """Return why a micro-batch cannot be halved when memory runs out, and what to do; "" if it can."""
-    if settings.loss == "contrast":
-        return "out of memory; --loss contrast compares the images of a whole batch: give a smaller --batch-size"
+    if settings.loss == "contrastive":
+        return "out of memory; --loss contrastive compares the images of a whole batch: give a smaller --batch-size"
     if settings.sync_batch_norm and world.size > 1:  # the others wait in the middle of the step
         return f"rank {world.rank}: out of memory; with --sync-batch-norm give a larger --accumulate yourself"
     return ""

@@ -22,7 +22,7 @@ from tests.world import done, link, refused, run_command
 OF_SVHN = ("--competition", "svhn:instances")
 INSTANCES = ("--competition", "food11:instances")
 SMALL = ("--backbone", "resnet_cifar", "--no-pretrained", "--image-size", 32, 32, "--batch-size", 8, "--epochs", 1)
-CONTRAST = ("--loss", "contrast", "--aug-repeats", 2)
+CONTRAST = ("--loss", "contrastive", "--aug-repeats", 2)
 
 
 def labels_of(tmp_path: Path, competition: str) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def test_training_with_labels_starts_from_its_features(food11: MakeFood11, podiu
 
 
 @pytest.mark.parametrize("backbone", ["resnet_cifar", "test_resnet"])  # timm's has a last layer that begins at zero
-def test_it_learns_by_contrast_and_resumes(
+def test_contrastive_training_learns_and_resumes(
     food11: MakeFood11, podium: Podium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str
 ) -> None:
     food11(num_per_class=2)
@@ -86,24 +86,24 @@ def test_it_learns_by_contrast_and_resumes(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--competition", "food11"), "--loss contrast: only pretrains; use it with --competition food11:instances"),
-        ((*INSTANCES, "--aug-repeats", 1), "--loss contrast: compares views of an image; give --aug-repeats 2"),
-        ((*INSTANCES, "--aug-repeats", 8), "--loss contrast: a batch of 8 has no other image to compare with"),
+        (("--competition", "food11"), "--loss contrastive: only pretrains; use it with --competition food11:instances"),
+        ((*INSTANCES, "--aug-repeats", 1), "--loss contrastive: compares views of an image; give --aug-repeats 2"),
+        ((*INSTANCES, "--aug-repeats", 8), "--loss contrastive: a batch of 8 has no other image to compare with"),
         ((*INSTANCES, "--aug-repeats", 3), "--batch-size 8 --aug-repeats 3: the copies of an image would be in two"),
-        ((*INSTANCES, "--accumulate", 2), "--loss contrast: compares the images of a whole batch"),
-        ((*INSTANCES, "--mixup", 0.2), "--loss contrast: cannot be combined with --mixup"),
-        ((*INSTANCES, "--soft-labels", "soft.csv"), "--loss contrast: cannot be combined with --soft-labels"),
+        ((*INSTANCES, "--accumulate", 2), "--loss contrastive: compares the images of a whole batch"),
+        ((*INSTANCES, "--mixup", 0.2), "--loss contrastive: cannot be combined with --mixup"),
+        ((*INSTANCES, "--soft-labels", "soft.csv"), "--loss contrastive: cannot be combined with --soft-labels"),
     ],
 )
-def test_what_does_not_go_with_contrast_is_refused(flags: tuple[object, ...], said: str) -> None:
+def test_what_does_not_go_with_contrastive_training_is_refused(flags: tuple[object, ...], said: str) -> None:
     config = tyro.cli(TrainConfig, args=[str(part) for part in (*SMALL, *CONTRAST, *flags)])
     with pytest.raises(InputError, match=said):
         check_flags(config, load_competition(config.competition))
 
 
 def test_ranks_do_not_compare_a_whole_batch() -> None:
-    with pytest.raises(InputError, match="--loss contrast: .* start one process, not several ranks"):
-        check_batch(TrainConfig(loss="contrast", aug_repeats=2), World(0, 2))
+    with pytest.raises(InputError, match="--loss contrastive: .* start one process, not several ranks"):
+        check_batch(TrainConfig(loss="contrastive", aug_repeats=2), World(0, 2))
 
 
 @pytest.fixture(scope="module")

@@ -63,8 +63,8 @@ def test_string_cnn_has_one_position_for_each_head(widths: tuple[int, ...]) -> N
 
 
 def test_options_that_contradict_the_heads_are_refused() -> None:
-    with pytest.raises(InputError, match="unexpected option 'num_places'"):
-        build_model("string_cnn", HeadLayout((36,) * 4), (32, 64), extra={"num_places": 6})
+    with pytest.raises(InputError, match="unexpected option 'num_positions'"):
+        build_model("string_cnn", HeadLayout((36,) * 4), (32, 64), extra={"num_positions": 6})
     with pytest.raises(InputError, match="head_widths: is decided by the competition"):
         build_model("string_cnn", HeadLayout((36,) * 4), (32, 64), extra={"head_widths": (24,) * 6})
 

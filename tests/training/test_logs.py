@@ -1,4 +1,4 @@
-"""--log: rows reach every place once, also after interruptions; a place that fails or hangs stops nothing."""
+"""--log: rows reach every sink once, also after interruptions; a sink that fails or hangs stops nothing."""
 
 import signal
 import threading

@@ -13,7 +13,7 @@ from src.competitions.spec import Competition, Head, HeadLayout
 from src.core.errors import InputError
 from src.core.texts import Texts
 from src.data.weighting import drawn, loss_weights, sampling_shares
-from src.training.losses import contrast, loss_of
+from src.training.losses import contrastive, loss_of
 from src.training.soft_labels import soft_targets
 
 LOGITS = torch.tensor([[0.5, -1.0, 2.0], [0.0, 0.3, -0.3]])
@@ -160,7 +160,7 @@ def test_soft_labels_that_are_none_are_refused(tmp_path: Path, lines: list[str],
 def test_contrast_tells_views_of_one_image_from_those_of_others() -> None:
     directions = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 3.0], [1.0, 1.0]], requires_grad=True)
     target = torch.tensor([4, 4, 9, 7])  # the last two have no other view
-    found = contrast(directions, target, 0.0, temperature=0.5)
+    found = contrastive(directions, target, 0.0, temperature=0.5)
     near = np.exp(2 / np.sqrt(2))  # of the diagonal one to the first two
     expected = -np.log(np.exp(2) / (np.exp(2) + 1 + near))
     assert found.item() == pytest.approx(expected, abs=1e-5)
@@ -168,12 +168,12 @@ def test_contrast_tells_views_of_one_image_from_those_of_others() -> None:
     assert directions.grad is not None
     assert directions.grad.isfinite().all()
     weight = torch.tensor([1.0, 0.0, 1.0, 1.0])
-    assert contrast(directions, target, 0.0, weight, temperature=0.5).item() == pytest.approx(expected, abs=1e-5)
-    assert contrast(directions, torch.arange(4), 0.0).item() == 0
+    assert contrastive(directions, target, 0.0, weight, temperature=0.5).item() == pytest.approx(expected, abs=1e-5)
+    assert contrastive(directions, torch.arange(4), 0.0).item() == 0
 
 
 def test_contrast_is_least_where_all_views_of_an_image_agree() -> None:
     target = torch.tensor([0, 0, 0, 1, 1, 1])
     together = torch.eye(2)[target]
-    assert contrast(together, target, 0.0) < contrast(torch.eye(6), target, 0.0)
-    assert contrast(together, target, 0.0).item() == pytest.approx(np.log(2 + 3 * np.exp(-5)), abs=1e-5)
+    assert contrastive(together, target, 0.0) < contrastive(torch.eye(6), target, 0.0)
+    assert contrastive(together, target, 0.0).item() == pytest.approx(np.log(2 + 3 * np.exp(-5)), abs=1e-5)

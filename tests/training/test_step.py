@@ -279,5 +279,5 @@ def test_out_of_memory_on_two_images_and_other_errors_are_raised(error: Exceptio
 def test_out_of_memory_does_not_split_what_is_compared_as_a_whole() -> None:
     limited = make_state()
     refuse(limited, 3, OUT_OF_MEMORY[0])
-    with pytest.raises(InputError, match="out of memory; --loss contrast .* give a smaller --batch-size"):
-        train_step(limited, make_batch(), LAYOUT, 0.05, CPU, plain_settings(loss="contrast"))
+    with pytest.raises(InputError, match="out of memory; --loss contrastive .* give a smaller --batch-size"):
+        train_step(limited, make_batch(), LAYOUT, 0.05, CPU, plain_settings(loss="contrastive"))

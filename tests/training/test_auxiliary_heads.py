@@ -1,4 +1,4 @@
-"""--length-head and --box-head: further heads learn how long strings are and where, in training only."""
+"""--length-head and --box-head: auxiliary heads learn how long strings are and where, in training only."""
 
 from dataclasses import replace
 
@@ -16,8 +16,14 @@ from src.core.runtime import choose_compute
 from src.models.build import build_model
 from src.models.network import Network, Normalise
 from src.runs.checkpoint import load_state
+from src.training.auxiliary_heads import (
+    WithAuxiliaryHeads,
+    auxiliary_loss,
+    box_loss,
+    check_auxiliary_heads,
+    length_loss,
+)
 from src.training.benchmark import parts_of
-from src.training.further_heads import WithFurtherHeads, box_loss, check_further_heads, further_loss, length_loss
 from src.training.loading import make_loader
 from src.training.served import Served
 from src.training.step import train_step
@@ -61,20 +67,20 @@ def test_each_head_has_its_outputs_and_its_weight() -> None:
     target, boxes = torch.tensor([[1, 2, PAD]]), torch.tensor([[0.25, 0.5, 0.75, 1.0]])
     right = torch.tensor([[0.0, 0, 50, 0, -1, 0, 1, 2]])  # of lengths 0 to 3, then of the sides
     both = TrainConfig(length_head=0.5, box_head=2.0, label_smoothing=0.0)
-    assert further_loss(right, target, boxes, None, both, PAD) < 1e-6
+    assert auxiliary_loss(right, target, boxes, None, both, PAD) < 1e-6
     wrong = right + torch.tensor([[0.0, 0, 0, 0, 2, 2, 2, 2]])
-    assert abs(further_loss(wrong, target, boxes, None, both, PAD) - 2 * 1.5) < 1e-6
-    assert abs(further_loss(wrong, target, boxes, torch.full((1, 3), 0.5), both, PAD) - 1.5) < 1e-6
-    assert further_loss(wrong, target, None, None, both, PAD) < 1e-6
-    assert further_loss(wrong[:, 4:], target, boxes, None, TrainConfig(box_head=2.0), None) == 2 * 1.5
-    assert abs(further_loss(-right, target, boxes, None, both, PAD) - 0.5 * 50) < 4
+    assert abs(auxiliary_loss(wrong, target, boxes, None, both, PAD) - 2 * 1.5) < 1e-6
+    assert abs(auxiliary_loss(wrong, target, boxes, torch.full((1, 3), 0.5), both, PAD) - 1.5) < 1e-6
+    assert auxiliary_loss(wrong, target, None, None, both, PAD) < 1e-6
+    assert auxiliary_loss(wrong[:, 4:], target, boxes, None, TrainConfig(box_head=2.0), None) == 2 * 1.5
+    assert abs(auxiliary_loss(-right, target, boxes, None, both, PAD) - 0.5 * 50) < 4
 
 
 @pytest.mark.parametrize(("lengths", "boxes", "count"), [(0.2, 0.0, 7), (0.0, 0.2, 4), (0.1, 0.2, 11)])
-def test_only_training_has_the_further_heads(lengths: float, boxes: float, count: int) -> None:
+def test_only_training_has_the_auxiliary_heads(lengths: float, boxes: float, count: int) -> None:
     torch.manual_seed(0)
     plain = network()
-    both = WithFurtherHeads(plain, TrainConfig(length_head=lengths, box_head=boxes), 6)
+    both = WithAuxiliaryHeads(plain, TrainConfig(length_head=lengths, box_head=boxes), 6)
     images = torch.randint(0, 255, (2, 32, 48, 3), dtype=torch.uint8)
     assert both.train()(images).shape == (2, 66 + count)
     with torch.inference_mode():
@@ -85,7 +91,7 @@ def test_only_training_has_the_further_heads(lengths: float, boxes: float, count
 
 def test_a_network_without_one_last_layer_is_refused() -> None:
     with pytest.raises(InputError, match="--length-head: StringCnn has no forward_features"):
-        WithFurtherHeads(network("string_cnn"), TrainConfig(length_head=0.2), 6)
+        WithAuxiliaryHeads(network("string_cnn"), TrainConfig(length_head=0.2), 6)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +108,7 @@ def test_a_network_without_one_last_layer_is_refused() -> None:
 )
 def test_what_does_not_go_together_is_refused(competition: str, flags: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        check_further_heads(TrainConfig(**flags), load_competition(competition))  # type: ignore[arg-type]
+        check_auxiliary_heads(TrainConfig(**flags), load_competition(competition))  # type: ignore[arg-type]
 
 
 def test_a_refusal_leaves_no_run_behind(train: Train) -> None:
@@ -133,8 +139,8 @@ def test_they_are_trained_and_resumed_and_not_kept(
     assert weights[0].keys() == weights[1].keys()
     assert not all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert all(torch.equal(weights[1][name], weights[2][name]) for name in weights[1])
-    further = load_state(straight / "last.pt")["network"]["head.weight"]
-    assert (further.abs().amax(dim=1) > 0).all()
+    auxiliary = load_state(straight / "last.pt")["network"]["head.weight"]
+    assert (auxiliary.abs().amax(dim=1) > 0).all()
     assert podium("predict", "--run-name", "straight").code == 0
 
 
@@ -146,7 +152,7 @@ def test_mixed_images_learn_both_boxes(monkeypatch: pytest.MonkeyPatch, accumula
         seen.append(boxes)
         return outputs.sum() * 0
 
-    monkeypatch.setattr("src.training.further_heads.box_loss", recorded)
+    monkeypatch.setattr("src.training.auxiliary_heads.box_loss", recorded)
     state = make_state(num_outputs=5 + 4, accumulate=accumulate)
     settings = plain_settings(box_head=1.0, mixup=0.5)
     train_step(state, {**make_batch(4), "boxes": boxes}, LAYOUT, 0.1, CPU, settings)

@@ -1,7 +1,7 @@
 """--length-head and --box-head: while it is trained, a network also says how long the string is, and where.
 
-The further heads see the features of the last layer. They are trained, and resumed, with the network, and are not part
-of the weights that are kept.
+The auxiliary heads see the features of the last layer. They are trained, and resumed, with the network, and are not
+part of the weights that are kept.
 Source: Goodfellow et al., Multi-digit Number Recognition from Street View Imagery, 2014, where the length is an answer.
 """
 
@@ -20,27 +20,27 @@ from src.models.network import Network
 FLAGS = ("length_head", "box_head")
 
 
-def asked(settings: TrainSettings) -> list[str]:
-    """Return the flags of further heads that are in use."""
+def auxiliary_flags(settings: TrainSettings) -> list[str]:
+    """Return the flags of auxiliary heads that are in use."""
     return [f"--{name.replace('_', '-')}" for name in FLAGS if getattr(settings, name)]
 
 
-def num_further(settings: TrainSettings, num_places: int) -> int:
-    """Return how many outputs the further heads have: of lengths 0 to num_places, then of the box's sides."""
-    return (num_places + 1) * bool(settings.length_head) + len(SIDES) * bool(settings.box_head)
+def num_auxiliary(settings: TrainSettings, num_positions: int) -> int:
+    """Return how many outputs the auxiliary heads have: of lengths 0 to num_positions, then of the box's sides."""
+    return (num_positions + 1) * bool(settings.length_head) + len(SIDES) * bool(settings.box_head)
 
 
-class WithFurtherHeads(nn.Module):
-    """A network and, in training, further heads: images (B, H, W, C) to logits (B, num_outputs + num_further).
+class WithAuxiliaryHeads(nn.Module):
+    """A network and, in training, auxiliary heads: images (B, H, W, C) to logits (B, num_outputs + num_auxiliary).
 
     In evaluation the logits are the network's own, (B, num_outputs). Raises InputError if it has no linear last layer.
     """
 
-    def __init__(self, network: Network, settings: TrainSettings, num_places: int) -> None:
+    def __init__(self, network: Network, settings: TrainSettings, num_positions: int) -> None:
         super().__init__()
-        layer = linear_last_layer(network.backbone, asked(settings)[0])
+        layer = linear_last_layer(network.backbone, auxiliary_flags(settings)[0])
         self.network = network
-        self.head = nn.Linear(layer.in_features, num_further(settings, num_places))
+        self.head = nn.Linear(layer.in_features, num_auxiliary(settings, num_positions))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -64,7 +64,7 @@ def length_loss(
     label_smoothing: float,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return the cross-entropy of lengths; logits (B, num_places + 1), target and weight (B, num_places)."""
+    """Return the cross-entropy of lengths; logits (B, num_positions + 1), target and weight (B, num_positions)."""
     length = (target != pad_class).sum(dim=1)
     losses = functional.cross_entropy(logits.float(), length, label_smoothing=label_smoothing, reduction="none")
     return (losses if weight is None else losses * weight.mean(dim=1)).mean()
@@ -73,7 +73,7 @@ def length_loss(
 def box_loss(outputs: torch.Tensor, boxes: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
     """Return the smooth L1 loss of the sides, on the scale of NAME:boxes.
 
-    outputs and boxes (B, 4), NaN: not known; weight (B, num_places).
+    outputs and boxes (B, 4), NaN: not known; weight (B, num_positions).
     """
     middle, spread = HEADS[0].scale
     aim = (boxes - middle) / spread
@@ -82,7 +82,7 @@ def box_loss(outputs: torch.Tensor, boxes: torch.Tensor, weight: torch.Tensor | 
     return (losses if weight is None else losses * weight.mean(dim=1)).mean()
 
 
-def further_loss(
+def auxiliary_loss(
     outputs: torch.Tensor,
     target: torch.Tensor,
     boxes: torch.Tensor | None,
@@ -90,7 +90,7 @@ def further_loss(
     settings: TrainSettings,
     pad_class: int | None,
 ) -> torch.Tensor:
-    """Return the weighted losses of the further heads, whose outputs are (B, num_further); the rest as in a Batch."""
+    """Return the weighted losses of the auxiliary heads, outputs (B, num_auxiliary); the rest as in a Batch."""
     loss = torch.zeros((), device=outputs.device)
     if settings.length_head:
         assert pad_class is not None
@@ -101,8 +101,8 @@ def further_loss(
     return loss
 
 
-def check_further_heads(config: TrainConfig, competition: Competition) -> None:
-    """Raise InputError if a further head's weight is out of range, or does not go with the competition or a flag."""
+def check_auxiliary_heads(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError if an auxiliary head's weight is out of range, or does not go with the competition or a flag."""
     for name in FLAGS:
         weight = getattr(config, name)
         check_range(name.replace("_", "-"), weight, 0, 100)
