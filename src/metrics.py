@@ -15,6 +15,7 @@ from src.competitions import counts
 from src.competitions.counts import OfCounts, average_precision, roc_auc, score_of_weights
 from src.competitions.decision import Rule, class_probabilities, decide, with_none
 from src.competitions.metric import Metric, OfWeights
+from src.competitions.reading_labels import are_numbers
 from src.competitions.spec import Competition, Head, nearest
 from src.core.errors import InputError
 
@@ -155,10 +156,18 @@ def _edit_distances(target: np.ndarray, answers: np.ndarray, competition: Compet
     return np.array(distances, dtype=np.float64)
 
 
+def _numbers(values: np.ndarray, head: Head) -> np.ndarray:
+    """Return what is measured of one head's answers (N,): grades that are numbers as these, others by their ranks."""
+    if head.kind == "ordinal" and are_numbers(set(head.classes)):
+        return np.array(head.classes, dtype=np.float64)[values.astype(np.int64)]
+    return values.astype(np.float64)
+
+
 def _errors(power: int, target: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
     """Return the mean over heads of an error, (N,)."""
-    errors = np.abs(answers.astype(np.float64) - target) ** power
-    return np.average(errors, axis=1, weights=competition.head_weights or None)
+    each = zip(competition.heads, target.T, answers.T, strict=True)
+    errors = [np.abs(_numbers(answer, head) - _numbers(true, head)) ** power for head, true, answer in each]
+    return np.average(errors, axis=0, weights=competition.head_weights or None)
 
 
 _CLASSES: dict[str, OfCounts] = {
@@ -213,6 +222,20 @@ def metric_of(competition: Competition) -> Metric:
     if "@" in found.name and len(competition.heads) > 1:
         raise InputError(f"{competition.name}: {found.name} is for one head, there are {len(competition.heads)}")
     return found
+
+
+def check_handed_in(competition: Competition) -> None:
+    """Raise InputError if the metric scores probabilities, or a list of classes, and others are handed in."""
+    metric, answers = metric_of(competition), competition.num_answers
+    if metric.of == "answers" or competition.answer == "probabilities" or isinstance(competition.metric, Metric):
+        return
+    wanted = int(metric.name.partition("@")[2] or 0)
+    if not 0 < wanted <= answers and not competition.pretext:
+        give = f"num_answers={wanted}" if wanted else "answer='probabilities'"
+        raise InputError(
+            f"{competition.name}: {metric.name} is of probabilities, but the answer is {answers} of the classes; give "
+            f"{give}, or choose another metric"
+        )
 
 
 def scored(predicted: np.ndarray, competition: Competition, rule: Rule | None = None) -> np.ndarray:

@@ -120,11 +120,11 @@ def _read(config: PrepareConfig) -> "tuple[Tables, Corrections | None]":
     from src.data.labels import read_tables
     from src.data.relabel import relabelled
     from src.data.split import check_split, without_effect
-    from src.metrics import metric_of
+    from src.metrics import check_handed_in
 
     tables = read_tables(config)
     competition = tables.competition
-    metric_of(competition)  # fail now on an unknown metric, not after training
+    check_handed_in(competition)  # fail now on an unknown metric, not after training
     check_split(config, tables.labels, competition)
     for line in without_effect(config):
         print(line)

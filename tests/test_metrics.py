@@ -2,6 +2,7 @@
 
 import math
 import time
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from src.competitions import food11
-from src.competitions.counts import roc_auc
+from src.competitions import counts, food11
+from src.competitions.counts import roc_auc, score_of_weights
 from src.competitions.decision import Rule, decide
 from src.competitions.metric import own_metric
 from src.competitions.spec import Competition, Head
@@ -236,3 +237,12 @@ def test_every_metric_scores_a_perfect_answer_best() -> None:
             assert score_of(perfect, target, competition(name)) == pytest.approx(
                 float(metric.greater_is_better), abs=1e-6
             )
+
+
+def test_many_classes_take_no_table_of_all_pairs() -> None:
+    true = np.arange(100)
+    tracemalloc.start()
+    score = score_of_weights(counts.macro_f1, true, true, 20_000)(None)
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+    assert score == 1

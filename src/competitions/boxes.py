@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from src.competitions.metric import Metric
 from src.competitions.spec import Competition, Head
@@ -22,6 +23,7 @@ from src.core.zips import Location, read_location
 
 Image.MAX_IMAGE_PIXELS = None  # of headers alone, no pixel is decoded
 ORIENTATION, SIDEWAYS = 0x0112, 5  # EXIF tag, and its values from which width and height are exchanged
+WIDTH, HEIGHT = 256, 257  # TIFF tags
 SIDES = ("left", "top", "right", "bottom")
 HEADS = tuple(Head(name=side, kind="number", scale=(0.5, 0.25)) for side in SIDES)
 
@@ -49,7 +51,10 @@ def size_of(location: Location) -> tuple[int, int] | None:
                 exif = Image.Image.getexif(image)  # of the header; that of PNG files would decode all pixels
                 turn = exif.get(ORIENTATION, 1)  # text or bytes in a malformed header
                 lies = isinstance(turn, int) and turn >= SIDEWAYS
-                return (image.width, image.height) if lies else (image.height, image.width)
+                width, height = image.size
+                if isinstance(image, TiffImageFile):  # whose size Pillow may have turned already
+                    width, height = image.tag_v2[WIDTH], image.tag_v2[HEIGHT]
+                return (width, height) if lies else (height, width)
     except InputError:  # a damaged zip
         return None
     except (UnidentifiedImageError, OSError, RuntimeError, ValueError, SyntaxError):

@@ -1,6 +1,8 @@
-"""Whether the fields of a competition, as somebody wrote them, have the types that they must have."""
+"""Whether a competition, as somebody wrote it, can be what it says: the types of its fields, its sample submission."""
 
 from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from src.competitions.metric import Metric
 from src.core.errors import InputError
@@ -44,3 +46,19 @@ def check_bands(competition: "Competition") -> None:
         raise InputError(f"{name}: depth=16 needs bands, how many channels are kept: 1 for grey images")
     if bands and competition.channels not in (3, bands):
         raise InputError(f"{name}: channels={competition.channels} with bands={bands}: leave channels out")
+
+
+def check_sample(sample: pd.DataFrame, columns: tuple[str, ...], name: str) -> pd.Series:
+    """Return the ids of a sample submission in order. Raises InputError for a wrong header or repeated ids."""
+    if tuple(sample.columns) != columns:
+        other_order = f"; give columns={tuple(sample.columns)}" if set(sample.columns) == set(columns) else ""
+        raise InputError(
+            f"{name}, line 1: the header is {','.join(sample.columns)}, expected {','.join(columns)}{other_order}"
+        )
+    ids = sample[columns[0]]
+    if len(ids) == 0:
+        raise InputError(f"{name}: has no rows; take the organiser's sample submission")
+    repeated = ids[ids.duplicated()]
+    if len(repeated):
+        raise InputError(f"{name}, line {repeated.index[0]}: id {repeated.iloc[0]!r} appears twice; remove one")
+    return ids

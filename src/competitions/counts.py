@@ -54,9 +54,10 @@ OfCounts = Callable[[Counts], float]
 def score_of_weights(function: OfCounts, true: np.ndarray, answers: np.ndarray, num_classes: int) -> OfWeights:
     """Return the score of a head's classes (N,) as a function of how often each image counts (None: once)."""
     cell = true.astype(np.int64) * num_classes + answers.astype(np.int64)
-    keys = np.arange(num_classes**2)
-    if len(keys) > MAX_PAIRS:
+    if num_classes**2 > MAX_PAIRS:
         keys, cell = np.unique(cell, return_inverse=True)
+    else:
+        keys = np.arange(num_classes**2)
     first, second = keys // num_classes, keys % num_classes
 
     def score(weight: np.ndarray | None) -> float:

@@ -8,7 +8,8 @@ import re
 
 import pandas as pd
 
-from src.competitions.spec import Competition, Head, check_sample
+from src.competitions.checking import check_sample
+from src.competitions.spec import Competition, Head
 from src.core.errors import InputError
 from src.core.reading import InputFiles
 

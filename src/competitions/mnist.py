@@ -7,7 +7,8 @@ digit-recognizer: train.csv (label, pixel0 ... pixel783), test.csv, sample_submi
 import pandas as pd
 
 from src.competitions.arrays import find_first, parse_pixels, read_idx
-from src.competitions.spec import Competition, Head, check_sample
+from src.competitions.checking import check_sample
+from src.competitions.spec import Competition, Head
 from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.core.zips import read_location

@@ -76,18 +76,18 @@ class Labels:
         return tuple(heads)
 
     def _all(self, wanted: tuple[str, ...], found: set[str], sample: str, column: str = "") -> tuple[str, ...]:
-        """Return the classes in order. Raises InputError for one that is not known."""
+        """Return the classes in order, grades from the lowest up. Raises InputError for one that is not known."""
         known, where = (self.classes, "the competition's classes") if self.classes else (wanted, f"{sample}'s columns")
+        if self.kind == "ordinal" and not self.classes and not are_numbers(found | set(wanted)):
+            names = ", ".join(sorted(found)[:4])
+            raise InputError(f"{self.source}: grades are texts ({names}); give classes=(lowest, ..., highest)")
         if not known:
-            if self.kind == "ordinal" and not are_numbers(found):
-                names = ", ".join(sorted(found)[:4])
-                raise InputError(f"{self.source}: grades are texts ({names}); give classes=(lowest, ..., highest)")
             return in_order(found) if self.kind == "ordinal" else tuple(sorted(found))
         unknown = sorted(found - set(known))
         if unknown:
             line, text = self._first_line(set(unknown), column)
             raise InputError(f"{self.source}{line}: label {text!r} is not one of {where}; {nearest(text, known)}")
-        return known
+        return in_order(set(known)) if self.kind == "ordinal" and not self.classes else known
 
     def _first_line(self, texts: set[str], column: str) -> tuple[str, str]:
         """Return where the first of these labels is, for a message, and which it is."""

@@ -187,6 +187,21 @@ class Competition:
         named = self.heads if self.answer == "heads" else ()
         return (*self.columns, *(head.name for head in named or ()), *(() if named else self.heads[0].classes))
 
+    @property
+    def answer_names(self) -> list[str]:
+        """What the answer columns hold, in our order: the heads, or the classes of all heads."""
+        if self.answer == "heads":
+            return [head.name for head in self.heads]
+        return [text for head in self.heads for text in head.classes]
+
+    @property
+    def column_order(self) -> list[int]:
+        """Which head, or class, each answer column holds: that of its name if all are named so, else as they come."""
+        names, columns = self.answer_names, list(self.submission_columns[1:])
+        if len(set(names)) == len(names) and set(columns) == set(names):
+            return [names.index(column) for column in columns]
+        return list(range(len(columns)))
+
     def with_heads_of(self, files: InputFiles) -> "Competition":
         """Return this competition with the classes that its data names."""
         with own_code(f"{self.name}: read_heads"):
@@ -208,7 +223,7 @@ class Competition:
         """Return the text of one head's answer, from its values, one for each of its targets."""
         if head.kind == "labels":
             return self.separator.join(text for text, value in zip(head.classes, values, strict=True) if value)
-        return f"{float(values[0]):.6g}" if head.kind == "number" else head.classes[int(values[0])]
+        return f"{float(values[0]):.9g}" if head.kind == "number" else head.classes[int(values[0])]
 
 
 def check_has_answers(competition: Competition) -> None:
@@ -274,16 +289,3 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """Return what was probably meant, or all that there is."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-
-
-def check_sample(sample: pd.DataFrame, columns: tuple[str, ...], name: str) -> pd.Series:
-    """Return the ids of a sample submission in order. Raises InputError for a wrong header or repeated ids."""
-    if tuple(sample.columns) != columns:
-        raise InputError(f"{name}, line 1: the header is {','.join(sample.columns)}, expected {','.join(columns)}")
-    ids = sample[columns[0]]
-    if len(ids) == 0:
-        raise InputError(f"{name}: has no rows; take the organiser's sample submission")
-    repeated = ids[ids.duplicated()]
-    if len(repeated):
-        raise InputError(f"{name}, line {repeated.index[0]}: id {repeated.iloc[0]!r} appears twice; remove one")
-    return ids

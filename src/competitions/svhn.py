@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from src.competitions.checking import check_sample
 from src.competitions.json_text import line_of, parse_json
-from src.competitions.spec import Competition, Head, check_sample
+from src.competitions.spec import Competition, Head
 from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.core.zips import checked_name, read_location

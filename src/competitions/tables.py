@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from src.competitions.checking import check_sample
 from src.competitions.reading_labels import Labels
-from src.competitions.spec import Competition, Head, Kind, check_sample
+from src.competitions.spec import Competition, Head, Kind
 from src.core.csv_text import check_columns
 from src.core.errors import InputError, own_code
 from src.core.reading import InputFiles, nfc
@@ -91,8 +92,7 @@ def label_table(
     if columns.get("answer"):
         found["answer"] = table[columns["answer"]].to_numpy()
     if columns.get("split"):
-        val = table[columns["split"]].str.strip().str.lower().isin({"val", "valid", "validation", "1", "true"})
-        found["split"] = np.where(val, "val", "train")
+        found["split"] = np.where(_held_out(table[columns["split"]]), "val", "train")
     if columns.get("boxes"):
         found["boxes"] = table[columns["boxes"]].to_numpy()
     if columns.get("weight"):
@@ -103,6 +103,14 @@ def label_table(
             raise InputError(f"{source}, line {wrong[0]}: weight {text!r} is not a number of 0 or more; correct it")
         found["weight"] = numbers.to_numpy(np.float64)
     return pd.DataFrame(found)
+
+
+def _held_out(texts: "pd.Series[str]") -> "pd.Series[bool]":
+    """Return which rows a split column holds out; true means what the column's name says, as in is_train."""
+    words = texts.str.strip().str.lower()
+    if "train" in str(texts.name).lower() and words.isin({"0", "1", "true", "false"}).all():
+        return words.isin({"0", "false"})
+    return words.isin({"val", "valid", "validation", "1", "true"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,12 +227,13 @@ def csv_competition(
     image_name makes of them ("{}_green.png"); `find` finds images that are not files, see parquet.py.
 
     Columns of train_csv: group_column, a patient or a site that no fold may split; split_column, "val" for the
-    organiser's own validation set; weight_column, what an image counts in the loss. read_table returns the table to use
+    organiser's own validation set (0 and 1 mean what the column's name says, as in is_train); weight_column, what an image counts in the loss. read_table returns the table to use
     instead of train_csv, joined from several. If an id has several images, which are answered together, image_column of
     train_csv names them, and test_csv lists those of the test set, in test_image_column.
 
     `options` go to Competition. The sample submission's columns follow from `answer`; with "probabilities" the classes
-    are its columns, in its order; columns=(id, answer) asks for that of the second of two classes.
+    are its columns, in its order (grades from the lowest up); columns=(id, answer) asks for that of the second of two
+    classes. Columns with the names of all classes, or all heads, are filled by name.
     """
     label_columns = (label_column,) if isinstance(label_column, str) else label_column
     options.setdefault("columns", _columns(id_column, label_columns, options.get("answer", "text")))

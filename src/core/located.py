@@ -103,6 +103,10 @@ class FileTable:
         """(N, 4) int64, not copied: size, stamp, offset and packed of each file."""
         return np.frombuffer(self._numbers, np.int64).reshape(-1, 4)
 
+    def archive_of(self, row: int) -> int:
+        """Return the number of the zip that a file lies in, IN_FOLDER for a plain file."""
+        return self._archive[row]
+
     def is_plain(self, row: int) -> bool:
         """Return whether a file lies in the folder itself, and not in a zip."""
         return self._archive[row] == IN_FOLDER

@@ -11,6 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -46,11 +47,13 @@ def _suffix(path: str) -> str:
 
 
 def _start_in(folder: str, wanted: tuple[str, ...], has_others: Callable[[str, str], bool]) -> int:
-    """Return where, in a path of this folder, the last run of `wanted` parts begins, or -1.
+    """Return where, in a path of this folder, the last run of `wanted` parts begins, or -1; 0 if nothing is wanted.
 
     Of "train/train" the inner one counts, as in a zip of a folder, unless the outer one `has_others`: then the inner
     one is a class of that name.
     """
+    if not wanted:
+        return 0
     parts = folder.split("/") if folder else []
     starts = [at for at in range(len(parts) - len(wanted) + 1) if tuple(parts[at : at + len(wanted)]) == wanted]
     while len(starts) > 1 and starts[-1] == starts[-2] + 1 and has_others("/".join(parts[: starts[-1]]), wanted[0]):
@@ -143,15 +146,16 @@ class InputFiles:
 
     def _images_in(self, wanted: tuple[str, ...]) -> tuple[Texts, np.ndarray]:
         """Return the images in folders whose path holds these parts, named from there, and their rows in the table."""
-        starts: dict[str, int] = {}  # of a folder: where the names of its images begin, or -1
+        starts: dict[tuple[int, str], int] = {}  # of a folder in a zip or outside: where its images' names begin, or -1
         rows = array("q")
 
         def found() -> Iterator[str]:
             for row, path in enumerate(self.found.paths):
-                parent = path.rpartition("/")[0]
-                start = starts.get(parent)
+                parent, archive = path.rpartition("/")[0], self.found.archive_of(row)
+                start = starts.get((archive, parent))
                 if start is None:
-                    start = starts[parent] = _start_in(parent, wanted, self._has_others)
+                    start = _start_in(parent, wanted, partial(self._has_others, archive))
+                    starts[archive, parent] = start
                 if start >= 0 and self._is_image(path):
                     name = path[start:]
                     if not name.isascii():
@@ -162,10 +166,14 @@ class InputFiles:
         names = Texts.of(found())
         return names, np.array(rows, dtype=np.int64)
 
-    def _has_others(self, folder: str, known: str) -> bool:
-        """Return whether a folder holds images in another folder than the one that is known."""
+    def _has_others(self, archive: int, folder: str, known: str) -> bool:
+        """Return whether a folder of a zip, or of plain files, holds images in another folder than the known one."""
         inside, own = f"{folder}/", f"{folder}/{known}/"
-        below = (path for path in self.found.paths if path.startswith(inside) and not path.startswith(own))
+        below = (
+            path
+            for row, path in enumerate(self.found.paths)
+            if path.startswith(inside) and not path.startswith(own) and self.found.archive_of(row) == archive
+        )
         return any("/" in path[len(inside) :] and self._is_image(path) for path in below)
 
     def _without_repeats(self, names: Texts, rows: np.ndarray, what_to_do: str) -> np.ndarray:
@@ -250,15 +258,16 @@ class InputFiles:
         self.pixels = {}
 
     def has(self, name: str) -> bool:
-        """Return whether there is a file of this name in any folder."""
+        """Return whether there is a file of this name, or "folder/name", in any folder."""
         return next(self._called(name), None) is not None
 
     def _called(self, name: str) -> Iterator[Location]:
         rows = range(len(self.found)) if self._is_image(name) else self._others
-        return (self.found.location(row) for row in rows if self.found.paths[row].rpartition("/")[2] == name)
+        end = f"/{name}"
+        return (self.found.location(row) for row in rows if f"/{self.found.paths[row]}".endswith(end))
 
     def find(self, name: str) -> Location:
-        """Return the location of the only file of this name; a plain file takes precedence over a zip member."""
+        """Return the location of the only file of this name, or "folder/name"; a plain file goes before a member."""
         found = list(self._called(name))
         plain = [location for location in found if not location.member] or found
         if not plain:

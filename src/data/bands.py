@@ -12,8 +12,8 @@ from tokenize import TokenError
 import cv2
 import numpy as np
 
-from src.data.images import Decoding, ImageProblem, check_file, imdecode
-from src.data.tiff import SIGNATURES, decode_tiff
+from src.data.images import TIFF, Decoding, ImageProblem, check_file, imdecode
+from src.data.tiff import decode_tiff
 
 NPY = b"\x93NUMPY"
 
@@ -22,7 +22,7 @@ def decode_bands(data: bytes, how: Decoding) -> np.ndarray:
     """Decode a file to (H, W, how.bands) of how.dtype. Raises ImageProblem, and MemoryError if there is too little."""
     if data.startswith(NPY):
         image = _decode_npy(data, how)
-    elif data.startswith(SIGNATURES):
+    elif data.startswith(TIFF):
         image = decode_tiff(data, how.bands, how.max_pixels)
     else:
         check_file(data, how.max_pixels)

@@ -139,6 +139,11 @@ def from_file(path: Path, labels: pd.DataFrame, complete: bool = True) -> pd.Dat
         raise InputError(f"{path}, line {repeated.index[0]}: {repeated.iloc[0]!r} appears twice; remove one")
     known = set(labels["image_path"])
     folds = table[table["image_path"].isin(known)].copy()
+    if len(folds) == 0 and len(table) and known:
+        raise InputError(
+            f"{path}: no row names a labelled image; it has {table['image_path'].iloc[0]!r}, images are called "
+            f"{min(known)!r}"
+        )
     missing = sorted(known - set(folds["image_path"]))
     if missing and complete:
         raise InputError(f"{path}: {missing[0]!r} and {len(missing) - 1} more images have no row; add them")

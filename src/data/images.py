@@ -105,7 +105,7 @@ def _check_jpeg2000(data: bytes) -> None:
         raise ImageProblem("truncated", "the marker of its end is missing: an interrupted copy")
 
 
-TIFF = (b"II*\0", b"MM\0*")
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two of BigTIFF
 CHECKS = {
     b"\x89PNG": _check_png_chunks,
     b"\xff\xd8": _check_jpeg,

@@ -3,6 +3,7 @@
 import unicodedata
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from src.core.texts import Texts
 
 def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame:
     """Return the table's known columns. Raises InputError for missing ones, repeated names and ids out of range."""
+    _check_table(labels, f"{competition.name}: read_train")
     for column in ("image_path", *competition.targets):
         if column not in labels.columns:
             raise InputError(f"{competition.name}: read_train gives no column {column!r}")
@@ -31,7 +33,13 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
     for head in competition.heads:
         for column in head.targets:
             _check_target(labels, head, column, competition.name)
+    if "group" in labels.columns:  # without a group an image is a group of its own
+        alone = labels["group"].isna()
+        labels = labels.assign(group=labels["group"].where(~alone, "without: " + labels["image_path"]))
     if "answer" in labels.columns:
+        if labels["answer"].isna().any():
+            path = labels["image_path"][labels["answer"].isna()].iloc[0]
+            raise InputError(f"{competition.name}: read_train gives no answer for {path!r}; fill it in")
         of_answer = labels.groupby("answer")[competition.targets].nunique().max(axis=1)
         if (of_answer > 1).any():
             raise InputError(
@@ -46,6 +54,12 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
             raise InputError(f"{competition.name}: all weights are 0; correct them")
     known = ("image_path", *competition.targets, "group", "answer", "boxes", "split", "weight")
     return labels[[column for column in known if column in labels.columns]]
+
+
+def _check_table(table: Any, what: str) -> None:
+    """Raise InputError for what is no table, such as what a reader without a `return` gives."""
+    if not isinstance(table, pd.DataFrame):
+        raise InputError(f"{what} gives a {type(table).__name__}, not a DataFrame; is its return missing?")
 
 
 def _check_target(labels: pd.DataFrame, head: Head, column: str, name: str) -> None:
@@ -98,6 +112,14 @@ def check_answers(competition: Competition) -> None:
             f"{name}: {given}, but answer={competition.answer!r} is one column beside the id; give columns=(id, "
             "answer), or answer='heads' or 'probabilities'"
         )
+    if len(columns) > 2:
+        names, order = competition.answer_names, competition.column_order
+        moved = [one for at, one in zip(order, columns[1:], strict=True) if one in names and names[at] != one]
+        if moved:
+            raise InputError(
+                f"{name}: {given}; {moved[0]!r} is where {names[columns.index(moved[0]) - 1]!r} would be written, and "
+                "columns are matched by name only if all have the names of what they hold; rename the heads or classes"
+            )
     if competition.answer == "text" and several and kinds != {"class"}:
         raise InputError(f"{name}: {len(heads)} heads that are not all classes make no text; give answer='heads'")
     if competition.num_answers > 1 and (several or kinds != {"class"} or competition.answer != "text"):
@@ -120,9 +142,15 @@ def check_test(test: pd.DataFrame, competition: Competition) -> pd.DataFrame:
 
     Raises InputError if a column is missing, or an id cannot be handed in.
     """
+    _check_table(test, f"{competition.name}: read_test")
     for column in ("image_path", "id"):
         if column not in test.columns:
             raise InputError(f"{competition.name}: read_test gives no column {column!r}")
+        wrong = [value for value in test[column] if not isinstance(value, str)]
+        if wrong:
+            raise InputError(
+                f"{competition.name}: read_test gives {column} {wrong[0]!r}, which is no text; use map(str)"
+            )
     for text in test["id"]:
         if _control_character(text):
             raise InputError(f"{competition.name}: test id {text!r} holds a control character; correct it")
@@ -133,6 +161,13 @@ def check_test(test: pd.DataFrame, competition: Competition) -> pd.DataFrame:
         if "head" not in test.columns or not test["head"].isin(known).all():
             raise InputError(f"{competition.name}: read_test must give a column 'head' of {', '.join(known)}")
     return test[columns]
+
+
+def read_test(competition: Competition, files: InputFiles) -> pd.DataFrame:
+    """Return what a competition's own reader says is answered, checked. Raises InputError."""
+    with own_code(f"{competition.name}: read_test"):
+        test = competition.read_test(files)
+    return check_test(test, competition)
 
 
 def check_unreadable(image_paths: list[str], total: int, most: float, hint: str) -> None:
@@ -171,9 +206,7 @@ def read_tables(config: Paths) -> Tables:
     labels = check_labels(labels, competition).sort_values("image_path", ignore_index=True)
     files.locate(labels["image_path"])
     in_train = Texts.of(files.located)
-    with own_code(f"{competition.name}: read_test"):
-        test = competition.read_test(files)
-    test = check_test(test, competition)
+    test = read_test(competition, files)
     files.locate(test["image_path"])
     named = Texts.of(chain(labels["image_path"], test["image_path"]))
     unlabelled, unlisted = _others(in_train, named), _others(Texts.of(files.located), named, in_train)

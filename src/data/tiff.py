@@ -14,7 +14,6 @@ import numpy as np
 
 from src.data.images import ImageProblem, imdecode
 
-SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two of BigTIFF
 MAX_PAGES = 17  # looked at; no competition has as many bands
 SIZES = {1: 1, 3: 2, 4: 4, 16: 8}  # bytes of the kinds of numbers that directories hold
 WIDTH, HEIGHT = 256, 257  # tags

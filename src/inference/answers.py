@@ -2,7 +2,9 @@
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from src.core.errors import InputError
 from src.inference.testset import TestSet
 from src.metrics import ranked
 
+T = TypeVar("T")
 SUM_TOLERANCE = 1e-3  # of probabilities that must sum to one
 
 
@@ -54,9 +57,14 @@ def answers_table(predicted: np.ndarray, test: TestSet, competition: Competition
         return pd.DataFrame(ids | {columns[1]: texts_of(values, decided, competition, rule)})
     of_heads = dict(zip([head.name for head in competition.heads], _head_texts(decided, competition), strict=True))
     if competition.answer == "heads":
-        return pd.DataFrame(ids | dict(zip(columns[1:], of_heads.values(), strict=True)))
+        return pd.DataFrame(ids | dict(zip(columns[1:], in_columns(list(of_heads.values()), competition), strict=True)))
     heads = test.table.drop_duplicates("id")["head"]
     return pd.DataFrame(ids | {columns[1]: [of_heads[head][row] for row, head in enumerate(heads)]})
+
+
+def in_columns(of_heads: Sequence[T], competition: Competition) -> list[T]:
+    """Return what there is of each head in the order of the submission's columns."""
+    return [of_heads[head] for head in competition.column_order]
 
 
 def _probability_texts(values: np.ndarray, competition: Competition) -> list[list[str]]:
@@ -70,7 +78,7 @@ def probabilities_for(values: np.ndarray, competition: Competition) -> np.ndarra
     shares = np.concatenate([class_probabilities(part, head) for head, part in parts], axis=1)
     if len(competition.submission_columns) == 2 and shares.shape[1] == 2:
         return shares[:, 1:]
-    return shares
+    return shares[:, competition.column_order]
 
 
 def texts_of(values: np.ndarray, decided: np.ndarray, competition: Competition, rule: Rule) -> list[str]:
@@ -107,7 +115,7 @@ def validate(path: Path, test: TestSet, competition: Competition) -> None:
     elif competition.answer == "text":
         _check_texts(table[columns[1]], path, competition)
     elif competition.answer == "heads":
-        for head, column in zip(competition.heads, columns[1:], strict=True):
+        for head, column in zip(in_columns(competition.heads, competition), columns[1:], strict=True):
             _check_head(table[column], path, head, competition)
     else:
         names = test.table.drop_duplicates("id")["head"].to_numpy()

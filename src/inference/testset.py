@@ -12,7 +12,7 @@ from src.core.errors import InputError
 from src.core.reading import InputFiles
 from src.data.cache import ImageCache, open_cache, sources_of
 from src.data.facts import Sources
-from src.data.labels import check_test
+from src.data.labels import check_answers, read_test
 from src.data.prepared import Prepared
 from src.data.remote import Remote
 
@@ -111,13 +111,14 @@ def open_test_set(prepared: Prepared) -> TestSet:
     Raises InputError if it cannot be read or holds no ids.
     """
     check_has_answers(prepared.competition)
+    check_answers(prepared.competition)  # its file may have been changed since prepare
     competition, root = prepared.competition, prepared.config.input_dir / prepared.competition.input_folder
     if not root.is_dir():
         note = f"note: {root} is not on this machine; prepare's copy of the sample submission is answered"
         test = TestSet(table=prepared.test, sources=None, note=note, sample="snapshot")
     else:
         files = InputFiles(root, competition.source, suffixes=competition.image_suffixes)
-        table = check_test(competition.read_test(files), competition).reset_index(drop=True)
+        table = read_test(competition, files).reset_index(drop=True)
         paths = list(dict.fromkeys(table["image_path"]))
         files.locate(paths)
         sources = sources_of(paths, files.located)

@@ -196,6 +196,10 @@ def test_a_users_folds_are_joined_by_image_path(tmp_path: Path) -> None:
         (lambda rows: ["image_path,fold", rows[0].replace(",0", ",1.0"), *rows[1:]], "line 2: fold '1.0' is not"),
         (lambda rows: ["image_path,fold", rows[0].replace(",0", ",²"), *rows[1:]], "line 2: fold '²' is not"),
         (lambda rows: ["image_path,fold", rows[0].replace(",0", ",3"), *rows[1:]], "without gaps"),
+        (
+            lambda rows: ["image_path,fold", "0.png,0", "1.png,1"],
+            "no row names a labelled image; it has '0.png', images",
+        ),
         (lambda rows: ["image_path,fold", rows[0].replace(",0", "," + "9" * 30), *rows[1:]], "mine.csv"),
         (lambda rows: ["image_path,fold", *(row[:-1] for row in rows)], "expected 0, 1, 2"),
         (lambda rows: ["image_path,fold", rows[0] + ",0", *rows[1:]], "line 2: 3 cells"),
