@@ -16,10 +16,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from benchmarks.table import processor
+from benchmarks.measuring import processor, with_range
 from src.core import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +87,7 @@ def main(config: AgainstConfig) -> None:
     )
     print("\n| what | median (min-max) by round |\n|---|---|")
     for name, values in ratios.items():
-        print(f"| {name} | {np.median(values):.3f} ({min(values):.3f}-{max(values):.3f}) |")
+        print(f"| {name} | {with_range(values, '.3f')} |")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from benchmarks.table import processor
+from benchmarks.measuring import processor
 from src.competitions.decision import Rule
 from src.competitions.registry import load_competition
 from src.config import Paths

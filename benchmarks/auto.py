@@ -11,7 +11,6 @@ means little. Appends a row per run to <out>/auto.json and prints the table. One
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table import processor
+from benchmarks.measuring import cpu_seconds, processor
 from src.config import Paths
 from src.core import cli
 from src.core.errors import InputError
@@ -76,22 +75,16 @@ def busy_seconds() -> float:
     return (sum(values) - idle) / os.sysconf("SC_CLK_TCK")
 
 
-def own_seconds() -> float:
-    """Return the processor seconds of this process and of its children that have ended."""
-    usages = [resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
 def measure(config: AutoBenchConfig, competition: str, minutes: float, folder: Path) -> Row:
     """Run auto once and return what came of it. Raises InputError if it fails."""
     paths = ["--competition", competition, "--input-dir", str(config.input_dir), "--runs-dir", str(folder / "runs")]
     weights = ["--weights", str(config.weights)] if config.weights else ["--no-pretrained"]
     command = [*paths, "--submissions-dir", str(folder / "submissions"), "--minutes", str(minutes), *weights]
-    started, busy, own = time.monotonic(), busy_seconds(), own_seconds()
+    started, busy, own = time.monotonic(), busy_seconds(), cpu_seconds()
     if subprocess.run([sys.executable, "-m", "src.auto", *command], check=False).returncode:
         raise InputError(f"src.auto failed for {competition} with {minutes:g} minutes; see the lines above")
     seconds = time.monotonic() - started
-    others = (busy_seconds() - busy - own_seconds() + own) / seconds
+    others = (busy_seconds() - busy - cpu_seconds() + own) / seconds
     place = Paths(competition=competition, input_dir=config.input_dir, runs_dir=folder / "runs")
     record = json.loads(next((folder / "runs").glob("*/auto.json")).read_text())
     folds = tuple(record["folds_trained"])

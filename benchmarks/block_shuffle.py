@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.table import processor
+from benchmarks.measuring import processor
 from src import prepare, train
 from src.competitions.svhn import COMPETITION as STREET
 from src.config import Paths, PrepareConfig, TrainConfig

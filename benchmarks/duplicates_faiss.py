@@ -13,7 +13,6 @@ import ctypes
 import importlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import threading
@@ -27,7 +26,7 @@ import cv2
 import numpy as np
 
 from benchmarks.duplicates import DuplicatesConfig, originals, plant, readings_of, score
-from benchmarks.table import processor
+from benchmarks.measuring import processor, with_range
 from src.core import cli
 from src.data.candidates import MAX_CANDIDATES, MAX_DISTANCE, candidates
 from src.data.duplicates import near_duplicates
@@ -183,7 +182,7 @@ def main(config: FaissConfig) -> None:
         cells = []
         for name, form in (("recall", ".4f"), ("false", ".0f"), ("candidates", ".2f"), ("us", ".0f"), ("bytes", ".0f")):
             values = [row[name] for row in rows]
-            cells.append(f"{statistics.median(values):{form}} ({min(values):{form}}–{max(values):{form}})")
+            cells.append(with_range(values, form))
         print(f"| {method} | {' | '.join(cells)} |", flush=True)
 
 

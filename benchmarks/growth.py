@@ -11,7 +11,7 @@ system can drop.
 """
 
 import json
-import resource
+import os
 import shutil
 import subprocess
 import sys
@@ -24,7 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.table import processor
+from benchmarks.measuring import processor
 from src.config import Augment, Paths
 from src.core import cli
 from src.data.loader import Loader
@@ -93,10 +93,9 @@ def _anonymous_bytes(pid: int) -> int:
     return own + sum(_anonymous_bytes(int(child)) for child in children)
 
 
-def _processor_seconds() -> float:
+def _children_seconds() -> float:
     """Return the processor time of all commands that have ended, with their own processes."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return sum(os.times()[2:4])
 
 
 def measure(command: list[str]) -> tuple[float, float, float]:
@@ -104,14 +103,14 @@ def measure(command: list[str]) -> tuple[float, float, float]:
 
     Raises CalledProcessError if it fails.
     """
-    started, before, peak = time.perf_counter(), _processor_seconds(), 0
+    started, before, peak = time.perf_counter(), _children_seconds(), 0
     with subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             peak = max(peak, _anonymous_bytes(process.pid))
             time.sleep(0.05)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return time.perf_counter() - started, peak / 2**20, _processor_seconds() - before
+    return time.perf_counter() - started, peak / 2**20, _children_seconds() - before
 
 
 def commands(folder: Path) -> dict[str, list[str]]:

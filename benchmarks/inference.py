@@ -10,7 +10,6 @@ engines' largest difference of a probability from torch is printed too, and the 
 says more on a machine where others work too.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks.table import processor
+from benchmarks.measuring import cpu_seconds, processor
 from src.competitions.svhn import COMPETITION as STREET
 from src.core import cli
 from src.core.malloc import keep_freed_memory
@@ -101,11 +100,6 @@ def _network(config: InferenceConfig) -> torch.nn.Module:
     ).eval()
 
 
-def busy() -> float:
-    """Return the seconds that this process and its finished children have spent on processors."""
-    return sum(os.times()[:4])
-
-
 def _measure(config: InferenceConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -116,10 +110,10 @@ def _measure(config: InferenceConfig) -> None:
             plain_files = [Path(folder, f"{row}.png") for row in range(len(paths))]
             for file, path in zip(plain_files, paths, strict=True):
                 file.write_bytes(read_location(files.located[path]))
-            started, before = time.perf_counter(), busy()
+            started, before = time.perf_counter(), cpu_seconds()
             textbook(network, plain_files)
             rate = len(paths) / (time.perf_counter() - started)
-            print(f"{rate:.2f} {rate:.2f} {len(paths) / (busy() - before):.2f} 0 0")
+            print(f"{rate:.2f} {rate:.2f} {len(paths) / (cpu_seconds() - before):.2f} 0 0")
             return
         keep_freed_memory()
         cv2.setNumThreads(0)
@@ -135,9 +129,9 @@ def _measure(config: InferenceConfig) -> None:
         started = time.perf_counter()
         way = fastest(full_model, loader, compute, VIEWS, INFERENCE_BATCH_SIZE, mode, engine, layout)
         making = time.perf_counter() - started
-        started, before = time.perf_counter(), busy()
+        started, before = time.perf_counter(), cpu_seconds()
         found = predict_probabilities(full_model, way.loader, layout, compute, views, way.forward).mean
-        spent, used = time.perf_counter() - started, busy() - before
+        spent, used = time.perf_counter() - started, cpu_seconds() - before
         few = unlabelled(images, np.arange(256), SIZE)
         expected = predict_probabilities(full_model, few, layout, compute, views).mean
         difference = largest_difference(expected, found[:256], layout)

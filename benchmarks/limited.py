@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.table import processor
+from benchmarks.measuring import processor
 from src.config import Augment
 from src.core import cli
 from src.core.errors import InputError

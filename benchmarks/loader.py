@@ -10,7 +10,6 @@ scikit-learn's sample photos), and 400x300 JPEG crops of those photos.
 """
 
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from sklearn.datasets import load_sample_images
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks.table import processor
+from benchmarks.measuring import cpu_seconds, processor, with_range
 from src.config import Augment
 from src.core import cli
 from src.core.malloc import keep_freed_memory
@@ -102,16 +101,11 @@ def house_numbers(count: int, input_dir: Path) -> list[bytes]:
     return [cv2.imencode(".png", crop)[1].tobytes() for crop in crops]
 
 
-def cpu_seconds(run: Callable[[], None]) -> float:
+def seconds_of(run: Callable[[], None]) -> float:
     """Return the CPU seconds of a call, in this process and its children."""
-
-    def used() -> float:
-        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-    started = used()
+    started = cpu_seconds()
     run()
-    return used() - started
+    return cpu_seconds() - started
 
 
 def candidates(files: list[Path], images: np.ndarray, size: tuple[int, int]) -> dict[str, Callable[[], None]]:
@@ -153,7 +147,7 @@ def candidates(files: list[Path], images: np.ndarray, size: tuple[int, int]) -> 
 
 
 def _by_round(ratios: list[float]) -> str:
-    return f"{np.median(ratios):.1f} ({min(ratios):.1f}-{max(ratios):.1f})"
+    return with_range(ratios, ".1f")
 
 
 def main(config: LoaderBenchConfig) -> None:
@@ -179,14 +173,14 @@ def main(config: LoaderBenchConfig) -> None:
             compared = candidates(files, images, size)
             for run in compared.values():
                 run()  # warm-up
-            spent = [{kind: cpu_seconds(run) for kind, run in compared.items()} for _ in range(config.rounds)]
+            spent = [{kind: seconds_of(run) for kind, run in compared.items()} for _ in range(config.rounds)]
         print(f"\n{name} to {size[0]}x{size[1]}\n")
         print("| loader | CPU µs per image | textbook, 0 workers / this | this / bare gather |\n|---|---|---|---|")
         for kind in compared:
             values = sorted(1e6 * each[kind] / len(encoded) for each in spent)
             times = [each["textbook, 0 workers"] / max(1e-9, each[kind]) for each in spent]
             floors = [each[kind] / max(1e-9, each["bare gather"]) for each in spent]
-            print(f"| {kind} | {np.median(values):.1f} ({values[0]:.1f}-{values[-1]:.1f}) | {_by_round(times)} "
+            print(f"| {kind} | {with_range(values, '.1f')} | {_by_round(times)} "
                   f"| {_by_round(floors)} |", flush=True)  # fmt: skip
 
 

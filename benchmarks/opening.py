@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.table import processor
+from benchmarks.measuring import processor, with_range
 from src.core import cli
 from src.data.pixels import Pixels, hash_blocks
 
@@ -89,9 +89,7 @@ def main(config: OpeningConfig) -> None:
         )
         print("| checked | seconds to the first batch | of the first epoch | of a later epoch |\n|---|---|---|---|")
         for way, rows in found.items():
-            cells = [
-                f"{np.median(column):.2f} ({min(column):.2f}-{max(column):.2f})" for column in zip(*rows, strict=True)
-            ]
+            cells = [with_range(column, ".2f") for column in zip(*rows, strict=True)]
             print(f"| {way} | {' | '.join(cells)} |")
 
 

@@ -23,8 +23,8 @@ import pandas as pd
 import torch
 
 from benchmarks.limited import SIZE, forget, make_cache
+from benchmarks.measuring import processor, with_range
 from benchmarks.plan_model import training_rate
-from benchmarks.table import processor
 from src.core import cli
 from src.core.world import join_world
 
@@ -54,7 +54,7 @@ class Row(NamedTuple):
     def line(self) -> str:
         """Return a row of the page."""
         error = median(self.predicted) / median(self.measured) - 1
-        cells = [f"{median(v):,.0f} ({min(v):,.0f}–{max(v):,.0f})" for v in (self.predicted, self.measured)]
+        cells = [with_range(v, ",.0f") for v in (self.predicted, self.measured)]
         return f"| {self.name} | {cells[0]} | {cells[1]} | {error:+.0%} |"
 
 

@@ -37,7 +37,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks.table import processor
+from benchmarks.measuring import processor
 from src import prepare, train
 from src.competitions.svhn import COMPETITION as STREET
 from src.config import PrepareConfig, TrainConfig

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.table import processor
+from benchmarks.measuring import processor, with_range
 from src.core import cli
 from src.core.runtime import choose_compute, in_world, to_device, wait_for
 from src.core.world import join_world
@@ -118,10 +118,7 @@ def main(config: RanksConfig) -> None:
     print(f"| {config.rounds} rounds | images/s, median (min–max) | ratio to one process |\n|---|---|---|")
     for name, values in found.items():
         ratio = np.array(values) / np.array(found["one process"])
-        print(
-            f"| {name} | {np.median(values):,.0f} ({min(values):,.0f}–{max(values):,.0f}) "
-            f"| {np.median(ratio):.3f} ({ratio.min():.3f}–{ratio.max():.3f}) |"
-        )
+        print(f"| {name} | {with_range(values, ',.0f')} | {with_range(ratio, '.3f')} |")
     print("\n| forward and backward | ms, median (quartiles) | n |\n|---|---|---|")
     own = ["-m", "benchmarks.ranks", "--sums-only", "--backbone", config.backbone, "--batch-size"]
     more = [str(config.batch_size), "--rounds", str(config.rounds), "--steps", str(config.steps)]

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.table import processor
+from benchmarks.measuring import processor, with_range
 from src.config import NO_AUGMENT
 from src.core import cli
 from src.core.malloc import keep_freed_memory
@@ -174,7 +174,7 @@ def main(config: RawConfig) -> None:
         spent = measure(size, config)
         for name, values in spent.items():
             ratio = np.median(np.array(values) / np.array(spent["ours"]))
-            print(f"{size[0]}x{size[1]} {name:12} {np.median(values):7.1f} ({min(values):.1f} to {max(values):.1f}), "
+            print(f"{size[0]}x{size[1]} {name:12} {with_range(values, '.1f')}, "
                   f"{ratio:.2f} times ours", flush=True)  # fmt: skip
 
 

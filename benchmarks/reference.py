@@ -21,8 +21,8 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks.measuring import processor
 from benchmarks.reference_rows import ROWS, Row
-from benchmarks.table import processor
 from src import evaluate, predict, prepare, train
 from src.competitions.arrays import read_cifar_batch, read_idx
 from src.competitions.registry import load_competition

@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from benchmarks.limited import SIZE, make_cache
+from benchmarks.measuring import processor
 from benchmarks.servers import Server, loopback_of, serving
-from benchmarks.table import processor
 from src.config import NO_AUGMENT
 from src.core import cli
 from src.data.loader import Loader

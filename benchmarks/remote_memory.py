@@ -17,8 +17,8 @@ from typing import Literal
 
 from benchmarks.growth import make
 from benchmarks.limited import SIZE, make_group
+from benchmarks.measuring import processor
 from benchmarks.servers import serving
-from benchmarks.table import processor
 from src.core import cli
 from src.core.errors import InputError
 

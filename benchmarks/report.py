@@ -12,12 +12,11 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.table import processor
+from benchmarks.measuring import processor, with_range
 from src.config import EvaluateConfig, Paths
 from src.core import cli
 from src.core.runtime import choose_compute, to_device
@@ -169,7 +168,7 @@ def main(config: ReportBenchConfig) -> None:
         found = [page_times(flags) for _ in range(config.rounds)]
         for part in found[0][0]:
             seconds = [times[part] for times, _, _ in found]
-            print(f"{part}: {median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f}, n={len(seconds)})")
+            print(f"{part}: {with_range(seconds, '.2f')} s, n={len(seconds)}")
         print(f"page: {found[0][1] / 1e6:.2f} MB, {found[0][2]:,} images in the gallery")
         print(deletion(open_run(flags, name)).to_string(index=False))
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.table import processor
+from benchmarks.measuring import processor
 from src.core import cli
 
 BOUNDARY = "podium-load"

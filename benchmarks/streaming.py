@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.limited import SIZE
+from benchmarks.measuring import processor
 from benchmarks.servers import BUCKET, Server, serving
-from benchmarks.table import processor
 from src.core import cli
 from src.core.errors import InputError
 from src.data.in_blocks import WINDOW

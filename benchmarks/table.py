@@ -4,12 +4,11 @@ python -m benchmarks.table --competition svhn --run-name official
 """
 
 import csv
-import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measuring import processor
 from src.config import Paths
 from src.core import cli
 from src.inference.ensemble import out_of_fold
@@ -25,13 +24,6 @@ class TableConfig(Paths):
     run_name: str = "baseline"
     epochs: tuple[int, ...] = (3, 6, 9, 12, 18, 24)
     """Epochs of the learning curve to print."""
-
-
-def processor() -> str:
-    """Return the number of cores and the processor's name, from /proc/cpuinfo."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names) or '?'} x {names[0] if names else platform.processor()}"
 
 
 def main(config: TableConfig) -> None:

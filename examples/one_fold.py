@@ -20,6 +20,7 @@ from src.training.checks import check_flags
 from src.training.loading import make_loader
 from src.training.losses import loss_of
 from src.training.schedule import lr_factor
+from src.training.served import Served
 from src.training.setup import make_network, make_state
 
 
@@ -39,8 +40,12 @@ def main(config: TrainConfig) -> float:
     size = config.image_size or cache.image_size
     train, val = (
         make_loader(
-            config, competition, compute, cache.images, cache.rows_of(part["image_path"].tolist()),
-            part[competition.targets].to_numpy(competition.target_type), size, train=learned, numbers=cache.numbers,
+            config, competition, compute,
+            Served(
+                cache.images, cache.rows_of(part["image_path"].tolist()),
+                part[competition.targets].to_numpy(competition.target_type), cache.numbers,
+            ),
+            size, train=learned,
         )
         for part, learned in ((table[~is_val], True), (table[is_val], False))
     )  # fmt: skip

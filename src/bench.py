@@ -4,8 +4,8 @@
     torchrun --nproc-per-node 2 -m src.bench --backbone resnet18      (images/s of all ranks together)
     python -m src.bench --competition cifar10 --backbone resnet_cifar --batch-size 128 --steps 10
 
-Takes the flags of src.train that change a step's cost. Needs no weights and no data (images are synthetic), unless the
-classes are only known from the data: then prepare first. Writes nothing.
+Takes the flags of src.train; those that do not change the cost of a step are ignored. Needs no weights and no data
+(images are synthetic), unless the classes are only known from the data: then prepare first. Writes nothing.
 """
 
 from src.config import BenchConfig

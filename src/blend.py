@@ -31,8 +31,8 @@ def main(config: BlendConfig) -> None:
     from src.core.runtime import set_up_process
     from src.handin.checked import promise
     from src.inference.adjusting import adjusted, check_adjusting
-    from src.inference.blending import check_same_images, fit
-    from src.inference.ensemble import out_of_fold
+    from src.inference.blending import fit
+    from src.inference.ensemble import check_same_images, out_of_fold
     from src.inference.external import external_out_of_fold, read_external
     from src.inference.quality import check_one_image_each
     from src.inference.stacking import check_stackable

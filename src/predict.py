@@ -30,15 +30,8 @@ def main(config: PredictConfig) -> None:
     from src.handin.checked import promise
     from src.inference.adjusting import adjusted, check_adjusting
     from src.inference.deadline import all_answered, answer_in_time, those_that_answered
-    from src.inference.submission import (
-        answer,
-        averaged,
-        fitted_rule,
-        make_predictor,
-        mean_out_of_fold,
-        same_classes,
-        write_submission,
-    )
+    from src.inference.ensemble import fitted_rule, mean_out_of_fold
+    from src.inference.submission import answer, averaged, make_predictor, same_classes, write_submission
     from src.inference.testset import open_test_set
     from src.inference.unsure import check_unsure_only
     from src.runs.ranks import join_ranks

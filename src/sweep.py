@@ -19,26 +19,25 @@ from src.core.flags import check_range
 def main(config: SweepConfig) -> None:
     """Run a sweep. Raises InputError for flags that train does not take, and if a training failed for good."""
     from src.competitions.spec import check_has_answers
+    from src.core.cluster import check_address
     from src.core.errors import InputError
     from src.core.writing import write_csv
     from src.data.prepared import open_prepared
-    from src.runs.run import known_runs, open_run
     from src.sweeping.board import Board
     from src.sweeping.engines import ENGINES
     from src.sweeping.plan import Task, members
-    from src.sweeping.table import summarise
+    from src.sweeping.table import check_same_data, summarise
 
     limits = {"tasks": (1, 2**31), "cores_per_task": (1, 2**31), "gpus_per_task": (0, 1), "retries": (0, 2**31)}
     for name, (low, high) in limits.items():
         check_range(name.replace("_", "-"), getattr(config, name), low, high)
+    check_address(config.engine, config.address)
+    if config.engine == "ray" and config.tasks:
+        raise InputError("--tasks: is of --engine local; a Ray cluster starts as many as have their --cores-per-task")
     prepared = open_prepared(config)
     check_has_answers(prepared.competition)
     chosen, folds = members(config), prepared.fold_numbers(config.fold)
-    for name in {member.name for member in chosen} & set(known_runs(config)) if not config.redo else ():
-        other = open_run(config, name).prepared.id
-        if other != prepared.id:
-            where = f"{prepared.root / name}: was trained on snapshot {other}, not on {prepared.id}"
-            raise InputError(f"{where}; use another --run-name, or --redo")
+    check_same_data(config, chosen, prepared)
     tasks = [Task(member=member, fold=fold) for member in chosen for fold in folds]
     print(f"{len(chosen)} runs of {len(folds)} folds: {len(tasks)} trainings, engine {config.engine}", flush=True)
     board = Board(tasks, prepared.root, config.redo)
@@ -46,6 +45,10 @@ def main(config: SweepConfig) -> None:
         failed = ENGINES[config.engine](tasks, config, board)
     finally:
         board.close()
+    try:
+        check_same_data(config, chosen, prepared)
+    except InputError as error:  # prepare ran meanwhile
+        print(f"warning: the runs do not compare: {error}")
     table = summarise(config, chosen)
     path = prepared.root / f"{config.run_name}.csv"
     write_csv(path, table)

@@ -35,7 +35,7 @@ def main(config: TrainConfig) -> None:
     check_shared(config.runs_dir, world)
     world.together(lambda: check_flags(config, load_competition(config.competition)))
     world.on_main(lambda: check_logs(config.log))
-    run = world.main_first(lambda: run_to_train(config))
+    run = run_to_train(config, world)
     check_run(run, world)
     world.together(lambda: check_weights(config, run.competition))
     numbers = run.prepared.fold_numbers(config.fold)

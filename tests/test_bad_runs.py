@@ -50,7 +50,9 @@ def test_an_unknown_fold_is_refused_with_the_existing_ones(prepared: Podium, fol
         (("--seed", -1), "--seed -1"),
         (("--num-threads", -1), "--num-threads -1"),
         (("--backbone", "resnet18.nope"), "--backbone resnet18.nope"),
-        (("--class-weights",), "--class-weights: later places"),
+        (("--class-weights",), "--class-weights: later positions"),
+        (("--head-weights", "nan", 1, 1, 1, 1, 1), "--head-weights: give 6 numbers"),
+        (("--freeze-backbone",), "--freeze-backbone: features of random weights are useless, and svhn_cnn begins"),
         (("--augment.crop", 0.5), "--augment.crop 0.5: would cut characters off"),
     ],
 )

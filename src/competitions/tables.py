@@ -227,9 +227,10 @@ def csv_competition(
     image_name makes of them ("{}_green.png"); `find` finds images that are not files, see parquet.py.
 
     Columns of train_csv: group_column, a patient or a site that no fold may split; split_column, "val" for the
-    organiser's own validation set (0 and 1 mean what the column's name says, as in is_train); weight_column, what an image counts in the loss. read_table returns the table to use
-    instead of train_csv, joined from several. If an id has several images, which are answered together, image_column of
-    train_csv names them, and test_csv lists those of the test set, in test_image_column.
+    organiser's own validation set (0 and 1 mean what the column's name says, as in is_train); weight_column, what an
+    image counts in the loss. read_table returns the table to use instead of train_csv, joined from several. If an id
+    has several images, which are answered together, image_column of train_csv names them, and test_csv lists those of
+    the test set, in test_image_column.
 
     `options` go to Competition. The sample submission's columns follow from `answer`; with "probabilities" the classes
     are its columns, in its order (grades from the lowest up); columns=(id, answer) asks for that of the second of two

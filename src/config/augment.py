@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Strengths of the random changes; 0 is off. Each has its entry in src/data/augmentations.py."""
+    """Strengths of the random changes; 0 is off. Those of one image are entries of src/data/augmentations.py."""
 
     rotate: float = 10.0
     """Degrees, either way."""

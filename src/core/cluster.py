@@ -19,6 +19,12 @@ def python_path() -> str:
     return os.pathsep.join(filter(None, [CODE, os.environ.get("PYTHONPATH", "")]))
 
 
+def check_address(engine: str, address: str | None) -> None:
+    """Raise InputError for the address of a cluster that would not be used."""
+    if address and engine != "ray":
+        raise InputError(f"--address {address}: is of --engine ray; give that too, or leave this out")
+
+
 def join_cluster(address: str | None) -> Any:
     """Return the module ray, connected to the cluster at HOST:PORT, or to one started on this machine.
 

@@ -2,8 +2,10 @@
 
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,19 +14,29 @@ from pathlib import Path
 from src.core.errors import InputError
 
 STARTED = time.time()
+ELSEWHERE = 24 * 3600  # seconds from which another machine's temporary file is of a killed process
+
+
+def _host() -> str:
+    """Return what stands for this machine, or this container, in names of files: its processes' ids mean nothing
+    elsewhere."""
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 
 
 def temporary_of(path: Path) -> Path:
-    """Return a name next to `path` that no other process uses: .<name>.<pid>-<random>.tmp."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    """Return a name next to `path` that no other process uses: .<name>.<host>-<pid>-<random>.tmp."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 
 def _is_stale(path: Path) -> bool:
-    """Return whether the process that a temporary file or folder is named after is dead."""
-    pid = path.name.split(".")[-2].split("-")[0]
+    """Return whether the process that a temporary file or folder is named after is dead, or elsewhere and long done."""
+    host, _, rest = path.name.split(".")[-2].partition("-")
+    pid = rest.partition("-")[0]
     if not pid.isdecimal():
         return True  # not of this program's making, but where only it writes
     try:
+        if host != _host():
+            return path.stat().st_mtime < STARTED - ELSEWHERE
         if int(pid) == os.getpid():  # in containers every command can have the same pid
             return path.stat().st_mtime < STARTED
         os.kill(int(pid), 0)

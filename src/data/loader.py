@@ -46,6 +46,10 @@ class Batches(Protocol):
     @property
     def batch_size(self) -> int: ...
 
+    @property
+    def num_images(self) -> int:
+        """Of an epoch."""
+
     def __len__(self) -> int: ...
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...

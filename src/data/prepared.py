@@ -11,7 +11,7 @@ import pandas as pd
 from src.competitions.registry import load_competition
 from src.competitions.spec import FITS, Competition
 from src.config import Paths, PixelPaths, PrepareConfig
-from src.core.cluster import join_cluster
+from src.core.cluster import check_address, join_cluster
 from src.core.errors import InputError
 from src.core.flags import check_range, flags_of
 from src.core.machine import num_cores
@@ -85,6 +85,12 @@ class Prepared:
     @property
     def folder(self) -> Path:
         return self.root / "prepared" / self.id
+
+    def cache_size(self, image_size: tuple[int, int] | None) -> tuple[int, int]:
+        """Return which cache a new run reads: that of --image-size if there is one, or the newest."""
+        if image_size and self.cache_file("train", image_size).with_suffix(".json").exists():
+            return image_size
+        return self.image_size
 
     def chunks(self, name: str) -> Iterator[pd.DataFrame]:
         """Yield some rows of a table at a time: a million paths as str take more than all else that training holds."""
@@ -230,6 +236,7 @@ def known_competition(config: Paths, or_else: str | None) -> Competition:
 
 def open_engine(config: PrepareConfig) -> Run:
     """Return how --engine decodes images. Raises InputError if there is no Ray, or no cluster."""
+    check_address(config.engine, config.address)
     if config.engine == "ray":
         return partial(on_ray, ray=join_cluster(config.address))
     return partial(in_processes, num_processes=config.num_processes or num_cores())

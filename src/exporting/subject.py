@@ -10,10 +10,9 @@ import torch
 from src.core.runtime import choose_compute
 from src.data.loader import Loader, unlabelled
 from src.exporting.graph import AnsweringGraph
-from src.inference.ensemble import weighted_mean
+from src.inference.ensemble import fitted_rule, views_of, weighted_mean
 from src.inference.onnx_runtime import INPUT
 from src.inference.predictor import Predictor
-from src.inference.submission import fitted_rule, views_of
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 

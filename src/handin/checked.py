@@ -17,8 +17,7 @@ from src.core.locking import locked
 from src.core.writing import sha256_of, write_json
 from src.data.prepared import open_snapshot
 from src.inference.answers import validate
-from src.inference.blending import check_same_images
-from src.inference.ensemble import OutOfFold, out_of_fold, weighted_mean
+from src.inference.ensemble import OutOfFold, check_same_images, out_of_fold, weighted_mean
 from src.inference.external import external_out_of_fold, read_external
 from src.inference.quality import defined
 from src.inference.rules import decide_honestly

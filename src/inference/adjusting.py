@@ -43,8 +43,8 @@ def adjusted(
     losses = [float(likelihood_losses(one, oof.target, competition).mean()) for one in (out_of_fold, honest)]
     scores = [score_of(one, oof.target, competition) for one in (out_of_fold, honest)]
     print(
-        f"calibrated: log loss {losses[0]:.4f} before, {losses[1]:.4f} after; score {scores[0]:.4f} before, "
-        f"{scores[1]:.4f} after (out of fold, by cross-validation)"
+        f"calibrated: log loss of the whole answer {losses[0]:.4f} before, {losses[1]:.4f} after; score "
+        f"{scores[0]:.4f} before, {scores[1]:.4f} after (out of fold, by cross-validation)"
     )
     facts: dict[str, Any] = {
         "log_loss": [defined(loss) for loss in losses],

@@ -39,17 +39,6 @@ class Blend:
         return scores | ({"stack": self.stack.describe()} if self.stack else {})
 
 
-def check_same_images(names: list[str], oofs: list[OutOfFold]) -> None:
-    """Raise InputError unless all runs were scored on the same images with the same labels."""
-    for name, oof in zip(names[1:], oofs[1:], strict=True):
-        if oof.labels["image_path"].tolist() != oofs[0].labels["image_path"].tolist():
-            raise InputError(f"--run-name: {name} and {names[0]} were scored on different images; train the same folds")
-        if not np.array_equal(oof.target, oofs[0].target):
-            raise InputError(
-                f"--run-name: {name} and {names[0]} were scored with different labels; train both on one snapshot"
-            )
-
-
 def select(parts: list[np.ndarray], target: np.ndarray, competition: Competition, rounds: int) -> np.ndarray:
     """Return a weight for each run, summing to 1: greedy selection with replacement, starting from the best single run.
 

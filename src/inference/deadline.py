@@ -20,9 +20,9 @@ from src.core.progress import Progress, minutes
 from src.core.runtime import to_device
 from src.data.cache import ImageCache
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader
-from src.inference.ensemble import PredictedTest, kept_predictions, test_loader, weighted_mean
+from src.inference.ensemble import PredictedTest, kept_predictions, test_loader, views_of, weighted_mean
 from src.inference.predictor import Predictor
-from src.inference.submission import Answer, facts_of, note_absent, views_of
+from src.inference.submission import Answer, facts_of, note_absent
 from src.inference.testset import TestSet
 from src.runs.fold import TrainedFold
 from src.runs.run import Run

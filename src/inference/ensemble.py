@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from src.competitions.decision import Rule
 from src.competitions.spec import Competition, check_has_answers
 from src.core.errors import InputError
 from src.core.runtime import Compute, to_device
@@ -16,9 +17,10 @@ from src.data.remote import RemotePixels
 from src.inference.answers import combined
 from src.inference.kept import KeptPredictions
 from src.inference.predictor import Predictor
+from src.inference.quality import is_for_rules
 from src.inference.rules import Decided, decide_honestly
 from src.inference.testset import TestSet
-from src.inference.views import choose_views
+from src.inference.views import AUTO, choose_views
 from src.metrics import metric_of
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
@@ -110,6 +112,48 @@ def out_of_fold(
         complete=present == expected,
         optimistic=any(train.keep == "best" or train.early_stopping is not None for train in [run.begun.train]),
     )
+
+
+def check_same_images(names: list[str], oofs: list[OutOfFold]) -> None:
+    """Raise InputError unless all runs were scored on the same images with the same labels."""
+    for name, oof in zip(names[1:], oofs[1:], strict=True):
+        if oof.labels["image_path"].tolist() != oofs[0].labels["image_path"].tolist():
+            raise InputError(f"--run-name: {name} and {names[0]} were scored on different images; train the same folds")
+        if not np.array_equal(oof.target, oofs[0].target):
+            raise InputError(
+                f"--run-name: {name} and {names[0]} were scored with different labels; train both on one snapshot"
+            )
+
+
+def views_of(run: Run, trained: Sequence[TrainedFold], tta: bool) -> tuple[str, ...]:
+    """Return the names of the views that a run answers with; with --views auto, those that help out of fold."""
+    if not tta or AUTO not in run.begun.train.views:
+        return run.begun.train.views
+    return out_of_fold(run, tuple(fold.number for fold in trained)).views
+
+
+def mean_out_of_fold(runs: Sequence[Run], folds: tuple[int, ...] | None, tta: bool) -> tuple[np.ndarray, OutOfFold]:
+    """Return the mean of the runs' out-of-fold predictions, (N, num_outputs), and the first run's with its labels.
+
+    Raises InputError if those predictions are missing, or of different images.
+    """
+    used = [tuple(fold.number for fold in run.trained(folds)) for run in runs]
+    oofs = [out_of_fold(run, numbers, tta) for run, numbers in zip(runs, used, strict=True)]
+    if len(oofs) > 1:
+        check_same_images([run.name for run in runs], oofs)
+    return weighted_mean([oof.probabilities for oof in oofs], [1.0] * len(oofs)), oofs[0]
+
+
+def fitted_rule(runs: Sequence[Run], folds: tuple[int, ...] | None, tta: bool) -> Rule:
+    """Return how averaged predictions of these runs become answers, fitted on their out-of-fold predictions.
+
+    Where nothing is fitted, nothing is read. Raises InputError if those predictions are missing.
+    """
+    competition = runs[0].competition
+    if not is_for_rules(competition):
+        return Rule()
+    mean, oof = mean_out_of_fold(runs, folds, tta)
+    return decide_honestly(mean, oof.target, competition, oof.labels["group"].to_numpy()).rule
 
 
 def test_loader(cache: ImageCache, test: TestSet, run: Run, compute: Compute) -> Loader:

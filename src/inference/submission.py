@@ -24,15 +24,11 @@ from src.core.writing import sha256_of, write_arrays, write_csv, write_json
 from src.data.loader import INFERENCE_BATCH_SIZE
 from src.inference.answers import answers_table, validate
 from src.inference.autotune import check_compile
-from src.inference.blending import check_same_images
-from src.inference.ensemble import OutOfFold, PredictedTest, out_of_fold, predict_test, weighted_mean
+from src.inference.ensemble import PredictedTest, predict_test, views_of, weighted_mean
 from src.inference.onnx_runtime import check_engine
 from src.inference.predictor import Predictor
-from src.inference.quality import is_for_rules
-from src.inference.rules import decide_honestly
 from src.inference.testset import TestSet
 from src.inference.unsure import unsure_of
-from src.inference.views import AUTO
 from src.runs.fold import TrainedFold
 from src.runs.record import FoldResult, RunRecord
 from src.runs.run import Run
@@ -138,13 +134,6 @@ def facts_of(
     }
 
 
-def views_of(run: Run, trained: Sequence[TrainedFold], tta: bool) -> tuple[str, ...]:
-    """Return the names of the views that a run answers with; with --views auto, those that help out of fold."""
-    if not tta or AUTO not in run.begun.train.views:
-        return run.begun.train.views
-    return out_of_fold(run, tuple(fold.number for fold in trained)).views
-
-
 def _described(result: FoldResult) -> dict[str, Any]:
     found: dict[str, Any] = adapter_of(FoldResult).dump_python(result, mode="json")
     return found
@@ -159,30 +148,6 @@ def same_classes(runs: Sequence[Run]) -> Competition:
                 f"(snapshot {runs[0].prepared.id}); train them on the same snapshot"
             )
     return runs[0].competition
-
-
-def mean_out_of_fold(runs: Sequence[Run], folds: tuple[int, ...] | None, tta: bool) -> tuple[np.ndarray, OutOfFold]:
-    """Return the mean of the runs' out-of-fold predictions, (N, num_outputs), and the first run's with its labels.
-
-    Raises InputError if those predictions are missing, or of different images.
-    """
-    used = [tuple(fold.number for fold in run.trained(folds)) for run in runs]
-    oofs = [out_of_fold(run, numbers, tta) for run, numbers in zip(runs, used, strict=True)]
-    if len(oofs) > 1:
-        check_same_images([run.name for run in runs], oofs)
-    return weighted_mean([oof.probabilities for oof in oofs], [1.0] * len(oofs)), oofs[0]
-
-
-def fitted_rule(runs: Sequence[Run], folds: tuple[int, ...] | None, tta: bool) -> Rule:
-    """Return how averaged predictions of these runs become answers, fitted on their out-of-fold predictions.
-
-    Where nothing is fitted, nothing is read. Raises InputError if those predictions are missing.
-    """
-    competition = runs[0].competition
-    if not is_for_rules(competition):
-        return Rule()
-    mean, oof = mean_out_of_fold(runs, folds, tta)
-    return decide_honestly(mean, oof.target, competition, oof.labels["group"].to_numpy()).rule
 
 
 def averaged(answers: Sequence[Answer]) -> np.ndarray:

@@ -102,9 +102,11 @@ def train(work: Work) -> None:
         guard = Guard(clock=clock, fold=numbers[0], epochs=probe.epochs, tail=0, is_first=True, may_replan=False,
                       affordable=lambda seconds: 0, most=0)  # fmt: skip
         _train_within(probe, numbers[0], guard)
-    for number in numbers[: record.planned_folds]:
+    for number in numbers:
         if number in record.folds_trained:
             continue
+        if len(record.folds_trained) >= record.planned_folds:  # which a late first fold has changed
+            break
         predict = work.predict_seconds(data, len(record.folds_trained) + 1, data.num_views) + COMMAND_SECONDS
         if record.folds_trained and record.longest_fold + predict > clock.left:
             record.trained, longest = True, minutes(record.longest_fold)

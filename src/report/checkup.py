@@ -20,7 +20,7 @@ from src.data.prepared import open_prepared, prepared_folder
 from src.data.problems import label_warnings
 from src.models.build import build_model
 from src.models.contract import find_backbone
-from src.training.loading import MAX_MEMORY_SHARE
+from src.training.served import MAX_MEMORY_SHARE
 
 GIB = 2**30
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"

@@ -68,7 +68,7 @@ def check_batch(config: TrainConfig, world: World, num_images: int | None = None
             "--loss contrastive: compares the images of a whole batch; start one process, not several ranks"
         )
     needed, size = 2 * config.accumulate * world.size, min(config.batch_size, num_images or config.batch_size)
-    if world.size > 1 and size < needed:
+    if size < needed:
         what = f"--batch-size {config.batch_size}" if size == config.batch_size else f"{size} training images"
         raise InputError(
             f"{what}: {world.size} ranks with {config.accumulate} micro-batches each need at least {needed}, as batch "

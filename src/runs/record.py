@@ -11,7 +11,9 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from src.competitions.spec import Head, HeadLayout
 from src.config import TrainSettings
+from src.core.errors import InputError
 from src.core.progress import minutes
+from src.core.records import read_record
 
 # Flags of files and other runs, which run.json keeps as a name and the first digits of a SHA-256.
 HASHED = ("backbone", "weights", "start_from", "soft_labels", "fonts", "suspects")
@@ -94,6 +96,28 @@ class FoldRecord:
     started_from: str | None = None  # SHA-256 of the weights that it began with, if they were another run's
     versions: dict[str, str]
     result: FoldResult | None = None
+
+
+def run_in_file(folder: Path) -> RunRecord | None:
+    """Return what run.json holds, or None if it is lost or damaged."""
+    try:
+        return read_record(folder / "run.json", RunRecord, "", "")
+    except InputError:
+        return None
+
+
+def readable_run(folder: Path) -> RunRecord | None:
+    """Return a run's record if it has begun: from run.json, or if that is lost or damaged from its folds."""
+    record = run_in_file(folder)
+    if record:
+        return record
+    records = []
+    for path in sorted(folder.glob("fold*/fold.json")):
+        try:
+            records.append(read_record(path, FoldRecord, "", "").run)
+        except InputError:
+            continue
+    return records[0] if records and all(record == records[0] for record in records) else None
 
 
 def training_summary(results: list[FoldResult], seconds: float, folder: Path) -> str:

@@ -21,7 +21,7 @@ from src.models.contract import find_backbone
 from src.models.network import Network, Normalise
 from src.runs.checkpoint import has_state
 from src.runs.fold import FoldPaths, TrainedFold
-from src.runs.record import HASH, HASHED, FoldRecord, ModelRecord, RunRecord
+from src.runs.record import HASH, HASHED, FoldRecord, ModelRecord, RunRecord, readable_run, run_in_file
 
 RESTART = "--fold all --restart with the run's own flags"
 
@@ -60,6 +60,15 @@ class Run:
     @property
     def evaluation(self) -> Path:
         return self.folder / "evaluation"
+
+    @property
+    def export(self) -> Path:
+        return self.folder / "export"
+
+    @property
+    def crops(self) -> Path:
+        """What `crops` writes of a localiser."""
+        return self.folder / "crops.csv"
 
     def fold_paths(self, number: int) -> FoldPaths:
         return FoldPaths(folder=self.folder / f"fold{number}")
@@ -107,7 +116,7 @@ class Run:
                     f"{self.file}: this run began with another snapshot, network or other settings; use --run-name "
                     "NAME, or --restart with --fold all"
                 )
-            if _in_file(self.folder) != record:  # new, lost or damaged
+            if run_in_file(self.folder) != record:  # new, lost or damaged
                 write_record(self.file, record)
             if not self.prepared.folder.exists():
                 raise InputError(f"{self.prepared.folder}: was deleted meanwhile; run {self.prepared.command()} again")
@@ -208,28 +217,6 @@ class Run:
         if not copy.is_file() or not sha256_of(copy).startswith(str(self.begun.weights).rsplit(" ", 1)[1]):
             raise InputError(f"{copy}: is not the file that this run began with; put that one there")
         return copy
-
-
-def _in_file(folder: Path) -> RunRecord | None:
-    """Return what run.json holds, or None if it is lost or damaged."""
-    try:
-        return read_record(folder / "run.json", RunRecord, "", "")
-    except InputError:
-        return None
-
-
-def readable_run(folder: Path) -> RunRecord | None:
-    """Return a run's record if it has begun: from run.json, or if that is lost or damaged from its folds."""
-    record = _in_file(folder)
-    if record:
-        return record
-    records = []
-    for path in sorted(folder.glob("fold*/fold.json")):
-        try:
-            records.append(read_record(path, FoldRecord, "", "").run)
-        except InputError:
-            continue
-    return records[0] if records and all(record == records[0] for record in records) else None
 
 
 def run_folder(config: Paths, name: str) -> Path:

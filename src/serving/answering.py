@@ -20,11 +20,10 @@ from src.data.levels import thumbnails
 from src.data.loader import unlabelled
 from src.inference.answers import texts_of
 from src.inference.autotune import TRIAL_IMAGES, Forward, by_onnx
-from src.inference.ensemble import weighted_mean
+from src.inference.ensemble import fitted_rule, views_of, weighted_mean
 from src.inference.onnx_runtime import check_engine
 from src.inference.predictor import Predictor, predict_probabilities
 from src.inference.saliency import saliency
-from src.inference.submission import fitted_rule, views_of
 from src.models.network import Network
 from src.runs.run import Run, open_run
 

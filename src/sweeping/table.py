@@ -7,11 +7,12 @@ import pandas as pd
 
 from src.config import SweepConfig
 from src.core.errors import InputError
+from src.data.prepared import Prepared
 from src.inference.ensemble import OutOfFold, out_of_fold
 from src.metrics import metric_of
 from src.report.intervals import in_groups, resampled_difference
-from src.runs.run import open_run
-from src.sweeping.plan import Member
+from src.runs.run import known_runs, open_run
+from src.sweeping.plan import Member, parse_train
 
 NUM_RESAMPLES = 300
 
@@ -23,6 +24,23 @@ def paired_difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]
     """
     difference = other.astype(np.float64) - one
     return float(difference.mean()), float(1.96 * difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def check_same_data(config: SweepConfig, members: list[Member], prepared: Prepared) -> None:
+    """Raise InputError for a run, there already, of other images or another size than a new one would read."""
+    known = set(known_runs(config))
+    for member in members:
+        if member.name not in known:
+            continue
+        run = open_run(config, member.name)
+        found = run.prepared.id, run.begun.cache_size
+        expected = prepared.id, prepared.cache_size(parse_train(member.flags).image_size)
+        if found != expected:
+            (snapshot, size), (newest, other) = found, expected
+            raise InputError(
+                f"{run.folder}: was trained on snapshot {snapshot} at {size[0]}x{size[1]}, new runs would be on "
+                f"{newest} at {other[0]}x{other[1]}; use another --run-name, or delete this run"
+            )
 
 
 def _out_of_fold(config: SweepConfig, member: Member) -> OutOfFold | None:

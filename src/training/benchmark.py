@@ -20,7 +20,7 @@ from src.models.summary import summarise
 from src.training.auxiliary_heads import WithAuxiliaryHeads, auxiliary_flags
 from src.training.loading import choose_device_cache, make_loader
 from src.training.resources import ResourceMonitor
-from src.training.served import needs_boxes
+from src.training.served import Served, needs_boxes
 from src.training.setup import make_network, make_state
 from src.training.step import TrainState, train_step
 
@@ -104,7 +104,7 @@ def parts_of(config: BenchConfig, competition: Competition, compute: Compute) ->
     rows = np.tile(np.arange(len(images)), PASSES)  # an epoch of many batches, as a training has
     boxes = np.tile([0.25, 0.25, 0.75, 0.75], (len(rows), 1)) if needs_boxes(config) else None
     targets = np.tile(targets, (PASSES, 1))
-    loader = make_loader(config, competition, compute, images, rows, targets, size, train=True, boxes=boxes)
+    loader = make_loader(config, competition, compute, Served(images, rows, targets, boxes=boxes), size, train=True)
     is_built = find_backbone(config.backbone).takes_weights_file  # from --weights, not only filled with it
     plain = replace(config, pretrained=False, weights=config.weights if is_built else None)
     network = make_network(plain, competition, size, False, loader.levels)

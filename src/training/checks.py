@@ -1,11 +1,12 @@
 """Flags of train that are out of range, or do not go with each other or with the competition."""
 
+import math
 from dataclasses import asdict
 
 from timm.optim import list_optimizers
 
 from src.competitions.spec import Competition
-from src.config import TrainConfig
+from src.config import Augment, TrainConfig
 from src.core.errors import InputError
 from src.core.flags import check_apart, check_name, check_range
 from src.data.augmentations import of_bands, unmoved
@@ -48,8 +49,6 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
             "--freeze-backbone: mixup, cutmix, progressive-resize and aug-repeats need images, not features; leave "
             "them out"
         )
-    if config.freeze_backbone and not (config.pretrained or config.weights or config.start_from):
-        raise InputError("--freeze-backbone --no-pretrained: features of random weights are useless; give --weights")
     check_start(config)
     check_pretext(config, competition)
     if config.sync_batch_norm and config.compile:
@@ -94,19 +93,38 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]
     if config.optimizer not in known:
         raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")
+    if config.freeze_backbone and not (config.weights or config.start_from) and _begins_at_random(config):
+        raise InputError(
+            f"--freeze-backbone: features of random weights are useless, and {config.backbone} begins with them; give "
+            "--weights"
+        )
     if config.loss not in LOSSES:
         raise InputError(f"--loss {config.loss}: there are {', '.join(LOSSES)}")
 
 
+def _begins_at_random(config: TrainConfig) -> bool:
+    """Return whether a network has no weights of its own; a user's file may load some."""
+    is_file = config.backbone.endswith(".py")
+    return not config.pretrained or (find_backbone(config.backbone).is_own and not is_file)
+
+
 def without_effect(config: TrainConfig) -> list[str]:
-    """Return a note for each flag that does nothing without another one: sweeps combine them on purpose."""
+    """Return a note for each flag that does nothing without another one, or beside one: sweeps combine them on
+    purpose."""
     needs = {"suspects_weight": "suspects", "fonts": "synthetic", "pseudo_confidence": "pseudo_labels"}
     changed = [flag for flag in needs if getattr(config, flag) != getattr(TrainConfig, flag)]
-    return [
+    notes = [
         f"note: --{flag.replace('_', '-')} does nothing without --{needs[flag].replace('_', '-')}"
         for flag in changed
         if not getattr(config, needs[flag])
     ]
+    if config.freeze_backbone and (config.augment != Augment() or config.drop_path):
+        notes.append("note: --freeze-backbone trains on the features of plain images: augmentation and drop-path do "
+                     "nothing")  # fmt: skip
+    if config.freeze_backbone and config.backbone.endswith(".py") and not (config.weights or config.start_from):
+        notes.append(f"note: --freeze-backbone keeps the features of {config.backbone}, which are useless unless it "
+                     "loads weights itself; --weights FILE gives it some")  # fmt: skip
+    return notes
 
 
 def check_pretext(config: TrainConfig, competition: Competition) -> None:
@@ -159,10 +177,13 @@ def check_new_strings(config: TrainConfig, competition: Competition) -> None:
 def check_weights(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for weights or draws that do not fit the competition's heads."""
     weights, kinds = config.head_weights, competition.layout.kinds
-    if weights and (len(weights) != len(kinds) or min(weights) < 0 or not any(weights)):
+    legal = all(math.isfinite(weight) and weight >= 0 for weight in weights or ())
+    if weights and (len(weights) != len(kinds) or not legal or not any(weights)):
         raise InputError(f"--head-weights: give {len(kinds)} numbers of 0 or more, one for each head")
     if {"labels", "ordinal"} & set(kinds) and "labels" not in LOSSES[config.loss]:
         raise InputError(f"--loss {config.loss}: is for classes only; choose another one")
+    if config.loss != TrainConfig.loss and set(kinds) == {"number"}:
+        raise InputError(f"--loss {config.loss}: {competition.name}'s answer is a number, which has a loss of its own")
     if config.sampler != "uniform" and kinds[0] == "number":
         raise InputError(f"--sampler {config.sampler}: {competition.name}'s answer is a number, not a class")
     if config.class_weights and competition.pad_class is not None:

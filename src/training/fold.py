@@ -28,8 +28,8 @@ from src.models.contract import check_takes, linear_last_layer
 from src.models.network import Network
 from src.runs.fold import FoldPaths, TrainedFold, origin_of
 from src.runs.ranks import check_batch
-from src.runs.record import FoldResult
-from src.runs.run import Run, open_run, readable_run
+from src.runs.record import FoldResult, readable_run
+from src.runs.run import Run, open_run
 from src.training.auxiliary_heads import WithAuxiliaryHeads, auxiliary_flags
 from src.training.beginning import begin_fold, fold_record, run_record, with_own_network
 from src.training.changes import check_unchanged

@@ -45,7 +45,7 @@ def open_data(
 ) -> FoldData:
     """Return the loaders of a fold's training and held-out images. Raises InputError if labels and folds do not fit."""
     prepared, competition = run.prepared, run.competition
-    cache = prepared.cache("train", run.record.cache_size if run.record else _cache_size(config, run))
+    cache = prepared.cache("train", run.record.cache_size if run.record else prepared.cache_size(config.image_size))
     if compute.has_idle_cores:
         cache.images.check_in_background()
     size = _network_size(config, run, cache)
@@ -70,7 +70,7 @@ def open_data(
         if train and config.soft_labels:
             own = cache.image_paths.pick(rows)
             soft = soft_targets(Path(config.soft_labels), competition, own, targets, cache.image_paths)
-        served, flag = Served(cache.images, cache.numbers, rows, targets, of_images), needs_boxes(config)
+        served, flag = Served(cache.images, rows, targets, cache.numbers, of_images), needs_boxes(config)
         boxes = boxes_of(flag, prepared, cache) if train and flag else None
         if boxes is not None:
             served = served.with_boxes(flag, boxes[rows], competition, cache.image_size)
@@ -80,11 +80,7 @@ def open_data(
             served = served.with_synthetic(config, prepared)
         if config.augment.recombine and boxes is not None:
             served = served.with_recombined(boxes, config, competition)
-        return make_loader(
-            config, competition, compute, served.images, served.rows, served.targets, size, train=train,
-            numbers=served.numbers, in_blocks=blocks, image_weights=served.weights, soft=soft, variants=served.variants,
-            boxes=served.boxes,
-        )  # fmt: skip
+        return make_loader(config, competition, compute, served, size, train=train, in_blocks=blocks, soft=soft)
 
     train, val = loader(is_train, True), loader(is_val, False)
     return FoldData(
@@ -135,13 +131,6 @@ def _folds(prepared: Prepared, cache: ImageCache) -> np.ndarray:
     for chunk in prepared.chunks("folds.csv"):
         folds[cache.rows_of(chunk["image_path"].tolist())] = chunk["fold"].fillna(-1).to_numpy(np.int64)
     return folds
-
-
-def _cache_size(config: TrainConfig, run: Run) -> tuple[int, int]:
-    """Return which cache a new run reads: that of --image-size if there is one, or the newest."""
-    if config.image_size and run.prepared.cache_file("train", config.image_size).with_suffix(".json").exists():
-        return config.image_size
-    return run.prepared.image_size
 
 
 def _network_size(config: TrainConfig, run: Run, cache: ImageCache) -> tuple[int, int]:

@@ -32,6 +32,10 @@ class Features:
     def batch_size(self) -> int:
         return self.loader.batch_size
 
+    @property
+    def num_images(self) -> int:
+        return self.loader.num_images
+
     def __len__(self) -> int:
         return len(self.loader)
 

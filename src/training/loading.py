@@ -16,10 +16,9 @@ from src.data.loader import INFERENCE_BATCH_SIZE, Batches, Loader
 from src.data.pixels import Images
 from src.data.remote import RemotePixels
 from src.data.weighting import LossWeights, loss_weights, sampling_shares
+from src.training.served import MAX_MEMORY_SHARE, TOO_LARGE, Served
 
 SAMPLERS = {"uniform": 0.0, "sqrt": 0.5, "balanced": 1.0}  # the power of a class's rarity in what is drawn
-TOO_LARGE = "images and at least one variant of each must fit into memory; leave it out"
-MAX_MEMORY_SHARE = 0.7  # of the memory for a cache; the images of a larger one are shuffled in blocks
 RESIZE_SHARE = 0.7  # share of the epochs in which images grow with --progressive-resize
 
 
@@ -68,26 +67,20 @@ def make_loader(
     config: TrainConfig,
     competition: Competition,
     compute: Compute,
-    images: Images,
-    rows: np.ndarray,
-    targets: np.ndarray,
+    served: Served,
     size: tuple[int, int],
     *,
     train: bool,
-    numbers: np.ndarray | None = None,
     in_blocks: bool | None = None,
-    image_weights: np.ndarray | None = None,
     soft: np.ndarray | None = None,
-    variants: np.ndarray | None = None,
-    boxes: np.ndarray | None = None,
 ) -> Loader:
-    """Serve these rows of a cache (N, H, W, C), with targets (len(rows), num_targets), to train on or to score.
+    """Serve images at `size` (height, width), to train on or to score.
 
-    `numbers` are the cache's. A cache larger than the memory is read in its own order or in blocks, whatever the order
-    of `rows`; a resumed training gives `in_blocks`, to keep the order in which it began. `soft` (len(rows),
-    num_outputs) are trained on instead of the targets; `image_weights` (len(rows),) is what each image counts;
-    `variants` and `boxes` see Loader.
+    A cache larger than the memory is read in its own order or in blocks, whatever the order of the rows; a resumed
+    training gives `in_blocks`, to keep the order in which it began. `soft` (M, num_outputs) are trained on instead of
+    the M targets.
     """
+    images, rows, targets, numbers, weights, variants, boxes = served
     if len(rows) == 0:
         raise InputError("no image is left to train on or to score; look at folds.csv")
     if in_blocks is None:
@@ -96,13 +89,13 @@ def make_loader(
         _begin_blocks(images, variants, train)
         order = np.argsort(rows)
         rows, targets = rows[order], targets[order]
-        image_weights, soft, boxes = (None if each is None else each[order] for each in (image_weights, soft, boxes))
+        weights, soft, boxes = (None if each is None else each[order] for each in (weights, soft, boxes))
     num_images = len(rows) if variants is None else len(variants)
     return Loader(
         images=images,
         rows=rows,
         targets=targets if soft is None else soft,
-        weights=_weights_of(config, competition, targets, image_weights, num_images) if train else None,
+        weights=_weights_of(config, competition, targets, weights, num_images) if train else None,
         shares=_shares_of(config, competition, targets[:num_images]) if train else None,
         repeats=config.aug_repeats if train else 1,
         image_size=size,

@@ -27,10 +27,9 @@ from src.core.errors import InputError
 from src.core.flags import check_apart
 from src.core.runtime import Compute
 from src.core.writing import write_csv
-from src.inference.ensemble import predict_test, weighted_mean
+from src.inference.ensemble import mean_out_of_fold, predict_test, views_of, weighted_mean
 from src.inference.predictor import Predictor
 from src.inference.quality import confidence_of
-from src.inference.submission import mean_out_of_fold, views_of
 from src.inference.testset import TestSet
 from src.runs.fold import FoldPaths
 from src.runs.run import Run, open_run

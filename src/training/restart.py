@@ -17,8 +17,8 @@ from src.core.writing import write_bytes, write_text
 from src.data.prepared import open_prepared
 from src.data.snapshot import replace_folder
 from src.runs.fold import FoldPaths
-from src.runs.record import RunRecord
-from src.runs.run import Run, open_run, readable_run
+from src.runs.record import RunRecord, readable_run
+from src.runs.run import Run, open_run, run_folder
 from src.training.changes import changes, check_unchanged, settings_of
 
 
@@ -61,9 +61,25 @@ def _is_same(config: TrainConfig, record: RunRecord, staged: Run) -> bool:
     return record.snapshot == staged.prepared.id and not changes(record, *settings_of(config, record))
 
 
-def is_complete(folder: Path) -> bool:
-    """Return whether --restart has trained all it was asked for in this run, but was killed while moving it."""
-    return (folder / "restart" / "complete").exists()
+def finish_restart(config: TrainConfig) -> tuple[int, ...]:
+    """Finish a --restart that was killed while it moved its folds; return their numbers, () if there was none.
+
+    Raises InputError if its run.json is lost.
+    """
+    folder = run_folder(config, config.run_name)
+    marker = folder / "restart" / "complete"
+    if not marker.exists():
+        return ()
+    if readable_run(marker.parent) is None:
+        raise InputError(f"{marker.parent}: has lost its run.json; delete this folder")
+    moved = _numbers(marker, 1)
+    publish(open_run(config, config.run_name, staged=True))
+    return moved
+
+
+def _numbers(marker: Path, line: int) -> tuple[int, ...]:
+    """Return the folds in a line of the file `complete`: of the old ones that go, then of the new ones."""
+    return tuple(map(int, marker.read_text().split("\n")[line].split()))
 
 
 def publish(run: Run) -> Run:
@@ -81,8 +97,8 @@ def publish(run: Run) -> Run:
         if not marker.exists():  # otherwise a killed process has begun to move
             old = main.started_folds() if readable_run(main.folder) != run.begun else []
             _check_all_replaced(old, finished, main)
-            write_text(marker, " ".join(str(paths.number) for paths in old))
-        for number in map(int, marker.read_text().split()):
+            write_text(marker, "\n".join(" ".join(str(one.number) for one in paths) for paths in (old, finished)))
+        for number in _numbers(marker, 0):
             if not main.owns(number):
                 shutil.rmtree(main.fold_paths(number).folder, ignore_errors=True)
         if readable_run(main.folder) != run.begun or not main.file.exists():
@@ -91,7 +107,9 @@ def publish(run: Run) -> Run:
             replace_folder(paths.folder, main.fold_paths(paths.number).folder)
         for copy in filter(Path.is_file, staged.copies):
             write_bytes(main.folder / copy.name, copy.read_bytes())
-        shutil.rmtree(main.evaluation, ignore_errors=True)  # of the old folds
+        for of_old_folds in (main.evaluation, main.export):
+            shutil.rmtree(of_old_folds, ignore_errors=True)
+        main.crops.unlink(missing_ok=True)
         marker.unlink()
         if not staged.started_folds():
             shutil.rmtree(staged.folder)

@@ -3,26 +3,34 @@
 from src.config import TrainConfig
 from src.core.errors import InputError
 from src.core.flags import check_name
+from src.core.world import World
 from src.data.prepared import open_prepared
 from src.runs.checkpoint import has_state, load_state
 from src.runs.fold import TrainedFold, origin_of
-from src.runs.run import Run, open_run, readable_run, run_folder
+from src.runs.record import readable_run
+from src.runs.run import Run, open_run, run_folder
 from src.training.changes import changes, check_unchanged, settings_of
-from src.training.restart import is_complete, publish, staged_run
+from src.training.restart import finish_restart, staged_run
 
 
-def run_to_train(config: TrainConfig) -> Run:
+def run_to_train(config: TrainConfig, world: World | None = None) -> Run:
     """Return the run that a command trains: one that has begun, with the snapshot it is bound to, or a new one.
 
     Raises InputError for settings other than those that the run began with.
     """
     check_name("run-name", config.run_name)
+    world = world or World()
+    moved = world.on_main(lambda: finish_restart(config))
+    return world.main_first(lambda: _run_to_train(config, moved))
+
+
+def _run_to_train(config: TrainConfig, moved: tuple[int, ...]) -> Run:
+    """Return it; `moved` are the folds of a --restart that was finished just now."""
     folder = run_folder(config, config.run_name)
-    if is_complete(folder):  # a kill interrupted the move
-        if readable_run(folder / "restart") is None:
-            raise InputError(f"{folder / 'restart'}: has lost its run.json; delete this folder")
-        run = publish(open_run(config, config.run_name, staged=True))
-        if config.restart and not changes(run.begun, *settings_of(config, run.record)):
+    if config.restart and moved:
+        run = open_run(config, config.run_name)
+        wanted = run.prepared.fold_numbers(config.fold)
+        if set(wanted) <= set(moved) and not changes(run.begun, *settings_of(config, run.record)):
             return run
     known = readable_run(folder)
     if config.restart:

@@ -15,19 +15,24 @@ from src.data.pixels import Images, JoinedImages
 from src.data.prepared import Prepared
 from src.data.recombine import recombined
 from src.data.synthetic import synthetic
-from src.training.loading import MAX_MEMORY_SHARE, TOO_LARGE
 from src.training.pseudo_labels import PseudoLabels
+
+TOO_LARGE = "images and at least one variant of each must fit into memory; leave it out"
+MAX_MEMORY_SHARE = 0.7  # of the memory for a cache; the images of a larger one are shuffled in blocks
 
 
 class Served(NamedTuple):
-    """What a loader serves: images and the numbers that draws depend on, (N,); rows (M,), targets and weights of
-    them; variants of the first of these, and the box around each row's string, see Loader."""
+    """What a loader serves: images (N, H, W, C), the rows (M,) of some of them and their targets (M, num_targets).
+
+    Also the numbers (N,) that draws of the images depend on, what each row counts (M,), and variants of the first rows
+    and boxes of all, see Loader.
+    """
 
     images: Images
-    numbers: np.ndarray | None
     rows: np.ndarray
     targets: np.ndarray
-    weights: np.ndarray | None
+    numbers: np.ndarray | None = None
+    weights: np.ndarray | None = None
     variants: np.ndarray | None = None
     boxes: np.ndarray | None = None
 

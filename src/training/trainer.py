@@ -140,7 +140,7 @@ class Trainer:
             "score": score,
             "train_seconds": progress.seconds,
             "seconds": seconds,
-            "images_per_second": progress.step * self.loader.batch_size / progress.seconds,
+            "images_per_second": self._rate(),
             "waiting_share": progress.waited / progress.seconds,
             "skipped_steps": progress.skipped,
             "micro_batch": -(-self.loader.batch_size // self.state.accumulate),
@@ -165,16 +165,14 @@ class Trainer:
         self.state.nonfinite.begin(progress.skipped, progress.skipped_in_a_row)
         self.state.network.train()
         with stop.deferring():
-            for batch, seconds in _timed(self._batches(epoch, loss_sum)):
+            for batch, waited in _timed(self._batches(epoch, loss_sum)):
                 lr = self._lr(epoch, progress.step)
                 loss_sum += train_step(self.state, batch, self.layout, lr, self.compute, self.settings, profiler)
-                profiler.step_done(seconds)
+                profiler.step_done(waited)
                 now = time.perf_counter()
-                progress.step, progress.waited, progress.seconds = (
-                    progress.step + 1,
-                    progress.waited + seconds,
-                    now - started,
-                )
+                progress.step += 1
+                progress.waited += waited
+                progress.seconds = now - started
                 text = None
                 asked, late = self.compute.world.most(stop.asked, now - saved > 60 * self.save_every)
                 stop.ask(asked)
@@ -223,9 +221,12 @@ class Trainer:
         return self.settings.lr * lr_factor(self.settings.schedule, share, self.settings.warmup)
 
     def _pace(self) -> str:
-        progress = self.progress
-        rate = progress.step * self.loader.batch_size / progress.seconds
-        return f"{rate:,.0f} {self.unit}/s, waiting {progress.waited / progress.seconds:.0%}"
+        share = self.progress.waited / self.progress.seconds
+        return f"{self._rate():,.0f} {self.unit}/s, waiting {share:.0%}"
+
+    def _rate(self) -> float:
+        in_step = min(self.loader.batch_size, self.loader.num_images)  # a fold may have fewer than a batch
+        return self.progress.step * in_step / self.progress.seconds
 
     def _profile_folder(self) -> Path | None:
         """Return where to write a profile; once per command."""
@@ -260,10 +261,20 @@ class Trainer:
         write_text(self.paths.log, text.getvalue())
 
     def resume(self) -> None:
-        """Resume from last.pt, or if it is damaged from the one before. Raises InputError if both are."""
+        """Resume from last.pt, or if it is damaged from the one before.
+
+        Raises InputError if both are damaged, or of another network than is built now.
+        """
         kept = load_state(self.paths.state, self.origin)
-        self.state.network.load_state_dict(kept["network"])
-        self.state.optimizer.load_state_dict(kept["optimizer"])
+        try:
+            self.state.network.load_state_dict(kept["network"])
+            self.state.optimizer.load_state_dict(kept["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{self.paths.state}: is not of the network that is built now ({why}); bring back the packages and the "
+                "competition that it began with, or give --restart"
+            ) from error
         if kept["scaler"] and self.state.scaler.is_enabled():  # it may have begun on a device of another precision
             self.state.scaler.load_state_dict(kept["scaler"])
         if self.state.ema:

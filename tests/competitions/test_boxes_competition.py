@@ -26,6 +26,7 @@ from src.exporting.subject import open_subject
 from src.serving.answering import open_answerer
 from src.training.checks import check_flags
 from src.training.loading import make_loader
+from src.training.served import Served
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
 
 TRAIN = ("--backbone", "string_cnn", "--no-pretrained", "--image-size", 32, 48, "--batch-size", 4, "--epochs", 2)
@@ -187,7 +188,7 @@ def test_the_box_follows_when_the_image_moves(moves: dict[str, float], hflip_ok:
     competition = replace(load_competition("svhn:boxes"), hflip_ok=hflip_ok)
     config = TrainConfig(augment=replace(NO_AUGMENT, **moves), batch_size=4)
     compute = choose_compute("cpu", "fp32")
-    loader = make_loader(config, competition, compute, images, np.arange(4), targets, SIZE, train=True)
+    loader = make_loader(config, competition, compute, Served(images, np.arange(4), targets), SIZE, train=True)
     changed = 0
     for epoch in range(12):
         batch = next(loader.epoch(epoch))
@@ -207,7 +208,7 @@ def test_the_box_follows_on_a_gpu_too() -> None:
     config = TrainConfig(augment=replace(NO_AUGMENT, shift=0.1, zoom=0.2, rotate=8.0), batch_size=4)
     compute = choose_compute("cpu", "fp32")
     loader = make_loader(
-        config, load_competition("svhn:boxes"), compute, images, np.arange(4), targets, SIZE, train=True
+        config, load_competition("svhn:boxes"), compute, Served(images, np.arange(4), targets), SIZE, train=True
     )
     one, other = next(loader.epoch(3)), next(on_device(loader, torch.device("cpu"), False).epoch(3))
     torch.testing.assert_close(other["target"], one["target"])
@@ -229,7 +230,7 @@ def test_nothing_moves_unless_a_flag_asks() -> None:
     compute, rows = choose_compute("cpu", "fp32"), np.arange(4)
     for augment, asked in ((Augment(), set()), (Augment(zoom=0.3, crop=0.5), {"zoom", "crop"})):
         config = TrainConfig(augment=augment)
-        loader = make_loader(config, competition, compute, images, rows, targets, (8, 8), train=True)
+        loader = make_loader(config, competition, compute, Served(images, rows, targets), (8, 8), train=True)
         assert loader.policy
         assert {move for move in MOVES if getattr(loader.policy, move)} == asked
 
@@ -238,7 +239,7 @@ def test_nothing_moves_if_labels_cannot_follow() -> None:
     competition = replace(load_competition("svhn:boxes"), hflip_ok=True, follow=None)
     images, targets = np.zeros((4, 8, 8, 3), np.uint8), np.zeros((4, 4), np.float32)
     compute = choose_compute("cpu", "fp32")
-    loader = make_loader(TrainConfig(), competition, compute, images, np.arange(4), targets, (8, 8), train=True)
+    loader = make_loader(TrainConfig(), competition, compute, Served(images, np.arange(4), targets), (8, 8), train=True)
     assert loader.policy
     assert not any(getattr(loader.policy, move) for move in MOVES)
     zoomed = TrainConfig(augment=replace(NO_AUGMENT, zoom=0.3))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.inference import deadline, submission
+from src.inference import deadline, ensemble
 from src.inference.deadline import interleaved, those_that_answered
 from tests.world import done, refused, run_command
 
@@ -93,13 +93,13 @@ def test_what_is_fitted_after_training_is_fitted_on_the_folds_that_answer(
     world: Path, passes: Passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[Any] = []
-    real = submission.fitted_rule
+    real = ensemble.fitted_rule
 
     def fit(runs: Any, folds: Any, tta: bool) -> Any:
         fitted.append(([run.name for run in runs], folds, tta))
         return real(runs, folds, tta)
 
-    monkeypatch.setattr(submission, "fitted_rule", fit)
+    monkeypatch.setattr(ensemble, "fitted_rule", fit)
     passes.begin(1)
     done(world, "predict", "--minutes", "1", "--name", "one")
     assert fitted == [(["baseline"], None, True), (["baseline"], (0,), False)]

@@ -107,9 +107,12 @@ def test_every_combination_is_trained_as_it_would_be_alone(prepared: Path, podiu
     flags = ("--backbone", "string_cnn", "--no-pretrained", "--epochs", 2, "--batch-size", 4, "--image-size", 32, 48)
     assert podium("train", *flags, "--lr", 3e-3, "--run-name", "alone", "--fold", fold).code == 0
     assert weights(prepared / "runs/svhn/alone") == weights(prepared / "runs/svhn/s-lr3e-3-s0")
+    assert podium("prepare", "--num-folds", 2, "--image-size", 24, 36).code == 0
+    again = podium("sweep", *SET, "lr=1e-3,3e-3", "--run-name", "s", "--fold", fold, "--seed", 0, 1, "--redo")
+    refused(again, "at 64x128, new runs would be on", "at 24x36; use another --run-name, or delete this run")
     assert podium("prepare", "--num-folds", 3).code == 0
     again = podium("sweep", *SET, "lr=1e-3,3e-3", "--run-name", "s", "--fold", fold, "--seed", 0, 1)
-    refused(again, "was trained on snapshot", "use another --run-name, or --redo")
+    refused(again, "was trained on snapshot", "use another --run-name, or delete this run")
 
 
 @pytest.mark.slow
@@ -204,6 +207,12 @@ def test_a_run_that_exists_with_other_settings_is_refused(prepared: Path, podium
     ended = podium("sweep", *SET, "lr=2e-3", "--run-name", "s", "--fold", 0)
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert "1/1  s-s0 fold 0: error: " in ended.out
+
+
+def test_flags_of_the_other_engine_are_refused(prepared: Path, podium: Podium) -> None:
+    refused(podium("sweep", "--address", "host:1"), "--address host:1: is of --engine ray")
+    refused(podium("prepare", "--address", "host:1"), "--address host:1: is of --engine ray")
+    refused(podium("sweep", "--engine", "ray", "--tasks", 2), "--tasks: is of --engine local")
 
 
 @pytest.mark.parametrize("address", ["10", "host", "host:port", ":1", "127.0.0.1:99999"])

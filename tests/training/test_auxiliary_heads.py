@@ -112,9 +112,13 @@ def test_what_does_not_go_together_is_refused(competition: str, flags: dict[str,
 
 
 def test_a_refusal_leaves_no_run_behind(train: Train) -> None:
-    probe = ("--mixup", 0, "--pretrained")
-    for flag, value in (("--length-head", (0.2,)), ("--box-head", (1,)), ("--freeze-backbone", probe)):
-        refused(train("run", flag, *value)[1], f"{flag}: StringCnn")
+    probe, useless = ("--mixup", 0, "--pretrained"), "features of random weights are useless, and string_cnn begins"
+    for flag, value, said in (
+        ("--length-head", (0.2,), "StringCnn"),
+        ("--box-head", (1,), "StringCnn"),
+        ("--freeze-backbone", probe, useless),
+    ):
+        refused(train("run", flag, *value)[1], f"{flag}: {said}")
     assert train("run")[1].code == 0
 
 
@@ -163,7 +167,7 @@ def test_mixed_images_learn_both_boxes(monkeypatch: pytest.MonkeyPatch, accumula
 
 def test_images_that_are_added_have_no_known_box() -> None:
     images, targets = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 6), np.int64)
-    served = Served(images, None, np.arange(2), targets, None, boxes=np.ones((2, 4)))
+    served = Served(images, np.arange(2), targets, boxes=np.ones((2, 4)))
     joined = served._with(images, None, np.arange(2), targets, 1.0)
     assert joined.boxes is not None
     assert np.array_equal(joined.boxes, [[1.0] * 4] * 2 + [[np.nan] * 4] * 2, equal_nan=True)
@@ -174,8 +178,8 @@ def test_boxes_stay_with_their_images_where_these_are_read_in_blocks() -> None:
     boxes = np.repeat(rows[:, None] / 10, 4, axis=1)
     svhn, compute = load_competition("svhn"), choose_compute("cpu", "fp32")
     config = TrainConfig(box_head=0.2, batch_size=4, augment=NO_AUGMENT)
-    loader = make_loader(config, svhn, compute, images, rows, np.zeros((4, 6), np.int64), (8, 8), train=True,
-                         in_blocks=True, boxes=boxes)  # fmt: skip
+    served = Served(images, rows, np.zeros((4, 6), np.int64), boxes=boxes)
+    loader = make_loader(config, svhn, compute, served, (8, 8), train=True, in_blocks=True)
     (batch,) = loader.epoch(0)
     np.testing.assert_allclose(batch["boxes"][:, 0], batch["index"] / 10, atol=1e-6)
 

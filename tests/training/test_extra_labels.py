@@ -33,6 +33,14 @@ def test_flags_that_do_nothing_are_told() -> None:
     config = TrainConfig(suspects_weight=0.5, pseudo_confidence=0.5, pseudo_labels=("teacher",))
     assert without_effect(config) == ["note: --suspects-weight does nothing without --suspects"]
     assert without_effect(TrainConfig()) == []
+    probe = TrainConfig(freeze_backbone=True, backbone="mine.py", augment=Augment(rotate=45))
+    assert without_effect(probe) == [
+        "note: --freeze-backbone trains on the features of plain images: augmentation and drop-path do nothing",
+        "note: --freeze-backbone keeps the features of mine.py, which are useless unless it loads weights itself; "
+        "--weights FILE gives it some",
+    ]
+    with_weights = TrainConfig(freeze_backbone=True, backbone="mine.py", weights=Path("mine.safetensors"))
+    assert without_effect(with_weights) == without_effect(TrainConfig(freeze_backbone=True)) == []
 
 
 def test_joined_images_are_those_of_one_cache_then_the_other() -> None:

@@ -16,7 +16,7 @@ from src.core.runtime import choose_compute
 from src.data.cache import facts_file
 from src.training.checks import check_flags
 from src.training.loading import make_loader
-from src.training.served import boxes_of
+from src.training.served import Served, boxes_of
 from tests.fixtures import MakeSvhn, Podium
 from tests.helpers import run_at
 from tests.training.test_trainer import stop_after_an_epoch
@@ -165,10 +165,13 @@ def test_class_weights_count_the_images_and_not_their_variants() -> None:
     config = TrainConfig(class_weights=True, augment=Augment(recombine=0.5))
     compute = choose_compute("cpu", "fp32")
     variants = np.arange(10, 30).reshape(10, 2)
-    loader = make_loader(config, competition, compute, images, np.arange(30), targets, (8, 8), train=True,
-                         image_weights=weights, variants=variants)  # fmt: skip
-    plain = make_loader(config, competition, compute, images, np.arange(10), targets[:10], (8, 8), train=True,
-                        image_weights=weights[:10])  # fmt: skip
+    loader, plain = (
+        make_loader(config, competition, compute, served, (8, 8), train=True)
+        for served in (
+            Served(images, np.arange(30), targets, weights=weights, variants=variants),
+            Served(images, np.arange(10), targets[:10], weights=weights[:10]),
+        )
+    )
     assert loader.weights is not None
     assert plain.weights is not None
     np.testing.assert_allclose(

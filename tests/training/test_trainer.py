@@ -95,6 +95,23 @@ def test_log_csv_has_micro_batch_memory_and_utilisation(train: Train) -> None:
         assert rows["gpu_utilisation"].between(0, 1).all()
 
 
+def test_a_checkpoint_of_another_network_is_one_line(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_after_an_epoch(patch)
+        train("run")
+    monkeypatch.setattr("src.training.setup.build_model", lambda name, *_, **__: torch.nn.Linear(2, 3))
+    _, ended = train("run", "--resume")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "fold0/last.pt: is not of the network that is built now" in ended.err
+
+
+def test_images_per_second_count_the_images_that_there_are(train: Train) -> None:
+    rates = [log(train(f"run{size}", "--batch-size", size)[0])["images_per_second"] for size in (4, 400)]
+    steps = [log(train(f"run{size}")[0])["train_seconds"] for size in (4, 400)]
+    assert (rates[0] * steps[0]).round().tolist() == [8] * 3
+    assert (rates[1] * steps[1]).round().tolist() == [9] * 3
+
+
 def test_deterministic_runs_of_any_name_print_the_same_sha256(train: Train, restore_algorithms: None) -> None:
     printed = {}
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):

@@ -1,0 +1,25 @@
+"""What several benchmarks measure with: the processor's name, its seconds, and a median with its range."""
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def processor() -> str:
+    """Return the number of cores and the processor's name, from /proc/cpuinfo."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names) or '?'} x {names[0] if names else platform.processor()}"
+
+
+def cpu_seconds() -> float:
+    """Return the seconds that this process and its children that have ended have spent on processors."""
+    return sum(os.times()[:4])
+
+
+def with_range(values: Sequence[float], form: str) -> str:
+    """Return the median of values and their range, as "1.20 (1.10–1.30)"; `form` formats a number, as ".2f"."""
+    return f"{np.median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
