@@ -153,12 +153,11 @@ def _decode_test(config: PrepareConfig, run: "Run", tables: "Tables", folder: "P
     """Make the test cache of the size that runs were trained at. Raises InputError if too many cannot be read."""
     from src.data.labels import check_unreadable
     from src.data.prepared import build_test_cache, open_prepared
-    from src.data.problems import ZERO_END, reading_problems
+    from src.data.problems import reading_problems
 
     size = config.image_size or open_prepared(config).image_size
     test = build_test_cache(config, run, tables, folder, size)
-    unreadable = reading_problems("test", test, "answered from a black image")
-    paths = [problem.image_path for problem in unreadable if problem.problem != ZERO_END]
+    paths = _unreadable(reading_problems("test", test, "answered from a black image"))
     check_unreadable(paths, len(test.readings), config.max_unreadable, "look at these images")
     print(f"test images: {len(test.readings):,}, {len(paths):,} of them answered from a black image")
 
@@ -170,7 +169,7 @@ def _report(config: PrepareConfig, problems: "list[Problem]", test: "ImageCache"
     from src.core.errors import InputError
     from src.core.writing import write_csv
     from src.data.labels import check_unreadable
-    from src.data.problems import ZERO_END, Problem, reading_problems, summary
+    from src.data.problems import Problem, reading_problems, summary
 
     unreadable = reading_problems("test", test, "answered from a black image")
     problems = problems + unreadable
@@ -184,9 +183,15 @@ def _report(config: PrepareConfig, problems: "list[Problem]", test: "ImageCache"
             f"{first.image_path} ({first.split}): {first.problem}, {first.detail}; --strict stops here, all problems "
             f"are in {file}"
         )
-    paths = [problem.image_path for problem in unreadable if problem.problem != ZERO_END]
-    check_unreadable(paths, len(test.readings), config.max_unreadable, f"see {file}")
+    check_unreadable(_unreadable(unreadable), len(test.readings), config.max_unreadable, f"see {file}")
     return report
+
+
+def _unreadable(problems: "list[Problem]") -> list[str]:
+    """Return the paths of images that could not be read: those that end in zeros could."""
+    from src.data.problems import ZERO_END
+
+    return [problem.image_path for problem in problems if problem.problem != ZERO_END]
 
 
 if __name__ == "__main__":

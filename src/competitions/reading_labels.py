@@ -1,13 +1,12 @@
 """Labels of a CSV: from texts to class ids, 0 and 1 of labels, grades or numbers, with errors that name the line."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from src.competitions.spec import Head, Kind, nearest
-from src.core.csv_text import check_columns
+from src.core.csv_text import check_columns, is_number
 from src.core.errors import InputError
 
 MAX_SPREAD = 1e-9  # a standard deviation below this is none
@@ -20,10 +19,7 @@ def in_order(texts: set[str]) -> tuple[str, ...]:
 
 def are_numbers(texts: set[str]) -> bool:
     """Return whether all texts are finite numbers: "nan" has no place in an order."""
-    try:
-        return all(math.isfinite(float(text)) for text in texts)
-    except ValueError:
-        return False
+    return all(map(is_number, texts))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,3 +77,11 @@ def check_columns(table: pd.DataFrame, columns: Sequence[str], source: str) -> N
     for column in columns:
         if column not in table.columns:
             raise InputError(f"{source}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
+
+
+def is_number(text: str) -> bool:
+    """Return whether a cell holds a finite number."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from src.core.csv_text import is_number
 from src.core.errors import InputError
 from src.core.progress import Progress
-from src.handin.ledger import is_number
 
 MB = 10**6
 SECONDS_BETWEEN_LOOKS = 0.5

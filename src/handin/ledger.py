@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.core.csv_text import parse_csv
+from src.core.csv_text import is_number, parse_csv
 from src.core.errors import InputError
 from src.core.locking import locked
 from src.core.writing import write_csv
@@ -102,11 +102,3 @@ class Ledger:
 
     def _locked(self) -> AbstractContextManager[object]:
         return locked(self.path.with_suffix(""), "is writing the ledger", wait=True)
-
-
-def is_number(text: str) -> bool:
-    """Return whether a cell holds a finite number."""
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False

@@ -1,6 +1,5 @@
 """From predictions of images to the submission's table, and the check that the organiser will accept it."""
 
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import pandas as pd
 
 from src.competitions.decision import Rule, class_probabilities, decide
 from src.competitions.spec import Competition, Head
-from src.core.csv_text import parse_csv
+from src.core.csv_text import is_number, parse_csv
 from src.core.errors import InputError
 from src.inference.testset import TestSet
 from src.metrics import ranked
@@ -166,7 +165,7 @@ def _check_head(answers: "pd.Series[str]", path: Path, head: Head, competition: 
     known, wanted = set(head.classes), competition.num_answers
     for line, answer in answers.items():
         if head.kind == "number":
-            legal = _is_finite(answer)
+            legal = is_number(answer)
         elif head.kind == "labels":
             given = answer.split(competition.separator) if answer else []
             legal = set(given) <= known and len(set(given)) == len(given) and (bool(given) or not head.required)
@@ -177,13 +176,6 @@ def _check_head(answers: "pd.Series[str]", path: Path, head: Head, competition: 
             legal = answer in known
         if not legal:
             raise InputError(f"{path}, line {line}: answer {answer!r} is not one that {head.name} can have")
-
-
-def _is_finite(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 def legal_answer(competition: Competition) -> re.Pattern[str]:

@@ -110,7 +110,7 @@ def out_of_fold(
         decided=decided,
         views=views,
         complete=present == expected,
-        optimistic=any(train.keep == "best" or train.early_stopping is not None for train in [run.begun.train]),
+        optimistic=run.begun.train.keep == "best" or run.begun.train.early_stopping is not None,
     )
 
 

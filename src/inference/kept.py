@@ -21,25 +21,24 @@ class KeptPredictions:
 
     def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """Return an array of this shape, or None if the file is of another key, damaged or not there."""
-        try:
-            with open(self.path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
-                array: np.ndarray = kept[name]
-                sound = array.shape == shape and str(kept[f"{name}_hash"]) == self._hash(name, array)
-                return array if sound else None
-        except (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile):
-            return None  # made again
+        array, hashed = self._load(name, f"{name}_hash")
+        return array if array.shape == shape and hashed == self._hash(name, array) else None
 
     def read_of_weights(self, width: int) -> np.ndarray | None:
         """Return predictions (N, width) of these weights, over views if there are any; None as `read`."""
         for name in ("probabilities_tta", "probabilities"):
-            try:
-                with open(self.path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
-                    array: np.ndarray = kept[name]
-                    if array.shape[1:] == (width,) and str(kept[f"{name}_seal"]) == self._seal(name, array):
-                        return array
-            except (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile):
-                continue
+            array, sealed = self._load(name, f"{name}_seal")
+            if array.shape[1:] == (width,) and sealed == self._seal(name, array):
+                return array
         return None
+
+    def _load(self, name: str, hash_name: str) -> tuple[np.ndarray, str]:
+        """Return an array and what should be its hash: none of nothing if the file is damaged or not there."""
+        try:
+            with open(self.path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
+                return kept[name], str(kept[hash_name])
+        except (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile):
+            return np.empty(0), ""
 
     def write(self, **arrays: np.ndarray) -> None:
         """Keep arrays; where runs/ is read-only, only says so."""

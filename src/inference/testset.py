@@ -29,9 +29,8 @@ class TestSet:
     __test__ = False  # not a test of pytest's
 
     table: pd.DataFrame  # image_path, id, and with a row for each head the head's name
-    sources: (
-        Sources | None
-    )  # of image_paths: size and time of each image's file now; None if input/ is not on this machine
+    # Of image_paths: size and time of each image's file now; None if input/ is not on this machine.
+    sources: Sources | None
     note: str  # what the user should know about where the table comes from, or nothing
     sample: str  # where the ids were read: "input", or "snapshot"
 

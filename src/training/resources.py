@@ -29,10 +29,7 @@ class ResourceMonitor:
         if self.can_ask:
             try:
                 self.readings.append(torch.cuda.utilization() / 100)
-            except (
-                RuntimeError,
-                self.driver_error,
-            ) as error:  # if the driver does not report it, as for a slice of a GPU
+            except (RuntimeError, self.driver_error) as error:  # not reported, as for a slice of a GPU
                 print(f"GPU utilisation cannot be read ({error}): log.csv has 0")
                 self.can_ask = False
 

@@ -221,8 +221,7 @@ class Trainer:
         return self.settings.lr * lr_factor(self.settings.schedule, share, self.settings.warmup)
 
     def _pace(self) -> str:
-        share = self.progress.waited / self.progress.seconds
-        return f"{self._rate():,.0f} {self.unit}/s, waiting {share:.0%}"
+        return f"{self._rate():,.0f} {self.unit}/s, waiting {self.progress.waited / self.progress.seconds:.0%}"
 
     def _rate(self) -> float:
         in_step = min(self.loader.batch_size, self.loader.num_images)  # a fold may have fewer than a batch
