@@ -33,9 +33,9 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
     for head in competition.heads:
         for column in head.targets:
             _check_target(labels, head, column, competition.name)
-    if "group" in labels.columns:  # without a group an image is a group of its own
-        alone = labels["group"].isna()
-        labels = labels.assign(group=labels["group"].where(~alone, "without: " + labels["image_path"]))
+    if "group" in labels.columns and labels["group"].isna().any():  # without one an image is a group of its own
+        own = "image " + labels["image_path"]
+        labels = labels.assign(group=labels["group"].astype(object).where(labels["group"].notna(), own))
     if "answer" in labels.columns:
         if labels["answer"].isna().any():
             path = labels["image_path"][labels["answer"].isna()].iloc[0]
@@ -149,7 +149,7 @@ def check_test(test: pd.DataFrame, competition: Competition) -> pd.DataFrame:
         wrong = [value for value in test[column] if not isinstance(value, str)]
         if wrong:
             raise InputError(
-                f"{competition.name}: read_test gives {column} {wrong[0]!r}, which is no text; use map(str)"
+                f"{competition.name}: read_test gives {column} {wrong[0]!r}, which is not text; use map(str)"
             )
     for text in test["id"]:
         if _control_character(text):

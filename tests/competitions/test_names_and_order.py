@@ -127,7 +127,7 @@ def test_what_own_readers_forget_is_one_line(folder: Path) -> None:
             InputError, match=f"^food11: {what} gives a NoneType, not a DataFrame; is its return missing"
         ):
             check(None, one)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="^food11: read_test gives id 1, which is no text"):
+    with pytest.raises(InputError, match="^food11: read_test gives id 1, which is not text"):
         check_test(pd.DataFrame({"image_path": ["1.png"], "id": [1]}), one)
 
     def broken(files: InputFiles) -> pd.DataFrame:
