@@ -221,20 +221,18 @@ def csv_competition(
 ) -> Competition:
     """Return a competition read from CSV files.
 
-    A class is the label's text, and classes are in sorted order; `classes` limits and orders them. With kind "labels",
-    one label column holds labels separated by `separator`, several hold 0 or 1 of a label each. With the other kinds,
-    several label columns are several heads. Ids are image names below the folder, with or without extension, or what
-    image_name makes of them ("{}_green.png"); `find` finds images that are not files, see parquet.py.
+    A class is a label's text; they are sorted unless `classes` limits and orders them. With kind "labels", one label
+    column holds labels separated by `separator`, several hold 0 or 1 of a label each; otherwise several are several
+    heads. Ids are image names below the folder, with or without extension, or what image_name makes of them
+    ("{}_green.png"); `find` finds images that are not files, see parquet.py.
 
     Columns of train_csv: group_column, a patient or a site that no fold may split; split_column, "val" for the
-    organiser's own validation set (0 and 1 mean what the column's name says, as in is_train); weight_column, what an
-    image counts in the loss. read_table returns the table to use instead of train_csv, joined from several. If an id
-    has several images, which are answered together, image_column of train_csv names them, and test_csv lists those of
-    the test set, in test_image_column.
+    organiser's own validation set (0 and 1 mean what its name says, as in is_train); weight_column, what an image
+    counts in the loss. read_table returns a table, joined from several, instead of train_csv. If an id has several
+    images, image_column names them, and test_csv lists those of the test set, in test_image_column.
 
-    `options` go to Competition. The sample submission's columns follow from `answer`; with "probabilities" the classes
-    are its columns, in its order (grades from the lowest up); columns=(id, answer) asks for that of the second of two
-    classes. Columns with the names of all classes, or all heads, are filled by name.
+    `options` go to Competition. `answer` decides the sample submission's columns: with "probabilities" they are the
+    classes, in its order (grades from the lowest up); columns=(id, answer) asks for that of the second of two classes.
     """
     label_columns = (label_column,) if isinstance(label_column, str) else label_column
     options.setdefault("columns", _columns(id_column, label_columns, options.get("answer", "text")))
@@ -247,9 +245,9 @@ def csv_competition(
     )  # fmt: skip
     competition = Competition(
         name=name,
-        read_heads=reader.read_heads,
         image_size=image_size,
         hflip_ok=hflip_ok,
+        read_heads=reader.read_heads,
         read_train=reader.read_train,
         read_test=lambda files: reader.read_test(files, competition.with_heads_of(files)),
         source=source or f"Put {train_csv}, {train_folder}/, {test_folder}/ and {sample_submission} into input/{name}/",

@@ -57,7 +57,7 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
 
 
 def _check_table(table: Any, what: str) -> None:
-    """Raise InputError for what is no table, such as what a reader without a `return` gives."""
+    """Raise InputError unless a reader returned a DataFrame; one that forgets its `return` returns None."""
     if not isinstance(table, pd.DataFrame):
         raise InputError(f"{what} gives a {type(table).__name__}, not a DataFrame; is its return missing?")
 

@@ -69,8 +69,10 @@ def check_batch(config: TrainConfig, world: World, num_images: int | None = None
         )
     needed, size = 2 * config.accumulate * world.size, min(config.batch_size, num_images or config.batch_size)
     if size < needed:
-        what = f"--batch-size {config.batch_size}" if size == config.batch_size else f"{size} training images"
-        raise InputError(
-            f"{what}: {world.size} ranks with {config.accumulate} micro-batches each need at least {needed}, as batch "
-            "norm needs 2 images at once"
+        what = f"--batch-size {config.batch_size}" if size == config.batch_size else f"training images: {size}"
+        who = (
+            f"{world.size} ranks with {config.accumulate} micro-batches each need"
+            if world.size > 1
+            else "a training needs"
         )
+        raise InputError(f"{what}; {who} at least {needed}, as batch norm needs 2 images at once")

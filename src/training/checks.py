@@ -42,51 +42,14 @@ def _check_ranges(config: TrainConfig) -> None:
 def check_flags(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for flags that are out of range or contradict each other or the competition."""
     _check_ranges(config)
-    if config.freeze_backbone and (
-        config.mixup or config.cutmix or config.progressive_resize < 1 or config.aug_repeats > 1
-    ):
-        raise InputError(
-            "--freeze-backbone: mixup, cutmix, progressive-resize and aug-repeats need images, not features; leave "
-            "them out"
-        )
+    _check_together(config)
     check_start(config)
     check_pretext(config, competition)
-    if config.sync_batch_norm and config.compile:
-        raise InputError(
-            "--sync-batch-norm --compile: torch.compile does not support synchronised batch norm here; use only one"
-        )
     check_name("run-name", config.run_name)
-    if config.resume and config.restart:
-        raise InputError("--resume --restart: one continues, the other starts over; give one of them")
-    if config.batch_size < 2 * config.accumulate:
-        raise InputError(
-            f"--batch-size {config.batch_size} --accumulate {config.accumulate}: batch norm needs 2 images at once"
-        )
-    if config.batch_size % config.aug_repeats:
-        raise InputError(
-            f"--batch-size {config.batch_size} --aug-repeats {config.aug_repeats}: the copies of an image would be in "
-            "two batches; give a multiple"
-        )
     check_compile(config.compile)
-    if config.augment.hflip and not competition.hflip_ok:
-        raise InputError(
-            f"--augment.hflip {config.augment.hflip}: a horizontal flip changes {competition.name}'s labels"
-        )
-    if config.augment.concat and competition.pad_class is None:
-        raise InputError(f"--augment.concat {config.augment.concat}: {competition.name}'s answers are not strings")
     check_new_strings(config, competition)
     check_auxiliary_heads(config, competition)
-    if competition.bands:
-        of_bands(config.augment)
-    if not competition.moves_ok:
-        if not competition.follow:
-            unmoved(config.augment, competition.name)
-        if config.cutmix:
-            raise InputError(f"--cutmix {config.cutmix}: would change the labels of {competition.name}; leave it out")
-    if config.augment.crop and competition.is_string:
-        raise InputError(f"--augment.crop {config.augment.crop:g}: would cut characters off; use --augment.zoom")
-    if config.cutmix and competition.is_string:
-        raise InputError(f"--cutmix {config.cutmix}: would cut strings apart; use it with one class per image")
+    _check_images(config, competition)
     if competition.heads:  # some competitions know them only from the labels, when these have been read
         check_weights(config, competition)
     candidates(config.views, competition, (64, 64))  # fail now on an unknown view
@@ -100,6 +63,53 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
         )
     if config.loss not in LOSSES:
         raise InputError(f"--loss {config.loss}: there are {', '.join(LOSSES)}")
+
+
+def _check_together(config: TrainConfig) -> None:
+    """Raise InputError for flags that contradict each other whatever the competition."""
+    if config.freeze_backbone and (
+        config.mixup or config.cutmix or config.progressive_resize < 1 or config.aug_repeats > 1
+    ):
+        raise InputError(
+            "--freeze-backbone: mixup, cutmix, progressive-resize and aug-repeats need images, not features; leave "
+            "them out"
+        )
+    if config.sync_batch_norm and config.compile:
+        raise InputError(
+            "--sync-batch-norm --compile: torch.compile does not support synchronised batch norm here; use only one"
+        )
+    if config.resume and config.restart:
+        raise InputError("--resume --restart: one continues, the other starts over; give one of them")
+    if config.batch_size < 2 * config.accumulate:
+        raise InputError(
+            f"--batch-size {config.batch_size} --accumulate {config.accumulate}: batch norm needs 2 images at once"
+        )
+    if config.batch_size % config.aug_repeats:
+        raise InputError(
+            f"--batch-size {config.batch_size} --aug-repeats {config.aug_repeats}: the copies of an image would be in "
+            "two batches; give a multiple"
+        )
+
+
+def _check_images(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError for changes of images that the competition's labels or bands do not allow."""
+    if config.augment.hflip and not competition.hflip_ok:
+        raise InputError(
+            f"--augment.hflip {config.augment.hflip}: a horizontal flip changes {competition.name}'s labels"
+        )
+    if config.augment.concat and competition.pad_class is None:
+        raise InputError(f"--augment.concat {config.augment.concat}: {competition.name}'s answers are not strings")
+    if competition.bands:
+        of_bands(config.augment)
+    if not competition.moves_ok:
+        if not competition.follow:
+            unmoved(config.augment, competition.name)
+        if config.cutmix:
+            raise InputError(f"--cutmix {config.cutmix}: would change the labels of {competition.name}; leave it out")
+    if config.augment.crop and competition.is_string:
+        raise InputError(f"--augment.crop {config.augment.crop:g}: would cut characters off; use --augment.zoom")
+    if config.cutmix and competition.is_string:
+        raise InputError(f"--cutmix {config.cutmix}: would cut strings apart; use it with one class per image")
 
 
 def _begins_at_random(config: TrainConfig) -> bool:

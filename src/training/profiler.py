@@ -12,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from src.core.runtime import wait_for
 from src.core.writing import replacing, write_csv
+from src.data.loader import Batch
 
 WARMUP_STEPS = 5  # not profiled; at most half of the epoch
 PROFILED_STEPS = 10
@@ -79,3 +80,14 @@ class Profiler:
         write_csv(self.folder / "profile.csv", table)
         print(f"time per phase over {steps} steps (milliseconds per step):\n{table.to_string(index=False)}")
         print(f"trace: {self.folder / 'trace.json'} (open it in ui.perfetto.dev or chrome://tracing)", flush=True)
+
+
+def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Yield each batch with the seconds spent waiting for it."""
+    while True:
+        started = time.perf_counter()
+        with record_function("data"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - started

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import record_function
 
 from src.competitions.spec import HeadLayout
 from src.config import TrainSettings
@@ -24,7 +23,7 @@ from src.data.loader import Batch, Batches
 from src.runs.checkpoint import load_state, save_model, save_state
 from src.runs.fold import FoldPaths
 from src.training.nonfinite import MAX_IN_A_ROW
-from src.training.profiler import Profiler
+from src.training.profiler import Profiler, timed
 from src.training.resources import ResourceMonitor
 from src.training.schedule import lr_factor
 from src.training.step import TrainState, train_step
@@ -165,7 +164,7 @@ class Trainer:
         self.state.nonfinite.begin(progress.skipped, progress.skipped_in_a_row)
         self.state.network.train()
         with stop.deferring():
-            for batch, waited in _timed(self._batches(epoch, loss_sum)):
+            for batch, waited in timed(self._batches(epoch, loss_sum)):
                 lr = self._lr(epoch, progress.step)
                 loss_sum += train_step(self.state, batch, self.layout, lr, self.compute, self.settings, profiler)
                 profiler.step_done(waited)
@@ -287,14 +286,3 @@ class Trainer:
         self.state.accumulate = kept["accumulate"]
         self.history = kept["history"]
         self.progress = EpochProgress(**kept["progress"])
-
-
-def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Yield each batch with the seconds spent waiting for it."""
-    while True:
-        started = time.perf_counter()
-        with record_function("data"):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch, time.perf_counter() - started

@@ -15,8 +15,10 @@ from src.config import Augment, TrainConfig
 from src.core.csv_text import parse_csv
 from src.core.errors import InputError
 from src.core.texts import Texts
+from src.core.world import World
 from src.data.pixels import JoinedImages
 from src.runs.fold import TrainedFold
+from src.runs.ranks import check_batch
 from src.runs.run import Run
 from src.training.checks import check_flags, check_new_strings, without_effect
 from src.training.pseudo_labels import judged_folds, right_by_confidence
@@ -249,3 +251,11 @@ def test_soft_labels_of_classes_beside_numbers_and_no_recombined_strings(tmp_pat
     config = TrainConfig(soft_labels="a.csv", augment=Augment(recombine=0.5))
     with pytest.raises(InputError, match="--augment.recombine 0.5: cannot be combined with --soft-labels"):
         check_new_strings(config, load_competition("svhn"))
+
+
+@pytest.mark.parametrize(("images", "accumulate"), [(1, 1), (3, 2)])
+def test_too_few_training_images_are_told(images: int, accumulate: int) -> None:
+    config = TrainConfig(accumulate=accumulate)
+    with pytest.raises(InputError, match=f"training images: {images}; a training needs at least {2 * accumulate}"):
+        check_batch(config, World(), images)
+    check_batch(config, World(), 2 * accumulate)

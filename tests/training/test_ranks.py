@@ -181,4 +181,4 @@ def test_ranks_with_other_flags_are_refused_by_name(prepared: Path) -> None:
 def test_a_batch_too_small_for_the_ranks_is_one_line(prepared: Path) -> None:
     process = start(prepared, 2, *FLAGS, "--batch-size", "3")
     _, err = process.communicate(timeout=90)
-    assert "error: --batch-size 3: 2 ranks with 1 micro-batches each need at least 4" in err
+    assert "error: --batch-size 3; 2 ranks with 1 micro-batches each need at least 4" in err
