@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from src.data.cache import ImageCache
-    from src.data.decoding import Run
+    from src.data.decoding import Engine
     from src.data.labels import Tables
     from src.data.problems import Problem
     from src.data.relabel import Corrections
@@ -68,16 +68,16 @@ def _prepare(config: PrepareConfig) -> None:
     from src.data.snapshot import facts_of, publish, set_current
     from src.data.split import make_folds
 
-    run = open_engine(config)  # first: its mistakes are told before labels are read
+    engine = open_engine(config)  # first: its mistakes are told before labels are read
     tables, corrections = _read(config)
     competition, files, folder = tables.competition, tables.files, prepared_folder(config, tables.competition)
     size = check_image_size(config.image_size or competition.image_size)
     cache = folder.parent / "cache"
     if config.only_test:
-        _decode_test(config, run, tables, cache)
+        _decode_test(config, engine, tables, cache)
         return
     return_freed_memory()
-    train, test = build_caches(config, run, tables, cache, size)
+    train, test = build_caches(config, engine, tables, cache, size)
     for line in image_warnings(train, competition):
         print(line)
     labels = cropped_boxes(tables.labels, read_crops(config.crops), files) if config.crops else tables.labels
@@ -149,14 +149,14 @@ def _check(config: PrepareConfig, tables: "Tables") -> None:
         print(line)
 
 
-def _decode_test(config: PrepareConfig, run: "Run", tables: "Tables", folder: "Path") -> None:
+def _decode_test(config: PrepareConfig, engine: "Engine", tables: "Tables", folder: "Path") -> None:
     """Make the test cache of the size that runs were trained at. Raises InputError if too many cannot be read."""
     from src.data.labels import check_unreadable
     from src.data.prepared import build_test_cache, open_prepared
     from src.data.problems import reading_problems
 
     size = config.image_size or open_prepared(config).image_size
-    test = build_test_cache(config, run, tables, folder, size)
+    test = build_test_cache(config, engine, tables, folder, size)
     paths = _unreadable(reading_problems("test", test, "answered from a black image"))
     check_unreadable(paths, len(test.readings), config.max_unreadable, "look at these images")
     print(f"test images: {len(test.readings):,}, {len(paths):,} of them answered from a black image")

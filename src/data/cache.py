@@ -32,7 +32,7 @@ from src.core.records import read_record, write_record
 from src.core.texts import Texts
 from src.core.writing import replacing, sha256_of, write_arrays
 from src.data.crops import CroppedLocations, Crops
-from src.data.decoding import Run, decode_all, in_processes, keep_all
+from src.data.decoding import Engine, decode_all, in_processes, keep_all
 from src.data.facts import Facts, Reading, Readings, Sources, columns_of
 from src.data.images import Decoding
 from src.data.keyed import random_order
@@ -202,13 +202,13 @@ def build_cache(
     files: InputFiles,
     image_size: tuple[int, int],
     *,
-    run: Run = in_processes,
+    engine: Engine = in_processes,
     how: Decoding = Decoding(),  # noqa: B008
     shuffled: bool = False,
     sized: bool = False,
     crops: Crops | None = None,
 ) -> tuple[ImageCache, bool]:
-    """Decode all images, by `run`, unless a cache of these files is there; return it and whether it was decoded.
+    """Decode all images, by `engine`, unless a cache of these files is there; return it and whether it was decoded.
 
     An image that cannot be read is left black, and its reading says why. If `shuffled`, the rows are in `random_order`;
     if `sized`, the sizes that they had before are kept. Of an image with a crop, that part alone is kept.
@@ -234,7 +234,7 @@ def build_cache(
             readings = keep_all(pending, [files.pixels.get(path) for path in paths], how, sized)
         else:
             cropped = CroppedLocations(locations, paths, crops) if crops else locations
-            readings = decode_all(pending, split, cropped, how, run, sized)
+            readings = decode_all(pending, split, cropped, how, engine, sized)
         record = CacheRecord(
             made_with=made,
             image_size=image_size,

@@ -168,7 +168,7 @@ def in_processes(jobs: Jobs, num_processes: int = 1) -> Iterator[list[Found]]:
     yield from (_read_chunk(*jobs[number]) for number in range(done, len(jobs)))
 
 
-Run = Callable[[Jobs], Iterator[list[Found]]]
+Engine = Callable[[Jobs], Iterator[list[Found]]]
 
 
 def decode_all(
@@ -176,17 +176,17 @@ def decode_all(
     name: str,
     locations: Sequence[Location | None],
     how: Decoding,
-    run: Run = in_processes,
+    engine: Engine = in_processes,
     sized: bool = False,
 ) -> Readings:
     """Decode images into the rows of an array file; return what was found out about each, if `sized` its size too.
 
-    `run` does the jobs and yields what it finds out about the images, in their order.
+    `engine` does the jobs and yields what it finds out about the images, in their order.
     """
 
     def found() -> Iterator[Found]:
         with Progress(f"decoding {name}", len(locations), "images") as progress:
-            for result in run(Jobs(file, locations, how)):
+            for result in engine(Jobs(file, locations, how)):
                 yield from result
                 progress.update(len(result))
 

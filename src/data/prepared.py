@@ -18,7 +18,7 @@ from src.core.machine import num_cores
 from src.core.records import read_record
 from src.data.cache import ImageCache, build_cache, cache_name, open_cache
 from src.data.crops import read_crops
-from src.data.decoding import Run, in_processes
+from src.data.decoding import Engine, in_processes
 from src.data.images import MAX_PIXELS, Decoding
 from src.data.labels import Tables
 from src.data.ray_decoding import on_ray
@@ -234,7 +234,7 @@ def known_competition(config: Paths, or_else: str | None) -> Competition:
     )
 
 
-def open_engine(config: PrepareConfig) -> Run:
+def open_engine(config: PrepareConfig) -> Engine:
     """Return how --engine decodes images. Raises InputError if there is no Ray, or no cluster."""
     check_address(config.engine, config.address)
     if config.engine == "ray":
@@ -243,29 +243,29 @@ def open_engine(config: PrepareConfig) -> Run:
 
 
 def build_test_cache(
-    config: PrepareConfig, run: Run, tables: Tables, folder: Path, size: tuple[int, int]
+    config: PrepareConfig, engine: Engine, tables: Tables, folder: Path, size: tuple[int, int]
 ) -> ImageCache:
     """Decode the test images at (height, width) unless that is done already."""
-    return _build(config, run, tables, folder, size, "test")
+    return _build(config, engine, tables, folder, size, "test")
 
 
 def build_caches(
-    config: PrepareConfig, run: Run, tables: Tables, folder: Path, size: tuple[int, int]
+    config: PrepareConfig, engine: Engine, tables: Tables, folder: Path, size: tuple[int, int]
 ) -> tuple[ImageCache, ImageCache]:
     """Decode the train and test images at (height, width) unless that is done already; return both caches."""
-    train = _build(config, run, tables, folder, size, "train")
-    return train, _build(config, run, tables, folder, size, "test")
+    train = _build(config, engine, tables, folder, size, "train")
+    return train, _build(config, engine, tables, folder, size, "test")
 
 
 def _build(
-    config: PrepareConfig, run: Run, tables: Tables, folder: Path, size: tuple[int, int], split: str
+    config: PrepareConfig, engine: Engine, tables: Tables, folder: Path, size: tuple[int, int], split: str
 ) -> ImageCache:
     competition, table = tables.competition, tables.labels if split == "train" else tables.test
     how = Decoding(config.max_pixels, config.resize or competition.resize, competition.bands, competition.depth)
     paths = list(dict.fromkeys(table["image_path"]))  # a test image may answer several ids
     train, crops = split == "train", read_crops(config.crops) if config.crops else None
     cache, decoded = build_cache(
-        folder, split, paths, tables.files, size, run=run, how=how, shuffled=train, crops=crops,
+        folder, split, paths, tables.files, size, engine=engine, how=how, shuffled=train, crops=crops,
         sized=train and "boxes" in table,
     )  # fmt: skip
     if crops:

@@ -34,7 +34,7 @@ RESERVE, RESERVE_SHARE, RESERVE_PER_IMAGE = 5.0, 0.03, 20e-6  # seconds for writ
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Network:
+class FoldNetwork:
     """One fold of a run, and the views that it answers with if there is time."""
 
     run: Run
@@ -46,21 +46,21 @@ class Network:
     def views(self) -> tuple[str, ...]:
         return tuple(self.predictor.views(self.fold.image_size))
 
-    def with_views(self, count: int) -> "Network":
+    def with_views(self, count: int) -> "FoldNetwork":
         """Return this network with the first so many of its views: the first is the plain image."""
         if count >= len(self.views):
             return self
         return replace(self, predictor=replace(self.predictor, wanted=self.views[:count], tta=count > 1))
 
 
-def interleaved(networks: Sequence[Sequence[Network]]) -> list[Network]:
+def interleaved(networks: Sequence[Sequence[FoldNetwork]]) -> list[FoldNetwork]:
     """Return the networks of several runs in turn: the first fold of each, the second of each ..."""
     return [one for turn in zip_longest(*networks) for one in turn if one is not None]
 
 
 def open_networks(
     runs: Sequence[Run], folds: tuple[int, ...] | None, test: TestSet, predictor: Predictor
-) -> list[Network]:
+) -> list[FoldNetwork]:
     """Return the trained folds of all runs in turn, each with the views that its run answers with."""
     found = []
     for run in runs:
@@ -68,11 +68,11 @@ def open_networks(
         note_absent(run, trained, folds)
         own = replace(predictor, tune=False, wanted=views_of(run, trained, predictor.tta))
         cache = test.cache(run.prepared, run.begun.cache_size)
-        found.append([Network(run=run, fold=fold, cache=cache, predictor=own) for fold in trained])
+        found.append([FoldNetwork(run=run, fold=fold, cache=cache, predictor=own) for fold in trained])
     return interleaved(found)
 
 
-def _seconds_per_image(network: Network, module: nn.Module, loader: Loader, view: str) -> float:
+def _seconds_per_image(network: FoldNetwork, module: nn.Module, loader: Loader, view: str) -> float:
     """Time a few images, after as many that set things up."""
     few = replace(loader, rows=loader.rows[:PROBED], targets=loader.targets[:PROBED])
     network.predictor.predict_view(module, few, view)
@@ -81,7 +81,7 @@ def _seconds_per_image(network: Network, module: nn.Module, loader: Loader, view
     return max(1e-9, time.perf_counter() - started) / len(few.rows)
 
 
-def predict_until(network: Network, view: str, test: TestSet, until: float, in_any_case: bool) -> np.ndarray | None:
+def predict_until(network: FoldNetwork, view: str, test: TestSet, until: float, in_any_case: bool) -> np.ndarray | None:
     """Return one view's predictions of the test images, (n, num_outputs) float32, or None if they would take too long.
 
     With `in_any_case`, those of the first n images that are answered in time, one part of them at least. The parts hold
@@ -116,18 +116,18 @@ def predict_until(network: Network, view: str, test: TestSet, until: float, in_a
 class _Answered:
     """Networks that have answered, each with the same number of views, and the sums of their predictions."""
 
-    sums: dict[Network, np.ndarray] = field(default_factory=dict)
+    sums: dict[FoldNetwork, np.ndarray] = field(default_factory=dict)
     views: int = 0
     unreached: int = 0  # images that the only network did not get to
     seconds: dict[str, float] = field(default_factory=dict)  # the longest pass of each run
 
-    def means(self) -> dict[Network, np.ndarray]:
+    def means(self) -> dict[FoldNetwork, np.ndarray]:
         return {
             network: total / np.float32(min(self.views, len(network.views))) for network, total in self.sums.items()
         }
 
 
-def _kept(networks: Sequence[Network], test: TestSet) -> dict[Network, PredictedTest]:
+def _kept(networks: Sequence[FoldNetwork], test: TestSet) -> dict[FoldNetwork, PredictedTest]:
     """Return the networks' predictions with all views if they are all kept from another time, or nothing."""
     found = {}
     for network in networks:
@@ -140,9 +140,11 @@ def _kept(networks: Sequence[Network], test: TestSet) -> dict[Network, Predicted
     return found
 
 
-def _round(found: _Answered, networks: Sequence[Network], test: TestSet, until: float) -> dict[Network, np.ndarray]:
+def _round(
+    found: _Answered, networks: Sequence[FoldNetwork], test: TestSet, until: float
+) -> dict[FoldNetwork, np.ndarray]:
     """Let the networks answer with their next view, as many as there is time for."""
-    made: dict[Network, np.ndarray] = {}
+    made: dict[FoldNetwork, np.ndarray] = {}
     for network in networks:
         if found.views >= len(network.views):
             continue
@@ -163,7 +165,7 @@ def _round(found: _Answered, networks: Sequence[Network], test: TestSet, until: 
     return made
 
 
-def _answer(networks: Sequence[Network], test: TestSet, until: float) -> _Answered:
+def _answer(networks: Sequence[FoldNetwork], test: TestSet, until: float) -> _Answered:
     """Answer view by view, until no further round fits; a later round that not all networks finish does not count."""
     found = _Answered()
     for view in range(max(len(network.views) for network in networks)):
@@ -252,7 +254,7 @@ def _told(facts: dict[str, Any], names: Sequence[str]) -> str:
 
 
 def _answers(
-    runs: Sequence[Run], means: dict[Network, np.ndarray], engines: dict[Network, str], test: TestSet
+    runs: Sequence[Run], means: dict[FoldNetwork, np.ndarray], engines: dict[FoldNetwork, str], test: TestSet
 ) -> list[Answer]:
     """Return the mean of each run's networks; a run of which none answered is skipped."""
     answers = []

@@ -134,7 +134,7 @@ def test_two_processes_write_the_same_bytes_as_one(root: Path, tmp_path: Path, m
     assert build(root, tmp_path / "by1")[0]
     monkeypatch.setattr(decoding, "CHUNK", 3)
     monkeypatch.setattr(decoding, "SOLO_SECONDS", 0)
-    assert build(root, tmp_path / "by2", run=partial(in_processes, num_processes=2))[0]
+    assert build(root, tmp_path / "by2", engine=partial(in_processes, num_processes=2))[0]
     assert len(written(tmp_path / "by1")) == 3
     assert written(tmp_path / "by1") == written(tmp_path / "by2")
 
@@ -168,7 +168,7 @@ def test_decoding_continues_in_one_process_if_the_pool_fails(
     monkeypatch.setattr(decoding, "CHUNK", 3)
     monkeypatch.setattr(decoding, "SOLO_SECONDS", 0)
     monkeypatch.setattr(decoding, "ProcessPoolExecutor", Pool)
-    assert build(root, tmp_path / "by2", run=partial(in_processes, num_processes=2))[0]
+    assert build(root, tmp_path / "by2", engine=partial(in_processes, num_processes=2))[0]
     assert len(written(tmp_path / "by1")) == 3
     assert written(tmp_path / "by1") == written(tmp_path / "by2")
     (line,) = capsys.readouterr().out.splitlines()

@@ -38,7 +38,7 @@ def passes(world: Path, monkeypatch: pytest.MonkeyPatch) -> Passes:
     """Return a record of the passes; no predictions are kept yet."""
     real, begun = deadline.predict_until, Passes()
 
-    def predict(network: deadline.Network, view: str, *given: Any, **more: Any) -> np.ndarray | None:
+    def predict(network: deadline.FoldNetwork, view: str, *given: Any, **more: Any) -> np.ndarray | None:
         begun.append((network.fold.number, view))
         return real(network, view, *given, **more) if len(begun) <= begun.limit else None
 
