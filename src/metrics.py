@@ -163,11 +163,25 @@ def _numbers(values: np.ndarray, head: Head) -> np.ndarray:
     return values.astype(np.float64)
 
 
-def _errors(power: int, target: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
-    """Return the mean over heads of an error, (N,)."""
+def _errors(target: np.ndarray, answers: np.ndarray, competition: Competition) -> list[np.ndarray]:
+    """Return each head's absolute errors, (N,)."""
     each = zip(competition.heads, target.T, answers.T, strict=True)
-    errors = [np.abs(_numbers(answer, head) - _numbers(true, head)) ** power for head, true, answer in each]
+    return [np.abs(_numbers(answer, head) - _numbers(true, head)) for head, true, answer in each]
+
+
+def _mean_errors(target: np.ndarray, answers: np.ndarray, competition: Competition) -> np.ndarray:
+    errors = _errors(target, answers, competition)
     return np.average(errors, axis=0, weights=competition.head_weights or None)
+
+
+def _rmse(target: np.ndarray, answers: np.ndarray, competition: Competition) -> OfWeights:
+    """Return the mean over heads of their RMSE (MCRMSE): a head of large numbers does not outweigh the others more."""
+    squares = [errors**2 for errors in _errors(target, answers, competition)]
+
+    def score(weight: np.ndarray | None) -> float:
+        return _mean_over_heads([math.sqrt(np.average(each, weights=weight)) for each in squares], competition)
+
+    return score
 
 
 _CLASSES: dict[str, OfCounts] = {
@@ -195,8 +209,8 @@ _LIST = [
         for name, one in _PROBABILITIES.items()
     ),
     Metric(name="edit_distance", greater_is_better=False, per_image=_edit_distances),
-    Metric(name="rmse", per_image=partial(_errors, 2), finish=math.sqrt, **_ERRORS),  # type: ignore[arg-type]
-    Metric(name="mae", per_image=partial(_errors, 1), **_ERRORS),  # type: ignore[arg-type]
+    Metric(name="rmse", value=_rmse, **_ERRORS),  # type: ignore[arg-type]
+    Metric(name="mae", per_image=_mean_errors, **_ERRORS),  # type: ignore[arg-type]
 ]
 METRICS = {metric.name: metric for metric in _LIST}
 AT_K = {"map": _precision_at, "top": _within}

@@ -53,6 +53,8 @@ def main(config: PredictConfig) -> None:
     used: Used = (runs, config.folds, config.tta)
     fitting = time.monotonic()
     rule = world.together(lambda: fitted_rule(*used))
+    if config.is_adjusting:  # fail now, not after predicting
+        world.together(lambda: mean_out_of_fold(*used))
     fitting = time.monotonic() - fitting
     if config.minutes is None:
         answers = [

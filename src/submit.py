@@ -9,6 +9,7 @@ describes, if the organiser would refuse it, or if it was handed in before.
 """
 
 import math
+import shlex
 from typing import TYPE_CHECKING
 
 from src.config import SubmitConfig
@@ -38,18 +39,27 @@ def main(config: SubmitConfig) -> None:
     ledger = Ledger(config.submissions_dir / competition.name / "ledger.csv")
     if config.leaderboard is None and config.private is None:
         with locked(ledger.path.with_name("submit"), "is handing in a submission"):
-            _hand_in(config, ledger)
+            with locked(ledger.path.with_name(config.name), "is writing this submission", wait=True):
+                client, message = _hand_in(config, ledger)
+            try:
+                if client is None or not config.poll or not _poll(config, client, message, ledger):
+                    print(f"then enter its score: {_command(config)} --leaderboard SCORE")
+            finally:
+                _show(config, ledger)
     else:
         scores = {"leaderboard": score_text(config.leaderboard), "private": score_text(config.private)}
         given = scores | {"note": config.note}
         known = {column: value for column, value in given.items() if value}
         ledger.enter(f"{config.name}.csv", **known)
-    _show(config, ledger)
+        _show(config, ledger)
 
 
-def _hand_in(config: SubmitConfig, ledger: "Ledger") -> None:
-    import shlex
+def _command(config: SubmitConfig) -> str:
+    return f"python -m src.submit --competition {shlex.quote(config.competition)} --name {shlex.quote(config.name)}"
 
+
+def _hand_in(config: SubmitConfig, ledger: "Ledger") -> "tuple[Kaggle | None, str]":
+    """Hand in, or say where to; return the client, if there is one, and the message that Kaggle shows."""
     from src.core.errors import InputError
     from src.core.signals import stop
     from src.handin.checked import check_again, expected_score, open_submission
@@ -78,13 +88,10 @@ def _hand_in(config: SubmitConfig, ledger: "Ledger") -> None:
         if client:
             client.submit(submission.path, message)
         ledger.add(row)
-    enter = f"python -m src.submit --competition {shlex.quote(config.competition)} --name {shlex.quote(config.name)}"
     if client is None:
         where = submission.competition.upload or "the competition's page"
         print(f"upload {submission.path} at {where}")
-    elif config.poll and _poll(config, client, message, ledger):
-        return
-    print(f"then enter its score: {enter} --leaderboard SCORE")
+    return client, message
 
 
 def _message(config: SubmitConfig, submission: "Submission", metric: str, expected: "Expected | str") -> str:

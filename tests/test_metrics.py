@@ -164,6 +164,11 @@ def test_numbers_and_grades_by_hand() -> None:
     predicted, target = np.array([[1.0], [5.0]], np.float32), np.array([[2.0], [2.0]], np.float32)
     assert score_of(predicted, target, competition("rmse", number)) == pytest.approx(math.sqrt((1 + 9) / 2))
     assert score_of(predicted, target, competition("mae", number)) == pytest.approx(2)
+    two = competition("rmse", number, replace(number, name="height"), answer="heads", columns=("id",))
+    made, true = (np.concatenate([part, 10 * part], axis=1) for part in (predicted, target))  # each head has its own
+    assert score_of(made, true, two) == pytest.approx((math.sqrt(5) + 10 * math.sqrt(5)) / 2)
+    weights = np.array([2, 0])
+    assert metric_of(two)(true, made, two, weights) == pytest.approx((1 + 10) / 2)
     grade = Head(name="grade", classes=("0", "1", "2"), kind="ordinal")
     above = np.array([[0.9, 0.8], [0.9, 0.4], [0.6, 0.4]], np.float32)  # grades 2, 1, 1
     assert score_of(above, np.array([[2], [1], [0]]), competition("mae", grade)) == pytest.approx(1 / 3)

@@ -19,7 +19,7 @@ class Metric:
     """How predictions of N images are scored, from `target` (N, num_targets) and `predicted`.
 
     `of` answers: predicted (N, num_targets) holds what would be handed in, as target does; of probabilities: (N,
-    num_outputs), the network's. Either `per_image` gives (N,) values whose mean, passed through `finish`, is the score,
+    num_outputs), the network's. Either `per_image` gives (N,) values whose mean is the score,
     or `value` gives the score of all images as a function of how often each counts: a bootstrap asks a thousand times.
     """
 
@@ -28,7 +28,6 @@ class Metric:
     kinds: tuple[str, ...] = ("class",)  # of heads that it can score
     greater_is_better: bool = True
     per_image: Values | None = None
-    finish: Callable[[float], float] = float
     value: Value | None = None
 
     def of_weights(self, target: np.ndarray, predicted: np.ndarray, competition: Any) -> OfWeights:
@@ -37,7 +36,7 @@ class Metric:
             assert self.value
             return self.value(target, predicted, competition)
         values = self.per_image(target, predicted, competition).astype(np.float64)
-        return lambda weight: self.finish(float(np.average(values, weights=weight)))
+        return lambda weight: float(np.average(values, weights=weight))
 
     def __call__(
         self, target: np.ndarray, predicted: np.ndarray, competition: Any, weight: np.ndarray | None = None

@@ -1,4 +1,4 @@
-"""JSON files of one dataclass each, with a checksum, so that hand edits are detected."""
+"""JSON files with a checksum of their values, so that hand edits are detected; most hold one dataclass each."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from src.core.errors import InputError
-from src.core.writing import write_text
+from src.core.writing import write_json, write_text
 
 Record = TypeVar("Record")
 SEAL = re.compile(rb'\s*{\s*"seal": "([0-9a-f]{64})"')  # the first value: a million rows may follow
@@ -56,3 +56,25 @@ def read_record(path: Path, kind: type[Record], missing: str, repair: str) -> Re
     if seal is None or seal[1].decode() != seal_of(record):
         raise InputError(f"{path}: was edited after it was written (its checksum does not match); {repair}")
     return record
+
+
+def _seal_of_values(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def write_sealed(path: Path, values: dict[str, Any]) -> None:
+    """Write plain values as indented JSON with their seal, atomically. Raises ValueError for NaN and infinity."""
+    values = json.loads(json.dumps(values, allow_nan=False))  # as they will be read: keys are texts
+    write_json(path, {"seal": _seal_of_values(values), **values})
+
+
+def read_sealed(path: Path, repair: str) -> dict[str, Any]:
+    """Read what `write_sealed` wrote. Raises InputError if it is damaged or was edited; `repair` says what to do."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        seal = values.pop("seal", None)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged ({type(error).__name__}: {error}); {repair}") from error
+    if seal != _seal_of_values(values):
+        raise InputError(f"{path}: was edited after it was written (its checksum does not match); {repair}")
+    return values

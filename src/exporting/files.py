@@ -13,6 +13,7 @@ import torch
 
 from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
+from src.core.locking import temporary_of
 from src.core.writing import write_bytes, write_json, write_text
 from src.data.loader import Loader, gather
 from src.exporting.subject import Subject
@@ -165,12 +166,16 @@ def make_files(subject: Subject, kind: str, check: Check) -> dict[str, Made]:
 
 def write_files(folder: Path, made: dict[str, Made], note: dict[str, Any], card: str) -> None:
     """Replace an earlier export, perhaps of other weights; model.json comes last: without it, files may be missing."""
-    new = {name: folder / f".new-{name}" for name in made}
-    for name, file in made.items():
-        write_bytes(new[name], file.data)  # a full disk leaves the earlier export as it is
-    for name in (NOTE, CARD, *FILES):
-        (folder / name).unlink(missing_ok=True)
-    for name, path in new.items():
-        path.replace(folder / name)
+    new = {name: temporary_of(folder / name) for name in made}
+    try:
+        for name, file in made.items():
+            write_bytes(new[name], file.data)  # a full disk leaves the earlier export as it is
+        for name in (NOTE, CARD, *FILES):
+            (folder / name).unlink(missing_ok=True)
+        for name, path in new.items():
+            path.replace(folder / name)
+    finally:
+        for path in new.values():
+            path.unlink(missing_ok=True)
     write_text(folder / CARD, card)
     write_json(folder / NOTE, note)

@@ -92,10 +92,19 @@ class Subject:
             "bands": how.bands,
             "depth": how.depth,
             "heads": [
-                {"name": head.name, "output": output, "kind": head.kind, "classes": list(head.classes)}
+                {
+                    "name": head.name,
+                    "output": output,
+                    "kind": head.kind,
+                    "classes": list(head.classes),
+                    "required": head.required,
+                }
                 for head, output in zip(competition.heads, self.outputs, strict=True)
             ],
             "pad_class": competition.pad_class,
+            "none_class": competition.none_class,
+            "num_answers": competition.num_answers,
+            "separator": competition.separator,
             "rule": [list(cuts) for cuts in fitted_rule([self.run], self.numbers, self.predictor.tta).cuts],
         }
 

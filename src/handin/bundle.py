@@ -33,13 +33,13 @@ def settle(bundle: Path, folder: Path) -> list[str]:
             if not any(name.lower().endswith(ARCHIVES) for name in names):
                 os.replace(bundle, folder / bundle.name)
                 return []
-            size, free = sum(info.file_size for info in archive.infolist()), shutil.disk_usage(folder).free
-            if size > free:
-                raise InputError(f"{bundle}: {size:,} bytes to unpack and {free:,} free; make room, run this again")
             unpacked = _unpacked(folder)
             unpacking = unpacked.with_name("unpacking")
             for earlier in (unpacked, unpacking):
                 shutil.rmtree(earlier, ignore_errors=True)
+            size, free = sum(info.file_size for info in archive.infolist()), shutil.disk_usage(folder).free
+            if size > free:
+                raise InputError(f"{bundle}: {size:,} bytes to unpack and {free:,} free; make room, run this again")
             archive.extractall(unpacking)
             unpacking.rename(unpacked)  # complete: if interrupted now, the next run continues here
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:

@@ -1,6 +1,5 @@
 """A submission before it is handed in: is it the file that was validated, and what does out-of-fold say of it?"""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from src.config import Paths
 from src.core.errors import InputError
 from src.core.flags import check_name
 from src.core.locking import locked
-from src.core.writing import sha256_of, write_json
+from src.core.records import read_sealed, write_sealed
+from src.core.writing import sha256_of
 from src.data.prepared import open_snapshot
 from src.inference.answers import validate
 from src.inference.ensemble import OutOfFold, check_same_images, out_of_fold, weighted_mean
@@ -24,6 +24,8 @@ from src.inference.rules import decide_honestly
 from src.inference.testset import open_test_set
 from src.report.intervals import interval_of
 from src.runs.run import Run, open_run
+
+REPAIR = "run predict or blend again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +86,13 @@ def open_submission(config: Paths, name: str) -> Submission:
             f"{note_path}: not there, so nothing says that {path.name} was validated; hand in what predict "
             "or blend wrote"
         )
-    try:
-        note = json.loads(note_path.read_text(encoding="utf-8"))
-        expected, of = note["sha256"], note["competition"]
-        found = Submission(path=path, sha256=sha256_of(path), note=note, competition=competition)
-        if not found.run_id:
-            raise ValueError("names no run")
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{note_path}: is damaged ({type(error).__name__}: {error}); run predict again") from error
-    if of != competition.name:
-        raise InputError(f"{note_path}: belongs to competition {of!r}, not {competition.name!r}; move it back")
-    if found.sha256 != expected:
+    note = read_sealed(note_path, REPAIR)
+    found = Submission(path=path, sha256=sha256_of(path), note=note, competition=competition)
+    if note["competition"] != competition.name:
+        raise InputError(
+            f"{note_path}: belongs to competition {note['competition']!r}, not {competition.name!r}; move it back"
+        )
+    if found.sha256 != note["sha256"]:
         raise InputError(
             f"{path}: is not the file that {note_path.name} describes (its SHA-256 differs), so it was changed after "
             "it was validated; run predict again"
@@ -125,9 +123,9 @@ def _runs(note: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def promise(config: Paths, file: Path) -> None:
     """Add to a submission's JSON what it should score. The submission is there whatever happens to this."""
     with locked(file.with_suffix(""), "is writing this submission", wait=True):
-        note = json.loads(file.read_text(encoding="utf-8"))
+        note = read_sealed(file, REPAIR)
         expected = expected_score(config, note)
-        write_json(file, note | {"promised": expected.describe() if isinstance(expected, Expected) else None})
+        write_sealed(file, note | {"promised": expected.describe() if isinstance(expected, Expected) else None})
 
 
 def expected_score(config: Paths, note: Mapping[str, Any]) -> Expected | str:

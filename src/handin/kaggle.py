@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -39,26 +40,32 @@ class Kaggle:
     program: str
     competition: str
 
-    def run(self, *arguments: str) -> str:
-        """Return what the client prints. Raises InputError with its reason if it fails.
+    def run(self, *arguments: str, seconds: float | None = None) -> str:
+        """Return what the client prints. Raises InputError with its reason if it fails, or takes more than `seconds`.
 
         Ctrl-C does not reach it: it would cancel an upload and still end as if all was well.
         """
         command = [self.program, "competitions", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, start_new_session=True, timeout=seconds
+            )
+        except subprocess.TimeoutExpired as error:
+            raise InputError(f"kaggle, {self.competition}: no answer within {seconds:.0f} s") from error
         if done.returncode:
             raise InputError(self.reason(done.stderr + "\n" + done.stdout))
         return done.stdout
 
     def reason(self, said: str) -> str:
         """Return one line for a failure of the client."""
-        lines, low = [line.strip() for line in said.splitlines() if line.strip()], said.lower()
-        what = f"kaggle, {self.competition}: "
-        if "401" in low or "authenticat" in low or "kaggle.json" in low:
+        lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("Warning:")]
+        low, what = "\n".join(lines).lower(), f"kaggle, {self.competition}: "
+        codes = set(re.findall(r"\b40[134]\b", low))
+        if "401" in codes or "authenticat" in low or "could not find kaggle.json" in low:
             return f"{what}you are not signed in; {TOKEN}"
-        if "403" in low:
+        if "403" in codes:
             return f"{what}Kaggle refuses (403); accept the rules at kaggle.com/c/{self.competition}/rules first"
-        if "404" in low:
+        if "404" in codes:
             return f"{what}no such competition (404); give --kaggle NAME as in kaggle.com/c/NAME"
         return f"{what}{(lines or ['the client failed'])[-1][:200]}"
 
@@ -77,19 +84,20 @@ class Kaggle:
         """
         folder.mkdir(parents=True, exist_ok=True)
         (listed, complete), free = self.listed_bytes(), shutil.disk_usage(folder).free
-        if listed > free:
+        missing = listed - _bytes(folder)
+        if missing > free:
             raise InputError(
-                f"{folder}: the files take {'' if complete else 'more than '}{listed / MB:,.0f} MB and "
+                f"{folder}: the files still take {'' if complete else 'more than '}{missing / MB:,.0f} MB and "
                 f"{free / MB:,.0f} MB are free; make room"
             )
         total = max(1, listed // MB) if complete else None
         command = [self.program, "competitions", "download", "-c", self.competition, "-p", str(folder), "-q"]
         with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said) as client:
             try:
-                with Progress(f"downloading {self.competition}", total, "MB", _size(folder)) as progress:
+                with Progress(f"downloading {self.competition}", total, "MB", _bytes(folder) // MB) as progress:
                     while client.poll() is None:
                         time.sleep(SECONDS_BETWEEN_LOOKS)
-                        progress.update(max(0, _size(folder) - progress.done))
+                        progress.update(max(0, _bytes(folder) // MB - progress.done))
             finally:
                 if client.poll() is None:
                     client.terminate()
@@ -107,9 +115,10 @@ class Kaggle:
         if any(line.startswith("Could not") for line in said.splitlines()):  # older clients end with 0 all the same
             raise InputError(self.reason(said))
 
-    def entries(self) -> list[Entry]:
-        """Return the submissions that Kaggle lists, the newest first."""
-        rows = _rows(self.run("submissions", "-c", self.competition, "--csv", "-q"), "publicScore")
+    def entries(self, seconds: float) -> list[Entry]:
+        """Return the submissions that Kaggle lists, the newest first. Raises InputError."""
+        said = self.run("submissions", "-c", self.competition, "--csv", "-q", seconds=seconds)
+        rows = _rows(said, "publicScore")
         return [
             Entry(
                 row["description"],
@@ -121,10 +130,17 @@ class Kaggle:
         ]
 
     def poll(self, message: str, seconds: float, between: float = SECONDS_BETWEEN_POLLS) -> Entry | None:
-        """Wait until a submission is scored; None if that takes longer. Raises InputError if it could not be scored."""
-        until = time.monotonic() + seconds
+        """Wait until a submission is scored; None if that takes longer. Raises InputError if it could not be scored.
+
+        It is handed in already, so a failure to ask is printed and Kaggle is asked again.
+        """
+        until, entries = time.monotonic() + seconds, list[Entry]()
         while True:
-            for entry in self.entries():
+            try:
+                entries = self.entries(max(between, until - time.monotonic()))
+            except InputError as error:
+                print(f"note: {error}")
+            for entry in entries:
                 if entry.description == message and entry.status == "error":
                     raise InputError(f"kaggle, {self.competition}: Kaggle could not score the submission; see its page")
                 if entry.description == message and entry.status == "complete" and entry.public:
@@ -148,9 +164,9 @@ def _score(text: str) -> str:
     return text if is_number(text) else ""
 
 
-def _size(folder: Path) -> int:
-    """Return the MB of the files in a folder."""
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) // MB
+def _bytes(folder: Path) -> int:
+    """Return the size of the files in a folder."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
 
 
 def _rows(text: str, column: str) -> list[dict[str, str]]:

@@ -43,7 +43,11 @@ def now() -> str:
 
 def score_text(value: float | None) -> str:
     """Return a score for the ledger, "" if there is none."""
-    return f"{value:.6g}" if value is not None and math.isfinite(value) else ""
+    return f"{value:.10g}" if value is not None and math.isfinite(value) else ""
+
+
+def _number(text: str) -> float:
+    return float(text) if text else math.nan
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Ledger:
     def numbers(self) -> pd.DataFrame:
         """Return all rows with scores as numbers, NaN where there are none."""
         table = self.read().reset_index(drop=True)
-        return table.assign(**{column: pd.to_numeric(table[column]).astype(float) for column in NUMBERS})
+        return table.assign(**{column: table[column].map(_number).astype(float) for column in NUMBERS})
 
     def find(self, sha256: str) -> pd.Series | None:
         """Return the last row of a file with this content."""

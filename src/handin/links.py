@@ -62,6 +62,7 @@ def secure(url: str, where: str) -> str:
     try:
         parts = urlsplit(url.strip())
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # an empty or overlong part of the name would fail in the socket
     except ValueError as error:
         raise InputError(f"{where}: the link is not an address; correct it") from error
     if parts.scheme == "http" and port is None:

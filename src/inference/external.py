@@ -52,9 +52,9 @@ def read_external(path: Path, competition: Competition) -> External:
             paths, probabilities = arrays["image_path"].astype(str), arrays["probabilities"]
     except KeyError as error:
         raise InputError(f"{where}: has no array called image_path or probabilities; see docs/blending.md") from error
-    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{where}: is not a complete .npz file ({(str(error) or 'empty').splitlines()[0]})") from error
-    wanted = (len(paths), competition.layout.num_outputs)
+    wanted = (paths.size, competition.layout.num_outputs)
     if paths.ndim != 1 or probabilities.shape != wanted or probabilities.dtype.kind != "f":
         raise InputError(
             f"{where}: probabilities are {probabilities.dtype} {probabilities.shape}; floats {wanted} are needed, a "

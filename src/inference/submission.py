@@ -17,10 +17,10 @@ from src.core.errors import InputError
 from src.core.flags import check_range
 from src.core.locking import delete_stale, locked, temporary_of
 from src.core.progress import followed_by
-from src.core.records import adapter_of
+from src.core.records import adapter_of, write_sealed
 from src.core.runtime import choose_compute, in_world
 from src.core.world import World
-from src.core.writing import sha256_of, write_arrays, write_csv, write_json
+from src.core.writing import sha256_of, write_arrays, write_csv
 from src.data.loader import INFERENCE_BATCH_SIZE
 from src.inference.answers import answers_table, validate
 from src.inference.autotune import check_compile
@@ -197,7 +197,7 @@ def write_submission(
                 "runs": [one.facts for one in answers],
                 "versions": versions(),
             }
-            write_json(folder / f"{name}.json", note)
+            write_sealed(folder / f"{name}.json", note)
             pending.replace(path)
         finally:
             pending.unlink(missing_ok=True)

@@ -222,5 +222,9 @@ def _handle_errors(app: FastAPI, limits: Limits) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> JSONResponse:
-        detail = limits.too_large if error.status_code == 413 else str(error.detail)
-        return problem(error.status_code, detail, headers=dict(error.headers or {}))
+        status, detail = error.status_code, str(error.detail)
+        if status == 413:
+            detail = limits.too_large
+        elif detail.startswith("Too many files"):  # so many that the form itself was not read to its end
+            status, detail = 413, f"too many files; at most {limits.max_files} are answered at a time"
+        return problem(status, detail, headers=dict(error.headers or {}))

@@ -57,7 +57,7 @@ def difference_over_seeds(first: list[OutOfFold], found: list[OutOfFold]) -> tup
     By a bootstrap if images lie in groups or the metric is not a mean over images.
     """
     metric = metric_of(found[0].competition)
-    if metric.per_image is None or metric.finish is not float or in_groups(found[0]):
+    if metric.per_image is None or in_groups(found[0]):
         low, high = resampled_difference(first, found, NUM_RESAMPLES)
         return float(np.mean([oof.score for oof in found]) - np.mean([oof.score for oof in first])), (high - low) / 2
     one, other = (

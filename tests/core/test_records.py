@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from src.core.errors import InputError
-from src.core.records import read_record, seal_of, write_record
+from src.core.records import read_record, read_sealed, seal_of, write_record, write_sealed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,3 +53,12 @@ def test_a_value_edited_by_hand_is_told_also_to_its_default(tmp_path: Path, then
     assert json.loads(file.read_text())
     with pytest.raises(InputError, match="was edited after it was written"):
         read_record(file, Before, "", "")
+
+
+def test_plain_values_are_sealed_as_they_will_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "baseline.json"
+    write_sealed(file, {"b": {2: 0.1, 10: None}, "a": ("ä", 1e-9)})
+    assert read_sealed(file, "do it again") == {"b": {"2": 0.1, "10": None}, "a": ["ä", 1e-9]}
+    file.write_text(file.read_text().replace("null", "0"))
+    with pytest.raises(InputError, match=r"was edited after it was written .*; do it again"):
+        read_sealed(file, "do it again")

@@ -1,5 +1,6 @@
 """export: files that answer as predict does, the example that uses one, and what is refused."""
 
+import errno
 import json
 import runpy
 import subprocess
@@ -103,6 +104,22 @@ def test_a_killed_write_leaves_neither_an_old_card_nor_a_note(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt):
         files.write_files(tmp_path, {"model.onnx": files.Made(b"new", {})}, {}, "card")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_full_disk_leaves_the_earlier_export_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        if path.parent.joinpath("model.onnx").exists() and len(list(tmp_path.iterdir())) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        path.write_bytes(data)
+
+    (tmp_path / "model.onnx").write_bytes(b"old")
+    monkeypatch.setattr(files, "write_bytes", full)
+    made = {name: files.Made(b"new", {}) for name in ("model.onnx", "model.pt2")}
+    with pytest.raises(OSError, match="No space"):
+        files.write_files(tmp_path, made, {}, "card")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("model.onnx", b"old")]
 
 
 def test_what_cannot_be_quantised_is_one_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

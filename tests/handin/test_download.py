@@ -222,6 +222,7 @@ def test_what_is_left_is_told_only_if_the_list_gives_every_size(
         ("a.zip,1MB,https://me:secret@host/a", "has a user name or password in it"),  # pragma: allowlist secret
         ("a.zip,1MB,https://:secret@host/a", "has a user name or password in it"),  # pragma: allowlist secret
         ("a.zip,1MB,https://host:port/a?secret", "is not an address"),
+        ("a.zip,1MB,https://a..b/a.zip", "is not an address"),
         ("a.zip,big,https://host/a", "size 'big' is not one such as 345.91MB"),
         ("a.zip,1MB,https://host/a\na.zip,1MB,https://host/a", "line 3: 'a.zip' appears twice"),
         ("", "has no rows"),

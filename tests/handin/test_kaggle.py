@@ -2,13 +2,17 @@
 
 import os
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from src.core.errors import InputError
 from src.core.reading import PARTIAL
 from src.core.signals import Stopped
 from src.handin import kaggle as client
+from src.handin.bundle import settle
 from tests.fixtures import MakeLeaves, Podium
 from tests.handin.fake_kaggle import FakeKaggle, kaggle
 from tests.handin.test_download import refused
@@ -121,6 +125,34 @@ def test_a_damaged_bundle_of_zips_is_one_line(
     )
 
 
+def test_what_is_here_already_is_not_asked_of_the_disk_again(
+    tmp_path: Path, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial" / "leaf-disease.zip").write_bytes(bytes(1_500_000))  # of 2,000,000
+    kaggle.will(files={"out": LISTED})
+    for free, is_enough in ((600_000, True), (400_000, False)):
+        usage = SimpleNamespace(free=free)
+        monkeypatch.setattr("shutil.disk_usage", lambda _, usage=usage: usage)
+        with nullcontext() if is_enough else pytest.raises(InputError, match="still take"):
+            client.open_kaggle("leaf-disease").download(tmp_path / "partial")
+
+
+def test_what_an_interrupted_unpacking_left_makes_room_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / PARTIAL / "unpacking").mkdir(parents=True)
+    with zipfile.ZipFile(tmp_path / PARTIAL / "bundle.zip", "w") as archive:
+        archive.writestr("train.zip", bytes(1000))
+    left = tmp_path / PARTIAL / "unpacking"
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0 if left.exists() else 2000))
+    settle(tmp_path / PARTIAL / "bundle.zip", tmp_path)
+    assert (tmp_path / "train.zip").stat().st_size == 1000
+
+
+READABLE = "Warning: Your Kaggle API key is readable by other users; chmod 600 /home/me/.kaggle/kaggle.json\n"
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [
@@ -131,6 +163,9 @@ def test_a_damaged_bundle_of_zips_is_one_line(
         ),
         ("403 Client Error: Forbidden for url", "accept the rules at kaggle.com/c/cifar-10/rules"),
         ("404 Client Error: Not Found", "no such competition (404)"),
+        (f"{READABLE}403 Client Error: Forbidden", "accept the rules"),
+        ("uploadToken=64017 (timed out)", "kaggle, cifar-10: uploadToken=64017 (timed out)"),
+        ("Could not find kaggle.json. Make sure it is in ~/.kaggle", "signed in"),
         ("something\nodd happened\n", "kaggle, cifar-10: odd happened"),
     ],
 )

@@ -4,11 +4,16 @@ import json
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from src.core.errors import InputError
+from src.core.locking import locked
+from src.core.records import read_sealed, write_sealed
+from src.handin import checked
+from src.handin.kaggle import Kaggle, open_kaggle
 from src.handin.ledger import Ledger, Row
 from src.handin.ledger_page import ledger_page
 from src.handin.shakeup import sentences
@@ -28,6 +33,8 @@ def test_a_submission_by_hand_is_noted_and_its_score_entered_later(world: Path) 
     assert "baseline.csv: validated again, 3 answers" in ended.out
     assert "upload submissions/svhn/baseline.csv at https://tianchi.aliyun.com/competition/entrance/531795" in ended.out
     done(world, "submit", "--name", "blend")
+    done(world, "submit", "--leaderboard", "12345.678")
+    assert ledger(world)["leaderboard"].tolist()[0] == 12345.678
     done(world, "submit", "--leaderboard", "0.5")
     done(world, "submit", "--name", "blend", "--leaderboard", "0.7", "--private", "0.6")
     table = ledger(world)
@@ -56,6 +63,16 @@ def test_what_is_not_the_validated_file_or_was_handed_in_is_refused(world: Path)
     (folder / "other.csv").unlink()
     (folder / "other.csv").write_text(text + "\n")
     refused(run_command(world, "submit", "--name", "other"), "other.csv: is not the file that other.json describes")
+    note = (folder / "other.json").read_text()
+    for text, words in (
+        (note.replace('"num_answers": 3', '"num_answers": 4'), "was edited after it was written"),
+        (note.replace('"num_answers"', '"number"'), "was edited after it was written"),
+        ("[" * 100_000, "is damaged"),
+        ("7", "is damaged"),
+    ):
+        (folder / "other.json").unlink()
+        (folder / "other.json").write_text(text)
+        refused(run_command(world, "submit", "--name", "other"), f"other.json: {words}", "run predict or blend again")
     (folder / "other.json").unlink()
     refused(run_command(world, "submit", "--name", "other"), "other.json: not there", "validated")
     assert len(ledger(world)) == 2
@@ -90,9 +107,7 @@ def test_the_submission_itself_says_what_it_should_score(world: Path) -> None:
 def edited(world: Path, **changes: object) -> None:
     """Change what the JSON of the submission says."""
     file = world / "submissions/svhn/baseline.json"
-    note = json.loads(file.read_text()) | changes
-    file.unlink()
-    file.write_text(json.dumps(note))
+    write_sealed(file, read_sealed(file, "") | changes)
 
 
 def test_a_score_of_other_weights_or_of_images_that_were_not_answered_is_not_noted(world: Path) -> None:
@@ -147,6 +162,53 @@ def test_what_kaggle_refuses_is_not_noted(world: Path, kaggle: FakeKaggle) -> No
     assert not (world / "submissions" / "svhn" / "ledger.csv").exists()
 
 
+def test_the_file_cannot_be_replaced_between_its_check_and_its_upload(
+    world: Path, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = []
+
+    def waiting(*_: object) -> str:
+        with pytest.raises(InputError, match="wait for it") as caught, locked(Path("submissions/svhn/baseline"), "x"):
+            pass
+        refusals.append(caught.value)
+        return "note: no score"
+
+    monkeypatch.setattr(checked, "expected_score", waiting)
+    done(world, "submit", "--kaggle", "street")
+    assert len(refusals) == 1
+
+
+def test_a_failure_while_waiting_for_the_score_is_no_failure_of_the_submission(
+    world: Path, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, asked = Kaggle.run, []
+
+    def failing(client: Kaggle, *arguments: str, **more: Any) -> str:
+        if arguments[0] == "submissions":
+            asked.append(arguments)
+            if len(asked) == 1:
+                raise InputError("kaggle, street: ConnectionResetError")
+        return run(client, *arguments, **more)
+
+    monkeypatch.setattr(Kaggle, "run", failing)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    listed = {"out": f'{LISTED}7,a,b,"MESSAGE",SubmissionStatus.COMPLETE,0.91234567,None\n'}
+    kaggle.will(submissions=listed)
+    ended = done(world, "submit", "--kaggle", "street", "--poll", "1")
+    assert "note: kaggle, street: ConnectionResetError" in ended.out
+    assert "public score 0.91234567\n" in ended.out
+    kaggle.will(submissions={"out": f'{LISTED}7,a,b,"MESSAGE",SubmissionStatus.ERROR,,\n'})
+    ended = run_command(world, "submit", "--kaggle", "street", "--poll", "1", "--name", "other")
+    refused(ended, "Kaggle could not score the submission")
+    assert '<td class="file">other</td>' in (world / "submissions/svhn/ledger.html").read_text()
+
+
+def test_a_client_that_does_not_answer_is_not_waited_for(kaggle: FakeKaggle) -> None:
+    (kaggle.folder / "kaggle").write_text("#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(InputError, match="kaggle, street: no answer within 0 s"):
+        open_kaggle("street").run("submissions", seconds=0.2)
+
+
 def row(number: int, **more: str) -> Row:
     return Row(
         time=f"2026-01-{number + 1:02d}T10:00:00Z", file=f"run{number}.csv", sha256=f"{number:064x}", run="r",
@@ -180,6 +242,12 @@ def test_a_score_is_entered_for_a_name_that_a_spreadsheet_would_compute(tmp_path
 
 
 SCORES = ((0.90, 0.92, 0.88), (0.92, 0.90, 0.93), (0.91, 0.93, 0.90), (0.89, 0.88, 0.89))
+
+
+def test_numbers_of_a_hand_edited_ledger_are_read_as_they_are_checked(tmp_path: Path) -> None:
+    kept = Ledger(tmp_path / "ledger.csv")
+    kept.add(row(0, leaderboard="\uff10.\uff19\uff11"))  # digits of a Chinese input method
+    assert kept.numbers()["leaderboard"].tolist() == [0.91]
 
 
 def scored(tmp_path: Path) -> pd.DataFrame:

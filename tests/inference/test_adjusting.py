@@ -58,6 +58,16 @@ def test_predict_calibrates_and_says_what_it_gained(folder: Path, podium: Podium
     np.testing.assert_allclose(calibrated.sum(axis=1), 1, atol=1e-5)
 
 
+def test_runs_that_were_scored_on_different_images_are_refused_before_predicting(
+    folder: Path, podium: Podium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert podium("train", *COMPETITION, *TRAIN, "--fold", 0, "--run-name", "two").code == 0
+    monkeypatch.setattr("src.inference.deadline.answer_in_time", None)
+    runs = ("--run-name", "one", "two", "--minutes", 5)
+    code, _, err = podium("predict", *COMPETITION, *runs, "--calibrate")
+    assert (code, "were scored on different images" in err) == (2, True)
+
+
 def test_predict_and_blend_correct_for_the_classes_of_the_test_set(folder: Path, podium: Podium) -> None:
     shutil.copytree(folder / "runs/food11/one", folder / "runs/food11/two")
     for command in (("predict", "--run-name", "one"), ("blend", "--run-name", "one", "two", "--stack")):

@@ -111,6 +111,7 @@ def test_requests_that_cannot_be_answered_are_a_4xx_that_says_why(
         (form(a=png_header(60_000, 60_000)), 413, "a: over-large"),
         (form(a=bytes(200_000)), 413, "more than 0.1 MB"),
         (form(**{f"f{i}": image for i in range(5)}), 413, "5 files"),
+        (form(**{f"f{i}": b"" for i in range(1001)}), 413, "at most 4 are answered"),
         (form(), 422, "no images"),
         ((b"{}", plain), 415, "content type text/plain; send images as multipart/form-data"),
         ((image, {"content-type": "multipart/form-data"}), 400, "boundary"),
