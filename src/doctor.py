@@ -15,11 +15,12 @@ from src.core import cli
 
 def main(config: DoctorConfig) -> None:
     """Print the findings. Raises SystemExit(1) if something would stop a training, InputError for unknown names."""
-    from src.core.flags import flags_of
+    from src.core.flags import check_range, flags_of
     from src.data.prepared import command
     from src.report.checkup import findings
     from src.report.integrity import check_integrity
 
+    check_range("num-folds", config.num_folds, 1, 2**31)
     bad = 0
     for finding in [*findings(config), *check_integrity(config)] if config.deep else findings(config):
         bad += finding.kind == "bad"

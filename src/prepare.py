@@ -64,7 +64,7 @@ def _prepare(config: PrepareConfig) -> None:
     from src.data.balance import balance
     from src.data.crops import cropped_boxes, read_crops
     from src.data.prepared import PREPARE_FLAGS, build_caches, open_engine, prepared_folder
-    from src.data.problems import Problem, image_warnings, usable_labels
+    from src.data.problems import Problem, image_warnings, misnamed, usable_labels
     from src.data.snapshot import facts_of, publish, set_current
     from src.data.split import make_folds
 
@@ -89,9 +89,11 @@ def _prepare(config: PrepareConfig) -> None:
     labels, problems = usable_labels(labels, competition, train, cache if config.duplicates else None, corrected)
     problems += [Problem("train", path, "unlabelled", "skipped", "no label names it") for path in tables.unlabelled]
     problems += [Problem("test", path, "unlisted", "skipped", "not in the submission") for path in tables.unlisted]
+    for line in misnamed(problems):
+        print(line)
     report = _report(config, problems, test, folder)
     if len(labels) == 0:
-        raise InputError(f"{files.root}: no image can be used; see {folder / 'problems.csv'}")
+        raise InputError(f"{files.root}: no image can be used; see the line above, and {folder / 'problems.csv'}")
 
     for line in balance(labels, competition):
         print(line)

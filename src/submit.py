@@ -29,13 +29,17 @@ def main(config: SubmitConfig) -> None:
     from src.core.flags import check_name
     from src.core.locking import locked
     from src.handin.ledger import Ledger, score_text
+    from src.metrics import metric_of
 
     check_name("name", config.name)
     check_range("poll", config.poll, 0, 24 * 60)
+    competition = load_competition(config.competition)
+    metric = metric_of(competition)
     for flag, value in (("leaderboard", config.leaderboard), ("private", config.private)):
         if value is not None and not math.isfinite(value):
             raise InputError(f"--{flag} {value}: must be a finite number")
-    competition = load_competition(config.competition)
+        if value is not None and value > 1 and metric.greater_is_better and isinstance(competition.metric, str):
+            raise InputError(f"--{flag} {value:g}: {metric.name} is at most 1; give a share, such as 0.985")
     ledger = Ledger(config.submissions_dir / competition.name / "ledger.csv")
     if config.leaderboard is None and config.private is None:
         with locked(ledger.path.with_name("submit"), "is handing in a submission"):

@@ -49,7 +49,7 @@ def main(config: SweepConfig) -> None:
         check_same_data(config, chosen, prepared)
     except InputError as error:  # prepare ran meanwhile
         print(f"warning: the runs do not compare: {error}")
-    table = summarise(config, chosen)
+    table = summarise(config, chosen, {task.member.name for task in failed})
     path = prepared.root / f"{config.run_name}.csv"
     write_csv(path, table)
     print(table.to_string(index=False, float_format="{:.4f}".format, na_rep=""))

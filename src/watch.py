@@ -29,6 +29,8 @@ def main(config: WatchConfig) -> None:
             f"{root / config.run_name}: no such run; there are: {', '.join(runs) or 'none, train one first'}"
         )
     if config.once:
+        if config.once.is_dir():
+            raise InputError(f"--once {config.once}: is a folder; give a file, such as {config.once / 'page.html'}")
         write_text(config.once, page(root / config.run_name, live=False))
         print(f"page: {config.once}")
         return

@@ -44,6 +44,7 @@ def test_too_little_disk_space_is_reported(svhn: MakeSvhn, podium: Podium) -> No
     code, out, _ = podium("doctor", *NET, "--image-size", 4096, 4096, "--num-folds", 2_000_000)
     assert code == 1
     assert "of disk are free" in out
+    assert "--num-folds" in podium("doctor", *NET, "--num-folds", -3).err
 
 
 def test_an_unwritable_folder_is_reported(svhn: MakeSvhn, podium: Podium, monkeypatch: pytest.MonkeyPatch) -> None:

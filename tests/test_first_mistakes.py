@@ -137,3 +137,11 @@ def test_a_competition_that_contradicts_itself_is_refused(
         "    image_size=(8, 8), hflip_ok=True, read_train=None, read_test=None, columns=('id', 'answer'))\n"
     )
     assert words in error_of(podium("prepare", "--competition", "odd.py"))
+
+
+def test_names_that_nearly_fit_are_pointed_out(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
+    leaves(num_train=8, num_test=4)
+    file = tmp_path / "input" / "leaves" / "train.csv"
+    file.write_text(file.read_text().replace("0003,", " 0003,"))
+    out = done(podium("prepare", *LEAVES, "--num-folds", 2))
+    assert "warning: 1 labels name no image, such as 'train/ 0003', and 1 images have no label, such as" in out

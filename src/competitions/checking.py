@@ -51,7 +51,10 @@ def check_bands(competition: "Competition") -> None:
 def check_sample(sample: pd.DataFrame, columns: tuple[str, ...], name: str) -> pd.Series:
     """Return the ids of a sample submission in order. Raises InputError for a wrong header or repeated ids."""
     if tuple(sample.columns) != columns:
-        other_order = f"; give columns={tuple(sample.columns)}" if set(sample.columns) == set(columns) else ""
+        other_order = ""
+        if set(sample.columns) == set(columns):
+            is_id_first = sample.columns[0] == columns[0]
+            other_order = f"; give columns={tuple(sample.columns)}" if is_id_first else "; the id must come first"
         raise InputError(
             f"{name}, line 1: the header is {','.join(sample.columns)}, expected {','.join(columns)}{other_order}"
         )

@@ -24,7 +24,7 @@ class _Folders:
     name: str
     train_folder: str
     sample_submission: str
-    hands_in_probabilities: bool
+    names_classes: bool  # whether the columns of the sample submission are the classes
     read_table: Callable[[InputFiles], pd.DataFrame] | None
     image_column: str
     group_column: str
@@ -44,7 +44,7 @@ class _Folders:
 
     def read_heads(self, files: InputFiles) -> tuple[Head, ...]:
         classes = in_order(set(self.images(files)["folder"]))
-        if self.hands_in_probabilities:
+        if self.names_classes:
             wanted = tuple(files.table(self.sample_submission).columns)[1:]
             unknown = sorted(set(classes) - set(map(nfc, wanted)))
             if len(wanted) > 1 and unknown:
@@ -124,7 +124,7 @@ def folder_competition(
         name=name,
         train_folder=train_folder,
         sample_submission=sample_submission,
-        hands_in_probabilities=options.get("answer") == "probabilities",
+        names_classes=len(options["columns"]) == 1,
         read_table=read_table,
         image_column=image_column,
         group_column=group_column,

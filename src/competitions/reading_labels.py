@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from src.competitions.columns import named_after
 from src.competitions.spec import Head, Kind, nearest
 from src.core.csv_text import check_columns, is_number
 from src.core.errors import InputError
@@ -77,12 +78,18 @@ class Labels:
         if self.kind == "ordinal" and not self.classes and not are_numbers(found | set(wanted)):
             names = ", ".join(sorted(found)[:4])
             raise InputError(f"{self.source}: grades are texts ({names}); give classes=(lowest, ..., highest)")
+        if self.kind == "ordinal" and not self.classes and len({float(text) for text in found}) < len(found):
+            same = next(text for text in sorted(found) if sum(float(text) == float(other) for other in found) > 1)
+            raise InputError(f"{self.source}: grade {same!r} is there in several spellings; correct the labels")
         if not known:
             return in_order(found) if self.kind == "ordinal" else tuple(sorted(found))
         unknown = sorted(found - set(known))
         if unknown:
             line, text = self._first_line(set(unknown), column)
-            raise InputError(f"{self.source}{line}: label {text!r} is not one of {where}; {nearest(text, known)}")
+            hint = nearest(text, known)
+            if not self.classes and named_after(wanted, sorted(found)):
+                hint = f"they are named after the labels: give columns=(ID, {', '.join(map(repr, wanted))})"
+            raise InputError(f"{self.source}{line}: label {text!r} is not one of {where}; {hint}")
         return in_order(set(known)) if self.kind == "ordinal" and not self.classes else known
 
     def _first_line(self, texts: set[str], column: str) -> tuple[str, str]:
@@ -111,7 +118,7 @@ class Labels:
         return pd.DataFrame(found)
 
     def _given(self) -> pd.DataFrame:
-        """Return (N, labels) of 0 and 1, a column for each label that occurs."""
+        """Return (N, labels) of 0 and 1, a column for each label that occurs; True and False are 1 and 0."""
         if len(self.columns) == 1:
             tags = self.table[self.columns[0]].map(self._tags)
             names = sorted({tag for of_image in tags for tag in of_image})
@@ -122,10 +129,11 @@ class Labels:
             return pd.DataFrame(given, index=self.table.index, columns=names)
         found = pd.DataFrame(index=self.table.index)
         for column in self.columns:
-            values = self._numbers(column)
+            texts = self.table[column]
+            values = pd.to_numeric(texts.replace({"True": "1", "False": "0"}), errors="coerce")
             wrong = self.table.index[~np.isin(values, (0, 1))]
             if len(wrong):
-                text = self.table[column][wrong[0]]
+                text = texts[wrong[0]]
                 raise InputError(f"{self.source}, line {wrong[0]}: {column} is {text!r}, neither 0 nor 1; correct it")
             found[column] = values.astype(np.int64)
         return found

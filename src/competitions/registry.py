@@ -16,8 +16,8 @@ DERIVED = {"boxes": boxes_of, "instances": instances_of}  # NAME:boxes is anothe
 
 HELPERS = frozenset(
     {
-        "arrays", "boxes", "checking", "counts", "decision", "demo_images", "folders", "instances", "json_text",
-        "metric", "parquet", "reading_labels", "registry", "spec", "strings", "tables",
+        "arrays", "boxes", "checking", "columns", "counts", "decision", "demo_images", "folders", "instances",
+        "json_text", "metric", "parquet", "reading_labels", "registry", "spec", "strings", "tables",
     }
 )  # fmt: skip  # modules of this package that are not competitions
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from src.competitions.checking import check_bands, check_types
+from src.competitions.columns import describe, order_of
 from src.competitions.metric import Metric
 from src.core.errors import InputError, own_code
 from src.core.reading import IMAGE_SUFFIXES, InputFiles
@@ -197,10 +198,15 @@ class Competition:
     @property
     def column_order(self) -> list[int]:
         """Which head, or class, each answer column holds: that of its name if all are named so, else as they come."""
-        names, columns = self.answer_names, list(self.submission_columns[1:])
-        if len(set(names)) == len(names) and set(columns) == set(names):
-            return [names.index(column) for column in columns]
-        return list(range(len(columns)))
+        return order_of(self.submission_columns[1:], self.answer_names)
+
+    @property
+    def columns_note(self) -> str:
+        """A note of what each answer column holds, "" where that is plain."""
+        if self.answer not in ("probabilities", "heads") or len(self.answer_names) == 1:
+            return ""
+        what = "answer of" if self.answer == "heads" else "probability of"
+        return describe(self.submission_columns[1:], self.answer_names, what)
 
     def with_heads_of(self, files: InputFiles) -> "Competition":
         """Return this competition with the classes that its data names."""

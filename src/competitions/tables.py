@@ -137,6 +137,7 @@ class _Tables:
     weight_column: str
     answer: str
     separator: str
+    has_columns: bool  # whether the submission's columns were given
 
     def __post_init__(self) -> None:
         if bool(self.test_csv) != bool(self.test_image_column):
@@ -169,7 +170,7 @@ class _Tables:
     def heads(self, files: InputFiles, labels: Labels) -> tuple[Head, ...]:
         """Return the heads that these labels name; classes in the order of the sample submission's columns, if any."""
         wanted: tuple[str, ...] = ()
-        if self.answer == "probabilities":
+        if self.answer == "probabilities" and not self.has_columns:
             header = tuple(files.table(self.sample_submission).columns)
             wanted = header[1:] if len(header) > 2 else ()
         return labels.heads(wanted, self.sample_submission)
@@ -232,7 +233,8 @@ def csv_competition(
     images, image_column names them, and test_csv lists those of the test set, in test_image_column.
 
     `options` go to Competition. `answer` decides the sample submission's columns: with "probabilities" they are the
-    classes, in its order (grades from the lowest up); columns=(id, answer) asks for that of the second of two classes.
+    classes, in its order (grades from the lowest up); columns=(id, answer) asks for that of one of two classes: the one
+    that it names, or else the second. columns=(id, "class_2", "class_0", ...) are matched with the classes by name.
     """
     label_columns = (label_column,) if isinstance(label_column, str) else label_column
     options.setdefault("columns", _columns(id_column, label_columns, options.get("answer", "text")))
@@ -242,6 +244,7 @@ def csv_competition(
         image_column=image_column, test_csv=test_csv, test_image_column=test_image_column, image_name=image_name,
         find=find, group_column=group_column, split_column=split_column, weight_column=weight_column,
         answer=options.get("answer", "text"), separator=options.get("separator", " "),
+        has_columns=len(options["columns"]) > 1,
     )  # fmt: skip
     competition = Competition(
         name=name,

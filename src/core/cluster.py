@@ -1,14 +1,17 @@
 """Ray clusters, for commands with --engine ray."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from src.core.errors import InputError
+from src.core.signals import SIGNALS
 
 SECONDS_TO_ANSWER = 15.0
 CODE = str(Path(__file__).resolve().parents[2])  # where every node has this program
@@ -38,11 +41,17 @@ def join_cluster(address: str | None) -> Any:
         return ray
     if address:
         _check_answers(address)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:  # no Ray there, or another version of it
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{f'--address {address}' if address else '--engine ray'}: {reason}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():  # Ray installs its own, which prints a dump
+            for number, handler in handlers.items():
+                if handler is not None:
+                    signal.signal(number, handler)
     return ray
 
 

@@ -1,5 +1,6 @@
 """CSV files as text: nothing is converted, and every error names its line."""
 
+import codecs
 import csv
 import io
 import math
@@ -12,14 +13,16 @@ import pandas as pd
 
 from src.core.errors import InputError
 
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # that others write instead of commas
 MAX_SEEN = 10_000  # different texts that are shared
 csv.field_size_limit(1 << 30)  # masks and pixels as text; a file's size is limited elsewhere
 
 
 def decoded(data: bytes, name: str) -> str:
     """Return the text of a file in UTF-8, with or without BOM. Raises InputError with the line if it is not."""
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InputError(
@@ -76,7 +79,10 @@ def check_columns(table: pd.DataFrame, columns: Sequence[str], source: str) -> N
     """Raise InputError for the first column that the table does not have."""
     for column in columns:
         if column not in table.columns:
-            raise InputError(f"{source}, line 1: no column {column!r}; it has {', '.join(table.columns)}")
+            only = table.columns[0] if len(table.columns) == 1 else ""
+            found = next((name for mark, name in SEPARATORS.items() if mark in only), "")
+            hint = f"; its cells are separated by {found}, save it with commas" if found else ""
+            raise InputError(f"{source}, line 1: no column {column!r}; it has {', '.join(table.columns)}{hint}")
 
 
 def is_number(text: str) -> bool:

@@ -78,7 +78,7 @@ def zip_members(path: Path) -> Iterator[Member]:
                     f"{path}: member {member.filename!r} is encrypted; unpack it into the folder {path.parent}"
                 )
             yield member
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable zip ({error}); download it again") from error
 
 

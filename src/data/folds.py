@@ -41,6 +41,8 @@ def kfold(labels: pd.DataFrame, competition: Competition, num_folds: int, seed: 
     ordered = labels.sort_values("image_path", ignore_index=True)
     num_groups = ordered["group"].nunique()
     if not 2 <= num_folds <= num_groups:
+        if num_groups == 1:
+            raise InputError("all images are in one group (duplicates, or an own one), which no fold may split")
         raise InputError(f"--num-folds {num_folds}: between 2 and {num_groups} folds are possible with these groups")
     keys = np.unique(strata(ordered, competition), return_inverse=True)[1]
     # Only the members of a group matter, not its name: number groups by their first image path.
@@ -159,3 +161,15 @@ def split_groups(folds: pd.DataFrame, labels: pd.DataFrame) -> int:
     joined = folds.merge(labels[["image_path", "group"]], on="image_path", validate="one_to_one")
     per_group = joined.assign(fold=joined["fold"].fillna(-1)).groupby("group")["fold"].nunique()
     return int((per_group > 1).sum())
+
+
+def in_one_fold(folds: pd.DataFrame, labels: pd.DataFrame, competition: Competition) -> list[tuple[str, int]]:
+    """Return the classes of a one-head competition whose images, two or more, are all held out by one fold, and it."""
+    head = competition.heads[0]
+    if len(competition.heads) > 1 or head.kind not in ("class", "ordinal") or competition.pretext:
+        return []
+    joined = folds.merge(labels[["image_path", head.name]], on="image_path", validate="one_to_one")
+    of_class = joined.assign(fold=joined["fold"].fillna(-1)).groupby(head.name)["fold"].agg(["min", "max", "size"])
+    together = (of_class["min"] == of_class["max"]) & (of_class["min"] >= 0) & (of_class["size"] > 1)
+    alone = of_class["min"][together]
+    return [(head.classes[number], fold) for number, fold in zip(alone.index.tolist(), alone.tolist(), strict=True)]

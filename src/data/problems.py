@@ -1,5 +1,6 @@
 """What is wrong with images and labels: problems.csv, groups of duplicates, labels that do not look like classes."""
 
+import difflib
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from src.data.duplicates import POLICY, exact_duplicates, group_duplicates, near
 
 MANY_CLASSES = 0.5  # classes an image: beyond it, labels are hardly classes
 MIN_IMAGES = 20  # fewer say nothing about that
+MAX_COMPARED = 1000  # names
 ZERO_END = "zero end"
 MAX_ZERO_ENDS = 0.05  # share of images that end in zeros, beyond which black areas are usual
 MAX_TWINS_NAMED = 5  # in a warning
@@ -191,9 +193,24 @@ def _twins(competition: Competition) -> list[str]:
     return []
 
 
+def misnamed(problems: list[Problem]) -> list[str]:
+    """Return a warning if labelled images are missing while others have no label: their names may not fit."""
+    missing = [one.image_path for one in problems if one.split == "train" and one.problem == "missing"]
+    unlabelled = [one.image_path for one in problems if one.problem == "unlabelled"]
+    if not missing or not unlabelled:
+        return []
+    near = difflib.get_close_matches(missing[0], unlabelled[:MAX_COMPARED], n=1, cutoff=0)
+    return [
+        f"warning: {len(missing):,} labels name no image, such as {missing[0]!r}, and {len(unlabelled):,} images have "
+        f"no label, such as {near[0]!r}; if that is the same image, correct the name"
+    ]
+
+
 def label_warnings(labels: pd.DataFrame, competition: Competition) -> list[str]:
-    """Return warnings about class names that look alike, and about labels that are plainly not classes."""
-    return _twins(competition) + _not_classes(labels, competition)
+    """Return warnings about class names that look alike, and labels that are plainly not classes; and what the columns
+    of a submission will hold, where that is not plain."""
+    note = competition.columns_note
+    return _twins(competition) + _not_classes(labels, competition) + [note] * bool(note)
 
 
 def image_warnings(cache: ImageCache, competition: Competition) -> list[str]:

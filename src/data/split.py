@@ -77,4 +77,12 @@ def make_folds(config: PrepareConfig, labels: pd.DataFrame, competition: Competi
     leaks = folding.split_groups(folds, labels)
     if leaks:
         print(f"warning: {leaks} groups of duplicates lie on both sides of a fold; its score will be too high")
+    alone = folding.in_one_fold(folds, labels, competition)
+    if alone:
+        (text, fold), count = alone[0], labels["group"].value_counts()
+        print(
+            f"warning: {len(alone)} classes, such as {text!r} (fold {fold}), are in one fold alone: networks scored "
+            "there have not seen them, so the score will be too low. The largest group that no fold may split has "
+            f"{count.iloc[0]:,} of {len(labels):,} images: duplicates, see --no-duplicates, or the competition's group"
+        )
     return folds

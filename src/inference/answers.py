@@ -72,11 +72,9 @@ def _probability_texts(values: np.ndarray, competition: Competition) -> list[lis
 
 
 def probabilities_for(values: np.ndarray, competition: Competition) -> np.ndarray:
-    """Return (N, answer columns): every class's probability, or of two classes the second's if there is one column."""
+    """Return (N, answer columns): every class's probability, or that of one of two classes if there is one column."""
     parts = zip(competition.heads, competition.layout.split(values), strict=True)
     shares = np.concatenate([class_probabilities(part, head) for head, part in parts], axis=1)
-    if len(competition.submission_columns) == 2 and shares.shape[1] == 2:
-        return shares[:, 1:]
     return shares[:, competition.column_order]
 
 

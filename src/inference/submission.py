@@ -203,7 +203,8 @@ def write_submission(
             pending.unlink(missing_ok=True)
     unreadable = f"note: {num_unreadable:,} of {len(test.image_paths):,} test images are missing or unreadable and "
     unreadable += "answered from a black image"
-    for line in (test.note, unreadable * bool(num_unreadable), _same_answers(table.iloc[:, 1].tolist())):
+    notes = [test.note, competition.columns_note, unreadable * bool(num_unreadable)]
+    for line in (*notes, _same_answers(table.iloc[:, 1].tolist())):
         if line:
             print(line)
     print(f"validated against the sample submission: {path}")

@@ -239,7 +239,9 @@ def open_run(config: Paths, name: str, staged: bool = False) -> Run:
     train = command(config, "train", run_name)
     if not folder.is_dir():
         if not (folder.parent / "prepared" / "current.json").exists():
-            raise InputError(f"{folder}: no such run; run {command(config, 'prepare')} first, then {train}")
+            raise InputError(
+                f"{folder}: no such run in {Path.cwd()}; run {command(config, 'prepare')} first, then {train}"
+            )
         known = ", ".join(known_runs(config)) or "none, train one first"
         raise InputError(f"{folder}: no such run; there are: {known}")
     file = folder / "restart" / "run.json" if staged else folder / "run.json"

@@ -35,7 +35,9 @@ class Inner:
 
 def make_inner(config: SearchConfig, prepared: Prepared, folder: Path) -> Inner:
     """Write the snapshot of the trials below `folder`, or find it there. Raises InputError if it cannot be made."""
-    prepared.fold_numbers(str(config.report_fold))  # or InputError
+    folds_there = prepared.fold_numbers("all")
+    if config.report_fold not in folds_there:
+        raise InputError(f"--report-fold {config.report_fold}: the folds are {', '.join(map(str, folds_there))}")
     reported = prepared.folds["image_path"][prepared.folds["fold"] == config.report_fold]
     labels = prepared.labels[~prepared.labels["image_path"].isin(reported)].reset_index(drop=True)
     shared = set(labels["group"]) & set(prepared.labels["group"][prepared.labels["image_path"].isin(reported)])

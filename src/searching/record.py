@@ -1,7 +1,8 @@
 """search.json: what a search was begun with, and what was reported of it."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from src.config import SearchConfig
 from src.core.errors import InputError
@@ -47,6 +48,7 @@ def searched(file: Path, config: SearchConfig) -> Prepared:
     if not file.exists():
         return open_prepared(config)
     record = _read(file)
+    _check_same(file, config, record, {name: getattr(config, name) for name in SHARED})
     return open_snapshot(config, record.snapshot, record.image_size)
 
 
@@ -59,20 +61,31 @@ def begin(file: Path, config: SearchConfig, prepared: Prepared, inner: str) -> S
     flags = {name: getattr(config, name) for name in SHARED}
     new = SearchRecord(snapshot=prepared.id, image_size=prepared.image_size, inner=inner, **flags)
     name = config.run_name
-    anew = f"use another --run-name, or delete {file.parent}, and {name}-default and {name}-trial-… in {prepared.root}"
     if not file.exists():
         for path in (prepared.root / f"{name}-default", *prepared.root.glob(f"{name}-trial-*")):
             if path.is_dir():
-                raise InputError(f"{path}: belongs to a search that is gone; {anew}")
+                raise InputError(f"{path}: belongs to a search that is gone; {_anew(file, name)}")
         write_record(file, new)
         return new
     known = _read(file)
-    for item in fields(SearchRecord):
-        then, now = getattr(known, item.name), getattr(new, item.name)
-        if item.name != "reports" and then != now:
-            flag = f"--{item.name.replace('_', '-')}" if item.name in SHARED else f"the {item.name}"
-            raise InputError(f"{file}: this search was started with {flag} {then}, not {now}; {anew}")
+    _check_same(file, config, known, {name: getattr(new, name) for name in ("snapshot", "image_size", "inner")})
     return known
+
+
+def _anew(file: Path, name: str) -> str:
+    root = file.parents[2]
+    return f"use another --run-name, or delete {file.parent}, and {name}-default and {name}-trial-… in {root}"
+
+
+def _check_same(file: Path, config: SearchConfig, known: SearchRecord, values: dict[str, Any]) -> None:
+    """Raise InputError, naming the first that differs, if a search was begun with other values."""
+    for name, now in values.items():
+        then = getattr(known, name)
+        if then != now:
+            flag = f"--{name.replace('_', '-')}" if name in SHARED else f"the {name}"
+            raise InputError(
+                f"{file}: this search was started with {flag} {then}, not {now}; {_anew(file, config.run_name)}"
+            )
 
 
 def add_report(file: Path, record: SearchRecord, report: Report) -> SearchRecord:

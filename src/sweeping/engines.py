@@ -17,11 +17,12 @@ from src.config import SweepConfig
 from src.core.cluster import join_cluster, python_path
 from src.core.errors import InputError
 from src.core.machine import num_cores
-from src.core.signals import Stopped
+from src.core.signals import stop
 from src.sweeping.board import Board
 from src.sweeping.plan import Task
 
 TICK = 1.0  # seconds
+SECONDS_TO_SAVE = 60.0  # that trainings on a cluster have when the sweep is stopped
 MISTAKE = 2  # exit code for bad input: trying again would not help
 
 
@@ -101,9 +102,16 @@ def run_locally(tasks: list[Task], config: SweepConfig, board: Board) -> list[Ta
                     return 1
                 process = shell.start(task.command(config.redo), gpu)
                 running.add(process)
-            board.started(task)
-            output, _ = process.communicate()
-            running.discard(process)
+            try:
+                board.started(task)
+                output, _ = process.communicate()
+            except BaseException:  # nothing can be printed any more; the slot is free only when the process has ended
+                process.terminate()
+                process.communicate()
+                raise
+            finally:
+                with lock:
+                    running.discard(process)
             code = process.returncode
             line = _last_line(output) if code >= 0 else f"killed by signal {-code}"
             if code in (0, MISTAKE) or not retries_left:
@@ -118,9 +126,11 @@ def run_locally(tasks: list[Task], config: SweepConfig, board: Board) -> list[Ta
         try:
             open_: set[Future[int]] = set(futures)
             while open_:
-                _, open_ = wait(open_, TICK, FIRST_COMPLETED)
+                done, open_ = wait(open_, TICK, FIRST_COMPLETED)
+                for future in done:
+                    future.result()
                 board.tick()
-        except (Stopped, KeyboardInterrupt):
+        except BaseException:  # stopped, or nothing can be printed any more
             stopped.set()
             with lock:
                 for process in running:
@@ -144,17 +154,45 @@ def run_on_ray(tasks: list[Task], config: SweepConfig, board: Board) -> list[Tas
         import sys
 
         environment = {**os.environ, **variables}
-        ended = subprocess.run([sys.executable, *command], cwd=cwd, env=environment, text=True, capture_output=True)
-        lines = (ended.stdout + ended.stderr).strip().splitlines() or [""]
-        return ended.returncode, lines[-1]
+        training = subprocess.Popen(
+            [sys.executable, *command], cwd=cwd, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        output = None
+        try:
+            while output is None:
+                try:
+                    output, _ = training.communicate(timeout=1)
+                except subprocess.TimeoutExpired:  # Ray can interrupt it only now and then
+                    continue
+        except BaseException:  # the sweep is stopped: the training saves its step
+            training.terminate()
+            training.communicate()
+            raise
+        return training.returncode, (output.strip().splitlines() or [""])[-1]
 
     def submit(task: Task) -> Any:
         return run.remote(task.command(config.redo), shell.cwd, variables)
 
-    open_: dict[Any, tuple[Task, int]] = {submit(task): (task, config.retries) for task in tasks}
+    open_ = {submit(task): (task, config.retries) for task in tasks}
+    try:
+        with stop.deferring():  # Ray's own code does not bear an exception from a signal
+            return _until_ended(ray, open_, submit, board)
+    except BaseException:  # stopped, or nothing can be printed any more
+        for reference in open_:
+            ray.cancel(reference)
+        ray.wait(list(open_), num_returns=len(open_), timeout=SECONDS_TO_SAVE)
+        raise
+
+
+def _until_ended(
+    ray: Any, open_: dict[Any, tuple[Task, int]], submit: Callable[[Task], Any], board: Board
+) -> list[Task]:
+    """Wait for tasks on a cluster, by reference, with the retries left; return those that failed for good."""
     failed = []
     while open_:
         done, _ = ray.wait(list(open_), num_returns=1, timeout=TICK)
+        stop.check()
         board.notice_starts()
         board.tick()
         for reference in done:

@@ -1,7 +1,9 @@
 """From --set, --seed and --fold to runs and tasks."""
 
+import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields
 from itertools import product
 
@@ -78,10 +80,14 @@ def _short(value: str) -> str:
 
 def parse_train(flags: Sequence[str]) -> TrainConfig:
     """Return train's config. Raises InputError for flags that train does not take."""
+    told = io.StringIO()
     try:
-        return tyro.cli(TrainConfig, args=list(flags), console_outputs=False)
+        with redirect_stderr(told), redirect_stdout(told):
+            return tyro.cli(TrainConfig, args=list(flags), console_outputs=False)
     except SystemExit as error:
-        raise InputError(f"train does not take {' '.join(flags)}; see python -m src.train --help") from error
+        reason = re.search(r"Error parsing (--.+?)\n\s*(\n|--)", told.getvalue(), re.DOTALL)
+        what = " ".join(reason[1].split()) if reason else f"train does not take {' '.join(flags)}"
+        raise InputError(f"{what}; see python -m src.train --help") from error
 
 
 Combination = tuple[dict[str, str], dict[str, str], str]  # all values, those shown in the table, name of the run

@@ -1,5 +1,6 @@
 """sweep.csv: a row per combination of settings, with mean, spread and the paired difference to the first one."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -67,24 +68,28 @@ def difference_over_seeds(first: list[OutOfFold], found: list[OutOfFold]) -> tup
     return paired_difference(one, other)
 
 
-def summarise(config: SweepConfig, members: list[Member]) -> pd.DataFrame:
-    """Return the table; combinations without a finished run have no score."""
-    groups: dict[tuple[tuple[str, str], ...], list[OutOfFold]] = {}
+def summarise(config: SweepConfig, members: list[Member], failed: Collection[str] = ()) -> pd.DataFrame:
+    """Return the table; combinations without a finished run have no score.
+
+    failed: names of runs whose training failed; a run of such a name may be there, from other settings. Differences
+    are over the seeds that both combinations have.
+    """
+    groups: dict[tuple[tuple[str, str], ...], dict[int, OutOfFold]] = {}
     for member in members:
-        oof = _out_of_fold(config, member)
-        kept = groups.setdefault(tuple(member.settings.items()), [])
+        oof = None if member.name in failed else _out_of_fold(config, member)
+        of_seed = groups.setdefault(tuple(member.settings.items()), {})
         if oof is not None:
-            kept.append(oof)
-    first: list[OutOfFold] = []
+            of_seed[member.seed] = oof
+    first = next(iter(groups.values()))
     rows: list[dict[str, Any]] = []
     for settings, found in groups.items():
         row: dict[str, Any] = {**dict(settings), "seeds": len(found)}
         if found:
-            scores = [oof.score for oof in found]
+            scores = [oof.score for oof in found.values()]
             row |= {"score": np.mean(scores), "std_over_seeds": np.std(scores, ddof=1) if len(found) > 1 else np.nan}
-            if not rows:
-                first = found
-            elif first and found[0].labels["image_path"].equals(first[0].labels["image_path"]):
-                row["difference"], row["difference_95"] = difference_over_seeds(first, found)
+        both = [(first[seed], found[seed]) for seed in found if seed in first]
+        if rows and both and both[0][0].labels["image_path"].equals(both[0][1].labels["image_path"]):
+            pairs = [list(oofs) for oofs in zip(*both, strict=True)]
+            row["difference"], row["difference_95"] = difference_over_seeds(*pairs)
         rows.append(row)
     return pd.DataFrame(rows)

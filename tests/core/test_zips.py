@@ -41,6 +41,15 @@ def test_a_broken_zip_is_an_error_naming_the_file(svhn: MakeSvhn) -> None:
         InputFiles(path.parent)
 
 
+def test_a_name_that_is_not_what_its_flag_says_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "train.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("中.png", b"a")
+    path.write_bytes(path.read_bytes().replace("中".encode(), b"\xd6\xd0x"))  # as GBK, and the flag says UTF-8
+    with pytest.raises(InputError, match="train.zip: not a readable zip"):
+        InputFiles(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["Müller.png", "café_1.jpg", "fête/1.jpg", "ñandú.png", "Å.png"])
 def test_an_accented_name_in_a_zip_without_the_utf8_flag_is_kept(name: str) -> None:
     info = zipfile.ZipInfo(name)

@@ -13,6 +13,7 @@ from src.config import PrepareConfig
 from src.core.errors import InputError
 from src.data.folds import from_file, holdout, kfold, official, split_groups, strata
 from src.data.split import without_effect
+from tests.fixtures import MakeLeaves, Podium
 
 FOOD, SVHN = load_competition("food11"), load_competition("svhn")
 
@@ -236,3 +237,15 @@ def test_a_flag_of_another_way_to_split_is_told() -> None:
     assert line == "note: --num-val 3 has no effect with --split kfold; it belongs to --split holdout"
     (line,) = without_effect(PrepareConfig(num_folds=4, folds=Path("folds.csv")))
     assert line == "note: --num-folds 4 has no effect with --folds folds.csv; it belongs to --split kfold"
+
+
+def test_classes_that_one_fold_alone_holds_out_are_told(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
+    file = leaves(num_train=24, num_test=4)
+    rows = "".join(f"{i:04d},{'abcd'[i % 4]}\n" for i in range(24))
+    (tmp_path / "input" / "leaves" / "train.csv").write_text(f"image_id,species\n{rows}")
+    folds = "".join(f"train/{i:04d}.png,{int(i % 4 > 2)}\n" for i in range(24))
+    (tmp_path / "folds.csv").write_text(f"image_path,fold\n{folds}")
+    ended = podium("prepare", "--competition", file, "--folds", "folds.csv")
+    assert "warning: 4 classes, such as 'a' (fold 0), are in one fold alone" in ended.out, ended
+    assert "has 1 of 24 images" in ended.out
+    assert "in one fold alone" not in podium("prepare", "--competition", file, "--num-folds", 2).out

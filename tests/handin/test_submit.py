@@ -33,8 +33,8 @@ def test_a_submission_by_hand_is_noted_and_its_score_entered_later(world: Path) 
     assert "baseline.csv: validated again, 3 answers" in ended.out
     assert "upload submissions/svhn/baseline.csv at https://tianchi.aliyun.com/competition/entrance/531795" in ended.out
     done(world, "submit", "--name", "blend")
-    done(world, "submit", "--leaderboard", "12345.678")
-    assert ledger(world)["leaderboard"].tolist()[0] == 12345.678
+    done(world, "submit", "--leaderboard", "0.1234567")
+    assert ledger(world)["leaderboard"].tolist()[0] == 0.1234567
     done(world, "submit", "--leaderboard", "0.5")
     done(world, "submit", "--name", "blend", "--leaderboard", "0.7", "--private", "0.6")
     table = ledger(world)
@@ -56,6 +56,7 @@ def test_what_is_not_the_validated_file_or_was_handed_in_is_refused(world: Path)
     refused(run_command(world, "submit", "--name", "nothing"), "nothing.csv: no such submission", "baseline, blend")
     refused(run_command(world, "submit", "--leaderboard", "0.5"), "baseline.csv was not handed in", "none yet")
     refused(run_command(world, "submit", "--leaderboard", "nan"), "--leaderboard nan")
+    refused(run_command(world, "submit", "--leaderboard", "98.5"), "--leaderboard 98.5: string_accuracy is at most 1")
     done(world, "submit")
     refused(run_command(world, "submit"), "this very file was handed in as baseline.csv", "--again")
     done(world, "submit", "--again")

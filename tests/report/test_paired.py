@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 
 from src.competitions.spec import Competition, Head
+from src.config import SweepConfig
 from src.inference.ensemble import OutOfFold
 from src.inference.rules import decide_honestly
 from src.metrics import scored
 from src.report.paired import Pair, changed_sides, difference_of, mcnemar, newcombe, pair_of, parts_of
+from src.sweeping import table as sweep_table
+from src.sweeping.plan import Member
 from src.sweeping.table import difference_over_seeds
 
 
@@ -125,6 +128,25 @@ def test_a_sweep_does_not_take_images_of_a_group_as_independent() -> None:
         assert difference == pytest.approx(runs[1][0].score - runs[0][0].score)
         widths.append(half)
     assert widths[1] == pytest.approx(2 * widths[0], rel=0.2)  # four images alike count as one
+
+
+def test_a_sweep_compares_the_seeds_that_both_have_and_no_run_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = np.arange(90)[:, None] % 3
+    good, poor = (one_hot(np.where(np.arange(90) < count, target[:, 0], 0)) for count in (81, 45))
+    made = {"a0": poor, "a1": good, "b1": good, "c0": good, "c1": good}
+    found = {name: run_of(competition(), target, predicted) for name, predicted in made.items()}
+    monkeypatch.setattr(sweep_table, "_out_of_fold", lambda _, member: found.get(member.name))
+    members = [
+        Member(name=f"{name}{seed}", settings={"lr": name}, seed=seed, flags=(), epochs=1)
+        for name in "abc"
+        for seed in (0, 1)
+    ]
+    rows = sweep_table.summarise(SweepConfig(), members, failed={"c1"}).set_index("lr")
+    assert rows["seeds"].tolist() == [2, 1, 1]
+    assert rows.loc["b", "difference"] == pytest.approx(0)  # of seed 1
+    assert rows.loc["c", "difference"] == pytest.approx(found["c0"].score - found["a0"].score)
+    rows = sweep_table.summarise(SweepConfig(), members, failed={"a1"}).set_index("lr")
+    assert bool(rows["difference"].isna()["b"])  # no seed in common
 
 
 def test_numbers_are_compared_by_how_near_they_are() -> None:

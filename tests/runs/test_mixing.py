@@ -263,7 +263,7 @@ def test_predict_answers_the_sample_submission_as_it_is_now(world: Path, sample:
     before = pd.read_csv(world / "submissions/svhn/baseline.csv", dtype=str)
     sample(before["file_name"].tolist()[::-1])
     ended = done(world, "predict")
-    assert "note: the sample submission has changed since prepare read it (its order)" in ended.out
+    assert "note: the sample submission is not the one that the run was prepared for (its order)" in ended.out
     after = pd.read_csv(world / "submissions/svhn/baseline.csv", dtype=str)
     assert after.to_numpy().tolist() == before.to_numpy().tolist()[::-1]
     sample(before["file_name"].tolist()[:2])

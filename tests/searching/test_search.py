@@ -161,3 +161,12 @@ def test_workers_that_are_killed_lose_no_trial(prepared: Path) -> None:
     assert "was being trained when the search ended; it is continued" in out
     assert "6 trials finished" in out
     assert " 0 failed" in out
+
+
+def test_a_changed_flag_is_named_before_anything_is_prepared(prepared: Path, podium: Podium) -> None:
+    refused(podium("search", *SPACE, "--report-fold", 7), "--report-fold 7: the folds are 0, 1")
+    assert podium("search", *SPACE, "--trials", 1, "--no-report").code == 0
+    current = prepared / "searches/search/trials/svhn/prepared/current.json"
+    before = current.read_bytes()
+    refused(podium("search", *SPACE, "--seed", 4), "this search was started with --seed 0, not 4")
+    assert current.read_bytes() == before

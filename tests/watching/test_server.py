@@ -72,5 +72,7 @@ def test_a_training_tells_what_it_does_and_how_it_ended(train: Train, podium: Po
     ended = podium("watch", "run", "--once", "page.html")
     assert (ended.code, ended.out) == (0, "page: page.html\n")
     assert '"state":"done"' in (tmp_path / "page.html").read_text()
+    ended = podium("watch", "run", "--once", ".")
+    assert (ended.code, ended.err) == (2, "error: --once .: is a folder; give a file, such as page.html\n")
     ended = podium("watch", "nix")
     assert (ended.code, ended.err) == (2, "error: runs/svhn/nix: no such run; there are: run\n")
