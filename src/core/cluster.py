@@ -31,6 +31,7 @@ def check_address(engine: str, address: str | None) -> None:
 def join_cluster(address: str | None) -> Any:
     """Return the module ray, connected to the cluster at HOST:PORT, or to one started on this machine.
 
+    Without an address Ray itself would look for a cluster that ran here before, and wait for one that has died.
     Raises InputError if Ray is not installed, or no cluster of its version answers.
     """
     try:
@@ -43,7 +44,7 @@ def join_cluster(address: str | None) -> Any:
         _check_answers(address)
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        ray.init(address=address or "local", log_to_driver=False, include_dashboard=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:  # no Ray there, or another version of it
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{f'--address {address}' if address else '--engine ray'}: {reason}") from error
