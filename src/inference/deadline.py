@@ -22,7 +22,7 @@ from src.data.cache import ImageCache
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader
 from src.inference.ensemble import PredictedTest, kept_predictions, test_loader, views_of, weighted_mean
 from src.inference.predictor import Predictor
-from src.inference.submission import Answer, facts_of, note_absent
+from src.inference.submission import Answer, facts_of, note_absent, note_harmful_views
 from src.inference.testset import TestSet
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
@@ -66,6 +66,7 @@ def open_networks(
     for run in runs:
         trained = run.trained(folds)
         note_absent(run, trained, folds)
+        note_harmful_views(run, trained, predictor.tta)
         own = replace(predictor, tune=False, wanted=views_of(run, trained, predictor.tta))
         cache = test.cache(run.prepared, run.begun.cache_size)
         found.append([FoldNetwork(run=run, fold=fold, cache=cache, predictor=own) for fold in trained])

@@ -29,6 +29,7 @@ from src.inference.onnx_runtime import check_engine
 from src.inference.predictor import Predictor
 from src.inference.testset import TestSet
 from src.inference.unsure import unsure_of
+from src.metrics import goodness
 from src.runs.fold import TrainedFold
 from src.runs.record import FoldResult, RunRecord
 from src.runs.run import Run
@@ -84,6 +85,7 @@ def answer(
     world = predictor.compute.world
     trained = world.together(lambda: run.trained(folds))
     note_absent(run, trained, folds)
+    note_harmful_views(run, trained, predictor.tta)
     predictor = replace(predictor, wanted=world.together(lambda: views_of(run, trained, predictor.tta)))
     unsure = world.together(lambda: unsure_of(run, tuple(fold.number for fold in trained))) if unsure_only else None
     if unsure:
@@ -109,6 +111,17 @@ def note_absent(run: Run, trained: Sequence[TrainedFold], folds: tuple[int, ...]
     absent = _absent(run, trained)
     if absent and not folds:
         print(f"note: {run.name}: fold {', '.join(map(str, absent))} is not trained to its end and does not answer")
+
+
+def note_harmful_views(run: Run, trained: Sequence[TrainedFold], tta: bool) -> None:
+    """Print that views lower the score, if they do in every fold: such networks were trained without augmentation."""
+    scores = [(fold.result.score, fold.result.score_tta) for fold in trained if tta and fold.result]
+    if scores and all(goodness(views, run.competition) < goodness(plain, run.competition) for plain, views in scores):
+        plain, views = scores[0]
+        print(
+            f"note: {run.name}: its views score worse than the plain images in every fold (fold {trained[0].number}: "
+            f"{views:.4f}, {plain:.4f}); predict --no-tta answers without them"
+        )
 
 
 def _absent(run: Run, answered: Sequence[TrainedFold]) -> list[int]:

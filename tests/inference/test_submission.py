@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,8 @@ from src.competitions.spec import Head
 from src.core.errors import InputError
 from src.core.writing import sha256_of
 from src.inference import testset
-from src.inference.submission import Answer, validate, write_submission
+from src.inference.submission import Answer, note_harmful_views, validate, write_submission
+from tests.inference.test_answers import ABC, competition
 
 IDS = pd.Series(["000000.png", "000001.png", "000002.png"])
 GOOD = ["file_name,file_code", "000000.png,007", "000001.png,123456", "000002.png,0"]
@@ -122,3 +125,27 @@ def test_a_refused_submission_keeps_the_previous_one(tmp_path: Path, three: test
         )
     assert path in before
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores", "is_told"),
+    [
+        ("accuracy", [(0.9, 0.86), (0.8, 0.7)], True),
+        ("accuracy", [(0.9, 0.86), (0.8, 0.81)], False),
+        ("accuracy", [], False),
+        ("log_loss", [(0.5, 0.6)], True),
+        ("log_loss", [(0.6, 0.5)], False),
+    ],
+)
+def test_views_that_lower_the_score_of_every_fold_are_told(
+    capsys: pytest.CaptureFixture[str], metric: str, scores: list[tuple[float, float]], is_told: bool
+) -> None:
+    run: Any = SimpleNamespace(name="nin", competition=competition(ABC, metric=metric))
+    folds: Any = [
+        SimpleNamespace(number=number, result=SimpleNamespace(score=plain, score_tta=views))
+        for number, (plain, views) in enumerate(scores)
+    ]
+    note_harmful_views(run, folds, tta=True)
+    assert ("predict --no-tta answers without them" in capsys.readouterr().out) == is_told
+    note_harmful_views(run, folds, tta=False)
+    assert not capsys.readouterr().out
