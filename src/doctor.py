@@ -20,7 +20,7 @@ def main(config: DoctorConfig) -> None:
     from src.report.checkup import findings
     from src.report.integrity import check_integrity
 
-    check_range("num-folds", config.num_folds, 1, 2**31)
+    check_range("num-folds", config.num_folds, 1, 10_000_000)
     bad = 0
     for finding in [*findings(config), *check_integrity(config)] if config.deep else findings(config):
         bad += finding.kind == "bad"

@@ -93,7 +93,7 @@ def _prepare(config: PrepareConfig) -> None:
         print(line)
     report = _report(config, problems, test, folder)
     if len(labels) == 0:
-        raise InputError(f"{files.root}: no image can be used; see the line above, and {folder / 'problems.csv'}")
+        raise InputError(f"{files.root}: no image can be used; see {folder / 'problems.csv'}")
 
     for line in balance(labels, competition):
         print(line)

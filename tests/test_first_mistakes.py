@@ -144,4 +144,6 @@ def test_names_that_nearly_fit_are_pointed_out(leaves: MakeLeaves, podium: Podiu
     file = tmp_path / "input" / "leaves" / "train.csv"
     file.write_text(file.read_text().replace("0003,", " 0003,"))
     out = done(podium("prepare", *LEAVES, "--num-folds", 2))
-    assert "warning: 1 labels name no image, such as 'train/ 0003', and 1 images have no label, such as" in out
+    assert (
+        "labels without an image: 1, such as 'train/ 0003'; images without a label: 1, such as 'train/0003.png'" in out
+    )

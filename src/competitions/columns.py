@@ -3,14 +3,24 @@
 import re
 from collections.abc import Sequence
 
+from src.core.reading import nfc
+
 MAX_NAMED = 4  # columns in a note
 
 
 def named_after(columns: Sequence[str], names: Sequence[str]) -> list[int] | None:
     """Return which of `names` each column is named after, with the same text around each name, as in class_2.
 
-    None if they are not all named so.
+    Case does not matter if nothing is called alike without it. None if they are not all named so.
     """
+    for plain in (nfc, lambda text: nfc(text).casefold()):
+        found = _matched([plain(one) for one in columns], [plain(one) for one in names])
+        if found:
+            return found
+    return None
+
+
+def _matched(columns: list[str], names: list[str]) -> list[int] | None:
     if len(columns) != len(names) or len(set(names)) < len(names):
         return None
     for column in columns:
@@ -23,9 +33,13 @@ def named_after(columns: Sequence[str], names: Sequence[str]) -> list[int] | Non
 
 
 def of_two(column: str, classes: Sequence[str]) -> int | None:
-    """Return which of two classes a column names, None if it names none or both."""
-    words = [set(re.split(r"[\W_]+", text.casefold())) for text in (column, *classes)]
-    named = [number for number, own in enumerate(words[1:]) if own <= words[0]]
+    """Return which of two classes a column names, None if it names none or both; no_tumor is not about tumor."""
+    given, *texts = (re.sub(r"[\s_]+", "_", text.casefold()) for text in (column, *classes))
+    named = [
+        number for number, text in enumerate(texts) if re.search(rf"(?<![^\W_]){re.escape(text)}(?![^\W_])", given)
+    ]
+    if len(named) == 2 and texts[0] != texts[1] and (texts[0] in texts[1] or texts[1] in texts[0]):
+        return int(len(texts[1]) > len(texts[0]))
     return named[0] if len(named) == 1 else None
 
 

@@ -24,7 +24,9 @@ class _Folders:
     name: str
     train_folder: str
     sample_submission: str
-    names_classes: bool  # whether the columns of the sample submission are the classes
+    classes: tuple[str, ...]  # in order; default: those of the sample submission's columns, or all folders
+    has_probabilities: bool  # whether the columns of the sample submission may be the classes
+    must_fit: bool  # whether they must be
     read_table: Callable[[InputFiles], pd.DataFrame] | None
     image_column: str
     group_column: str
@@ -43,17 +45,16 @@ class _Folders:
         return pd.DataFrame(rows, columns=["image_path", "folder", "name"])
 
     def read_heads(self, files: InputFiles) -> tuple[Head, ...]:
-        classes = in_order(set(self.images(files)["folder"]))
-        if self.names_classes:
-            wanted = tuple(files.table(self.sample_submission).columns)[1:]
-            unknown = sorted(set(classes) - set(map(nfc, wanted)))
-            if len(wanted) > 1 and unknown:
-                raise InputError(
-                    f"{self.train_folder}/{unknown[0]}: is not one of {self.sample_submission}'s columns; "
-                    f"{nearest(unknown[0], wanted)}"
-                )
-            classes = wanted if len(wanted) > 1 else classes
-        return (Head(name="label", classes=classes),)
+        found = in_order(set(self.images(files)["folder"]))
+        known, where, must_fit = self.classes, "the competition's classes", True
+        if not known and self.has_probabilities:
+            columns = tuple(files.table(self.sample_submission).columns)[1:]
+            known, where = columns if len(columns) > 1 else (), f"{self.sample_submission}'s columns"
+            must_fit = self.must_fit
+        unknown = sorted(set(found) - set(map(nfc, known)))
+        if known and unknown and must_fit:
+            raise InputError(f"{self.train_folder}/{unknown[0]}: is not one of {where}; {nearest(unknown[0], known)}")
+        return (Head(name="label", classes=found if unknown or not known else known),)
 
     def read_train(self, files: InputFiles) -> pd.DataFrame:
         found = self.images(files)
@@ -100,6 +101,7 @@ def folder_competition(
     name: str,
     id_column: str = "id",
     label_column: str = "label",
+    classes: tuple[str, ...] = (),
     train_folder: str = "train",
     test_folder: str = "test",
     sample_submission: str = "sample_submission.csv",
@@ -113,6 +115,7 @@ def folder_competition(
 ) -> Competition:
     """Return a one-class competition whose training images lie in a folder for each class.
 
+    Classes are sorted unless `classes` orders them.
     With answer="probabilities" the classes are the sample submission's columns, in its order; `options` are other
     fields of Competition. read_table returns a table with the name of each image, without folders, in image_column,
     and its group in group_column: a driver or a patient that no fold may split.
@@ -124,7 +127,9 @@ def folder_competition(
         name=name,
         train_folder=train_folder,
         sample_submission=sample_submission,
-        names_classes=len(options["columns"]) == 1,
+        classes=tuple(classes),
+        has_probabilities=options.get("answer") == "probabilities",
+        must_fit=len(options["columns"]) == 1,
         read_table=read_table,
         image_column=image_column,
         group_column=group_column,

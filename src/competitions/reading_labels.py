@@ -55,8 +55,13 @@ class Labels:
                     f"{self.source}, line {blank[0]}: no value in column {column!r}; fill or remove the row"
                 )
 
-    def heads(self, wanted: tuple[str, ...], sample: str) -> tuple[Head, ...]:
-        """Return the heads; `wanted` are the answer columns of the sample submission, if they name the classes."""
+    def heads(self, wanted: tuple[str, ...], sample: str, must_fit: bool = True) -> tuple[Head, ...]:
+        """Return the heads; `wanted` are the answer columns of the sample submission, if they name the classes.
+
+        If a label is not among them, that is an InputError if they `must_fit`; otherwise the labels are the classes.
+        """
+        if not must_fit and not self._occurring() <= set(wanted):
+            wanted = ()
         if self.kind == "labels":
             given = self._given()
             classes = self._all(wanted, set(given.columns), sample)
@@ -72,6 +77,12 @@ class Labels:
             heads.append(Head(name=name, classes=classes, kind=self.kind))
         return tuple(heads)
 
+    def _occurring(self) -> set[str]:
+        """Return all labels that occur in the only label column, or the names of several."""
+        if self.kind == "labels":
+            return set(self._given().columns)
+        return set(self.table[self.columns[0]]) if len(self.columns) == 1 else set(self.columns)
+
     def _all(self, wanted: tuple[str, ...], found: set[str], sample: str, column: str = "") -> tuple[str, ...]:
         """Return the classes in order, grades from the lowest up. Raises InputError for one that is not known."""
         known, where = (self.classes, "the competition's classes") if self.classes else (wanted, f"{sample}'s columns")
@@ -80,7 +91,7 @@ class Labels:
             raise InputError(f"{self.source}: grades are texts ({names}); give classes=(lowest, ..., highest)")
         if self.kind == "ordinal" and not self.classes and len({float(text) for text in found}) < len(found):
             same = next(text for text in sorted(found) if sum(float(text) == float(other) for other in found) > 1)
-            raise InputError(f"{self.source}: grade {same!r} is there in several spellings; correct the labels")
+            raise InputError(f"{self.source}: grade {same!r} is written in several ways; correct the labels")
         if not known:
             return in_order(found) if self.kind == "ordinal" else tuple(sorted(found))
         unknown = sorted(found - set(known))

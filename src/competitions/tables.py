@@ -170,10 +170,10 @@ class _Tables:
     def heads(self, files: InputFiles, labels: Labels) -> tuple[Head, ...]:
         """Return the heads that these labels name; classes in the order of the sample submission's columns, if any."""
         wanted: tuple[str, ...] = ()
-        if self.answer == "probabilities" and not self.has_columns:
+        if self.answer == "probabilities":
             header = tuple(files.table(self.sample_submission).columns)
             wanted = header[1:] if len(header) > 2 else ()
-        return labels.heads(wanted, self.sample_submission)
+        return labels.heads(wanted, self.sample_submission, must_fit=not self.has_columns)
 
     def read_heads(self, files: InputFiles) -> tuple[Head, ...]:
         return self.heads(files, self.labels(files))

@@ -42,7 +42,7 @@ def kfold(labels: pd.DataFrame, competition: Competition, num_folds: int, seed: 
     num_groups = ordered["group"].nunique()
     if not 2 <= num_folds <= num_groups:
         if num_groups == 1:
-            raise InputError("all images are in one group (duplicates, or an own one), which no fold may split")
+            raise InputError("all images are in one group of duplicates or of the competition, which no fold may split")
         raise InputError(f"--num-folds {num_folds}: between 2 and {num_groups} folds are possible with these groups")
     keys = np.unique(strata(ordered, competition), return_inverse=True)[1]
     # Only the members of a group matter, not its name: number groups by their first image path.
@@ -156,19 +156,20 @@ def from_file(path: Path, labels: pd.DataFrame, complete: bool = True) -> pd.Dat
     return folds.sort_values("image_path", ignore_index=True)
 
 
-def split_groups(folds: pd.DataFrame, labels: pd.DataFrame) -> int:
-    """Return how many groups have images both in a fold and outside it, which leaks duplicates into the score."""
-    joined = folds.merge(labels[["image_path", "group"]], on="image_path", validate="one_to_one")
+def split_groups(joined: pd.DataFrame) -> int:
+    """Return how many groups have images both in a fold and outside it, which leaks duplicates into the score.
+
+    joined: the label table with a column `fold`.
+    """
     per_group = joined.assign(fold=joined["fold"].fillna(-1)).groupby("group")["fold"].nunique()
     return int((per_group > 1).sum())
 
 
-def in_one_fold(folds: pd.DataFrame, labels: pd.DataFrame, competition: Competition) -> list[tuple[str, int]]:
+def in_one_fold(joined: pd.DataFrame, competition: Competition) -> list[tuple[str, int]]:
     """Return the classes of a one-head competition whose images, two or more, are all held out by one fold, and it."""
     head = competition.heads[0]
     if len(competition.heads) > 1 or head.kind not in ("class", "ordinal") or competition.pretext:
         return []
-    joined = folds.merge(labels[["image_path", head.name]], on="image_path", validate="one_to_one")
     of_class = joined.assign(fold=joined["fold"].fillna(-1)).groupby(head.name)["fold"].agg(["min", "max", "size"])
     together = (of_class["min"] == of_class["max"]) & (of_class["min"] >= 0) & (of_class["size"] > 1)
     alone = of_class["min"][together]

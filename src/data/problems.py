@@ -201,8 +201,8 @@ def misnamed(problems: list[Problem]) -> list[str]:
         return []
     near = difflib.get_close_matches(missing[0], unlabelled[:MAX_COMPARED], n=1, cutoff=0)
     return [
-        f"warning: {len(missing):,} labels name no image, such as {missing[0]!r}, and {len(unlabelled):,} images have "
-        f"no label, such as {near[0]!r}; if that is the same image, correct the name"
+        f"warning: labels without an image: {len(missing):,}, such as {missing[0]!r}; images without a label: "
+        f"{len(unlabelled):,}, such as {near[0]!r}; if these belong together, correct the names"
     ]
 
 

@@ -74,15 +74,21 @@ def make_folds(config: PrepareConfig, labels: pd.DataFrame, competition: Competi
         folds = folding.official(labels, competition.name)
     else:
         folds = folding.kfold(labels, competition, config.num_folds, config.seed)
-    leaks = folding.split_groups(folds, labels)
+    joined = folds.merge(labels[["image_path", "group", *competition.targets]], on="image_path", validate="one_to_one")
+    leaks = folding.split_groups(joined)
     if leaks:
         print(f"warning: {leaks} groups of duplicates lie on both sides of a fold; its score will be too high")
-    alone = folding.in_one_fold(folds, labels, competition)
+    alone = folding.in_one_fold(joined, competition)
     if alone:
-        (text, fold), count = alone[0], labels["group"].value_counts()
+        (text, fold), largest = alone[0], int(labels["group"].value_counts().iloc[0])
+        others = f", as are all of {len(alone) - 1} other classes" if len(alone) > 1 else ""
         print(
-            f"warning: {len(alone)} classes, such as {text!r} (fold {fold}), are in one fold alone: networks scored "
-            "there have not seen them, so the score will be too low. The largest group that no fold may split has "
-            f"{count.iloc[0]:,} of {len(labels):,} images: duplicates, see --no-duplicates, or the competition's group"
+            f"warning: all images of class {text!r} are held out by fold {fold}{others}: its network has not seen any, "
+            "so the score will be too low"
         )
+        if largest > 1 and not config.folds and config.split != "official":
+            print(
+                f"The largest group, which no fold may split, has {largest:,} of {len(labels):,} images: duplicates "
+                "(see --no-duplicates), or a group of the competition"
+            )
     return folds

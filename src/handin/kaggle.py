@@ -134,12 +134,14 @@ class Kaggle:
 
         It is handed in already, so a failure to ask is printed and Kaggle is asked again.
         """
-        until, entries = time.monotonic() + seconds, list[Entry]()
+        until, entries, told = time.monotonic() + seconds, list[Entry](), ""
         while True:
             try:
                 entries = self.entries(max(between, until - time.monotonic()))
             except InputError as error:
-                print(f"note: {error}")
+                if str(error) != told:
+                    print(f"note: {error}")
+                told = str(error)
             for entry in entries:
                 if entry.description == message and entry.status == "error":
                     raise InputError(f"kaggle, {self.competition}: Kaggle could not score the submission; see its page")

@@ -29,6 +29,7 @@ from src.inference.onnx_runtime import check_engine
 from src.inference.predictor import Predictor
 from src.inference.testset import TestSet
 from src.inference.unsure import unsure_of
+from src.inference.views import AUTO
 from src.metrics import goodness
 from src.runs.fold import TrainedFold
 from src.runs.record import FoldResult, RunRecord
@@ -36,6 +37,7 @@ from src.runs.run import Run
 from src.runs.versions import versions
 
 Facts = Mapping[str, Any]
+MIN_HARM = 0.005  # share of a score: less may be chance
 
 
 def make_predictor(config: InferenceFlags, competition: Competition, world: World, tta: bool = True) -> Predictor:
@@ -114,9 +116,12 @@ def note_absent(run: Run, trained: Sequence[TrainedFold], folds: tuple[int, ...]
 
 
 def note_harmful_views(run: Run, trained: Sequence[TrainedFold], tta: bool) -> None:
-    """Print that views lower the score, if they do in every fold: such networks were trained without augmentation."""
-    scores = [(fold.result.score, fold.result.score_tta) for fold in trained if tta and fold.result]
-    if scores and all(goodness(views, run.competition) < goodness(plain, run.competition) for plain, views in scores):
+    """Print that views lower the score, if they do in every fold by more than MIN_HARM of it."""
+    if not tta or AUTO in run.begun.train.views:
+        return
+    scores = [(fold.result.score, fold.result.score_tta) for fold in trained if fold.result]
+    losses = [goodness(plain, run.competition) - goodness(views, run.competition) for plain, views in scores]
+    if scores and all(loss > MIN_HARM * abs(plain) for loss, (plain, _) in zip(losses, scores, strict=True)):
         plain, views = scores[0]
         print(
             f"note: {run.name}: its views score worse than the plain images in every fold (fold {trained[0].number}: "

@@ -133,4 +133,5 @@ def _changes(now: pd.DataFrame, then: pd.DataFrame) -> str:
         return ""
     same = np.isin(now["id"], then["id"]).all() and len(now) == len(then)
     what = "its order" if same else f"{len(now):,} ids instead of {len(then):,}" if len(now) != len(then) else "its ids"
-    return f"note: the sample submission is not the one that the run was prepared for ({what}); it is answered"
+    changed = f"note: the sample submission is not the one that the run was prepared for ({what})"
+    return f"{changed}; its rows are answered as they are now"

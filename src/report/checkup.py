@@ -127,7 +127,7 @@ def check_images(tables: Tables) -> Iterator[Finding]:
         stops = len(missing) > most * len(table) if name == "test" else len(missing) == len(table)
         yield Finding("bad", text) if stops else Finding("note", f"{text}, or prepare skips them")
     for line in label_warnings(tables.labels, tables.competition):
-        yield Finding("note", line.removeprefix("warning: "))
+        yield Finding("note", line.removeprefix("warning: ").removeprefix("note: "))
 
 
 def check_room(config: DoctorConfig, tables: Tables) -> Iterator[Finding]:

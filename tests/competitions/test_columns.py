@@ -26,6 +26,9 @@ from tests.inference.test_answers import competition
         (["class_0", "kind_1"], ["0", "1"], None),
         (["x0", "x1", "x2"], ["0", "1"], None),
         (["a.b", "axb"], ["a.b", "axb"], [0, 1]),
+        (["Dog", "Cat"], ["cat", "dog"], [1, 0]),
+        (["P_DOG", "P_CAT"], ["Cat", "dog"], [1, 0]),
+        (["A", "a"], ["a", "A"], [1, 0]),
     ],
 )
 def test_columns_are_matched_by_the_names_within_theirs(
@@ -44,6 +47,10 @@ def test_columns_are_matched_by_the_names_within_theirs(
          "note: column 'diagnosis' holds the probability of 'yes'; for that of 'no' give classes=('yes', 'no')"),
         ("label", ("Yes", "no"), 1,
          "note: column 'label' holds the probability of 'no'; for that of 'Yes' give classes=('no', 'Yes')"),
+        ("no_tumor", ("no_tumor", "tumor"), 0, ""),
+        ("p_no_tumor", ("no_tumor", "tumor"), 0, "note: column 'p_no_tumor' holds the probability of 'no_tumor'"),
+        ("p_tumor", ("no_tumor", "tumor"), 1, "note: column 'p_tumor' holds the probability of 'tumor'"),
+        ("class_-1", ("-1", "1"), 0, "note: column 'class_-1' holds the probability of '-1'"),
         ("cancer_or_healthy", ("cancer", "healthy"), 1,
          "note: column 'cancer_or_healthy' holds the probability of 'healthy'; for that of 'cancer' give "
          "classes=('healthy', 'cancer')"),
@@ -84,9 +91,23 @@ def test_class_folders_may_have_one_column_of_probabilities(folder: Path) -> Non
         path.unlink()
     for name in ("cat", "dog"):
         images(folder / "train" / name, "1", "2")
-    found, _, _ = read(folder_competition(name="pets", answer="probabilities", columns=("id", "label")), folder)
-    assert found.heads[0].classes == ("cat", "dog")
-    assert order_of(found.submission_columns[1:], found.answer_names) == [1]
+    settings: dict[str, Any] = {"name": "pets", "answer": "probabilities", "columns": ("id", "label")}
+    for classes in (("cat", "dog"), ("dog", "cat")):
+        found, _, _ = read(folder_competition(**settings, classes=classes), folder)
+        assert found.heads[0].classes == classes
+        assert order_of(found.submission_columns[1:], found.answer_names) == [1]
+    assert read(folder_competition(**settings), folder)[0].heads[0].classes == ("cat", "dog")
+    with pytest.raises(InputError, match="train/dog: is not one of the competition's classes; did you mean dogs?"):
+        read(folder_competition(**settings, classes=("cat", "dogs")), folder)
+
+
+def test_a_class_that_only_the_sample_submission_names_stays_one_if_its_columns_are_given(folder: Path) -> None:
+    write(folder / "train.csv", "id,label", "1,cat", "2,dog")
+    write(folder / "sample_submission.csv", "id,fish,cat,dog", "9,0,0,1")
+    settings: dict[str, Any] = {"answer": "probabilities", "metric": "log_loss"}
+    for columns in ({}, {"columns": ("id", "fish", "cat", "dog")}):
+        found, _, _ = read(leaves(**settings, **columns), folder)
+        assert found.heads[0].classes == ("fish", "cat", "dog")
 
 
 def test_a_sample_submission_whose_id_is_not_first_gets_no_advice_that_cannot_work(folder: Path) -> None:
@@ -109,7 +130,7 @@ def test_labels_that_pandas_wrote_as_true_and_false_are_read(folder: Path, texts
 
 def test_one_grade_in_two_spellings_is_refused(folder: Path) -> None:
     write(folder / "train.csv", "id,label", "1,1", "2,1.0", "3,2")
-    with pytest.raises(InputError, match=r"train.csv: grade '1' is there in several spellings"):
+    with pytest.raises(InputError, match=r"train.csv: grade '1' is written in several ways"):
         read(leaves(kind="ordinal", metric="quadratic_kappa"), folder)
 
 

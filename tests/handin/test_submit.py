@@ -35,7 +35,8 @@ def test_a_submission_by_hand_is_noted_and_its_score_entered_later(world: Path) 
     done(world, "submit", "--name", "blend")
     done(world, "submit", "--leaderboard", "0.1234567")
     assert ledger(world)["leaderboard"].tolist()[0] == 0.1234567
-    done(world, "submit", "--leaderboard", "0.5")
+    assert "98.5: string_accuracy is at most 1" in done(world, "submit", "--leaderboard", "98.5").out
+    assert "is at most 1" not in done(world, "submit", "--leaderboard", "0.5").out
     done(world, "submit", "--name", "blend", "--leaderboard", "0.7", "--private", "0.6")
     table = ledger(world)
     evaluated = json.loads((world / "runs/svhn/baseline/evaluation/scores.json").read_text())
@@ -56,7 +57,6 @@ def test_what_is_not_the_validated_file_or_was_handed_in_is_refused(world: Path)
     refused(run_command(world, "submit", "--name", "nothing"), "nothing.csv: no such submission", "baseline, blend")
     refused(run_command(world, "submit", "--leaderboard", "0.5"), "baseline.csv was not handed in", "none yet")
     refused(run_command(world, "submit", "--leaderboard", "nan"), "--leaderboard nan")
-    refused(run_command(world, "submit", "--leaderboard", "98.5"), "--leaderboard 98.5: string_accuracy is at most 1")
     done(world, "submit")
     refused(run_command(world, "submit"), "this very file was handed in as baseline.csv", "--again")
     done(world, "submit", "--again")
@@ -119,6 +119,11 @@ def test_a_score_of_other_weights_or_of_images_that_were_not_answered_is_not_not
     edited(world, minutes={"images_not_reached": 0}, runs=runs)
     assert "folds of baseline have other weights now" in done(world, "submit", "--again").out
     assert ledger(world)["out_of_fold"].isna().all()
+
+
+def test_a_submission_may_be_called_submit(world: Path) -> None:
+    done(world, "predict", "--name", "submit")
+    assert "submit.csv: validated again" in done(world, "submit", "--name", "submit").out
 
 
 def test_no_submission_can_take_the_ledgers_name(world: Path) -> None:

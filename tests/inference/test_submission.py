@@ -132,6 +132,7 @@ def test_a_refused_submission_keeps_the_previous_one(tmp_path: Path, three: test
     [
         ("accuracy", [(0.9, 0.86), (0.8, 0.7)], True),
         ("accuracy", [(0.9, 0.86), (0.8, 0.81)], False),
+        ("accuracy", [(0.99121, 0.99119)], False),
         ("accuracy", [], False),
         ("log_loss", [(0.5, 0.6)], True),
         ("log_loss", [(0.6, 0.5)], False),
@@ -140,7 +141,8 @@ def test_a_refused_submission_keeps_the_previous_one(tmp_path: Path, three: test
 def test_views_that_lower_the_score_of_every_fold_are_told(
     capsys: pytest.CaptureFixture[str], metric: str, scores: list[tuple[float, float]], is_told: bool
 ) -> None:
-    run: Any = SimpleNamespace(name="nin", competition=competition(ABC, metric=metric))
+    begun = SimpleNamespace(train=SimpleNamespace(views=()))
+    run: Any = SimpleNamespace(name="nin", competition=competition(ABC, metric=metric), begun=begun)
     folds: Any = [
         SimpleNamespace(number=number, result=SimpleNamespace(score=plain, score_tta=views))
         for number, (plain, views) in enumerate(scores)
@@ -148,4 +150,6 @@ def test_views_that_lower_the_score_of_every_fold_are_told(
     note_harmful_views(run, folds, tta=True)
     assert ("predict --no-tta answers without them" in capsys.readouterr().out) == is_told
     note_harmful_views(run, folds, tta=False)
+    begun.train.views = ("auto",)
+    note_harmful_views(run, folds, tta=True)
     assert not capsys.readouterr().out
