@@ -75,54 +75,73 @@ def gpu_slots(share: float, gpus: list[str]) -> list[str]:
     return gpus * int(1 / share + 1e-9)
 
 
-def run_locally(tasks: list[Task], config: SweepConfig, board: Board) -> list[Task]:
-    """Run tasks in as many processes as have their cores and GPUs; return those that failed. Raises InputError."""
-    shell = Shell(os.getcwd(), config.cores_per_task)
-    at_once = config.tasks or max(1, num_cores() // config.cores_per_task)
-    slots: list[str | None] = [None] * at_once
-    if config.gpus_per_task:
-        slots = list(gpu_slots(config.gpus_per_task, visible_gpus())[:at_once])
-    free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    for slot in slots:
-        free.put(slot)
-    running: set[subprocess.Popen[str]] = set()
-    lock, stopped = threading.Lock(), threading.Event()
+class _Trainings:
+    """The processes of a sweep on this machine, as many at once as there are slots: a GPU each, or None for no GPU."""
 
-    def run(task: Task) -> int:
-        gpu = free.get()
+    def __init__(self, config: SweepConfig, board: Board, slots: Sequence[str | None]) -> None:
+        self.config, self.board = config, board
+        self.shell = Shell(os.getcwd(), config.cores_per_task)
+        self.free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        for slot in slots:
+            self.free.put(slot)
+        self.running: set[subprocess.Popen[str]] = set()
+        self.lock, self.stopped = threading.Lock(), threading.Event()
+
+    def run(self, task: Task) -> int:
+        """Train a task, again if it fails; return its exit code."""
+        gpu = self.free.get()
         try:
-            return attempts(task, gpu)
+            return self._attempts(task, gpu)
         finally:
-            free.put(gpu)
+            self.free.put(gpu)
 
-    def attempts(task: Task, gpu: str | None) -> int:
-        for retries_left in range(config.retries, -1, -1):
-            with lock:
-                if stopped.is_set():
+    def _attempts(self, task: Task, gpu: str | None) -> int:
+        for retries_left in range(self.config.retries, -1, -1):
+            with self.lock:
+                if self.stopped.is_set():
                     return 1
-                process = shell.start(task.command(config.redo), gpu)
-                running.add(process)
-            try:
-                board.started(task)
-                output, _ = process.communicate()
-            except BaseException:  # nothing can be printed any more; the slot is free only when the process has ended
-                process.terminate()
-                process.communicate()
-                raise
-            finally:
-                with lock:
-                    running.discard(process)
+                process = self.shell.start(task.command(self.config.redo), gpu)
+                self.running.add(process)
+            output = self._followed(task, process)
             code = process.returncode
             line = _last_line(output) if code >= 0 else f"killed by signal {-code}"
             if code in (0, MISTAKE) or not retries_left:
                 break
-            if not stopped.is_set():
-                board.retried(task, line)
-        board.ended(task, code, line)
+            if not self.stopped.is_set():
+                self.board.retried(task, line)
+        self.board.ended(task, code, line)
         return code
 
+    def _followed(self, task: Task, process: "subprocess.Popen[str]") -> str:
+        """Return what a process printed, once it has ended: only then is its slot free."""
+        try:
+            self.board.started(task)
+            return process.communicate()[0]
+        except BaseException:  # nothing can be printed any more
+            process.terminate()
+            process.communicate()
+            raise
+        finally:
+            with self.lock:
+                self.running.discard(process)
+
+    def stop(self) -> None:
+        """Start no further training, and end those that run; each saves its step."""
+        self.stopped.set()
+        with self.lock:
+            for process in self.running:
+                process.terminate()
+
+
+def run_locally(tasks: list[Task], config: SweepConfig, board: Board) -> list[Task]:
+    """Run tasks in as many processes as have their cores and GPUs; return those that failed. Raises InputError."""
+    at_once = config.tasks or max(1, num_cores() // config.cores_per_task)
+    slots: list[str | None] = [None] * at_once
+    if config.gpus_per_task:
+        slots = list(gpu_slots(config.gpus_per_task, visible_gpus())[:at_once])
+    trainings = _Trainings(config, board, slots)
     with ThreadPoolExecutor(len(slots)) as pool:
-        futures = {pool.submit(run, task): task for task in tasks}
+        futures = {pool.submit(trainings.run, task): task for task in tasks}
         try:
             open_: set[Future[int]] = set(futures)
             while open_:
@@ -131,10 +150,7 @@ def run_locally(tasks: list[Task], config: SweepConfig, board: Board) -> list[Ta
                     future.result()
                 board.tick()
         except BaseException:  # stopped, or nothing can be printed any more
-            stopped.set()
-            with lock:
-                for process in running:
-                    process.terminate()  # each saves its step
+            trainings.stop()
             pool.shutdown(cancel_futures=True)
             raise
     return [task for future, task in futures.items() if future.result()]
