@@ -228,13 +228,12 @@ def csv_competition(
     ("{}_green.png"); `find` finds images that are not files, see parquet.py.
 
     Columns of train_csv: group_column, a patient or a site that no fold may split; split_column, "val" for the
-    organiser's own validation set (0 and 1 mean what its name says, as in is_train); weight_column, what an image
-    counts in the loss. read_table returns a table, joined from several, instead of train_csv. If an id has several
-    images, image_column names them, and test_csv lists those of the test set, in test_image_column.
+    organiser's validation set (or 0 and 1, as in is_train); weight_column, an image's weight in the loss. read_table
+    returns a table to use instead. If an id has several images, image_column names them, test_image_column of test_csv
+    those of the test set.
 
-    `options` go to Competition. `answer` decides the sample submission's columns: with "probabilities" they are the
-    classes, in its order (grades from the lowest up); columns=(id, answer) asks for that of one of two classes: the one
-    that it names, or else the second. columns=(id, "class_2", "class_0", ...) are matched with the classes by name.
+    `options` go to Competition. With answer="probabilities" the classes are the sample submission's columns, in its
+    order (grades from the lowest up); if columns=(id, ...) are given, these are filled by name, see columns.py.
     """
     label_columns = (label_column,) if isinstance(label_column, str) else label_column
     options.setdefault("columns", _columns(id_column, label_columns, options.get("answer", "text")))
