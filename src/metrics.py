@@ -175,7 +175,7 @@ def _mean_errors(target: np.ndarray, answers: np.ndarray, competition: Competiti
 
 
 def _rmse(target: np.ndarray, answers: np.ndarray, competition: Competition) -> OfWeights:
-    """Return the mean over heads of their RMSE (MCRMSE): a head of large numbers does not outweigh the others more."""
+    """Return the mean over heads of their RMSE (MCRMSE); that of all errors together would be the largest head's."""
     squares = [errors**2 for errors in _errors(target, answers, competition)]
 
     def score(weight: np.ndarray | None) -> float:

@@ -222,15 +222,14 @@ def csv_competition(
 ) -> Competition:
     """Return a competition read from CSV files.
 
-    A class is a label's text; they are sorted unless `classes` limits and orders them. With kind "labels", one label
-    column holds labels separated by `separator`, several hold 0 or 1 of a label each; otherwise several are several
-    heads. Ids are image names below the folder, with or without extension, or what image_name makes of them
-    ("{}_green.png"); `find` finds images that are not files, see parquet.py.
+    Classes are the labels' texts, sorted unless `classes` orders them. With kind "labels", one label column holds
+    labels separated by `separator`, several hold 0 or 1 of a label each; otherwise several are several heads. Ids are
+    names of images, perhaps without extension or turned into one by image_name; for `find` see parquet.py.
 
     Columns of train_csv: group_column, a patient or a site that no fold may split; split_column, "val" for the
     organiser's validation set (or 0 and 1, as in is_train); weight_column, an image's weight in the loss. read_table
-    returns a table to use instead. If an id has several images, image_column names them, test_image_column of test_csv
-    those of the test set.
+    returns a table to use instead. If an id has several images, image_column names them, and test_image_column of
+    test_csv those of the test set.
 
     `options` go to Competition. With answer="probabilities" the classes are the sample submission's columns, in its
     order (grades from the lowest up); if columns=(id, ...) are given, these are filled by name, see columns.py.

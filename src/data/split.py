@@ -88,7 +88,7 @@ def make_folds(config: PrepareConfig, labels: pd.DataFrame, competition: Competi
         )
         if largest > 1 and not config.folds and config.split != "official":
             print(
-                f"note: the largest group, which no fold may split, has {largest:,} of {len(labels):,} images: duplicates "
-                "(see --no-duplicates), or a group of the competition"
+                f"note: the largest group, which no fold may split, has {largest:,} of {len(labels):,} images: "
+                "duplicates (see --no-duplicates), or a group of the competition"
             )
     return folds

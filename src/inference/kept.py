@@ -33,7 +33,7 @@ class KeptPredictions:
         return None
 
     def _load(self, name: str, hash_name: str) -> tuple[np.ndarray, str]:
-        """Return an array and what should be its hash: none of nothing if the file is damaged or not there."""
+        """Return an array and the hash that it should have; both are empty if the file is damaged or missing."""
         try:
             with open(self.path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
                 return kept[name], str(kept[hash_name])
