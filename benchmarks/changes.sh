@@ -8,7 +8,7 @@
 #   bash benchmarks/changes.sh look LITE0.safetensors        street-view: a second look at the digits' box, two seeds
 #   bash benchmarks/changes.sh sizes RECOGNISER.onnx         street-view: a text recogniser at three sizes, 4 epochs, two seeds
 #   bash benchmarks/changes.sh suspects LITE0.safetensors    food-11 at 32x32: without labels that a probe suspects
-#   bash benchmarks/changes.sh contrast                      food-11 at 32x32: contrastive pretraining, an hour
+#   bash benchmarks/changes.sh unlabelled                    food-11 at 32x32: pretraining without labels, four hours
 #   bash benchmarks/changes.sh nets                          food-11 at 32x32: other networks from scratch, in equal time
 #
 # Held out are the organiser's validation images, for `look` the first of four folds. food-11 runs in bf16, which wants a
@@ -54,15 +54,20 @@ elif [ "$part" = sizes ]; then
     for size in "48 64" "48 96" "64 96"; do "$PYTHON" -m src.prepare $runs --split official --image-size $size; done
     "$PYTHON" $sweep --seed 0 1 --one-at-a-time --run-name size --set backbone=text_recognition weights="${files[0]}" lr=5e-4 \
         epochs=4 augment.concat=0.1 augment.invert=0.3 augment.shear=8 augment.stretch=0.15 image-size="48 64,48 96,64 96"
-elif [ "$part" = contrast ]; then
-    alone="--competition food11:instances $runs"
-    "$PYTHON" -m src.prepare $alone --image-size 32 32
-    "$PYTHON" -m src.train $alone --backbone resnet_cifar --no-pretrained --image-size 32 32 --epochs 60 --loss contrastive \
-        --aug-repeats 2 --batch-size 256 --lr 0.002 --dropout 0 --precision bf16 --augment.crop 0.3 --augment.saturation 0.5 \
-        --augment.contrast 0.5 --augment.tint 0.1
+elif [ "$part" = unlabelled ]; then
+    alone="--competition food11:instances $runs --backbone resnet_cifar --no-pretrained --image-size 32 32 --epochs 60"
+    colours="--augment.saturation 0.5 --augment.contrast 0.5 --augment.tint 0.1"
+    "$PYTHON" -m src.prepare --competition food11:instances $runs --image-size 32 32
+    weights=default
+    for loss in contrastive simsiam rotation masked; do
+        views=""
+        [[ $loss = rotation || $loss = masked ]] || views="--aug-repeats 2 $colours"
+        "$PYTHON" -m src.train $alone --loss $loss --run-name $loss $views --batch-size 256 --lr 0.002 --dropout 0 \
+            --precision bf16 --augment.crop 0.3
+        weights="$weights,${RUNS:-runs/changes}/food11_instances/$loss/fold0/last.safetensors"
+    done
     "$PYTHON" -m src.prepare $food $runs --split official --image-size 32 32
-    "$PYTHON" $sweep $food --one-at-a-time --run-name contrast --set "${tiny[@]}" \
-        weights=default,"${RUNS:-runs/changes}/food11_instances/baseline/fold0/last.safetensors"
+    "$PYTHON" $sweep $food --one-at-a-time --run-name unlabelled --set "${tiny[@]}" "weights=$weights"
 elif [ "$part" = nets ]; then
     "$PYTHON" -m src.prepare $food $runs --split official --image-size 32 32
     "$PYTHON" $sweep $food --run-name cifar --set "${tiny[@]}"

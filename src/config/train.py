@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 from src.config.augment import Augment
 from src.config.paths import Device, PixelPaths, Precision
 
+WITHOUT_LABELS = ("contrastive", "simsiam", "rotation", "masked")  # values of --loss
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
@@ -56,7 +58,8 @@ class TrainSettings:
     warmup: float = 0.2
     """Share of all steps in which lr rises from near 0."""
     loss: str = "cross_entropy"
-    """A name in LOSSES of src/training/losses.py."""
+    """A name in LOSSES of src/training/losses.py. contrastive, simsiam, rotation and masked need no labels: they
+    pretrain on NAME:instances."""
     sampler: Literal["uniform", "balanced", "sqrt"] = "uniform"
     """Which images an epoch draws. uniform: each once; balanced: all classes (of strings: first characters) equally
     often, with replacement; sqrt: in between."""
@@ -118,6 +121,11 @@ class TrainSettings:
     """Only algorithms that give the same bits each time (a GPU's fastest do not; a CPU's always do)."""
     seed: int = 0
     """Random seed for new layers, batches, augmentation and dropout."""
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether the loss cannot be computed from a part of a batch."""
+        return self.loss in WITHOUT_LABELS
 
 
 @dataclass(frozen=True, kw_only=True)

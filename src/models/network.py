@@ -1,4 +1,4 @@
-"""The network that is trained and that predicts: normalisation and a backbone."""
+"""The network that predicts, normalisation and a backbone, and what may surround it while it is trained."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -46,6 +46,34 @@ class Network(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return the input of a timm backbone's last layer: (B, D)."""
+        return self.features_of(self.normalise(images))
+
+    def features_of(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return `features` of normalised images (B, C, H, W)."""
         hidden: Any = self.backbone
-        features: torch.Tensor = hidden.forward_head(hidden.forward_features(self.normalise(images)), pre_logits=True)
+        features: torch.Tensor = hidden.forward_head(hidden.forward_features(pixels), pre_logits=True)
         return features
+
+
+class Wrapper(nn.Module):
+    """A network that gives `outputs`, with layers of the wrapper's own, in training; in evaluation its own logits.
+
+    Those layers are trained, and resumed, with the network, and are not part of the weights that are kept.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the weights that the backbone exempts, as timm's optimizers ask for them."""
+        exempt = getattr(self.network.backbone, "no_weight_decay", set)
+        return {f"network.backbone.{name}" for name in exempt()}
+
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the loss is computed from; images (B, H, W, C)."""
+        raise NotImplementedError
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.outputs(images) if self.training else self.network(images)
+        return found

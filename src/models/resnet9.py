@@ -55,9 +55,18 @@ class ResNet9(nn.Module):
         self.dropout = nn.Dropout(drop_rate)
         self.head = nn.Linear(512, num_classes, bias=False)
 
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.features(images)  # (B, 512, 4, 4)
+
+    def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        pooled = self.dropout(features.amax(dim=(2, 3))) / 8  # (B, 512); scales the logits, which are linear in it
+        return pooled if pre_logits else self.head(pooled)
+
+    def get_classifier(self) -> nn.Linear:
+        return self.head
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        features = self.features(images).amax(dim=(2, 3))  # (B, 512)
-        return self.head(self.dropout(features)) / 8
+        return self.forward_head(self.forward_features(images))
 
 
 @register_model

@@ -51,9 +51,18 @@ class ResNetCifar(nn.Module):
         self.dropout = nn.Dropout(drop_rate)
         self.head = nn.Linear(64, num_classes)
 
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.stem(images))  # (B, 64, 8, 8)
+
+    def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        pooled = self.dropout(features.mean(dim=(2, 3)))  # (B, 64)
+        return pooled if pre_logits else self.head(pooled)
+
+    def get_classifier(self) -> nn.Linear:
+        return self.head
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        features = self.blocks(self.stem(images)).mean(dim=(2, 3))  # (B, 64)
-        return self.head(self.dropout(features))
+        return self.forward_head(self.forward_features(images))
 
 
 @register_model

@@ -63,10 +63,8 @@ def check_run(run: Run, world: World) -> None:
 
 def check_batch(config: TrainConfig, world: World, num_images: int | None = None) -> None:
     """Raise InputError if a batch, of at most `num_images`, cannot be shared among the ranks."""
-    if config.loss == "contrastive" and world.size > 1:
-        raise InputError(
-            "--loss contrastive: compares the images of a whole batch; start one process, not several ranks"
-        )
+    if config.needs_whole_batch and world.size > 1:
+        raise InputError(f"--loss {config.loss}: needs a whole batch at once; start one process, not several ranks")
     needed, size = 2 * config.accumulate * world.size, min(config.batch_size, num_images or config.batch_size)
     if size < needed:
         what = f"--batch-size {config.batch_size}" if size == config.batch_size else f"training images: {size}"

@@ -1,7 +1,6 @@
 """--length-head and --box-head: while it is trained, a network also says how long the string is, and where.
 
-The auxiliary heads see the features of the last layer. They are trained, and resumed, with the network, and are not
-part of the weights that are kept.
+The auxiliary heads see the features of the last layer.
 Source: Goodfellow et al., Multi-digit Number Recognition from Street View Imagery, 2014, where the length is an answer.
 """
 
@@ -15,7 +14,7 @@ from src.config import TrainConfig, TrainSettings
 from src.core.errors import InputError
 from src.core.flags import check_apart, check_range
 from src.models.contract import linear_last_layer
-from src.models.network import Network
+from src.models.network import Network, Wrapper
 
 FLAGS = ("length_head", "box_head")
 
@@ -30,29 +29,20 @@ def num_auxiliary(settings: TrainSettings, num_positions: int) -> int:
     return (num_positions + 1) * bool(settings.length_head) + len(SIDES) * bool(settings.box_head)
 
 
-class WithAuxiliaryHeads(nn.Module):
+class WithAuxiliaryHeads(Wrapper):
     """A network and, in training, auxiliary heads: images (B, H, W, C) to logits (B, num_outputs + num_auxiliary).
 
-    In evaluation the logits are the network's own, (B, num_outputs). Raises InputError if it has no linear last layer.
+    Raises InputError if the network has no linear last layer.
     """
 
     def __init__(self, network: Network, settings: TrainSettings, num_positions: int) -> None:
-        super().__init__()
+        super().__init__(network)
         layer = linear_last_layer(network.backbone, auxiliary_flags(settings)[0])
-        self.network = network
         self.head = nn.Linear(layer.in_features, num_auxiliary(settings, num_positions))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def no_weight_decay(self) -> set[str]:
-        """Return the names of the weights that the backbone exempts, as timm's optimizers ask for them."""
-        exempt = getattr(self.network.backbone, "no_weight_decay", set)
-        return {f"network.backbone.{name}" for name in exempt()}
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if not self.training:
-            logits: torch.Tensor = self.network(images)
-            return logits
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
         features, backbone = self.network.features(images), self.network.backbone
         return torch.cat([backbone.get_classifier()(features), self.head(features)], dim=1)  # type: ignore[operator]
 

@@ -17,12 +17,12 @@ from src.data.loader import Batch, Batches, Loader
 from src.inference.predictor import Predictor
 from src.models.contract import find_backbone
 from src.models.summary import summarise
-from src.training.auxiliary_heads import WithAuxiliaryHeads, auxiliary_flags
 from src.training.loading import choose_device_cache, make_loader
 from src.training.resources import ResourceMonitor
 from src.training.served import Served, needs_boxes
 from src.training.setup import make_network, make_state
 from src.training.step import TrainState, train_step
+from src.training.wrapping import wrap
 
 NUM_IMAGES = 512  # synthetic images, or four batches of them; served again and again
 PASSES = 8  # over them in an epoch
@@ -109,7 +109,7 @@ def parts_of(config: BenchConfig, competition: Competition, compute: Compute) ->
     plain = replace(config, pretrained=False, weights=config.weights if is_built else None)
     network = make_network(plain, competition, size, False, loader.levels)
     costs = summarise(network.backbone, size, competition.channels)
-    trained = WithAuxiliaryHeads(network, config, len(competition.heads)) if auxiliary_flags(config) else network
+    trained = wrap(network, config, competition, size)
     to_device(trained, compute)
     return Parts(
         competition=competition,

@@ -15,6 +15,7 @@ from src.inference.views import candidates
 from src.models.contract import find_backbone
 from src.training.auxiliary_heads import check_auxiliary_heads
 from src.training.losses import LOSSES
+from src.training.pretraining import check_pretraining
 from src.training.pseudo_labels import check_pseudo_labels
 from src.training.starting import check_start
 
@@ -139,8 +140,8 @@ def without_effect(config: TrainConfig) -> list[str]:
 
 def check_pretext(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for what makes no sense, or leads nowhere, if a network is only pretrained."""
-    if config.loss == "contrastive":
-        check_contrastive(config, competition)
+    if config.needs_whole_batch:
+        check_pretraining(config, competition)
     if not competition.pretext:
         return
     for flag, given in (("--keep best", config.keep == "best"), ("--early-stopping", config.early_stopping)):
@@ -151,20 +152,6 @@ def check_pretext(config: TrainConfig, competition: Competition) -> None:
             f"--backbone {config.backbone}: is built for strings, and {competition.name} has a single class; "
             "its weights would not fit; choose another network"
         )
-
-
-def check_contrastive(config: TrainConfig, competition: Competition) -> None:
-    """Raise InputError for what leaves nothing to compare, or compares something else."""
-    if not competition.pretext:
-        name = config.competition.removesuffix(":boxes")
-        raise InputError(f"--loss contrastive: only pretrains; use it with --competition {name}:instances")
-    if config.aug_repeats < 2:
-        raise InputError("--loss contrastive: compares views of an image; give --aug-repeats 2")
-    if config.batch_size < 2 * config.aug_repeats:
-        raise InputError(f"--loss contrastive: a batch of {config.batch_size} has no other image to compare with")
-    if config.accumulate > 1:
-        raise InputError("--loss contrastive: compares the images of a whole batch; leave --accumulate out")
-    check_apart("--loss contrastive", config, "mixup", "cutmix", "soft_labels")
 
 
 def check_new_strings(config: TrainConfig, competition: Competition) -> None:

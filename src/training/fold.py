@@ -30,7 +30,6 @@ from src.runs.fold import FoldPaths, TrainedFold, origin_of
 from src.runs.ranks import check_batch
 from src.runs.record import FoldResult, readable_run
 from src.runs.run import Run, open_run
-from src.training.auxiliary_heads import WithAuxiliaryHeads, auxiliary_flags
 from src.training.beginning import begin_fold, fold_record, run_record, with_own_network
 from src.training.changes import check_unchanged
 from src.training.features import FeatureStore
@@ -46,6 +45,7 @@ from src.training.starting import start_from
 from src.training.status import Status
 from src.training.time_left import TimeLeft
 from src.training.trainer import OnEpoch, Trainer
+from src.training.wrapping import is_wrapped, wrap
 
 
 def train_fold(
@@ -121,8 +121,9 @@ def _open_network(
     network = make_network(own, run.competition, data.train.image_size, saved is not None, data.train.levels)
     if config.start_from and not saved:
         start_from(network.backbone, config, run, number)
-    for flag in (["--freeze-backbone"] if config.freeze_backbone else []) + auxiliary_flags(config):
-        linear_last_layer(network.backbone, flag)
+    if config.freeze_backbone:
+        linear_last_layer(network.backbone, "--freeze-backbone")
+    wrap(network, config, run.competition, data.train.image_size)  # whether the network suits
     if config.progressive_resize < 1:
         for seen in sorted({data.train.size_at(epoch) for epoch in range(config.epochs)}):
             check_takes(network.backbone, config.backbone, (run.competition.channels, *seen), run.competition.layout)
@@ -155,8 +156,7 @@ def _make_trainer(
         served, score = serve_features(network, data.train, data.val, run.competition, compute, store)
     else:
         served = choose_device_cache(config, data.train, compute)
-    if auxiliary_flags(config):
-        trained = WithAuxiliaryHeads(network, config, len(run.competition.heads)).to(compute.device)
+        trained = wrap(network, config, run.competition, data.train.image_size).to(compute.device)
     return Trainer(
         paths=paths,
         origin=origin_of(run.begun, paths.number),
@@ -186,7 +186,7 @@ def _kept_of(config: TrainConfig, network: Network) -> Callable[[Any], nn.Module
     """Return the function from what is trained to the network whose weights are kept."""
     if config.freeze_backbone:
         return partial(with_linear_probe, network)
-    return attrgetter("network") if auxiliary_flags(config) else nn.Identity()
+    return attrgetter("network") if is_wrapped(config) else nn.Identity()
 
 
 def _result(trainer: Trainer) -> FoldResult:

@@ -89,10 +89,35 @@ def contrastive(
     return (losses * has).sum() / has.sum().clamp(min=1e-6)
 
 
+def simsiam(
+    logits: torch.Tensor, target: torch.Tensor, label_smoothing: float, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return minus the mean cosine of each image's prediction and the projections of its copies.
+
+    logits (B, 2 * D): projections, through which no gradient flows, and predictions; target (B,) says which images are
+    copies of one. An image without a copy in the batch does not count. Source as of training.pretraining.Siamese.
+    """
+    projected, predicted = (functional.normalize(part, dim=1) for part in logits.tensor_split(2, dim=1))
+    copies = (target[:, None] == target[None]).fill_diagonal_(False)
+    cosines = (predicted @ projected.detach().T * copies).sum(dim=1) / copies.sum(dim=1).clamp(min=1)
+    has = copies.any(dim=1).float() if weight is None else copies.any(dim=1) * weight
+    return -(cosines * has).sum() / has.sum().clamp(min=1e-6)
+
+
+def mean_error(
+    logits: torch.Tensor, target: torch.Tensor, label_smoothing: float, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the mean of each image's error, logits (B, 1): of Rotation or MaskedPixels in training.pretraining."""
+    return _mean(logits[:, 0], weight)
+
+
 LOSSES: dict[str, dict[Kind, Loss]] = {  # of classes, and of answers that are yes or no
     "cross_entropy": {"class": cross_entropy, "labels": binary_cross_entropy},
     "focal": {"class": focal, "labels": binary_focal},
     "contrastive": {"class": contrastive},
+    "simsiam": {"class": simsiam},
+    "rotation": {"class": mean_error},
+    "masked": {"class": mean_error},
 }
 
 

@@ -18,8 +18,9 @@ from src.core.runtime import Compute, is_out_of_memory
 from src.core.world import World
 from src.data.loader import Batch
 from src.training.auxiliary_heads import auxiliary_flags, auxiliary_loss
-from src.training.losses import loss_of
+from src.training.losses import LOSSES, loss_of
 from src.training.nonfinite import NonFiniteSteps
+from src.training.pretraining import WITH_LAYERS
 from src.training.profiler import Profiler
 from src.training.sharpness import sharpest_nearby
 from src.training.whole_batch import WholeBatch
@@ -140,6 +141,9 @@ def _loss(
     settings: TrainSettings,
 ) -> torch.Tensor:
     """Return the loss of the answers and, if auxiliary heads are trained too, their weighted ones."""
+    if settings.loss in WITH_LAYERS:
+        of_image = weight if weight is None else weight[:, 0]
+        return LOSSES[settings.loss]["class"](logits.float(), target[:, 0], settings.label_smoothing, of_image)
     outputs, auxiliary = logits.tensor_split([layout.num_outputs], dim=1)
     loss = loss_of(outputs, target, layout, settings.loss, settings.label_smoothing, weight)
     if not auxiliary_flags(settings):
@@ -173,8 +177,8 @@ def _gradients(
 
 def _not_split_further(settings: TrainSettings, world: World) -> str:
     """Return why a micro-batch cannot be halved when memory runs out, and what to do; "" if it can."""
-    if settings.loss == "contrastive":
-        return "out of memory; --loss contrastive compares the images of a whole batch: give a smaller --batch-size"
+    if settings.needs_whole_batch:
+        return f"out of memory; --loss {settings.loss} needs a whole batch at once: give a smaller --batch-size"
     if settings.sync_batch_norm and world.size > 1:  # the others wait in the middle of the step
         return f"rank {world.rank}: out of memory; with --sync-batch-norm give a larger --accumulate yourself"
     return ""

@@ -63,13 +63,28 @@ def test_training_with_labels_starts_from_its_features(food11: MakeFood11, podiu
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in same)
 
 
-@pytest.mark.parametrize("backbone", ["resnet_cifar", "test_resnet"])  # timm's has a last layer that begins at zero
-def test_contrastive_training_learns_and_resumes(
-    food11: MakeFood11, podium: Podium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str
+@pytest.mark.parametrize(
+    ("loss", "backbone", "least"),
+    [
+        ("contrastive", "resnet_cifar", 0.1),
+        ("contrastive", "test_resnet", 0.1),  # timm's has a last layer that begins at zero
+        ("simsiam", "test_resnet", 0.01),
+        ("rotation", "test_resnet", -1),  # pictures of noise have no right way up
+        ("masked", "resnet_cifar", 0.1),
+    ],
+)
+def test_training_without_labels_learns_and_resumes(
+    food11: MakeFood11,
+    podium: Podium,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loss: str,
+    backbone: str,
+    least: float,
 ) -> None:
     food11(num_per_class=2)
     assert podium("prepare", *INSTANCES).code == 0
-    flags = (*INSTANCES, *SMALL, *CONTRAST, "--backbone", backbone, "--epochs", 5)
+    flags = (*INSTANCES, *SMALL, *CONTRAST, "--loss", loss, "--backbone", backbone, "--epochs", 5)
     straight = podium("train", *flags, "--run-name", "straight")
     assert straight.code == 0, straight.err
     with monkeypatch.context() as patch:
@@ -79,31 +94,43 @@ def test_contrastive_training_learns_and_resumes(
     runs = tmp_path / "runs/food11_instances"
     first, second = (load_file(runs / name / "fold0/last.safetensors") for name in ("straight", "again"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not any("predict" in name for name in first)  # layers for the loss alone
     losses = pd.read_csv(runs / "straight/fold0/log.csv")["loss"]
-    assert 0 < losses.iloc[-1] < losses.iloc[0] - 0.1
+    assert losses.iloc[-1] < losses.iloc[0] - least
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         (("--competition", "food11"), "--loss contrastive: only pretrains; use it with --competition food11:instances"),
+        (("--competition", "food11", "--loss", "masked"), "--loss masked: only pretrains; use it with --competition"),
         ((*INSTANCES, "--aug-repeats", 1), "--loss contrastive: compares views of an image; give --aug-repeats 2"),
-        ((*INSTANCES, "--aug-repeats", 8), "--loss contrastive: a batch of 8 has no other image to compare with"),
+        ((*INSTANCES, "--aug-repeats", 1, "--loss", "simsiam"), "--loss simsiam: compares views of an image; give"),
+        (
+            (*INSTANCES, "--aug-repeats", 8),
+            "--loss contrastive: a batch of 8 has only one image; give a larger --batch",
+        ),
         ((*INSTANCES, "--aug-repeats", 3), "--batch-size 8 --aug-repeats 3: the copies of an image would be in two"),
-        ((*INSTANCES, "--accumulate", 2), "--loss contrastive: compares the images of a whole batch"),
+        ((*INSTANCES, "--accumulate", 2), "--loss contrastive: needs a whole batch at once; leave --accumulate out"),
+        (
+            (*INSTANCES, "--loss", "masked", "--freeze-backbone", "--aug-repeats", 1),
+            "--loss masked: cannot be combined ",
+        ),
+        ((*INSTANCES, "--loss", "simsiam", "--layer-decay", 0.7), "--loss simsiam: cannot be combined with --layer-d"),
         ((*INSTANCES, "--mixup", 0.2), "--loss contrastive: cannot be combined with --mixup"),
         ((*INSTANCES, "--soft-labels", "soft.csv"), "--loss contrastive: cannot be combined with --soft-labels"),
     ],
 )
-def test_what_does_not_go_with_contrastive_training_is_refused(flags: tuple[object, ...], said: str) -> None:
+def test_what_does_not_go_with_training_without_labels_is_refused(flags: tuple[object, ...], said: str) -> None:
     config = tyro.cli(TrainConfig, args=[str(part) for part in (*SMALL, *CONTRAST, *flags)])
     with pytest.raises(InputError, match=said):
         check_flags(config, load_competition(config.competition))
 
 
-def test_ranks_do_not_compare_a_whole_batch() -> None:
-    with pytest.raises(InputError, match="--loss contrastive: .* start one process, not several ranks"):
-        check_batch(TrainConfig(loss="contrastive", aug_repeats=2), World(0, 2))
+@pytest.mark.parametrize("loss", ["contrastive", "simsiam", "rotation", "masked"])
+def test_ranks_do_not_share_a_batch_without_labels(loss: str) -> None:
+    with pytest.raises(InputError, match=f"--loss {loss}: .* start one process, not several ranks"):
+        check_batch(TrainConfig(loss=loss, aug_repeats=2), World(0, 2))
 
 
 @pytest.fixture(scope="module")

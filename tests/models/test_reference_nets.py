@@ -101,6 +101,16 @@ def test_resnet_cifar_has_its_published_size() -> None:
     assert num_parameters(on_meta("resnet_cifar", 10, 32)) == sum(stages) + 64 * 10 + 10 == 195_738
 
 
+def test_resnet9_scales_its_logits() -> None:
+    model: Any = timm.create_model("resnet9", num_classes=5).eval()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        logits = model(images)
+        assert torch.equal(logits, model.head(model.features(images).amax(dim=(2, 3))) / 8)
+        features = model.forward_head(model.forward_features(images), pre_logits=True)
+        assert torch.equal(logits, model.get_classifier()(features))
+
+
 def test_resnet9_has_its_published_size() -> None:
     pairs = [(3, 64), (64, 128), (128, 128), (128, 128), (128, 256), (256, 512), (512, 512), (512, 512)]
     assert num_parameters(on_meta("resnet9", 10, 32)) == sum(conv(*pair) for pair in pairs) + 5120 == 6_573_120

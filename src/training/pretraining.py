@@ -1,0 +1,134 @@
+"""--loss simsiam, rotation and masked: layers with which a network learns from images without labels.
+
+With NAME:instances, as --loss contrastive, which needs no layers of its own. None of them sees a label.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from src.competitions.spec import Competition
+from src.config import TrainConfig
+from src.core.errors import InputError
+from src.core.flags import check_apart
+from src.models.contract import linear_last_layer
+from src.models.network import Network, Wrapper
+
+WIDTH, HIDDEN = 2048, 512  # of SimSiam's projection and predictor
+WITH_LAYERS = ("simsiam", "rotation", "masked")  # values of --loss
+GRID, MASKED = 8, 0.6  # masked pixels: squares along each side, and the share of them that is hidden
+
+
+class Siamese(Wrapper):
+    """Images (B, H, W, C) to their projections and what is predicted of other views, side by side: (B, 2 * WIDTH).
+
+    Source: Chen and He, Exploring Simple Siamese Representation Learning, 2020, with their layers for CIFAR.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        width = linear_last_layer(network.backbone, "--loss simsiam").in_features
+        self.project = nn.Sequential(
+            nn.Linear(width, WIDTH, bias=False),
+            nn.BatchNorm1d(WIDTH),
+            nn.ReLU(inplace=True),
+            nn.Linear(WIDTH, WIDTH, bias=False),
+            nn.BatchNorm1d(WIDTH, affine=False),
+        )
+        self.predict = nn.Sequential(
+            nn.Linear(WIDTH, HIDDEN, bias=False),
+            nn.BatchNorm1d(HIDDEN),
+            nn.ReLU(inplace=True),
+            nn.Linear(HIDDEN, WIDTH),
+        )
+
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+        projected = self.project(self.network.features(images))
+        return torch.cat([projected, self.predict(projected)], dim=1)
+
+
+class Rotation(Wrapper):
+    """Images (B, H, W, C), each turned by a multiple of 90 degrees, to the cross-entropy of the turn: (B, 1).
+
+    Raises InputError for images that are not square. Source: Gidaris, Singh and Komodakis, Unsupervised Representation
+    Learning by Predicting Image Rotations, 2018, who show all four turns of an image at once; here one is drawn.
+    """
+
+    def __init__(self, network: Network, image_size: tuple[int, int]) -> None:
+        super().__init__(network)
+        if image_size[0] != image_size[1]:
+            size = "x".join(map(str, image_size))
+            raise InputError(f"--loss rotation: needs square images, not {size}; give --image-size, such as 64 64")
+        self.head = nn.Linear(linear_last_layer(network.backbone, "--loss rotation").in_features, 4)
+
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = self.network.normalise(images)  # (B, C, H, W)
+        turns = torch.randint(4, (len(pixels),), device=pixels.device)
+        of_image = turns[:, None, None, None]
+        pixels = torch.where(of_image % 2 == 1, pixels.rot90(1, (2, 3)), pixels)
+        pixels = torch.where(of_image >= 2, pixels.flip((2, 3)), pixels)
+        logits = self.head(self.network.features_of(pixels))
+        return functional.cross_entropy(logits.float(), turns, reduction="none")[:, None]
+
+
+class MaskedPixels(Wrapper):
+    """Images (B, H, W, C) to the mean absolute error of the normalised pixels that were hidden and predicted: (B, 1).
+
+    Of GRID x GRID squares the share MASKED is set to 0. Raises InputError if the network has no map of features.
+    Source: Xie et al., SimMIM: a Simple Framework for Masked Image Modeling, 2021, where one layer predicts all pixels.
+    """
+
+    def __init__(self, network: Network, image_size: tuple[int, int]) -> None:
+        super().__init__(network)
+        linear_last_layer(network.backbone, "--loss masked")
+        shape = self._map_shape(image_size)
+        self.stride = max(-(-size // cells) for size, cells in zip(image_size, shape[1:], strict=True))
+        self.predict = nn.Conv2d(shape[0], network.normalise.channels * self.stride**2, 1)
+
+    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
+        backbone: Any = self.network.backbone
+        features: torch.Tensor = backbone.forward_features(pixels)
+        return features
+
+    @torch.no_grad()
+    def _map_shape(self, image_size: tuple[int, int]) -> tuple[int, int, int]:
+        """Return channels, height and width of the last map of features."""
+        backbone = self.network.backbone
+        was_training = backbone.training
+        backbone.eval()
+        found = self._features(next(backbone.parameters()).new_zeros(1, self.network.normalise.channels, *image_size))
+        backbone.train(was_training)
+        if found.ndim != 4 or found.shape[1] != getattr(backbone, "num_features", found.shape[1]):
+            raise InputError(
+                f"--loss masked: {type(backbone).__name__} has no map of features, channels first; choose a "
+                "convolutional network"
+            )
+        return found.shape[1], found.shape[2], found.shape[3]
+
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = self.network.normalise(images)  # (B, C, H, W)
+        order = torch.rand(len(pixels), GRID * GRID, device=pixels.device).argsort(dim=1)
+        squares = (order < round(MASKED * GRID * GRID)).float().view(-1, 1, GRID, GRID)
+        hidden = functional.interpolate(squares, size=pixels.shape[2:])  # the nearest square
+        predicted = functional.pixel_shuffle(self.predict(self._features(pixels * (1 - hidden))).float(), self.stride)
+        errors = (predicted[..., : pixels.shape[2], : pixels.shape[3]] - pixels).abs().mean(dim=1, keepdim=True)
+        return ((errors * hidden).sum(dim=(1, 2, 3)) / hidden.sum(dim=(1, 2, 3)))[:, None]
+
+
+def check_pretraining(config: TrainConfig, competition: Competition) -> None:
+    """Raise InputError for what leaves a loss without labels nothing to compare, or something else."""
+    flag = f"--loss {config.loss}"
+    if not competition.pretext:
+        name = config.competition.removesuffix(":boxes")
+        raise InputError(f"{flag}: only pretrains; use it with --competition {name}:instances")
+    if config.loss in ("contrastive", "simsiam") and config.aug_repeats < 2:
+        raise InputError(f"{flag}: compares views of an image; give --aug-repeats 2")
+    if config.batch_size < 2 * config.aug_repeats:
+        raise InputError(f"{flag}: a batch of {config.batch_size} has only one image; give a larger --batch-size")
+    if config.accumulate > 1:
+        raise InputError(f"{flag}: needs a whole batch at once; leave --accumulate out")
+    check_apart(flag, config, "mixup", "cutmix", "soft_labels", "freeze_backbone")
+    if config.loss != "contrastive":
+        check_apart(flag, config, "layer_decay")
