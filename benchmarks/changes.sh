@@ -68,6 +68,7 @@ elif [ "$part" = unlabelled ]; then
     done
     "$PYTHON" -m src.prepare $food $runs --split official --image-size 32 32
     "$PYTHON" $sweep $food --one-at-a-time --run-name unlabelled --set "${tiny[@]}" "weights=$weights"
+    "$PYTHON" $sweep $food --run-name longer --set "${tiny[@]/epochs=20/epochs=60}"
 elif [ "$part" = nets ]; then
     "$PYTHON" -m src.prepare $food $runs --split official --image-size 32 32
     "$PYTHON" $sweep $food --run-name cifar --set "${tiny[@]}"
