@@ -20,7 +20,7 @@ from src.competitions.spec import Competition
 from src.config import BlendConfig, Paths
 from src.core import cli
 from src.inference.blending import fit
-from src.inference.calibration import calibrated_honestly, estimated_shares, with_shares
+from src.inference.calibration import calibrated_out_of_fold, estimated_shares, with_shares
 from src.inference.ensemble import OutOfFold, out_of_fold, weighted_mean
 from src.inference.external import external_out_of_fold, read_external
 from src.inference.quality import likelihood_losses, parts_of_groups
@@ -72,21 +72,24 @@ def together(oofs: list[OutOfFold], config: AfterConfig) -> None:
     row("equal weights, geometric mean", f"{score(geometric(parts, first.competition)):.4f}")
     check_stackable(first.competition)
     blends = [fit(oofs, BlendConfig(stack=True, seed=seed)) for seed in range(config.divisions)]
-    row("fitted weights, honestly", several([blend.honest_mean for blend in blends]))
-    row("weights by log loss, honestly", several([score(by_log_loss(oofs, seed)) for seed in range(config.divisions)]))
+    row("fitted weights, cross-validated", several([blend.cross_validated_mean for blend in blends]))
+    row(
+        "weights by log loss, cross-validated",
+        several([score(by_log_loss(oofs, seed)) for seed in range(config.divisions)]),
+    )
     groups = first.labels["group"].to_numpy()
-    each = [calibrated_honestly(part, first.target, first.competition, groups) for part in parts]
+    each = [calibrated_out_of_fold(part, first.target, first.competition, groups) for part in parts]
     mean = weighted_mean(parts, [1.0] * len(parts))
     for name, made in (
         ("each calibrated, then equal weights", weighted_mean(each, [1.0] * len(each))),
-        ("equal weights, then calibrated", calibrated_honestly(mean, first.target, first.competition, groups)),
+        ("equal weights, then calibrated", calibrated_out_of_fold(mean, first.target, first.competition, groups)),
     ):
         loss = likelihood_losses(made, first.target, first.competition).mean()
         row(name, f"{score(made):.4f}; log loss {loss:.4f}")
     calibrated = [replace(oof, probabilities=part) for oof, part in zip(oofs, each, strict=True)]
-    fits = [fit(calibrated, BlendConfig(seed=seed)).honest_mean for seed in range(config.divisions)]
-    row("each calibrated, then fitted weights, honestly", several(fits))
-    row("stack, honestly", several([blend.honest_score for blend in blends]))
+    fits = [fit(calibrated, BlendConfig(seed=seed)).cross_validated_mean for seed in range(config.divisions)]
+    row("each calibrated, then fitted weights, cross-validated", several(fits))
+    row("stack, cross-validated", several([blend.cross_validated_score for blend in blends]))
     right = np.any([oof.right for oof in oofs], axis=0)
     row("at least one of them right", f"{right.mean():.4f}")
 
@@ -128,7 +131,7 @@ def corrected(oof: OutOfFold, predicted: np.ndarray, heads: int) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def shifted(oof: OutOfFold, honest: np.ndarray, config: AfterConfig) -> None:
+def shifted(oof: OutOfFold, held_out: np.ndarray, config: AfterConfig) -> None:
     """Print what the correction of shares gains if the test set has the same ones, and if it has others."""
     competition = oof.competition
     kinds = {"classes of the first head": (oof.target[:, 0].astype(np.int64), 1)}
@@ -136,13 +139,13 @@ def shifted(oof: OutOfFold, honest: np.ndarray, config: AfterConfig) -> None:
         lengths = (oof.target != competition.pad_class).sum(axis=1)
         kinds["lengths"] = (np.minimum(lengths, np.quantile(lengths, 0.99).astype(int)), len(competition.heads))
     for name, (values, heads) in kinds.items():
-        same = score_of(corrected(oof, honest, heads), oof.target, competition)
+        same = score_of(corrected(oof, held_out, heads), oof.target, competition)
         row(f"shares of {name} corrected, where nothing has shifted", f"{same:.4f}")
         before, after = [], []
         for seed in range(config.shifts):
             rows = drawn_anew(values, seed)
-            before.append(score_of(honest[rows], oof.target[rows], competition))
-            after.append(score_of(corrected(oof, honest[rows], heads), oof.target[rows], competition))
+            before.append(score_of(held_out[rows], oof.target[rows], competition))
+            after.append(score_of(corrected(oof, held_out[rows], heads), oof.target[rows], competition))
         row(f"{config.shifts} draws with other shares of {name}, uncorrected", several(before))
         row(f"{config.shifts} draws with other shares of {name}, corrected", several(after))
 
@@ -161,11 +164,11 @@ def main(config: AfterConfig) -> None:
         if name in runs:
             unsure = unsure_of(runs[name], tuple(runs[name].prepared.fold_numbers("all")))
             row("further views only where unsure", f"{unsure.score:.4f}; they are given to {unsure.share:.0%}")
-        honest = calibrated_honestly(oof.probabilities, oof.target, oof.competition, groups)
-        losses = [likelihood_losses(one, oof.target, oof.competition).mean() for one in (oof.probabilities, honest)]
-        score = score_of(honest, oof.target, oof.competition)
-        row("calibrated, honestly", f"{score:.4f}; log loss {losses[0]:.4f} to {losses[1]:.4f}")
-        shifted(oof, honest, config)
+        held_out = calibrated_out_of_fold(oof.probabilities, oof.target, oof.competition, groups)
+        losses = [likelihood_losses(one, oof.target, oof.competition).mean() for one in (oof.probabilities, held_out)]
+        score = score_of(held_out, oof.target, oof.competition)
+        row("calibrated, cross-validated", f"{score:.4f}; log loss {losses[0]:.4f} to {losses[1]:.4f}")
+        shifted(oof, held_out, config)
     if len(oofs) > 1:
         together(list(oofs.values()), config)
 

@@ -72,7 +72,7 @@ def main(config: BlendConfig) -> None:
     facts = {"predicted": predictor.describe(), "blend": blend.describe() | {"optimistic": optimistic}}
     made = stack([one.probabilities for one in answers], competition) if stack else averaged(answers)
     if config.is_adjusting:
-        made, facts["adjusted"] = adjusted(config, made, blend.honest, oofs[0])
+        made, facts["adjusted"] = adjusted(config, made, blend.held_out, oofs[0])
     world.on_main(lambda: write_submission(folder, config.name, answers, test, competition, facts, blend.rule, made))
     world.on_main(lambda: promise(config, folder / f"{config.name}.json"))
 
@@ -102,10 +102,10 @@ def _tell(blend: "Blend", names: list[str], outer: str, note: str) -> None:
     for name, weight in zip(names, blend.weights, strict=True):
         print(f"weight {weight:.3f}  {name}")
     print(f"on the images the weights were fitted on: {blend.fitted_score:.4f}")
-    mean = f"weighted mean {blend.honest_mean:.4f}, " if blend.stack else ""
+    mean = f"weighted mean {blend.cross_validated_mean:.4f}, " if blend.stack else ""
     print(
-        f"by {outer} outer cross-validation: {blend.honest_score:.4f}, {mean}best single run "
-        f"{blend.honest_best_single:.4f}{note}"
+        f"by {outer} outer cross-validation: {blend.cross_validated_score:.4f}, {mean}best single run "
+        f"{blend.cross_validated_best_single:.4f}{note}"
     )
 
 

@@ -69,8 +69,8 @@ def test_blending_complementary_runs_improves_the_score(runs: Path, podium: Podi
     assert sum(weights) == pytest.approx(1)
     assert min(weights) > 0.2
     assert note["blend"]["fitted_score"] == 1
-    assert note["blend"]["honest_score"] == 1
-    assert note["blend"]["honest_best_single"] < 0.7
+    assert note["blend"]["cross_validated_score"] == 1
+    assert note["blend"]["cross_validated_best_single"] < 0.7
     assert "best single run" in out
 
 
@@ -79,7 +79,8 @@ def test_blending_a_run_with_its_copy_gains_nothing(runs: Path, podium: Podium, 
     code, _, err = podium("blend", *COMPETITION, "--run-name", "one", "copy", "--name", "same")
     assert code == 0, err
     note = blend_note(tmp_path, "same")
-    assert note["blend"]["fitted_score"] == note["blend"]["honest_score"] == note["blend"]["honest_best_single"] == 0.5
+    names = ("fitted_score", "cross_validated_score", "cross_validated_best_single")
+    assert [note["blend"][name] for name in names] == [0.5] * 3
     assert sum(run["weight"] for run in note["runs"]) == pytest.approx(1)
 
 
@@ -202,7 +203,7 @@ def test_a_stack_answers_the_test_set_and_is_told_in_the_submission(runs: Path, 
     assert code == 0, err
     assert "weighted mean 1.0000" in out
     note = blend_note(tmp_path)
-    assert note["blend"]["honest_score"] == note["blend"]["honest_mean"] == 1
+    assert note["blend"]["cross_validated_score"] == note["blend"]["cross_validated_mean"] == 1
     assert len(note["blend"]["stack"]["coefficients"]) == 3
     with np.load(tmp_path / "submissions" / "food11" / "blend.npz") as kept:
         np.testing.assert_allclose(kept["probabilities"].sum(axis=1), 1, atol=1e-5)

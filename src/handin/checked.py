@@ -20,7 +20,7 @@ from src.inference.answers import validate
 from src.inference.ensemble import OutOfFold, check_same_images, out_of_fold, weighted_mean
 from src.inference.external import external_out_of_fold, read_external
 from src.inference.quality import defined
-from src.inference.rules import decide_honestly
+from src.inference.rules import decide_out_of_fold
 from src.inference.testset import open_test_set
 from src.report.intervals import interval_of
 from src.runs.run import Run, open_run
@@ -155,8 +155,8 @@ def expected_score(config: Paths, note: Mapping[str, Any]) -> Expected | str:
     oof = oofs[0] if len(oofs) == 1 else averaged(oofs, [float(part["weight"]) for part in note["runs"]])
     low, high, _ = interval_of(oof)
     score = oof.score
-    honest = note.get("blend", {}).get("honest_score")
-    shift = honest - score if honest is not None else 0.0
+    blended = note.get("blend", {}).get("cross_validated_score")
+    shift = blended - score if blended is not None else 0.0
     before, after = note.get("adjusted", {}).get("scores", (0.0, 0.0))
     shift += after - before if before is not None and after is not None else 0.0
     chosen = any(one.optimistic for one in oofs)
@@ -182,5 +182,5 @@ def averaged(oofs: list[OutOfFold], weights: list[float]) -> OutOfFold:
     first = oofs[0]
     mean = weighted_mean([oof.probabilities for oof in oofs], weights)
     groups: np.ndarray = first.labels["group"].to_numpy()
-    decided = decide_honestly(mean, first.target, first.competition, groups)
+    decided = decide_out_of_fold(mean, first.target, first.competition, groups)
     return replace(first, probabilities=mean, decided=decided, answers=decided.answers(first.competition))

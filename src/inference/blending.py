@@ -1,4 +1,4 @@
-"""Several runs combined by what their out-of-fold predictions say, and the honest gain.
+"""Several runs combined by what their out-of-fold predictions say, and the cross-validated gain.
 
 Source of the selection: Caruana et al., Ensemble Selection from Libraries of Models, 2004.
 """
@@ -14,7 +14,7 @@ from src.config import BlendConfig
 from src.core.errors import InputError
 from src.inference.ensemble import OutOfFold, weighted_mean
 from src.inference.quality import defined, parts_of_groups, quality
-from src.inference.rules import decide_honestly
+from src.inference.rules import decide_out_of_fold
 from src.inference.stacking import Stack, fit_stack
 from src.metrics import metric_of, score_of
 
@@ -27,14 +27,14 @@ class Blend:
     stack: Stack | None  # with --stack, a model on top of the runs and of their weighted mean
     rule: Rule  # how the blended predictions become answers
     fitted_score: float
-    honest_score: float  # by an outer cross-validation
-    honest_mean: float  # the same of the weighted mean, without a stack
-    honest_best_single: float
-    honest: np.ndarray  # (N, num_outputs) predictions of the held-out images, each by weights fitted without it
+    cross_validated_score: float  # by an outer cross-validation
+    cross_validated_mean: float  # the same of the weighted mean, without a stack
+    cross_validated_best_single: float
+    held_out: np.ndarray  # (N, num_outputs) predictions of the held-out images, each by weights fitted without it
 
     def describe(self) -> dict[str, Any]:
         """Return what the submission's JSON says of it; None for a score that is not defined."""
-        names = ("fitted_score", "honest_score", "honest_mean", "honest_best_single")
+        names = ("fitted_score", "cross_validated_score", "cross_validated_mean", "cross_validated_best_single")
         scores = {name: defined(getattr(self, name)) for name in names}
         return scores | ({"stack": self.stack.describe()} if self.stack else {})
 
@@ -57,7 +57,7 @@ def select(parts: list[np.ndarray], target: np.ndarray, competition: Competition
     return best_counts / best_counts.sum()
 
 
-def honest_predictions(oofs: list[OutOfFold], config: BlendConfig) -> dict[str, np.ndarray]:
+def held_out_predictions(oofs: list[OutOfFold], config: BlendConfig) -> dict[str, np.ndarray]:
     """Return predictions (N, num_outputs) of the weighted mean, of the stack (if asked for) and of the best single run.
 
     Each is fitted or chosen without the images that it predicts. Raises InputError for too few groups.
@@ -89,25 +89,25 @@ def fit(oofs: list[OutOfFold], config: BlendConfig) -> Blend:
     parts, target, competition = [oof.probabilities for oof in oofs], oofs[0].target, oofs[0].competition
     weights = select(parts, target, competition, config.rounds)
     stack = fit_stack(parts, weights, target, competition) if config.stack else None
-    honest, groups, metric = (
-        honest_predictions(oofs, config),
+    held_out, groups, metric = (
+        held_out_predictions(oofs, config),
         oofs[0].labels["group"].to_numpy(),
         metric_of(competition),
     )
     scores = {
-        kind: metric(target, decide_honestly(one, target, competition, groups).scored, competition)
-        for kind, one in honest.items()
+        kind: metric(target, decide_out_of_fold(one, target, competition, groups).scored, competition)
+        for kind, one in held_out.items()
     }
     blended = stack(parts, competition) if stack else weighted_mean(parts, list(weights))
-    rule = decide_honestly(blended, target, competition, groups).rule
+    rule = decide_out_of_fold(blended, target, competition, groups).rule
     kind = "stack" if stack else "mean"
     return Blend(
         weights=weights,
         stack=stack,
         rule=rule,
         fitted_score=score_of(blended, target, competition, rule),
-        honest_score=scores[kind],
-        honest_mean=scores["mean"],
-        honest_best_single=scores["single"],
-        honest=honest[kind],
+        cross_validated_score=scores[kind],
+        cross_validated_mean=scores["mean"],
+        cross_validated_best_single=scores["single"],
+        held_out=held_out[kind],
     )

@@ -81,17 +81,17 @@ def fit_calibration(predicted: np.ndarray, target: np.ndarray, competition: Comp
     return Calibration(competition=competition, heads=tuple(heads))
 
 
-def calibrated_honestly(
+def calibrated_out_of_fold(
     predicted: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray
 ) -> np.ndarray:
     """Return (N, num_outputs), each image calibrated by what was fitted without its group; groups (N,)."""
     part_of = parts_of_groups(groups)
-    honest = predicted.copy()
+    held_out = predicted.copy()
     for part in np.unique(part_of):
         inside = part_of == part
         if not inside.all():
-            honest[inside] = fit_calibration(predicted[~inside], target[~inside], competition)(predicted[inside])
-    return honest
+            held_out[inside] = fit_calibration(predicted[~inside], target[~inside], competition)(predicted[inside])
+    return held_out
 
 
 def estimated_shares(predicted: np.ndarray, shares: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from src.inference.answers import combined
 from src.inference.kept import KeptPredictions
 from src.inference.predictor import Predictor
 from src.inference.quality import is_for_rules
-from src.inference.rules import Decided, decide_honestly
+from src.inference.rules import Decided, decide_out_of_fold
 from src.inference.testset import TestSet
 from src.inference.views import AUTO, choose_views
 from src.metrics import metric_of
@@ -100,7 +100,7 @@ def out_of_fold(
         answers = pd.factorize(table["answer"])[0]
         ordered, first = combined(ordered, answers, competition), np.unique(answers, return_index=True)[1]
         table, target = table.iloc[first].reset_index(drop=True), target[first]
-    decided = decide_honestly(ordered, target, competition, table["group"].to_numpy())
+    decided = decide_out_of_fold(ordered, target, competition, table["group"].to_numpy())
     return OutOfFold(
         competition=competition,
         labels=table.drop(columns="row"),
@@ -153,7 +153,7 @@ def fitted_rule(runs: Sequence[Run], folds: tuple[int, ...] | None, tta: bool) -
     if not is_for_rules(competition):
         return Rule()
     mean, oof = mean_out_of_fold(runs, folds, tta)
-    return decide_honestly(mean, oof.target, competition, oof.labels["group"].to_numpy()).rule
+    return decide_out_of_fold(mean, oof.target, competition, oof.labels["group"].to_numpy()).rule
 
 
 def test_loader(cache: ImageCache, test: TestSet, run: Run, compute: Compute) -> Loader:

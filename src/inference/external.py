@@ -20,7 +20,7 @@ from src.core.writing import sha256_of
 from src.inference.answers import SUM_TOLERANCE
 from src.inference.ensemble import OutOfFold
 from src.inference.quality import check_one_image_each
-from src.inference.rules import decide_honestly
+from src.inference.rules import decide_out_of_fold
 from src.inference.submission import Answer
 
 
@@ -94,7 +94,7 @@ def external_out_of_fold(external: External, like: OutOfFold) -> OutOfFold:
     competition = like.competition
     check_one_image_each(f"--external {external.path}", like.labels)
     probabilities = external.of(like.labels["image_path"].tolist(), "held-out")
-    decided = decide_honestly(probabilities, like.target, competition, like.labels["group"].to_numpy())
+    decided = decide_out_of_fold(probabilities, like.target, competition, like.labels["group"].to_numpy())
     return replace(
         like,
         probabilities=probabilities,

@@ -94,21 +94,23 @@ def _between(cuts: Sequence[float], number: int, value: float) -> bool:
     return (number == 0 or value >= cuts[number - 1]) and (number + 1 == len(cuts) or value <= cuts[number + 1])
 
 
-def decide_honestly(predicted: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray) -> Decided:
+def decide_out_of_fold(
+    predicted: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray
+) -> Decided:
     """Return the rule for new images, and these images as rules decide that were fitted without them; groups (N,).
 
-    A rule that does not raise the honest score is dropped; that choice is made on these same images.
+    A rule that does not raise the cross-validated score is dropped; that choice is made on these same images.
     """
     plain = score_of(predicted, target, competition)
     if not is_for_rules(competition) or len(np.unique(groups)) < NUM_PARTS:
         return Decided(rule=Rule(), scored=scored(predicted, competition), plain_score=plain)
     part_of = parts_of_groups(groups)
-    honest = scored(predicted, competition).copy()
+    held_out = scored(predicted, competition).copy()
     for part in range(NUM_PARTS):
         inside = part_of == part
         rule = fit_rule(predicted[~inside], target[~inside], competition)
-        honest[inside] = scored(predicted[inside], competition, rule)
-    with_rule = metric_of(competition)(target, honest, competition)
+        held_out[inside] = scored(predicted[inside], competition, rule)
+    with_rule = metric_of(competition)(target, held_out, competition)
     if goodness(with_rule, competition) <= goodness(plain, competition):
         return Decided(rule=Rule(), scored=scored(predicted, competition), plain_score=plain)
-    return Decided(rule=fit_rule(predicted, target, competition), scored=honest, plain_score=plain)
+    return Decided(rule=fit_rule(predicted, target, competition), scored=held_out, plain_score=plain)

@@ -62,12 +62,12 @@ def _greedy(each: np.ndarray, target: np.ndarray, competition: Competition) -> l
 def choose_views(
     names: Sequence[str], each: np.ndarray, target: np.ndarray, competition: Competition, groups: np.ndarray
 ) -> Chosen:
-    """Return which views help, and the honest mean; each (V, N, num_outputs), groups (N,)."""
+    """Return which views help, and their cross-validated mean; each (V, N, num_outputs), groups (N,)."""
     part_of = parts_of_groups(groups)
-    honest = np.empty_like(each[0])
+    held_out = np.empty_like(each[0])
     for part in np.unique(part_of):
         inside = part_of == part
         others = ~inside if (~inside).any() else inside
         views = _greedy(each[:, others], target[others], competition)
-        honest[inside] = each[views][:, inside].mean(axis=0, dtype=np.float64)
-    return Chosen(names=tuple(names[view] for view in _greedy(each, target, competition)), predicted=honest)
+        held_out[inside] = each[views][:, inside].mean(axis=0, dtype=np.float64)
+    return Chosen(names=tuple(names[view] for view in _greedy(each, target, competition)), predicted=held_out)

@@ -43,7 +43,7 @@ def make_inner(config: SearchConfig, prepared: Prepared, folder: Path) -> Inner:
     shared = set(labels["group"]) & set(prepared.labels["group"][prepared.labels["image_path"].isin(reported)])
     if shared:
         print(f"note: {len(shared)} groups of duplicates have images on both sides of fold {config.report_fold}; those")
-        print("among the other images are not searched on, so that the reported score stays honest")
+        print("among the other images are not searched on, so that the reported score stays unbiased")
         labels = labels[~labels["group"].isin(shared)].reset_index(drop=True)
     num_groups = labels["group"].nunique()
     number = config.inner_folds or min(DEFAULT_FOLDS, num_groups)

@@ -1,7 +1,7 @@
 """Test images with the answers of other runs, the teachers, as further training images.
 
 A fold of the student learns from the same fold of each teacher alone: none of them has seen the images that the fold
-holds out, so the student's out-of-fold score stays honest. What a fold was trained on is kept beside it in
+holds out, so the student's out-of-fold score stays unbiased. What a fold was trained on is kept beside it in
 pseudo_labels.csv, so that it resumes without the teachers. A student may be a teacher of the next round, and several
 teachers are distilled into one network of a single one's cost.
 

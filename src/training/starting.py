@@ -1,8 +1,8 @@
 """--start-from: a fold begins with the weights of another run's same fold.
 
-That network has not seen the images that the fold holds out, so its score stays honest, which one file of --weights for
-all folds would not promise. For training on at another size, with cleaner labels or other augmentation. The two runs
-may be of different snapshots, as long as none of the images held out now was trained on then.
+That network has not seen the images that the fold holds out, so its score stays unbiased, which one file of --weights
+for all folds would not promise. For training on at another size, with cleaner labels or other augmentation. The two
+runs may be of different snapshots, as long as none of the images held out now was trained on then.
 """
 
 from torch import nn

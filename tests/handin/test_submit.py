@@ -45,7 +45,7 @@ def test_a_submission_by_hand_is_noted_and_its_score_entered_later(world: Path) 
     assert table["out_of_fold"].iloc[0] == pytest.approx(evaluated["score"], abs=1e-6)
     assert [table["low"].iloc[0], table["high"].iloc[0]] == pytest.approx(evaluated["interval_95"], abs=1e-6)
     note = json.loads((world / "submissions/svhn/blend.json").read_text())
-    assert table["out_of_fold"].iloc[1] == pytest.approx(note["blend"]["honest_score"], abs=1e-6)
+    assert table["out_of_fold"].iloc[1] == pytest.approx(note["blend"]["cross_validated_score"], abs=1e-6)
     assert table["leaderboard"].tolist() == [0.5, 0.7]
     assert table["private"].iloc[1] == 0.6
     assert table["note"].iloc[0] == "'=first"  # no formula in a spreadsheet

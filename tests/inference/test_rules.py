@@ -1,4 +1,4 @@
-"""Rules fitted after the training: they help, are told honestly, and come back when predict needs them."""
+"""Rules fitted after the training: they help, are scored out of fold, and come back when predict needs them."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from src.competitions.decision import Rule, decide
 from src.competitions.spec import Competition, Head
 from src.inference.blending import select
 from src.inference.quality import is_for_rules, quality
-from src.inference.rules import decide_honestly, fit_rule
+from src.inference.rules import decide_out_of_fold, fit_rule
 from src.metrics import metric_of, score_of
 
 LABELS = Head(name="tags", classes=("a", "b", "c"), kind="labels", required=True)
@@ -29,15 +29,15 @@ def rare_labels(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
     return target, np.clip(0.12 + 0.2 * target + 0.1 * rng.standard_normal((count, 3)), 0, 1).astype(np.float32)
 
 
-def test_thresholds_raise_f1_of_rare_labels_and_honestly_too() -> None:
+def test_thresholds_raise_f1_of_rare_labels_and_out_of_fold_too() -> None:
     target, predicted = rare_labels()
     one = competition("macro_f1", replace(LABELS, required=False))
-    decided = decide_honestly(predicted, target, one, np.arange(400))
+    decided = decide_out_of_fold(predicted, target, one, np.arange(400))
     fitted = score_of(predicted, target, one, decided.rule)
     assert decided.plain_score < 0.2
     assert fitted > 0.6
-    honest = metric_of(one)(target, decided.scored, one)
-    assert decided.plain_score + 0.3 < honest <= fitted + 0.02
+    held_out = metric_of(one)(target, decided.scored, one)
+    assert decided.plain_score + 0.3 < held_out <= fitted + 0.02
 
 
 def test_cut_points_raise_the_quadratic_kappa() -> None:
@@ -100,7 +100,7 @@ def test_classes_beside_grades_have_no_cut() -> None:
     both = replace(
         competition("quadratic_kappa", GRADE), answer="heads", heads=(Head(name="eye", classes=("l", "r")), GRADE)
     )
-    decided = decide_honestly(predicted, target, both, np.arange(60))
+    decided = decide_out_of_fold(predicted, target, both, np.arange(60))
     assert decided.rule.cuts[0] == ()
     assert len(decided.rule.cuts[1]) == 3
 
@@ -108,7 +108,7 @@ def test_classes_beside_grades_have_no_cut() -> None:
 def test_a_rule_that_does_not_help_is_left_out() -> None:
     target = np.tile(np.arange(4), 50)[:, None]
     predicted = (target > np.arange(3)).astype(np.float32)  # already perfect
-    decided = decide_honestly(predicted, target, competition("quadratic_kappa", GRADE), np.arange(200))
+    decided = decide_out_of_fold(predicted, target, competition("quadratic_kappa", GRADE), np.arange(200))
     assert decided.rule == Rule()
     assert decided.plain_score == 1
 

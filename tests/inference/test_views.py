@@ -1,4 +1,4 @@
-"""Views by name, of another size, and those that help, chosen honestly."""
+"""Views by name, of another size, and those that help, chosen out of fold."""
 
 import json
 from dataclasses import replace
@@ -41,7 +41,7 @@ def test_a_view_of_another_size_shows_the_whole_image() -> None:
     assert (seen[:, 42:] == 0).all()
 
 
-def test_a_view_that_harms_is_left_out_and_the_choice_is_honest() -> None:
+def test_a_view_that_harms_is_left_out_and_the_choice_is_cross_validated() -> None:
     rng = np.random.default_rng(0)
     target = rng.integers(0, 3, (300, 1))
     truth = np.eye(3, dtype=np.float32)[target[:, 0]]

@@ -12,7 +12,7 @@ from torch import nn
 from src.competitions.spec import Competition, Head
 from src.config import TrainSettings
 from src.inference.ensemble import OutOfFold
-from src.inference.rules import decide_honestly
+from src.inference.rules import decide_out_of_fold
 from src.report.intervals import interval_of
 from src.report.page import Report
 from src.report.scores import summary, tables
@@ -131,7 +131,7 @@ def made_oof(competition: Competition, count: int, seed: int = 0, target: np.nda
     predicted = _predicted(competition, target, rng)
     rows = np.arange(count)
     labels = pd.DataFrame({"image_path": [f"train/{row:05d}.png" for row in rows], "fold": rows % NUM_FOLDS})
-    decided = decide_honestly(predicted, target, competition, rows)
+    decided = decide_out_of_fold(predicted, target, competition, rows)
     return OutOfFold(
         competition=competition, labels=labels.assign(group=rows), probabilities=predicted, target=target,
         answers=decided.answers(competition), decided=decided, views=(), complete=True, optimistic=False,

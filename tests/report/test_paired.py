@@ -10,7 +10,7 @@ import pytest
 from src.competitions.spec import Competition, Head
 from src.config import SweepConfig
 from src.inference.ensemble import OutOfFold
-from src.inference.rules import decide_honestly
+from src.inference.rules import decide_out_of_fold
 from src.metrics import scored
 from src.report.paired import Pair, changed_sides, difference_of, mcnemar, newcombe, pair_of, parts_of
 from src.sweeping import table as sweep_table
@@ -56,7 +56,7 @@ def competition(**options: Any) -> Competition:
 def run_of(of: Competition, target: np.ndarray, predicted: np.ndarray, **table: Any) -> OutOfFold:
     count = len(target)
     labels = pd.DataFrame({"image_path": [f"{at}.png" for at in range(count)], "fold": 0, "group": np.arange(count)})
-    decided = decide_honestly(predicted, target, of, labels["group"].to_numpy())
+    decided = decide_out_of_fold(predicted, target, of, labels["group"].to_numpy())
     return OutOfFold(
         competition=of, labels=labels.assign(**table), probabilities=predicted, target=target,
         answers=scored(predicted, of), decided=decided, views=(), complete=True, optimistic=False,

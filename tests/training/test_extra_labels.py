@@ -1,4 +1,4 @@
-"""--pseudo-labels and --suspects: which images a fold learns from, and that its score stays honest."""
+"""--pseudo-labels and --suspects: which images a fold learns from, and that its score stays unbiased."""
 
 from collections.abc import Sequence
 from dataclasses import replace
