@@ -131,7 +131,7 @@ def corrected(oof: OutOfFold, predicted: np.ndarray, heads: int) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def shifted(oof: OutOfFold, held_out: np.ndarray, config: AfterConfig) -> None:
+def shifted(oof: OutOfFold, calibrated_oof: np.ndarray, config: AfterConfig) -> None:
     """Print what the correction of shares gains if the test set has the same ones, and if it has others."""
     competition = oof.competition
     kinds = {"classes of the first head": (oof.target[:, 0].astype(np.int64), 1)}
@@ -139,13 +139,13 @@ def shifted(oof: OutOfFold, held_out: np.ndarray, config: AfterConfig) -> None:
         lengths = (oof.target != competition.pad_class).sum(axis=1)
         kinds["lengths"] = (np.minimum(lengths, np.quantile(lengths, 0.99).astype(int)), len(competition.heads))
     for name, (values, heads) in kinds.items():
-        same = score_of(corrected(oof, held_out, heads), oof.target, competition)
+        same = score_of(corrected(oof, calibrated_oof, heads), oof.target, competition)
         row(f"shares of {name} corrected, where nothing has shifted", f"{same:.4f}")
         before, after = [], []
         for seed in range(config.shifts):
             rows = drawn_anew(values, seed)
-            before.append(score_of(held_out[rows], oof.target[rows], competition))
-            after.append(score_of(corrected(oof, held_out[rows], heads), oof.target[rows], competition))
+            before.append(score_of(calibrated_oof[rows], oof.target[rows], competition))
+            after.append(score_of(corrected(oof, calibrated_oof[rows], heads), oof.target[rows], competition))
         row(f"{config.shifts} draws with other shares of {name}, uncorrected", several(before))
         row(f"{config.shifts} draws with other shares of {name}, corrected", several(after))
 
@@ -164,11 +164,13 @@ def main(config: AfterConfig) -> None:
         if name in runs:
             unsure = unsure_of(runs[name], tuple(runs[name].prepared.fold_numbers("all")))
             row("further views only where unsure", f"{unsure.score:.4f}; they are given to {unsure.share:.0%}")
-        held_out = calibrated_out_of_fold(oof.probabilities, oof.target, oof.competition, groups)
-        losses = [likelihood_losses(one, oof.target, oof.competition).mean() for one in (oof.probabilities, held_out)]
-        score = score_of(held_out, oof.target, oof.competition)
+        calibrated_oof = calibrated_out_of_fold(oof.probabilities, oof.target, oof.competition, groups)
+        losses = [
+            likelihood_losses(one, oof.target, oof.competition).mean() for one in (oof.probabilities, calibrated_oof)
+        ]
+        score = score_of(calibrated_oof, oof.target, oof.competition)
         row("calibrated, cross-validated", f"{score:.4f}; log loss {losses[0]:.4f} to {losses[1]:.4f}")
-        shifted(oof, held_out, config)
+        shifted(oof, calibrated_oof, config)
     if len(oofs) > 1:
         together(list(oofs.values()), config)
 

@@ -72,7 +72,7 @@ def main(config: BlendConfig) -> None:
     facts = {"predicted": predictor.describe(), "blend": blend.describe() | {"optimistic": optimistic}}
     made = stack([one.probabilities for one in answers], competition) if stack else averaged(answers)
     if config.is_adjusting:
-        made, facts["adjusted"] = adjusted(config, made, blend.held_out, oofs[0])
+        made, facts["adjusted"] = adjusted(config, made, blend.oof, oofs[0])
     world.on_main(lambda: write_submission(folder, config.name, answers, test, competition, facts, blend.rule, made))
     world.on_main(lambda: promise(config, folder / f"{config.name}.json"))
 

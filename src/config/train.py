@@ -125,7 +125,7 @@ class TrainSettings:
     @property
     def needs_whole_batch(self) -> bool:
         """Whether the loss cannot be computed from a part of a batch."""
-        return self.loss in WITHOUT_LABELS
+        return self.loss in ("contrastive", "simsiam")
 
 
 @dataclass(frozen=True, kw_only=True)

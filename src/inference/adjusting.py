@@ -37,11 +37,11 @@ def adjusted(
     out_of_fold (M, num_outputs) are the same runs' predictions for the images of `oof`. Prints what it does.
     """
     competition, groups = oof.competition, oof.labels["group"].to_numpy()
-    held_out = calibrated_out_of_fold(out_of_fold, oof.target, competition, groups)
+    calibrated_oof = calibrated_out_of_fold(out_of_fold, oof.target, competition, groups)
     calibration = fit_calibration(out_of_fold, oof.target, competition)
     calibrated = calibration(predicted)
-    losses = [float(likelihood_losses(one, oof.target, competition).mean()) for one in (out_of_fold, held_out)]
-    scores = [score_of(one, oof.target, competition) for one in (out_of_fold, held_out)]
+    losses = [float(likelihood_losses(one, oof.target, competition).mean()) for one in (out_of_fold, calibrated_oof)]
+    scores = [score_of(one, oof.target, competition) for one in (out_of_fold, calibrated_oof)]
     print(
         f"calibrated: log loss of the whole answer {losses[0]:.4f} before, {losses[1]:.4f} after; score "
         f"{scores[0]:.4f} before, {scores[1]:.4f} after (out of fold, by cross-validation)"
@@ -52,15 +52,17 @@ def adjusted(
         "slopes": [head.slope if head else None for head in calibration.heads],
     }
     if config.priors == "test":
-        calibrated, facts["priors"] = _corrected(calibrated, held_out, oof)
+        calibrated, facts["priors"] = _corrected(calibrated, calibrated_oof, oof)
     return calibrated, facts
 
 
-def _corrected(calibrated: np.ndarray, held_out: np.ndarray, oof: OutOfFold) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def _corrected(
+    calibrated: np.ndarray, calibrated_oof: np.ndarray, oof: OutOfFold
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Return test predictions corrected for the test set's class shares, head by head, unless chance explains them."""
     layout, told, parts = oof.competition.layout, [], []
     targets = layout.split_targets(oof.target)
-    each = zip(oof.competition.heads, layout.split(calibrated), layout.split(held_out), targets, strict=True)
+    each = zip(oof.competition.heads, layout.split(calibrated), layout.split(calibrated_oof), targets, strict=True)
     for head, new, known, target in each:
         if head.kind != "class":
             parts.append(new)

@@ -30,7 +30,7 @@ class Blend:
     cross_validated_score: float  # by an outer cross-validation
     cross_validated_mean: float  # the same of the weighted mean, without a stack
     cross_validated_best_single: float
-    held_out: np.ndarray  # (N, num_outputs) predictions of the held-out images, each by weights fitted without it
+    oof: np.ndarray  # (N, num_outputs) predictions of the held-out images, each by weights fitted without it
 
     def describe(self) -> dict[str, Any]:
         """Return what the submission's JSON says of it; None for a score that is not defined."""
@@ -57,7 +57,7 @@ def select(parts: list[np.ndarray], target: np.ndarray, competition: Competition
     return best_counts / best_counts.sum()
 
 
-def held_out_predictions(oofs: list[OutOfFold], config: BlendConfig) -> dict[str, np.ndarray]:
+def oof_predictions(oofs: list[OutOfFold], config: BlendConfig) -> dict[str, np.ndarray]:
     """Return predictions (N, num_outputs) of the weighted mean, of the stack (if asked for) and of the best single run.
 
     Each is fitted or chosen without the images that it predicts. Raises InputError for too few groups.
@@ -89,14 +89,11 @@ def fit(oofs: list[OutOfFold], config: BlendConfig) -> Blend:
     parts, target, competition = [oof.probabilities for oof in oofs], oofs[0].target, oofs[0].competition
     weights = select(parts, target, competition, config.rounds)
     stack = fit_stack(parts, weights, target, competition) if config.stack else None
-    held_out, groups, metric = (
-        held_out_predictions(oofs, config),
-        oofs[0].labels["group"].to_numpy(),
-        metric_of(competition),
-    )
+    groups, metric = oofs[0].labels["group"].to_numpy(), metric_of(competition)
+    cross_validated = oof_predictions(oofs, config)
     scores = {
         kind: metric(target, decide_out_of_fold(one, target, competition, groups).scored, competition)
-        for kind, one in held_out.items()
+        for kind, one in cross_validated.items()
     }
     blended = stack(parts, competition) if stack else weighted_mean(parts, list(weights))
     rule = decide_out_of_fold(blended, target, competition, groups).rule
@@ -109,5 +106,5 @@ def fit(oofs: list[OutOfFold], config: BlendConfig) -> Blend:
         cross_validated_score=scores[kind],
         cross_validated_mean=scores["mean"],
         cross_validated_best_single=scores["single"],
-        held_out=held_out[kind],
+        oof=cross_validated[kind],
     )

@@ -86,12 +86,12 @@ def calibrated_out_of_fold(
 ) -> np.ndarray:
     """Return (N, num_outputs), each image calibrated by what was fitted without its group; groups (N,)."""
     part_of = parts_of_groups(groups)
-    held_out = predicted.copy()
+    calibrated = predicted.copy()
     for part in np.unique(part_of):
         inside = part_of == part
         if not inside.all():
-            held_out[inside] = fit_calibration(predicted[~inside], target[~inside], competition)(predicted[inside])
-    return held_out
+            calibrated[inside] = fit_calibration(predicted[~inside], target[~inside], competition)(predicted[inside])
+    return calibrated
 
 
 def estimated_shares(predicted: np.ndarray, shares: np.ndarray) -> np.ndarray:

@@ -105,12 +105,12 @@ def decide_out_of_fold(
     if not is_for_rules(competition) or len(np.unique(groups)) < NUM_PARTS:
         return Decided(rule=Rule(), scored=scored(predicted, competition), plain_score=plain)
     part_of = parts_of_groups(groups)
-    held_out = scored(predicted, competition).copy()
+    decided = scored(predicted, competition).copy()
     for part in range(NUM_PARTS):
         inside = part_of == part
         rule = fit_rule(predicted[~inside], target[~inside], competition)
-        held_out[inside] = scored(predicted[inside], competition, rule)
-    with_rule = metric_of(competition)(target, held_out, competition)
+        decided[inside] = scored(predicted[inside], competition, rule)
+    with_rule = metric_of(competition)(target, decided, competition)
     if goodness(with_rule, competition) <= goodness(plain, competition):
         return Decided(rule=Rule(), scored=scored(predicted, competition), plain_score=plain)
-    return Decided(rule=fit_rule(predicted, target, competition), scored=held_out, plain_score=plain)
+    return Decided(rule=fit_rule(predicted, target, competition), scored=decided, plain_score=plain)

@@ -64,10 +64,10 @@ def choose_views(
 ) -> Chosen:
     """Return which views help, and their cross-validated mean; each (V, N, num_outputs), groups (N,)."""
     part_of = parts_of_groups(groups)
-    held_out = np.empty_like(each[0])
+    mean = np.empty_like(each[0])
     for part in np.unique(part_of):
         inside = part_of == part
         others = ~inside if (~inside).any() else inside
         views = _greedy(each[:, others], target[others], competition)
-        held_out[inside] = each[views][:, inside].mean(axis=0, dtype=np.float64)
-    return Chosen(names=tuple(names[view] for view in _greedy(each, target, competition)), predicted=held_out)
+        mean[inside] = each[views][:, inside].mean(axis=0, dtype=np.float64)
+    return Chosen(names=tuple(names[view] for view in _greedy(each, target, competition)), predicted=mean)

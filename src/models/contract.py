@@ -12,6 +12,8 @@ A network file, under src/models/ or anywhere as `--backbone path/to/mine.py`, d
 - The network turns (B, in_chans, H, W) float32, normalised RGB, into logits (B, num_classes), all heads side by side.
 - Its last layer is called `head`, or `pretrained_cfg["classifier"]` names it: `--weights` leaves it new for other
   classes.
+- For --freeze-backbone, auxiliary heads and losses without labels it has timm's forward_features, forward_head (with
+  pre_logits) and get_classifier.
 - `pretrained_cfg["mean"]` and `["std"]` (of RGB in [0, 1]) normalise its images; without them 0.5 and 0.25.
 """
 
@@ -44,6 +46,11 @@ class Backbone(NamedTuple):
     def is_own(self) -> bool:
         """Whether it is a file of this project or of the user, not timm's."""
         return not str(self.entry.__module__).startswith("timm.")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is one of src/models/, which have no pretrained weights."""
+        return self.is_own and self.file is None
 
     @property
     def takes_head_widths(self) -> bool:
@@ -101,6 +108,8 @@ def linear_last_layer(model: nn.Module, flag: str) -> nn.Linear:
     hidden: Any = model
     if not all(hasattr(model, name) for name in ("get_classifier", "forward_features", "forward_head")):
         raise InputError(f"{flag}: {type(model).__name__} has no forward_features and forward_head")
+    if "pre_logits" not in inspect.signature(hidden.forward_head).parameters:
+        raise InputError(f"{flag}: forward_head of {type(model).__name__} takes no pre_logits")
     layer = hidden.get_classifier()
     if not isinstance(layer, nn.Linear):
         raise InputError(f"{flag}: {type(model).__name__} does not end in one linear layer")

@@ -56,9 +56,9 @@ class Network(nn.Module):
 
 
 class Wrapper(nn.Module):
-    """A network that gives `outputs`, with layers of the wrapper's own, in training; in evaluation its own logits.
+    """A network with further layers for its training: gives `outputs` in training, and its logits in evaluation.
 
-    Those layers are trained, and resumed, with the network, and are not part of the weights that are kept.
+    The further layers are trained, and resumed, with the network, and are not part of the weights that are kept.
     """
 
     def __init__(self, network: Network) -> None:

@@ -1,4 +1,4 @@
-"""search.html: history, importances, each setting against the score, curves of all trials, and the gain out of fold."""
+"""search.html: history, importances, each setting against the score, curves of all trials, gain on the report fold."""
 
 import math
 from typing import Any

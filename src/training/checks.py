@@ -7,6 +7,7 @@ from timm.optim import list_optimizers
 
 from src.competitions.spec import Competition
 from src.config import Augment, TrainConfig
+from src.config.train import WITHOUT_LABELS
 from src.core.errors import InputError
 from src.core.flags import check_apart, check_name, check_range
 from src.data.augmentations import of_bands, unmoved
@@ -115,8 +116,7 @@ def _check_images(config: TrainConfig, competition: Competition) -> None:
 
 def _begins_at_random(config: TrainConfig) -> bool:
     """Return whether a network has no weights of its own; a user's file may load some."""
-    is_file = config.backbone.endswith(".py")
-    return not config.pretrained or (find_backbone(config.backbone).is_own and not is_file)
+    return not config.pretrained or find_backbone(config.backbone).is_ours
 
 
 def without_effect(config: TrainConfig) -> list[str]:
@@ -140,7 +140,7 @@ def without_effect(config: TrainConfig) -> list[str]:
 
 def check_pretext(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for what makes no sense, or leads nowhere, if a network is only pretrained."""
-    if config.needs_whole_batch:
+    if config.loss in WITHOUT_LABELS:
         check_pretraining(config, competition)
     if not competition.pretext:
         return

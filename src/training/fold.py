@@ -82,6 +82,7 @@ def train_fold(
             world.on_main(lambda: write_record(paths.record, fold_record(config, run, number, data)))
             saved = run.open_fold(number)
         network = world.together(lambda: _open_network(config, run, number, data, saved, compute))
+        trained = world.together(lambda: wrap(network, config, run.competition, data.train.image_size))
         if not saved:  # all checks have passed: an old folder may be deleted
             run = world.main_first(lambda: run.begin(run_record(config, run, data, network)))
             world.on_main(lambda: begin_fold(config, run, number, data))
@@ -92,7 +93,7 @@ def train_fold(
         if saved and saved.record.result and saved.weights_fit():
             print(f"fold {number}: {paths.oof} is missing or damaged, and is made again")
             return run, _finish(run, number, saved.result, data, predictor, folds_after)
-        trainer = _make_trainer(config, run, paths, data, network, predictor, folds_after)
+        trainer = _make_trainer(config, run, paths, data, network, trained, predictor, folds_after)
         trainer.on_epoch = on_epoch
         if saved:
             world.together(trainer.resume)
@@ -123,7 +124,6 @@ def _open_network(
         start_from(network.backbone, config, run, number)
     if config.freeze_backbone:
         linear_last_layer(network.backbone, "--freeze-backbone")
-    wrap(network, config, run.competition, data.train.image_size)  # whether the network suits
     if config.progressive_resize < 1:
         for seen in sorted({data.train.size_at(epoch) for epoch in range(config.epochs)}):
             check_takes(network.backbone, config.backbone, (run.competition.channels, *seen), run.competition.layout)
@@ -141,12 +141,12 @@ def _make_trainer(
     paths: FoldPaths,
     data: FoldData,
     network: Network,
+    trained: nn.Module,
     predictor: Predictor,
     folds_after: int,
 ) -> Trainer:
     compute, started = predictor.compute, time.perf_counter()
     plain = Predictor(competition=run.competition, compute=compute, tta=False)
-    trained: nn.Module = network
     score: Callable[[nn.Module], float] = partial(plain.score, loader=data.val)
     if config.freeze_backbone:
         trained = LinearProbe(network, config.dropout)
@@ -156,12 +156,11 @@ def _make_trainer(
         served, score = serve_features(network, data.train, data.val, run.competition, compute, store)
     else:
         served = choose_device_cache(config, data.train, compute)
-        trained = wrap(network, config, run.competition, data.train.image_size).to(compute.device)
     return Trainer(
         paths=paths,
         origin=origin_of(run.begun, paths.number),
         settings=config.settings,
-        state=make_state(config, trained, compute, run.competition.pad_class),
+        state=make_state(config, trained.to(compute.device), compute, run.competition.pad_class),
         loader=served,
         layout=run.competition.layout,
         compute=compute,

@@ -1,6 +1,7 @@
 """Losses by the name that --loss gives them, for each kind of head; `loss_of` averages them over all heads.
 
-To add one: a function here and its name in LOSSES.
+To add one: a function here and its name in LOSSES; if it needs no labels, its name in WITHOUT_LABELS of config too, and
+layers of its own in pretraining.py.
 """
 
 from collections.abc import Callable

@@ -3,6 +3,7 @@
 With NAME:instances, as --loss contrastive, which needs no layers of its own. None of them sees a label.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,8 +18,7 @@ from src.models.contract import linear_last_layer
 from src.models.network import Network, Wrapper
 
 WIDTH, HIDDEN = 2048, 512  # of SimSiam's projection and predictor
-WITH_LAYERS = ("simsiam", "rotation", "masked")  # values of --loss
-GRID, MASKED = 8, 0.6  # masked pixels: squares along each side, and the share of them that is hidden
+GRID, MASKED = 8, 0.6  # masked pixels: cells along each side, and the share of them that is hidden
 
 
 class Siamese(Wrapper):
@@ -27,7 +27,7 @@ class Siamese(Wrapper):
     Source: Chen and He, Exploring Simple Siamese Representation Learning, 2020, with their layers for CIFAR.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, image_size: tuple[int, int]) -> None:
         super().__init__(network)
         width = linear_last_layer(network.backbone, "--loss simsiam").in_features
         self.project = nn.Sequential(
@@ -65,7 +65,7 @@ class Rotation(Wrapper):
 
     def outputs(self, images: torch.Tensor) -> torch.Tensor:
         pixels = self.network.normalise(images)  # (B, C, H, W)
-        turns = torch.randint(4, (len(pixels),), device=pixels.device)
+        turns = torch.empty(len(pixels), dtype=torch.int64, device=pixels.device).random_(4)
         of_image = turns[:, None, None, None]
         pixels = torch.where(of_image % 2 == 1, pixels.rot90(1, (2, 3)), pixels)
         pixels = torch.where(of_image >= 2, pixels.flip((2, 3)), pixels)
@@ -76,20 +76,21 @@ class Rotation(Wrapper):
 class MaskedPixels(Wrapper):
     """Images (B, H, W, C) to the mean absolute error of the normalised pixels that were hidden and predicted: (B, 1).
 
-    Of GRID x GRID squares the share MASKED is set to 0. Raises InputError if the network has no map of features.
+    Of GRID x GRID cells the share MASKED is set to 0. Raises InputError if the network has no map of features.
     Source: Xie et al., SimMIM: a Simple Framework for Masked Image Modeling, 2021, where one layer predicts all pixels.
     """
 
     def __init__(self, network: Network, image_size: tuple[int, int]) -> None:
         super().__init__(network)
-        linear_last_layer(network.backbone, "--loss masked")
+        if not hasattr(network.backbone, "forward_features"):
+            raise InputError(f"--loss masked: {type(network.backbone).__name__} has no forward_features")
         shape = self._map_shape(image_size)
         self.stride = max(-(-size // cells) for size, cells in zip(image_size, shape[1:], strict=True))
         self.predict = nn.Conv2d(shape[0], network.normalise.channels * self.stride**2, 1)
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         backbone: Any = self.network.backbone
-        features: torch.Tensor = backbone.forward_features(pixels)
+        features: torch.Tensor = backbone.forward_features(pixels)  # (B, D, h, w)
         return features
 
     @torch.no_grad()
@@ -100,7 +101,11 @@ class MaskedPixels(Wrapper):
         backbone.eval()
         found = self._features(next(backbone.parameters()).new_zeros(1, self.network.normalise.channels, *image_size))
         backbone.train(was_training)
-        if found.ndim != 4 or found.shape[1] != getattr(backbone, "num_features", found.shape[1]):
+        if (
+            not isinstance(found, torch.Tensor)
+            or found.ndim != 4
+            or found.shape[1] != getattr(backbone, "num_features", found.shape[1])
+        ):
             raise InputError(
                 f"--loss masked: {type(backbone).__name__} has no map of features, channels first; choose a "
                 "convolutional network"
@@ -109,26 +114,36 @@ class MaskedPixels(Wrapper):
 
     def outputs(self, images: torch.Tensor) -> torch.Tensor:
         pixels = self.network.normalise(images)  # (B, C, H, W)
-        order = torch.rand(len(pixels), GRID * GRID, device=pixels.device).argsort(dim=1)
-        squares = (order < round(MASKED * GRID * GRID)).float().view(-1, 1, GRID, GRID)
-        hidden = functional.interpolate(squares, size=pixels.shape[2:])  # the nearest square
+        order = torch.empty(len(pixels), GRID * GRID, device=pixels.device).uniform_().argsort(dim=1)
+        cells = (order < round(MASKED * GRID * GRID)).float().view(-1, 1, GRID, GRID)
+        hidden = functional.interpolate(cells, size=pixels.shape[2:])  # the nearest cell
         predicted = functional.pixel_shuffle(self.predict(self._features(pixels * (1 - hidden))).float(), self.stride)
-        errors = (predicted[..., : pixels.shape[2], : pixels.shape[3]] - pixels).abs().mean(dim=1, keepdim=True)
+        predicted = functional.interpolate(predicted, size=pixels.shape[2:])  # if the stride does not divide the size
+        errors = (predicted - pixels).abs().mean(dim=1, keepdim=True)
         return ((errors * hidden).sum(dim=(1, 2, 3)) / hidden.sum(dim=(1, 2, 3)))[:, None]
 
 
+# The losses of --loss that need layers of their own.
+LAYERS: dict[str, Callable[[Network, tuple[int, int]], Wrapper]] = {
+    "simsiam": Siamese,
+    "rotation": Rotation,
+    "masked": MaskedPixels,
+}
+
+
 def check_pretraining(config: TrainConfig, competition: Competition) -> None:
-    """Raise InputError for what leaves a loss without labels nothing to compare, or something else."""
+    """Raise InputError if flags do not go with a loss without labels."""
     flag = f"--loss {config.loss}"
     if not competition.pretext:
         name = config.competition.removesuffix(":boxes")
         raise InputError(f"{flag}: only pretrains; use it with --competition {name}:instances")
-    if config.loss in ("contrastive", "simsiam") and config.aug_repeats < 2:
-        raise InputError(f"{flag}: compares views of an image; give --aug-repeats 2")
-    if config.batch_size < 2 * config.aug_repeats:
-        raise InputError(f"{flag}: a batch of {config.batch_size} has only one image; give a larger --batch-size")
-    if config.accumulate > 1:
-        raise InputError(f"{flag}: needs a whole batch at once; leave --accumulate out")
+    if config.needs_whole_batch:
+        if config.aug_repeats < 2:
+            raise InputError(f"{flag}: compares copies of an image; give --aug-repeats 2")
+        if config.batch_size < 2 * config.aug_repeats:
+            raise InputError(f"{flag}: a batch of {config.batch_size} has only one image; give a larger --batch-size")
+        if config.accumulate > 1:
+            raise InputError(f"{flag}: needs a whole batch at once; leave --accumulate out")
     check_apart(flag, config, "mixup", "cutmix", "soft_labels", "freeze_backbone")
     if config.loss != "contrastive":
         check_apart(flag, config, "layer_decay")

@@ -20,7 +20,7 @@ from src.data.loader import Batch
 from src.training.auxiliary_heads import auxiliary_flags, auxiliary_loss
 from src.training.losses import LOSSES, loss_of
 from src.training.nonfinite import NonFiniteSteps
-from src.training.pretraining import WITH_LAYERS
+from src.training.pretraining import LAYERS
 from src.training.profiler import Profiler
 from src.training.sharpness import sharpest_nearby
 from src.training.whole_batch import WholeBatch
@@ -141,7 +141,7 @@ def _loss(
     settings: TrainSettings,
 ) -> torch.Tensor:
     """Return the loss of the answers and, if auxiliary heads are trained too, their weighted ones."""
-    if settings.loss in WITH_LAYERS:
+    if settings.loss in LAYERS:
         of_image = weight if weight is None else weight[:, 0]
         return LOSSES[settings.loss]["class"](logits.float(), target[:, 0], settings.label_smoothing, of_image)
     outputs, auxiliary = logits.tensor_split([layout.num_outputs], dim=1)

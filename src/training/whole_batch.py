@@ -1,4 +1,4 @@
-"""A forward pass over part of a batch that draws dropout, and if asked to normalises, as over the whole batch.
+"""A forward pass over part of a batch that draws at random, and if asked to normalises, as over the whole batch.
 
 So neither the number of ranks nor that of micro-batches changes which values dropout sets to zero.
 """
@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from src.core.world import World
 
+DRAWS = (torch.Tensor.bernoulli_, torch.Tensor.uniform_, torch.Tensor.random_)
 DROPOUTS = (functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d)
 
 
@@ -60,8 +61,9 @@ def batch_norm_over_ranks(
 class WholeBatch(TorchFunctionMode):
     """While active, `rows` (B,) of a batch of `count` images pass a network that is being trained.
 
-    Masks of dropout and stochastic depth are drawn for all `count` images; those of the others are thrown away. Dropout
-    within fused attention is not seen: there, draws depend on the number of ranks.
+    Whatever is drawn for each image (dropout, stochastic depth, the turns of --loss rotation) is drawn for all `count`
+    images, and what belongs to the others is thrown away. Dropout within fused attention is not seen: there, draws
+    depend on the number of ranks.
     """
 
     def __init__(self, rows: torch.Tensor, count: int, world: World, sync_batch_norm: bool) -> None:
@@ -72,8 +74,8 @@ class WholeBatch(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in DROPOUTS:
             return self._dropout(func, *args, **kwargs)
-        if func is torch.Tensor.bernoulli_ and args[0].shape[0] == len(self.rows):
-            return args[0].copy_(self._whole(args[0]).bernoulli_(*args[1:], **kwargs)[self.rows])
+        if func in DRAWS and args[0].shape[0] == len(self.rows):
+            return args[0].copy_(func(self._whole(args[0]), *args[1:], **kwargs)[self.rows])
         if func is functional.batch_norm and self.sync_batch_norm:
             return self._batch_norm(*args, **kwargs)
         return func(*args, **kwargs)

@@ -4,22 +4,18 @@ from src.competitions.spec import Competition
 from src.config import TrainConfig, TrainSettings
 from src.models.network import Network, Wrapper
 from src.training.auxiliary_heads import WithAuxiliaryHeads, auxiliary_flags
-from src.training.pretraining import WITH_LAYERS, MaskedPixels, Rotation, Siamese
+from src.training.pretraining import LAYERS
 
 
 def is_wrapped(settings: TrainSettings) -> bool:
     """Return whether `wrap` puts anything around a network."""
-    return bool(auxiliary_flags(settings)) or settings.loss in WITH_LAYERS
+    return bool(auxiliary_flags(settings)) or settings.loss in LAYERS
 
 
 def wrap(
     network: Network, config: TrainConfig, competition: Competition, image_size: tuple[int, int]
 ) -> Network | Wrapper:
     """Return what is trained: the network, or what surrounds it. Raises InputError if the network does not suit."""
-    if config.loss == "simsiam":
-        return Siamese(network)
-    if config.loss == "rotation":
-        return Rotation(network, image_size)
-    if config.loss == "masked":
-        return MaskedPixels(network, image_size)
+    if config.loss in LAYERS:
+        return LAYERS[config.loss](network, image_size)
     return WithAuxiliaryHeads(network, config, len(competition.heads)) if auxiliary_flags(config) else network

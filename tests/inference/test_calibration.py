@@ -72,15 +72,15 @@ def test_every_head_is_calibrated_without_the_groups_it_scores() -> None:
     target = rng.integers(0, 11, (60, 6))
     predicted = softmax(2 * np.eye(11)[target] + rng.normal(size=(60, 6, 11)), axis=2).reshape(60, 66)
     groups = np.repeat(np.arange(30), 2)
-    held_out = calibrated_out_of_fold(predicted, target, svhn, groups)
-    np.testing.assert_allclose(held_out.reshape(60, 6, 11).sum(axis=2), 1, atol=1e-5)
+    calibrated = calibrated_out_of_fold(predicted, target, svhn, groups)
+    np.testing.assert_allclose(calibrated.reshape(60, 6, 11).sum(axis=2), 1, atol=1e-5)
     inside = fit_calibration(predicted, target, svhn)(predicted)
-    assert np.abs(held_out - inside).max() > 1e-4
+    assert np.abs(calibrated - inside).max() > 1e-4
     other = target.copy()
     other[:2] = (other[:2] + 1) % 11  # labels of the first group
     changed = calibrated_out_of_fold(predicted, other, svhn, groups)
-    np.testing.assert_array_equal(changed[:2], held_out[:2])
-    assert not np.array_equal(changed[2:], held_out[2:])
+    np.testing.assert_array_equal(changed[:2], calibrated[:2])
+    assert not np.array_equal(changed[2:], calibrated[2:])
 
 
 def test_classes_beside_a_number_are_calibrated_and_corrected(capsys: pytest.CaptureFixture[str]) -> None:

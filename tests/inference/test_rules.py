@@ -36,8 +36,8 @@ def test_thresholds_raise_f1_of_rare_labels_and_out_of_fold_too() -> None:
     fitted = score_of(predicted, target, one, decided.rule)
     assert decided.plain_score < 0.2
     assert fitted > 0.6
-    held_out = metric_of(one)(target, decided.scored, one)
-    assert decided.plain_score + 0.3 < held_out <= fitted + 0.02
+    score = metric_of(one)(target, decided.scored, one)
+    assert decided.plain_score + 0.3 < score <= fitted + 0.02
 
 
 def test_cut_points_raise_the_quadratic_kappa() -> None:

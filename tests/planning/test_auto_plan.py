@@ -1,6 +1,7 @@
 """The choice follows the time: more time gives more epochs, then more folds; too little, a probe or a clear line."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from src.competitions.registry import load_competition
 from src.config import AutoConfig
 from src.core.errors import InputError
-from src.planning.looking import flags_of_recipe, size_of, start_of, train_config
+from src.planning.looking import can_probe, flags_of_recipe, size_of, start_of, train_config
 from src.planning.plan import Choice, Data, Rates, choose, total_seconds
 from src.planning.recipes import RECIPES, Recipe, Start, recipes_for
 from src.planning.record import AutoRecord, Clock, open_record
@@ -68,6 +69,17 @@ def test_a_recogniser_reads_strings_as_narrow_as_their_places(tmp_path: Path) ->
     clock = Clock(AutoRecord(competition="food11", minutes=10), tmp_path / "auto.json", time.monotonic())
     with pytest.raises(InputError, match="food11's answers are not strings"):
         start_of(config, food, (64, 64), clock)
+
+
+def test_features_of_random_weights_are_not_probed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    food = load_competition("food11")
+    clock = Clock(AutoRecord(competition="food11", minutes=10), tmp_path / "auto.json", time.monotonic())
+    ours = AutoConfig(competition="food11", backbone="resnet_cifar")
+    assert start_of(ours, food, (32, 32), clock) == "photos"
+    assert "pretrained weights: resnet_cifar has none; give --weights" in capsys.readouterr().out
+    assert not can_probe(ours, food, (32, 32))
+    assert can_probe(replace(ours, backbone="test_resnet"), food, (32, 32))
+    assert can_probe(replace(ours, weights=tmp_path / "a.safetensors"), food, (32, 32))
 
 
 def test_sizes_are_those_of_the_shorter_side() -> None:

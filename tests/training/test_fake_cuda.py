@@ -5,11 +5,11 @@ GPU, and modules cannot be copied, so the tests set gradients by hand and use no
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from src.competitions.spec import HeadLayout
@@ -24,6 +24,7 @@ from src.models.build import build_model
 from src.models.heads import probabilities_of
 from src.models.network import Network, Normalise
 from src.training.losses import LOSSES, loss_of
+from src.training.pretraining import LAYERS
 from src.training.setup import make_state
 from src.training.step import TrainState, _mix, _update
 from src.training.whole_batch import WholeBatch
@@ -40,14 +41,14 @@ def fake() -> Iterator[FakeTensorMode]:
         yield mode
 
 
-def network(backbone: str = "resnet18") -> nn.Module:
+def network(backbone: str = "resnet18", size: tuple[int, int] = SIZE) -> Network:
     with CUDA:  # a module of fake tensors cannot be moved there
-        body = build_model(backbone, LAYOUT, SIZE, 3, {}, pretrained=False, weights=None, dropout=0.2, drop_path=None)
-        return Network(body, Normalise((0.5,) * 3, (0.25,) * 3, SIZE[1]))
+        body = build_model(backbone, LAYOUT, size, 3, {}, pretrained=False, weights=None, dropout=0.2, drop_path=None)
+        return Network(body, Normalise((0.5,) * 3, (0.25,) * 3, size[1]))
 
 
-def images(count: int = COUNT) -> torch.Tensor:
-    return torch.zeros((count, *SIZE, 3), dtype=torch.uint8, device=CUDA)
+def images(count: int = COUNT, size: tuple[int, int] = SIZE) -> torch.Tensor:
+    return torch.zeros((count, *size, 3), dtype=torch.uint8, device=CUDA)
 
 
 def is_on_gpu(tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -119,7 +120,7 @@ def test_views_are_warped_and_answered_on_the_device(fake: FakeTensorMode) -> No
         is_on_gpu(probabilities_of(logits, LAYOUT), (COUNT, 22), torch.float32)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", sorted(LOSSES.keys() - LAYERS.keys()))
 @pytest.mark.parametrize("settings", [plain_settings(mixup=0.2), plain_settings(cutmix=1.0), plain_settings()])
 def test_forward_and_loss_stay_on_the_device(fake: FakeTensorMode, loss: str, settings: object) -> None:
     training = network().train()
@@ -132,6 +133,18 @@ def test_forward_and_loss_stay_on_the_device(fake: FakeTensorMode, loss: str, se
     with COMPUTE.autocast(), WholeBatch(rows, 3 * COUNT, World(), sync_batch_norm=True):
         logits = training(given)
     is_on_gpu(loss_of(logits, target, LAYOUT, loss, 0.1), (), torch.float32)
+
+
+@pytest.mark.parametrize("loss", LAYERS)
+def test_losses_with_layers_stay_on_the_device(fake: FakeTensorMode, loss: str) -> None:
+    size = (32, 32)
+    with CUDA:
+        training = LAYERS[loss](network(size=size), size).train()
+    rows, target = torch.arange(COUNT, device=CUDA), torch.zeros(COUNT, dtype=torch.int64, device=CUDA)
+    for whole in (nullcontext(), WholeBatch(rows, 3 * COUNT, World(), sync_batch_norm=False)):
+        with COMPUTE.autocast(), whole:
+            outputs = training(images(size=size))
+        is_on_gpu(LOSSES[loss]["class"](outputs.float(), target, 0.1, None), (), torch.float32)
 
 
 def state_with_gradients(optimizer: str) -> TrainState:

@@ -5,10 +5,12 @@ import torch
 
 from src.competitions.spec import HeadLayout
 from src.core.errors import InputError
+from src.core.world import World
 from src.models.build import build_model
 from src.models.network import Network, Normalise, Wrapper
 from src.training.losses import mean_error, simsiam
-from src.training.pretraining import WIDTH, MaskedPixels, Rotation, Siamese
+from src.training.pretraining import LAYERS, WIDTH, MaskedPixels, Rotation, Siamese
+from src.training.whole_batch import WholeBatch
 
 
 def network(backbone: str = "test_resnet", size: tuple[int, int] = (32, 48)) -> Network:
@@ -45,7 +47,7 @@ def test_all_copies_of_an_image_count_alike() -> None:
 
 
 def test_projection_and_prediction_are_learned() -> None:
-    wrapper = Siamese(network("resnet_cifar")).train()
+    wrapper = Siamese(network("resnet_cifar"), (32, 48)).train()
     simsiam(wrapper(some_images()), torch.tensor([0, 0, 1, 1]), 0.0).backward()
     learned = {name for name, weights in wrapper.named_parameters() if weights.grad is not None}
     assert {name for name, _ in wrapper.named_parameters()} - learned == {
@@ -56,18 +58,15 @@ def test_projection_and_prediction_are_learned() -> None:
 @pytest.mark.parametrize("backbone", ["test_resnet", "resnet_cifar", "resnet9"])
 def test_the_layers_are_there_in_training_only(backbone: str) -> None:
     plain, images = network(backbone), some_images()
-    for wrapper, width in ((Siamese(plain), 2 * WIDTH), (MaskedPixels(plain, (32, 48)), 1)):
+    for wrapper, width in ((Siamese(plain, (32, 48)), 2 * WIDTH), (MaskedPixels(plain, (32, 48)), 1)):
         assert isinstance(wrapper, Wrapper)
         assert wrapper.train()(images).shape == (4, width)
         with torch.inference_mode():
             assert torch.equal(wrapper.eval()(images), plain.eval()(images))
 
 
-def test_the_hidden_pixels_are_those_whose_error_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrapper = MaskedPixels(network("resnet_cifar", (64, 64)), (64, 64)).train()
-    torch.nn.init.zeros_(wrapper.predict.weight)
-    assert wrapper.predict.bias is not None
-    torch.nn.init.zeros_(wrapper.predict.bias)  # grey everywhere: the error is how far each pixel is from grey
+def watched(wrapper: Wrapper, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """Return the list to which the pixels that the backbone sees are added."""
     original, seen = wrapper.network.backbone.forward_features, []
 
     def recorded(pixels: torch.Tensor) -> torch.Tensor:
@@ -75,16 +74,53 @@ def test_the_hidden_pixels_are_those_whose_error_counts(monkeypatch: pytest.Monk
         return original(pixels)  # type: ignore[operator]
 
     monkeypatch.setattr(wrapper.network.backbone, "forward_features", recorded)
-    images = torch.full((5, 64, 64, 3), 255, dtype=torch.uint8)
-    images[1] = 0
+    return seen
+
+
+def test_the_hidden_pixels_are_those_whose_error_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapper = MaskedPixels(network("resnet_cifar", (64, 64)), (64, 64)).train()
+    assert wrapper.predict.bias is not None
+    torch.nn.init.zeros_(wrapper.predict.weight)
+    torch.nn.init.zeros_(wrapper.predict.bias)  # 0 everywhere: the error is how far each pixel is from 0
+    seen = watched(wrapper, monkeypatch)
+    images = some_images(5, (64, 64)).clamp(min=128)  # no pixel is 0 once it is normalised
     errors = wrapper(images)
-    torch.testing.assert_close(errors, torch.full((5, 1), 2.0))
-    hidden = seen[0] == 0
-    assert hidden.float().mean().item() == 38 / 64  # 0.6 of 8x8 squares
-    assert (hidden.view(5, 3, 8, 8, 8, 8).float().mean(dim=(3, 5)) % 1 == 0).all()  # whole squares
-    assert not torch.equal(hidden[0], hidden[2])
-    torch.nn.init.constant_(wrapper.predict.bias, 2.0)  # white
-    assert wrapper(images)[:, 0].tolist() == pytest.approx([0, 4, 0, 0, 0])
+    hidden, pixels = seen[0] == 0, wrapper.network.normalise(images)
+    assert torch.equal(seen[0][~hidden], pixels[~hidden])
+    assert hidden.float().mean(dim=(1, 2, 3)).tolist() == [38 / 64] * 5  # 0.6 of 8x8 cells
+    assert (hidden.view(5, 3, 8, 8, 8, 8).float().mean(dim=(3, 5)) % 1 == 0).all()  # whole cells
+    assert not torch.equal(hidden[0], hidden[1])
+    expected = [image.abs()[where].mean().item() for image, where in zip(pixels, hidden, strict=True)]
+    assert errors[:, 0].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("backbone", "size"), [("resnet_cifar", (64, 64)), ("test_convnext", (50, 40))])
+def test_a_prediction_lands_where_its_cell_looks(
+    monkeypatch: pytest.MonkeyPatch, backbone: str, size: tuple[int, int]
+) -> None:
+    wrapper = MaskedPixels(network(backbone, size), size).train()
+    assert wrapper.predict.bias is not None
+    torch.nn.init.zeros_(wrapper.predict.bias)
+    torch.nn.init.zeros_(wrapper.predict.weight)
+    torch.nn.init.ones_(wrapper.predict.weight[:, :1])  # what the first feature says, painted into its whole cell
+    height, width = wrapper._features(torch.zeros(1, 3, *size)).shape[2:]
+    where = torch.zeros(1, wrapper.predict.in_channels, height, width)
+    where[0, 0, 0, -1] = 1000  # the cell at the top right
+    monkeypatch.setattr(wrapper, "_features", lambda pixels: where)
+    painted: list[torch.Tensor] = []
+    original = torch.nn.functional.interpolate
+
+    def recorded(pixels: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        painted.append(original(pixels, size=size))
+        return painted[-1]
+
+    monkeypatch.setattr("src.training.pretraining.functional.interpolate", recorded)
+    wrapper(some_images(1, size))
+    rows, columns = (painted[1][0, 0] > 0).nonzero().unbind(dim=1)
+    assert rows.min() == 0
+    assert columns.max() == size[1] - 1
+    assert abs(rows.max().item() + 1 - size[0] / height) < 2
+    assert abs(columns.min().item() - (size[1] - size[1] / width)) < 2
 
 
 def test_the_errors_of_images_are_averaged() -> None:
@@ -131,10 +167,18 @@ def test_only_square_images_are_turned() -> None:
         Rotation(network(), (32, 48))
 
 
-@pytest.mark.parametrize("size", [(33, 47), (6, 20)])
-def test_any_size_can_be_masked(size: tuple[int, int]) -> None:
-    wrapper = MaskedPixels(network("resnet_cifar", size), size).train()
-    errors = wrapper(some_images(3, size))
+@pytest.mark.parametrize(
+    ("backbone", "size", "seen"),
+    [
+        ("resnet_cifar", (33, 47), (33, 47)),
+        ("resnet_cifar", (6, 20), (6, 20)),
+        ("resnet9", (31, 31), (31, 31)),
+        ("test_convnext", (128, 128), (88, 88)),  # as with --progressive-resize; rounds down
+    ],
+)
+def test_any_size_can_be_masked(backbone: str, size: tuple[int, int], seen: tuple[int, int]) -> None:
+    wrapper = MaskedPixels(network(backbone, size), size).train()
+    errors = wrapper(some_images(3, seen))
     assert errors.isfinite().all()
     errors.mean().backward()
     assert wrapper.predict.weight.grad is not None
@@ -144,15 +188,54 @@ def test_any_size_can_be_masked(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("backbone", "said"),
     [
-        ("string_cnn", "--loss {}: StringCnn has no forward_features and forward_head"),
+        ("string_cnn", "--loss {}: StringCnn has no forward_features"),
         ("test_vit", "--loss masked: VisionTransformer has no map of features, channels first; choose a convolutional"),
     ],
 )
 def test_a_network_without_what_they_need_is_refused(backbone: str, said: str) -> None:
     if backbone == "string_cnn":
         with pytest.raises(InputError, match=said.format("simsiam")):
-            Siamese(network(backbone))
+            Siamese(network(backbone), (32, 48))
         with pytest.raises(InputError, match=said.format("rotation")):
             Rotation(network(backbone, (64, 64)), (64, 64))
     with pytest.raises(InputError, match=said.format("masked")):
         MaskedPixels(network(backbone, (64, 64)), (64, 64))
+
+
+class Pairs(torch.nn.Module):
+    """A network of one's own whose forward_features returns two maps, and whose forward_head takes no pre_logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(3, 2)
+
+    def forward_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return images, images
+
+    def forward_head(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
+    def get_classifier(self) -> torch.nn.Linear:
+        return self.head
+
+
+def test_a_network_of_ones_own_may_not_suit() -> None:
+    own = Network(Pairs(), Normalise((0.5,) * 3, (0.25,) * 3, 32))
+    with pytest.raises(InputError, match="--loss masked: Pairs has no map of features"):
+        MaskedPixels(own, (32, 32))
+    with pytest.raises(InputError, match="--loss simsiam: forward_head of Pairs takes no pre_logits"):
+        Siamese(own, (32, 32))
+
+
+@pytest.mark.parametrize("loss", ["rotation", "masked"])
+def test_a_batch_in_parts_hides_and_turns_as_the_whole(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = some_images(6, (32, 32))
+    wrapper = LAYERS[loss](network("resnet_cifar", (32, 32)), (32, 32)).train()
+    seen = watched(wrapper, monkeypatch)
+    torch.manual_seed(3)
+    wrapper(images)
+    for rows in (torch.arange(3), torch.arange(3, 6)):
+        torch.manual_seed(3)
+        with WholeBatch(rows, 6, World(0, 1), False):
+            wrapper(images[rows])
+    assert torch.equal(seen[0], torch.cat(seen[1:]))

@@ -276,6 +276,15 @@ def test_out_of_memory_on_two_images_and_other_errors_are_raised(error: Exceptio
     assert state.step == 0
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_errors_of_images_are_weighted_and_averaged(accumulate: int) -> None:
+    state, batch = make_state(num_outputs=1, accumulate=accumulate), make_batch(8)
+    weight = torch.arange(8.0)[:, None].expand(8, 2)
+    expected = (state.network(batch["image"])[:, 0] * weight[:, 0]).mean().item()
+    found = train_step(state, {**batch, "weight": weight}, LAYOUT, 0.0, CPU, plain_settings(loss="masked"))
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_out_of_memory_does_not_split_what_is_compared_as_a_whole() -> None:
     limited = make_state()
     refuse(limited, 3, OUT_OF_MEMORY[0])
