@@ -115,8 +115,12 @@ def test_a_prediction_lands_where_its_cell_looks(
         return painted[-1]
 
     monkeypatch.setattr("src.training.pretraining.functional.interpolate", recorded)
-    wrapper(some_images(1, size))
-    rows, columns = (painted[1][0, 0] > 0).nonzero().unbind(dim=1)
+    images = some_images(1, size)
+    error = wrapper(images).item()
+    hidden, predicted = painted
+    errors = (predicted - wrapper.network.normalise(images)).abs().mean(dim=1, keepdim=True)
+    assert error == pytest.approx(errors[hidden == 1].mean().item(), rel=1e-4)
+    rows, columns = (predicted[0, 0] > 0).nonzero().unbind(dim=1)
     assert rows.min() == 0
     assert columns.max() == size[1] - 1
     assert abs(rows.max().item() + 1 - size[0] / height) < 2
