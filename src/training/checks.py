@@ -129,6 +129,12 @@ def without_effect(config: TrainConfig) -> list[str]:
         for flag in changed
         if not getattr(config, needs[flag])
     ]
+    if config.loss in WITHOUT_LABELS:
+        notes += [
+            f"note: --{flag.replace('_', '-')} does nothing with --loss {config.loss}, which uses no labels"
+            for flag in ("label_smoothing", "class_weights", "head_weights")
+            if getattr(config, flag) not in (getattr(TrainConfig, flag), 0)
+        ]
     if config.freeze_backbone and (config.augment != Augment() or config.drop_path):
         notes.append("note: --freeze-backbone trains on the features of plain images: augmentation and drop-path do "
                      "nothing")  # fmt: skip

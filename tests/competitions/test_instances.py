@@ -14,7 +14,7 @@ from src.core.errors import InputError
 from src.core.world import World
 from src.runs.ranks import check_batch
 from src.serving.answering import open_answerer
-from src.training.checks import check_flags
+from src.training.checks import check_flags, without_effect
 from tests.fixtures import MakeFood11, MakeSvhn, Podium
 from tests.training.test_trainer import stop_after_an_epoch
 from tests.world import done, link, refused, run_command
@@ -125,6 +125,18 @@ def test_what_does_not_go_with_training_without_labels_is_refused(flags: tuple[o
     config = tyro.cli(TrainConfig, args=[str(part) for part in (*SMALL, *CONTRAST, *flags)])
     with pytest.raises(InputError, match=said):
         check_flags(config, load_competition(config.competition))
+
+
+def test_what_only_labels_need_is_told_to_do_nothing() -> None:
+    config = TrainConfig(loss="rotation", class_weights=True, label_smoothing=0.1)
+    said = [
+        "label-smoothing does nothing with --loss rotation, which",
+        "class-weights does nothing with --loss rotation",
+    ]
+    for note, start in zip(without_effect(config), said, strict=True):
+        assert note.startswith(f"note: --{start}")
+    assert without_effect(TrainConfig(loss="rotation", label_smoothing=0)) == []
+    assert without_effect(TrainConfig(class_weights=True)) == []
 
 
 @pytest.mark.parametrize("loss", ["contrastive", "simsiam"])
