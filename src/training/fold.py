@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -45,7 +43,7 @@ from src.training.starting import start_from
 from src.training.status import Status
 from src.training.time_left import TimeLeft
 from src.training.trainer import OnEpoch, Trainer
-from src.training.wrapping import is_wrapped, wrap
+from src.training.wrapping import unwrapped, wrap
 
 
 def train_fold(
@@ -166,7 +164,7 @@ def _make_trainer(
         compute=compute,
         evaluate=score,
         goodness=partial(goodness, competition=run.competition),
-        full_model=_kept_of(config, network),
+        full_model=partial(with_linear_probe, network) if config.freeze_backbone else unwrapped,
         unit="features" if config.freeze_backbone else "images",
         profile=config.profile,
         save_every=config.save_every,
@@ -179,13 +177,6 @@ def _make_trainer(
         ),
         seconds_before=time.perf_counter() - started,  # such as computing features
     )
-
-
-def _kept_of(config: TrainConfig, network: Network) -> Callable[[Any], nn.Module]:
-    """Return the function from what is trained to the network whose weights are kept."""
-    if config.freeze_backbone:
-        return partial(with_linear_probe, network)
-    return attrgetter("network") if is_wrapped(config) else nn.Identity()
 
 
 def _result(trainer: Trainer) -> FoldResult:

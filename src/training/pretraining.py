@@ -141,7 +141,9 @@ def check_pretraining(config: TrainConfig, competition: Competition) -> None:
         if config.aug_repeats < 2:
             raise InputError(f"{flag}: compares copies of an image; give --aug-repeats 2")
         if config.batch_size < 2 * config.aug_repeats:
-            raise InputError(f"{flag}: a batch of {config.batch_size} has only one image; give a larger --batch-size")
+            raise InputError(
+                f"{flag}: a batch of {config.batch_size} has copies of only one image; give a larger --batch-size"
+            )
         if config.accumulate > 1:
             raise InputError(f"{flag}: needs a whole batch at once; leave --accumulate out")
     check_apart(flag, config, "mixup", "cutmix", "soft_labels", "freeze_backbone")

@@ -1,15 +1,12 @@
 """What surrounds a network while it is trained: auxiliary heads, or layers of a loss without labels."""
 
+from torch import nn
+
 from src.competitions.spec import Competition
-from src.config import TrainConfig, TrainSettings
+from src.config import TrainConfig
 from src.models.network import Network, Wrapper
 from src.training.auxiliary_heads import WithAuxiliaryHeads, auxiliary_flags
 from src.training.pretraining import LAYERS
-
-
-def is_wrapped(settings: TrainSettings) -> bool:
-    """Return whether `wrap` puts anything around a network."""
-    return bool(auxiliary_flags(settings)) or settings.loss in LAYERS
 
 
 def wrap(
@@ -19,3 +16,8 @@ def wrap(
     if config.loss in LAYERS:
         return LAYERS[config.loss](network, image_size)
     return WithAuxiliaryHeads(network, config, len(competition.heads)) if auxiliary_flags(config) else network
+
+
+def unwrapped(trained: nn.Module) -> nn.Module:
+    """Return the network without what surrounds it."""
+    return trained.network if isinstance(trained, Wrapper) else trained

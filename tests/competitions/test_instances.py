@@ -108,7 +108,7 @@ def test_training_without_labels_learns_and_resumes(
         ((*INSTANCES, "--aug-repeats", 1, "--loss", "simsiam"), "--loss simsiam: compares copies of an image; give"),
         (
             (*INSTANCES, "--aug-repeats", 8),
-            "--loss contrastive: a batch of 8 has only one image; give a larger --batch",
+            "--loss contrastive: a batch of 8 has copies of only one image; give",
         ),
         ((*INSTANCES, "--aug-repeats", 3), "--batch-size 8 --aug-repeats 3: the copies of an image would be in two"),
         ((*INSTANCES, "--accumulate", 2), "--loss contrastive: needs a whole batch at once; leave --accumulate out"),
