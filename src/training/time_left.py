@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from math import prod
+from statistics import median
 
 SCORING_SHARE = 1 / 3  # of a training step that a forward pass takes, until scoring has been timed
-RECENT = 4  # epochs whose mean pace is used
+RECENT = 4  # epochs whose median pace is used: one in which the machine was paused or busy does not count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +26,13 @@ class TimeLeft:
         """Return the seconds of the steps of a full-sized epoch, and of scoring it; `steps` those of this epoch, or 0
         before any was made."""
         recent = history[-RECENT:]
+        paces = [row["train_seconds"] / self._work(int(row["epoch"]) - 1) for row in recent]
+        if steps:
+            paces.append(steps / self._work(epoch))
+        whole = median(paces or [0.0])
         if not recent:
-            whole = steps / self._work(epoch)
             return whole, SCORING_SHARE * self.val_share * whole
-        work = sum(self._work(int(row["epoch"]) - 1) for row in recent)
-        scoring = sum(row["seconds"] - row["train_seconds"] for row in recent) / len(recent)
-        return sum(row["train_seconds"] for row in recent) / work, max(scoring, 0.0)
+        return whole, max(median(row["seconds"] - row["train_seconds"] for row in recent), 0.0)
 
     def after_steps(self, history: list[dict[str, float]], epoch: int, steps: float) -> float:
         """Return the seconds after the last step of an epoch (from 0), whose steps take `steps` seconds."""
