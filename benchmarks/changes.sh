@@ -59,7 +59,7 @@ elif [ "$part" = unlabelled ]; then
     colours="--augment.saturation 0.5 --augment.contrast 0.5 --augment.tint 0.1"
     "$PYTHON" -m src.prepare --competition food11:instances $runs --image-size 32 32
     weights=default
-    for loss in contrastive simsiam rotation masked; do
+    for loss in contrastive simsiam byol rotation masked; do
         views=""
         [[ $loss = rotation || $loss = masked ]] || views="--aug-repeats 2 $colours"
         "$PYTHON" -m src.train $alone --loss $loss --run-name $loss $views --batch-size 256 --lr 0.002 --dropout 0 \

@@ -4,7 +4,8 @@ Self-supervised pretraining: the network learns to recognise each image under ra
 Training with labels can then start from its weights (`train --weights`). No label is used, so the network cannot learn
 the answers of images that a fold holds out. It does see the test images: check that the rules allow it.
 On food-11 it did not help by itself (docs/what-helps.md). With `--loss contrastive` an image is compared with those of
-its batch alone, instead of with all others; `--loss simsiam`, `rotation` and `masked` do not ask which image it is.
+its batch alone, instead of with all others; `--loss simsiam`, `byol`, `rotation` and `masked` do not ask which image it
+is.
 
 Sources: Dosovitskiy et al., Discriminative Unsupervised Feature Learning with Exemplar CNNs, 2014; Cao, Yu and Wu,
 Training Vision Transformers with Only 2040 Images, 2022 (the same with CutMix and label smoothing, for few images).

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from src.config.augment import Augment
 from src.config.paths import Device, PixelPaths, Precision
 
-WITHOUT_LABELS = ("contrastive", "simsiam", "rotation", "masked")  # values of --loss
+WITHOUT_LABELS = ("contrastive", "simsiam", "byol", "rotation", "masked")  # values of --loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ class TrainSettings:
     warmup: float = 0.2
     """Share of all steps in which lr rises from near 0."""
     loss: str = "cross_entropy"
-    """A name in LOSSES of src/training/losses.py. contrastive, simsiam, rotation and masked need no labels: they
-    pretrain on NAME:instances."""
+    """A name in LOSSES of src/training/losses.py. contrastive, simsiam, byol, rotation and masked need no labels:
+    they pretrain on NAME:instances."""
     sampler: Literal["uniform", "balanced", "sqrt"] = "uniform"
     """Which images an epoch draws. uniform: each once; balanced: all classes (of strings: first characters) equally
     often, with replacement; sqrt: in between."""
@@ -125,7 +125,7 @@ class TrainSettings:
     @property
     def needs_whole_batch(self) -> bool:
         """Whether the loss cannot be computed from a part of a batch."""
-        return self.loss in ("contrastive", "simsiam")
+        return self.loss in ("contrastive", "simsiam", "byol")
 
 
 @dataclass(frozen=True, kw_only=True)

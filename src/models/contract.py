@@ -12,7 +12,7 @@ A network file, under src/models/ or anywhere as `--backbone path/to/mine.py`, d
 - The network turns (B, in_chans, H, W) float32, normalised RGB, into logits (B, num_classes), all heads side by side.
 - Its last layer is called `head`, or `pretrained_cfg["classifier"]` names it: `--weights` leaves it new for other
   classes.
-- For --freeze-backbone, auxiliary heads, --loss simsiam and --loss rotation it has timm's forward_features,
+- For --freeze-backbone, auxiliary heads, --loss simsiam, byol and rotation it has timm's forward_features,
   forward_head (with pre_logits) and get_classifier; for --loss masked the first.
 - `pretrained_cfg["mean"]` and `["std"]` (of RGB in [0, 1]) normalise its images; without them 0.5 and 0.25.
 """

@@ -96,7 +96,8 @@ def simsiam(
     """Return minus the mean cosine of each image's prediction and the projections of its copies.
 
     logits (B, 2 * D): projections, through which no gradient flows, and predictions; target (B,) says which images are
-    copies of one. An image without a copy in the batch does not count. Source as of training.pretraining.Siamese.
+    copies of one. An image without a copy in the batch does not count. Sources: Siamese and Byol in
+    training.pretraining.
     """
     projected, predicted = (functional.normalize(part, dim=1) for part in logits.tensor_split(2, dim=1))
     copies = (target[:, None] == target[None]).fill_diagonal_(False)
@@ -117,6 +118,7 @@ LOSSES: dict[str, dict[Kind, Loss]] = {  # of classes, and of answers that are y
     "focal": {"class": focal, "labels": binary_focal},
     "contrastive": {"class": contrastive},
     "simsiam": {"class": simsiam},
+    "byol": {"class": simsiam},
     "rotation": {"class": mean_error},
     "masked": {"class": mean_error},
 }

@@ -1,10 +1,11 @@
-"""--loss simsiam, rotation and masked: layers with which a network learns from images without labels.
+"""--loss simsiam, byol, rotation and masked: layers with which a network learns from images without labels.
 
 With NAME:instances, as --loss contrastive, which needs no layers of its own. None of them sees a label.
 """
 
 from collections.abc import Callable
-from typing import Any
+from copy import deepcopy
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from src.models.contract import linear_last_layer
 from src.models.network import Network, Wrapper
 
 WIDTH, HIDDEN = 2048, 512  # of SimSiam's projection and predictor
+TARGET_DECAY = 0.99  # of the moving average that is BYOL's target network
 GRID, MASKED = 8, 0.6  # masked pixels: cells along each side, and the share of them that is hidden
 
 
@@ -27,9 +29,11 @@ class Siamese(Wrapper):
     Source: Chen and He, Exploring Simple Siamese Representation Learning, 2020, with their layers for CIFAR.
     """
 
+    flag: ClassVar[str] = "--loss simsiam"
+
     def __init__(self, network: Network, image_size: tuple[int, int]) -> None:
         super().__init__(network)
-        width = linear_last_layer(network.backbone, "--loss simsiam").in_features
+        width = linear_last_layer(network.backbone, self.flag).in_features
         self.project = nn.Sequential(
             nn.Linear(width, WIDTH, bias=False),
             nn.BatchNorm1d(WIDTH),
@@ -47,6 +51,34 @@ class Siamese(Wrapper):
     def outputs(self, images: torch.Tensor) -> torch.Tensor:
         projected = self.project(self.network.features(images))
         return torch.cat([projected, self.predict(projected)], dim=1)
+
+
+class Byol(Siamese):
+    """The same, but the projections are a target network's, which is a moving average of the network's weights.
+
+    Source: Grill et al., Bootstrap Your Own Latent, 2020, whose decay rises from 0.996 and whose layers are others.
+    """
+
+    flag: ClassVar[str] = "--loss byol"
+
+    def __init__(self, network: Network, image_size: tuple[int, int]) -> None:
+        super().__init__(network, image_size)
+        self.target, self.target_project = deepcopy(network), deepcopy(self.project)
+        self.target.requires_grad_(False)
+        self.target_project.requires_grad_(False)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the target network's weights towards the network's as they are before this step."""
+        for moved, learned in ((self.target, self.network), (self.target_project, self.project)):
+            for weights, goal in zip(moved.parameters(), learned.parameters(), strict=True):
+                weights.lerp_(goal, 1 - TARGET_DECAY)
+
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+        self._follow()
+        with torch.no_grad():
+            projected = self.target_project(self.target.features(images))
+        return torch.cat([projected, self.predict(self.project(self.network.features(images)))], dim=1)
 
 
 class Rotation(Wrapper):
@@ -126,6 +158,7 @@ class MaskedPixels(Wrapper):
 # The losses of --loss that need layers of their own.
 LAYERS: dict[str, Callable[[Network, tuple[int, int]], Wrapper]] = {
     "simsiam": Siamese,
+    "byol": Byol,
     "rotation": Rotation,
     "masked": MaskedPixels,
 }
@@ -149,3 +182,5 @@ def check_pretraining(config: TrainConfig, competition: Competition) -> None:
     check_apart(flag, config, "mixup", "cutmix", "soft_labels", "freeze_backbone")
     if config.loss != "contrastive":
         check_apart(flag, config, "layer_decay")
+    if config.loss == "byol":
+        check_apart(flag, config, "sam")  # its second forward pass would move the target network again

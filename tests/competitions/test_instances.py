@@ -69,6 +69,7 @@ def test_training_with_labels_starts_from_its_features(food11: MakeFood11, podiu
         ("contrastive", "resnet_cifar", 0.1),
         ("contrastive", "test_resnet", 0.1),  # timm's has a last layer that begins at zero
         ("simsiam", "test_resnet", 0.01),
+        ("byol", "test_resnet", 0.01),
         ("rotation", "test_resnet", -1),  # pictures of noise have no right way up
         ("masked", "resnet_cifar", 0.1),
     ],
@@ -94,7 +95,7 @@ def test_training_without_labels_learns_and_resumes(
     runs = tmp_path / "runs/food11_instances"
     first, second = (load_file(runs / name / "fold0/last.safetensors") for name in ("straight", "again"))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not any("predict" in name for name in first)  # layers for the loss alone
+    assert not any("predict" in name or "target" in name for name in first)  # layers for the loss alone
     losses = pd.read_csv(runs / "straight/fold0/log.csv")["loss"]
     assert losses.iloc[-1] < losses.iloc[0] - least
 
@@ -117,6 +118,7 @@ def test_training_without_labels_learns_and_resumes(
             "--loss masked: cannot be combined ",
         ),
         ((*INSTANCES, "--loss", "simsiam", "--layer-decay", 0.7), "--loss simsiam: cannot be combined with --layer-d"),
+        ((*INSTANCES, "--loss", "byol", "--sam", 0.05), "--loss byol: cannot be combined with --sam"),
         ((*INSTANCES, "--mixup", 0.2), "--loss contrastive: cannot be combined with --mixup"),
         ((*INSTANCES, "--soft-labels", "soft.csv"), "--loss contrastive: cannot be combined with --soft-labels"),
     ],
@@ -139,7 +141,7 @@ def test_what_only_labels_need_is_told_to_do_nothing() -> None:
     assert without_effect(TrainConfig(class_weights=True)) == []
 
 
-@pytest.mark.parametrize("loss", ["contrastive", "simsiam"])
+@pytest.mark.parametrize("loss", ["contrastive", "simsiam", "byol"])
 def test_ranks_do_not_compare_a_whole_batch(loss: str) -> None:
     with pytest.raises(InputError, match=f"--loss {loss}: .* start one process, not several ranks"):
         check_batch(TrainConfig(loss=loss, aug_repeats=2), World(0, 2))

@@ -1,4 +1,4 @@
-"""--loss simsiam, rotation and masked: layers, in training only, with which a network learns without labels."""
+"""--loss simsiam, byol, rotation and masked: layers, in training only, with which a network learns without labels."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from src.core.world import World
 from src.models.build import build_model
 from src.models.network import Network, Normalise, Wrapper
 from src.training.losses import mean_error, simsiam
-from src.training.pretraining import LAYERS, WIDTH, MaskedPixels, Rotation, Siamese
+from src.training.pretraining import LAYERS, TARGET_DECAY, WIDTH, Byol, MaskedPixels, Rotation, Siamese
 from src.training.whole_batch import WholeBatch
 
 
@@ -53,6 +53,31 @@ def test_projection_and_prediction_are_learned() -> None:
     assert {name for name, _ in wrapper.named_parameters()} - learned == {
         "network.backbone.head.weight", "network.backbone.head.bias",
     }  # fmt: skip
+
+
+def test_the_target_network_follows_the_one_that_learns() -> None:
+    wrapper, images = Byol(network("resnet_cifar"), (32, 48)).train(), some_images()
+    with torch.no_grad():
+        first = wrapper.project(wrapper.network.features(images))
+    assert torch.allclose(wrapper(images)[:, :WIDTH], first, atol=1e-5)  # a copy at first
+    before = [weights.clone() for weights in wrapper.target.parameters()]
+    with torch.no_grad():
+        for weights in wrapper.network.parameters():
+            weights += 1
+    outputs = wrapper(images)
+    moved = [(weights - old).mean().item() for weights, old in zip(wrapper.target.parameters(), before, strict=True)]
+    assert moved == pytest.approx([1 - TARGET_DECAY] * len(before), rel=1e-3)
+    with torch.no_grad():
+        targets = wrapper.target_project(wrapper.target.features(images))
+        predicted = wrapper.predict(wrapper.project(wrapper.network.features(images)))
+    assert torch.allclose(outputs, torch.cat([targets, predicted], dim=1), atol=1e-4)
+    simsiam(outputs, torch.tensor([0, 0, 1, 1]), 0.0).backward()
+    learned = {name.split(".")[0] for name, weights in wrapper.named_parameters() if weights.grad is not None}
+    assert learned == {"network", "project", "predict"}
+    moved_once = [weights.clone() for weights in wrapper.target.parameters()]
+    with torch.no_grad():
+        assert torch.equal(wrapper.eval()(images), wrapper.network(images))
+    assert all(map(torch.equal, moved_once, wrapper.target.parameters()))  # scoring moves nothing
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "resnet_cifar", "resnet9"])
