@@ -101,7 +101,7 @@ def open_trained(config: FromWeightsConfig) -> Trained:
         raise InputError("--run-name: the runs are of different snapshots; their held-out images are not the same")
     folds = [run.trained((config.fold,))[0] for run in runs]
     paths = {item.name: getattr(config, item.name) for item in fields(Paths)}
-    data = open_data(TrainConfig(**paths, **vars(first.begun.train)), first, config.fold, compute, folds[0])
+    data = open_data(TrainConfig(**paths, **vars(first.started_record.train)), first, config.fold, compute, folds[0])
     oofs = [out_of_fold(run, (config.fold,)) for run in runs]
     row_of = {path: row for row, path in enumerate(oofs[0].labels["image_path"])}
     order = [row_of[path] for path in data.val_paths]
@@ -112,7 +112,9 @@ def open_trained(config: FromWeightsConfig) -> Trained:
         data=data,
         target=oofs[0].target[order],
         groups=oofs[0].labels["group"].to_numpy()[order],
-        predictor=Predictor(competition=first.competition, compute=compute, wanted=first.begun.train.views),
+        predictor=Predictor(
+            competition=first.competition, compute=compute, view_names=first.started_record.train.views
+        ),
     )
 
 
@@ -123,7 +125,7 @@ def print_row(name: str, scores: Sequence[float]) -> None:
 
 def print_views(of: Trained) -> None:
     """Print the scores with views that were chosen out of fold, and which they are."""
-    wide, chosen = replace(of.predictor, wanted=EVERY_VIEW), []
+    wide, chosen = replace(of.predictor, view_names=EVERY_VIEW), []
     names = list(wide.views(of.data.val.image_size))
     for network in of.networks:
         each = wide.predict_each(network, of.data.val)

@@ -121,7 +121,7 @@ def _train(config: ReferenceConfig, row: Row) -> None:
     paths = Paths(competition=row.competition, runs_dir=config.runs_dir)
     opened = open_run(paths, run)
     trained = opened.open_fold(0)
-    model = opened.begun.model
+    model = opened.started_record.model
     costs = summarise(build_network(model).backbone, trained.image_size, len(model.mean))
     result = {
         "row": config.row,

@@ -88,7 +88,7 @@ def deletion(run: Run) -> pd.DataFrame:
     fold, layout = run.trained()[0], run.competition.layout
     val = run.prepared.folds["image_path"][run.prepared.folds["fold"] == fold.number].tolist()[:NUM_IMAGES]
     cache = run.prepared.cache("train")
-    size = run.begun.model.image_size
+    size = run.started_record.model.image_size
     images = np.stack([resize(image, size) for image in cache.images[cache.rows_of(val)]])
     network = to_device(run.load_network(fold), choose_compute("cpu", "fp32"))
     assert isinstance(network, Network)

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 def main(config: DownloadConfig) -> None:
     """Download what is missing. Raises InputError for links that have expired, a full disk, or no source."""
-    import shlex
-
     from src.competitions.registry import load_competition
+    from src.data.prepared import command
 
     check_range("connections", config.connections, 1, 8)
     competition = load_competition(config.competition)
@@ -32,7 +31,7 @@ def main(config: DownloadConfig) -> None:
         _from_links(config, links, folder)
     else:
         _from_kaggle(config, competition, folder)
-    print(f"next: python -m src.prepare --competition {shlex.quote(config.competition)}")
+    print(f"next: {command(config, 'prepare')}")
 
 
 def _links(config: DownloadConfig, competition: "Competition") -> "Path | None":

@@ -16,8 +16,8 @@ from src.competitions.counts import OfCounts, average_precision, roc_auc, score_
 from src.competitions.decision import Rule, class_probabilities, decide, with_none
 from src.competitions.metric import Metric, OfWeights
 from src.competitions.reading_labels import are_numbers
-from src.competitions.spec import Competition, Head, nearest
-from src.core.errors import InputError
+from src.competitions.spec import Competition, Head
+from src.core.errors import InputError, nearest
 
 SMALLEST = 1e-15  # probability in a log loss, as in Kaggle's
 NO_NUMBER = ("class", "labels", "ordinal")

@@ -59,7 +59,9 @@ def main(config: SubmitConfig) -> None:
 
 
 def _command(config: SubmitConfig) -> str:
-    return f"python -m src.submit --competition {shlex.quote(config.competition)} --name {shlex.quote(config.name)}"
+    from src.data.prepared import command
+
+    return command(config, "submit", f" --name {shlex.quote(config.name)}")
 
 
 def _hand_in(config: SubmitConfig, ledger: "Ledger") -> "tuple[Kaggle | None, str]":

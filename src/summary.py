@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def main(config: SummaryConfig) -> "Summary":
     """Print the summary. Raises InputError for an unknown network or a size that it cannot take."""
-    from src.competitions.spec import HeadLayout
+    from src.competitions.layout import HeadLayout
     from src.data.prepared import known_competition
     from src.models.build import build_model, read_options
     from src.models.summary import summarise

@@ -74,7 +74,7 @@ def test_the_layout_of_heads_reaches_the_network_by_itself(captchas: Path, podiu
     done(podium("prepare", *flags, "--num-folds", 2))
     done(podium("train", *flags, "--backbone", "string_cnn", "--no-pretrained", "--batch-size", 4, "--epochs", 1))
     run = run_at(tmp_path / "runs" / "captchas" / "baseline", str(captchas))
-    assert run.begun.model.layout.widths == (36,) * 4
+    assert run.started_record.model.layout.widths == (36,) * 4
     assert getattr(run.load_network(run.open_fold(0)).backbone, "head_widths", None) == (36,) * 4
 
 
@@ -135,7 +135,7 @@ def test_runs_of_different_sizes_are_predicted_and_blended_together(
     done(podium("predict", *LEAVES, "--run-name", "small", "large"))
     done(podium("blend", *LEAVES, "--run-name", "small", "large", "--outer-folds", 2))
     runs = tmp_path / "runs" / "leaves"
-    sizes = [run_at(runs / name, "leaves.py").begun.cache_size for name in ("small", "large")]
+    sizes = [run_at(runs / name, "leaves.py").started_record.cache_size for name in ("small", "large")]
     assert sizes == [(24, 32), (40, 48)]
     table = parse_csv((tmp_path / "submissions" / "leaves" / "small+large.csv").read_bytes(), "answers")
     assert len(table) == 5

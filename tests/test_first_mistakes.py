@@ -75,10 +75,10 @@ def test_a_restarted_fold_reads_the_cache_of_its_runs_other_folds(
     done(podium("prepare", *LEAVES, "--num-folds", 2, "--image-size", 40, 48))
     done(podium("train", *net, "--fold", 1, "--restart"))
     run = run_at(tmp_path / "runs" / "leaves" / "baseline", "leaves.py")
-    assert (run.begun.cache_size, len(run.trained())) == ((24, 32), 2)
+    assert (run.started_record.cache_size, len(run.trained())) == ((24, 32), 2)
     done(podium("train", *net, "--restart"))
     run = run_at(tmp_path / "runs" / "leaves" / "baseline", "leaves.py")
-    assert (run.begun.cache_size, len(run.trained())) == ((40, 48), 2)
+    assert (run.started_record.cache_size, len(run.trained())) == ((40, 48), 2)
 
 
 def test_a_restarted_run_may_have_fewer_folds(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
@@ -119,21 +119,25 @@ def test_a_table_without_a_column_is_one_line(
     done(podium(command, *LEAVES, *flags))
 
 
+TWO = "Head(name='kind', classes=('a', 'b')),"
+
+
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("heads", "changes", "words"),
     [
-        ('class_names=("a",),', "1 class_names for 3 classes"),
-        ("pad_class=7,", "pad_class 7 is not one of 3 classes"),
-        ("", "a head cannot be called 'fold'"),
+        (TWO, "class_names=('a',),", "1 class_names for 2 classes"),
+        (TWO, "pad_class=7,", "pad_class 7 is not one of 2 classes"),
+        (TWO.replace("kind", "fold"), "", "a head cannot be called 'fold'"),
+        (TWO.replace("'b'", "'a'"), "", "kind has the class 'a' twice; remove one"),
+        (TWO * 2, "", "two heads are called 'kind'; give each a name of its own"),
     ],
 )
 def test_a_competition_that_contradicts_itself_is_refused(
-    podium: Podium, tmp_path: Path, changes: str, words: str
+    podium: Podium, tmp_path: Path, heads: str, changes: str, words: str
 ) -> None:
-    head = "fold" if "fold" in words else "kind"
     (tmp_path / "odd.py").write_text(
         "from src.competitions.spec import Competition, Head\n"
-        f'COMPETITION = Competition(name="odd", heads=(Head(name="{head}", classes=("a", "b", "c")),), {changes}\n'
+        f'COMPETITION = Competition(name="odd", heads=({heads}), {changes}\n'
         "    image_size=(8, 8), hflip_ok=True, read_train=None, read_test=None, columns=('id', 'answer'))\n"
     )
     assert words in error_of(podium("prepare", "--competition", "odd.py"))

@@ -5,8 +5,8 @@ import timm
 import tyro
 
 from benchmarks.reference_rows import ROWS
+from src.competitions.layout import HeadLayout
 from src.competitions.registry import load_competition
-from src.competitions.spec import HeadLayout
 from src.config import PrepareConfig, TrainConfig
 from src.models.build import read_options
 from src.models.contract import check_takes, find_backbone

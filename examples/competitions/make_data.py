@@ -15,9 +15,8 @@ import cv2
 import numpy as np
 import tyro
 
-from src.competitions.spec import nearest
 from src.core import cli
-from src.core.errors import InputError
+from src.core.errors import InputError, nearest
 from src.core.flags import check_range
 
 HEX = "0123456789abcdef"

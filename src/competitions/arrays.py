@@ -51,9 +51,9 @@ def read_idx(files: InputFiles, *names: str) -> tuple[np.ndarray, Location]:
     return parse_idx(read_location(location), name), location
 
 
-def _line_number(row: int, body: bytes) -> int:
-    """Return the line number in the file of data row `row` (from 0, below the header); empty lines are not rows."""
-    lines = [number for number, line in enumerate(body.splitlines(), start=2) if line]
+def line_number(row: int, data: bytes) -> int:
+    """Return the line number in a CSV of data row `row` (from 0, below the header); empty lines are not rows."""
+    lines = [number for number, line in enumerate(data.splitlines()[1:], start=2) if line]
     return lines[min(row, len(lines) - 1)]
 
 
@@ -70,13 +70,13 @@ def parse_pixels(data: bytes, name: str, columns: list[str]) -> np.ndarray:
     except ValueError as error:
         match = re.search(r"at row (\d+)", str(error))
         counted_from_one = "number of columns" in str(error)  # numpy's other messages count from zero
-        line = f", line {_line_number(int(match[1]) - counted_from_one, body)}" if match else ""
+        line = f", line {line_number(int(match[1]) - counted_from_one, data)}" if match else ""
         raise InputError(f"{name}{line}: {str(error).split(';')[0]}; is the file cut off?") from error
     if values.shape[1] != len(columns):
         raise InputError(f"{name}: no rows of {len(columns)} values; download it again")
     for row, column in np.argwhere((values < 0) | (values > 255))[:1]:
         problem = f"{columns[column]} is {values[row, column]}"
-        raise InputError(f"{name}, line {_line_number(row, body)}: {problem}, outside 0-255; correct it")
+        raise InputError(f"{name}, line {line_number(row, data)}: {problem}, outside 0-255; correct it")
     return values
 
 

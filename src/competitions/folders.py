@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from src.competitions.reading_labels import in_order
-from src.competitions.spec import Competition, Head, nearest
+from src.competitions.spec import Competition, Head
 from src.competitions.tables import label_table, own_table, test_table
-from src.core.errors import InputError
+from src.core.errors import InputError, nearest
 from src.core.reading import InputFiles, nfc
 
 

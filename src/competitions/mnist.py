@@ -6,7 +6,7 @@ digit-recognizer: train.csv (label, pixel0 ... pixel783), test.csv, sample_submi
 
 import pandas as pd
 
-from src.competitions.arrays import find_first, parse_pixels, read_idx
+from src.competitions.arrays import find_first, line_number, parse_pixels, read_idx
 from src.competitions.checking import check_sample
 from src.competitions.spec import Competition, Head
 from src.core.errors import InputError
@@ -52,11 +52,13 @@ def read_train(files: InputFiles) -> pd.DataFrame:
     if not _is_kaggle(files):
         return read_idx_train(files)
     name, location = find_first(files, "train.csv")
-    values = parse_pixels(read_location(location), name, ["label", *PIXELS])
+    data = read_location(location)
+    values = parse_pixels(data, name, ["label", *PIXELS])
     paths = files.add_pixels("train", values[:, 1:].astype("uint8").reshape(-1, 28, 28), location)
     invalid = values[:, 0] > 9
     if invalid.any():
-        raise InputError(f"{name}, line {invalid.argmax() + 2}: label {values[invalid.argmax(), 0]} is not a digit 0-9")
+        row = int(invalid.argmax())
+        raise InputError(f"{name}, line {line_number(row, data)}: label {values[row, 0]} is not a digit 0-9")
     return pd.DataFrame({"image_path": paths, "digit": values[:, 0]})
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from src.competitions.columns import named_after
-from src.competitions.spec import Head, Kind, nearest
+from src.competitions.layout import Kind
+from src.competitions.spec import Head
 from src.core.csv_text import check_columns, is_number
-from src.core.errors import InputError
+from src.core.errors import InputError, nearest
 
 MAX_SPREAD = 1e-9  # a standard deviation below this is none
 

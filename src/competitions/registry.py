@@ -8,8 +8,8 @@ from pathlib import Path
 from src import competitions
 from src.competitions.boxes import boxes_of
 from src.competitions.instances import instances_of
-from src.competitions.spec import Competition, nearest
-from src.core.errors import InputError
+from src.competitions.spec import Competition
+from src.core.errors import InputError, nearest
 from src.core.modules import load_module
 
 DERIVED = {"boxes": boxes_of, "instances": instances_of}  # NAME:boxes is another question about the images of NAME
@@ -17,7 +17,7 @@ DERIVED = {"boxes": boxes_of, "instances": instances_of}  # NAME:boxes is anothe
 HELPERS = frozenset(
     {
         "arrays", "boxes", "checking", "columns", "counts", "decision", "demo_images", "folders", "instances",
-        "json_text", "metric", "parquet", "reading_labels", "registry", "spec", "strings", "tables",
+        "json_text", "layout", "metric", "parquet", "reading_labels", "registry", "spec", "strings", "tables",
     }
 )  # fmt: skip  # modules of this package that are not competitions
 

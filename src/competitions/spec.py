@@ -1,10 +1,8 @@
 """What a competition is: its answers, images and files."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,12 +10,11 @@ import pandas as pd
 
 from src.competitions.checking import check_bands, check_types
 from src.competitions.columns import describe, order_of
+from src.competitions.layout import KINDS, HeadLayout, Kind
 from src.competitions.metric import Metric
-from src.core.errors import InputError, own_code
+from src.core.errors import InputError, nearest, own_code
 from src.core.reading import IMAGE_SUFFIXES, InputFiles
 
-Kind = Literal["class", "labels", "ordinal", "number"]
-KINDS = get_args(Kind)
 Fit = Literal["stretch", "letterbox", "center-crop"]  # how an image of another shape is fitted to the cache's size
 # What a submission holds for an id. text: the answer as text in one column; probabilities: of each class, a column for
 # each; heads: each head's answer, a column for each; rows: each head's answer, a row for each.
@@ -66,41 +63,6 @@ class Head:
     def targets(self) -> tuple[str, ...]:
         """Its columns in the label table: of labels one for each, holding 0 or 1."""
         return tuple(f"{self.name}:{text}" for text in self.classes) if self.kind == "labels" else (self.name,)
-
-
-@dataclass(frozen=True)
-class HeadLayout:
-    """Which of the network's outputs, (B, num_outputs), and which targets, (B, num_targets), belong to which head."""
-
-    widths: tuple[int, ...]  # outputs of each head, in order
-    kinds: tuple[Kind, ...] = ()  # of each head; default: all are classes
-    scales: tuple[tuple[float, float], ...] = ()  # of each head, see Head
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kinds", self.kinds or ("class",) * len(self.widths))
-        object.__setattr__(self, "scales", self.scales or ((0.0, 1.0),) * len(self.widths))
-
-    @cached_property
-    def starts(self) -> tuple[int, ...]:
-        """The first output of each head."""
-        return tuple(accumulate(self.widths[:-1], initial=0))
-
-    @cached_property
-    def target_widths(self) -> tuple[int, ...]:
-        """Target columns of each head."""
-        return tuple(width if kind == "labels" else 1 for width, kind in zip(self.widths, self.kinds, strict=True))
-
-    @property
-    def num_outputs(self) -> int:
-        return sum(self.widths)
-
-    def split(self, values: np.ndarray) -> list[np.ndarray]:
-        """Return (N, width) of each head from values (N, num_outputs)."""
-        return np.split(values, self.starts[1:], axis=1)
-
-    def split_targets(self, target: np.ndarray) -> list[np.ndarray]:
-        """Return (N, target width) of each head from targets (N, num_targets)."""
-        return np.split(target, np.cumsum(self.target_widths)[:-1], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,11 +180,11 @@ class Competition:
         values = list(answer)
         if self.pad_class is not None and self.pad_class in values:
             values = values[: values.index(self.pad_class)]
-        texts, start = [], 0
-        for head in self.heads[: len(values)] if self.is_string else self.heads:
-            end = start + len(head.targets)
-            texts.append(self.head_text(head, values[start:end]))
-            start = end
+        texts = [
+            self.head_text(head, values[start : start + len(head.targets)])
+            for head, start in zip(self.heads, self.layout.target_starts, strict=True)
+            if start < len(values)
+        ]
         return ("" if self.is_string else " ").join(texts)
 
     def head_text(self, head: Head, values: Sequence[Any]) -> str:
@@ -265,8 +227,14 @@ def check_heads(competition: Competition) -> None:
             raise InputError(f"{name}: a head cannot be called {head.name!r}; choose another name")
         if head.kind in ("class", "ordinal") and head.num_classes < 2:
             raise InputError(f"{name}: {head.name} has {head.num_classes} classes; two or more are needed")
+        if len(set(head.classes)) < head.num_classes:
+            twice = next(text for text in head.classes if head.classes.count(text) > 1)
+            raise InputError(f"{name}: {head.name} has the class {twice!r} twice; remove one")
         if pad_class is not None and not 0 <= pad_class < head.num_classes:
             raise InputError(f"{name}: pad_class {pad_class} is not one of {head.num_classes} classes")
+    for target in competition.targets:
+        if competition.targets.count(target) > 1:
+            raise InputError(f"{name}: two heads are called {target!r}; give each a name of its own")
     if competition.class_names and len(competition.heads) == 1:
         _check_names(name, competition.class_names, competition.heads[0])
     weights = competition.head_weights
@@ -289,9 +257,3 @@ def _check_names(name: str, names: Sequence[str], head: Head) -> None:
                 f"{name}: {text!r} in class_names would mean class {classes[other]!r} and class {classes[number]!r}; "
                 "give each class a name of its own"
             )
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return what was probably meant, or all that there is."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"

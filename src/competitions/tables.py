@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from src.competitions.checking import check_sample
+from src.competitions.layout import Kind
 from src.competitions.reading_labels import Labels
-from src.competitions.spec import Competition, Head, Kind
+from src.competitions.spec import Competition, Head
 from src.core.csv_text import check_columns
 from src.core.errors import InputError, own_code
 from src.core.reading import InputFiles, nfc

@@ -1,6 +1,7 @@
-"""The error of every mistake in data, flags or a user's own code."""
+"""The error of every mistake in data, flags or a user's own code, and what was probably meant."""
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -17,3 +18,9 @@ def own_code(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # any error of theirs is a mistake in their file, not a fault of ours
         raise InputError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return what was probably meant, or all that there is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"

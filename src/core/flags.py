@@ -7,13 +7,15 @@ from typing import Any
 
 from src.core.errors import InputError
 
+MOST = 2**31  # that a number without a limit of its own may be
 RESERVED_NAMES = ("prepared", "cache", "searches", "ledger")  # folders beside the runs; a file beside submissions
 
 
-def check_range(flag: str, value: float | None, low: float, high: float = 2**31) -> None:
+def check_range(flag: str, value: float | None, low: float, high: float = MOST) -> None:
     """Raise InputError if a flag's value is outside [low, high]; None passes, NaN does not."""
     if value is not None and not low <= value <= high:
-        raise InputError(f"--{flag} {value}: must be at least {low:g} and at most {high:g}")
+        most = "" if high == MOST and value < low else f" and at most {high:g}"
+        raise InputError(f"--{flag} {value}: must be at least {low:g}{most}")
 
 
 def check_name(flag: str, name: str) -> None:

@@ -273,7 +273,7 @@ class InputFiles:
         if not plain:
             raise InputError(f"{self.root}: {name} is missing. {self.source}".strip())
         if len(plain) > 1:
-            raise InputError(f"{self.root}: {name} appears twice: {plain[0].file} and {plain[1].file}; remove one")
+            raise InputError(f"{self.root}: {name} appears twice: {plain[0].shown} and {plain[1].shown}; remove one")
         return plain[0]
 
     def table(self, name: str) -> pd.DataFrame:

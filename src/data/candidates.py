@@ -78,7 +78,7 @@ class _OnDisk:
 class Described(NamedTuple):
     """The images that are not flat, with all that later stages need, so that the cache is read once."""
 
-    places: np.ndarray  # (n,) ascending: which of the rows that were given
+    positions: np.ndarray  # (n,) ascending: which of the rows that were given
     vectors: np.ndarray  # (n, F) float32: unit vectors of low frequencies, on disk
     signs: np.ndarray  # (F,) float32: times a vector, that of the flipped image
     small: np.ndarray  # (n, COARSE, COARSE) uint16: red + green + blue, on disk
@@ -121,10 +121,10 @@ def describe(images: Images | Pictures, rows: np.ndarray) -> Described:
             kept.append(chunk[clear])
             vectors.add(found)
             coarse.add(np.stack([shrunk(image, COARSE) for image in full])[clear].sum(axis=3, dtype=np.uint16))
-        places = np.concatenate(kept)
-        back = np.argsort(places)
+        positions = np.concatenate(kept)
+        back = np.argsort(positions)
         small = _OnDisk.reordered(coarse.array(), back, folder)
-        return Described(places[back], _OnDisk.reordered(vectors.array(), back, folder), signs, small)
+        return Described(positions[back], _OnDisk.reordered(vectors.array(), back, folder), signs, small)
 
 
 def _images(images: Images | Pictures, rows: np.ndarray) -> list[np.ndarray]:

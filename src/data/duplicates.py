@@ -105,7 +105,7 @@ def near_duplicates(
     rows = np.arange(len(readings)) if rows is None else rows
     seen = as_pictures(images)
     described = describe(seen, rows[compared])
-    compared = compared[described.places]
+    compared = compared[described.positions]
     if len(compared) < 2:
         return []
     packed = search(described.vectors, described.signs)
@@ -129,7 +129,7 @@ def _aligned(described: Described, packed: np.ndarray) -> tuple[np.ndarray, np.n
     differences, likely, warps = np.empty(len(packed), np.float32), [], []
     with Progress("aligning near-duplicates", len(packed), "pairs") as progress:
         for start in range(0, len(packed), CHUNK):
-            pairs = unpacked(packed[start : start + CHUNK], len(described.places))
+            pairs = unpacked(packed[start : start + CHUNK], len(described.positions))
             difference, warp = _coarse_difference(described.small, pairs)
             differences[start : start + CHUNK] = difference
             near = np.flatnonzero(difference <= MAX_COARSE)

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from src.competitions.registry import load_competition
-from src.competitions.spec import Competition, Head, nearest
+from src.competitions.spec import Competition, Head
 from src.config import Paths
-from src.core.errors import InputError, own_code
+from src.core.errors import InputError, nearest, own_code
 from src.core.reading import InputFiles
 from src.core.texts import Texts
 
@@ -32,7 +32,7 @@ def check_labels(labels: pd.DataFrame, competition: Competition) -> pd.DataFrame
         )
     for head in competition.heads:
         for column in head.targets:
-            _check_target(labels, head, column, competition.name)
+            check_target(labels, head, column, competition.name)
     if "group" in labels.columns and labels["group"].isna().any():  # without one an image is a group of its own
         own = "image " + labels["image_path"]
         labels = labels.assign(group=labels["group"].astype(object).where(labels["group"].notna(), own))
@@ -62,7 +62,7 @@ def _check_table(table: Any, what: str) -> None:
         raise InputError(f"{what} gives a {type(table).__name__}, not a DataFrame; is its return missing?")
 
 
-def _check_target(labels: pd.DataFrame, head: Head, column: str, name: str) -> None:
+def check_target(labels: pd.DataFrame, head: Head, column: str, name: str) -> None:
     """Raise InputError if a target column holds anything but what its head's kind allows."""
     values = labels[column]
     if head.kind == "number":

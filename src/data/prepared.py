@@ -44,6 +44,8 @@ PREPARE_FLAGS = (
 def command(config: Paths, name: str, flags: str = "") -> str:
     """Return the command line of another command for the same competition and folders."""
     folders = flags_of(config, "input_dir", "runs_dir")
+    if name in ("predict", "blend", "submit", "crops"):
+        folders += flags_of(config, "submissions_dir")
     if isinstance(config, PixelPaths) and name in ("train", "evaluate", "predict", "blend"):
         folders += flags_of(config, "cache_url", "cache_local_gb", "cache_local_dir")
     return f"python -m src.{name} --competition {shlex.quote(config.competition)}{folders}{flags}"

@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from src.competitions.spec import Competition, Head, nearest
+from src.competitions.spec import Competition, Head
 from src.core.csv_text import check_columns, read_csv
-from src.core.errors import InputError
+from src.core.errors import InputError, nearest
 from src.data.labels import Tables, check_labels
 from src.data.snapshot import RELABEL_COLUMNS, Relabelled
 
@@ -48,12 +48,10 @@ def label_text(values: Sequence[Any], competition: Competition) -> str:
     """Return a label as relabel.csv writes it, from one value per target."""
     if competition.is_string or len(competition.heads) == 1:
         return competition.decode(values)
-    texts, start = [], 0
-    for head in competition.heads:
-        end = start + len(head.targets)
-        texts.append(f"{head.name}={competition.head_text(head, values[start:end])}")
-        start = end
-    return ";".join(texts)
+    return ";".join(
+        f"{head.name}={competition.head_text(head, values[start : start + len(head.targets)])}"
+        for head, start in zip(competition.heads, competition.layout.target_starts, strict=True)
+    )
 
 
 def relabelled(tables: Tables, files: Sequence[Path]) -> tuple[Tables, Corrections | None]:
@@ -188,10 +186,8 @@ def _several(text: str, competition: Competition, old: list[Any]) -> list[Any]:
             names = ";".join(f"{head.name}=..." for head in competition.heads)
             raise _Impossible(f"{part!r} names no head; it is written {names}")
         given[name.strip()] = value.strip()
-    values, start = list(old), 0
-    for head in competition.heads:
-        end = start + len(head.targets)
+    values = list(old)
+    for head, start in zip(competition.heads, competition.layout.target_starts, strict=True):
         if head.name in given:
-            values[start:end] = _head(given[head.name], head, competition)
-        start = end
+            values[start : start + len(head.targets)] = _head(given[head.name], head, competition)
     return values

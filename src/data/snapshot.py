@@ -110,7 +110,8 @@ def read_chunks(folder: Path, name: str, snapshot: Snapshot, repair: str) -> Ite
         stream.seek(0)
         kinds = dict.fromkeys(pd.read_csv(stream, nrows=0).columns, "int64")
         kinds |= dict.fromkeys(TEXT_COLUMNS, "str") | {"fold": "Int64", "weight": "float64"}
-        kinds |= {head.name: "float64" for head in snapshot.heads if head.kind == "number"}
+        if name == "labels.csv":
+            kinds |= {head.name: "float64" if head.kind == "number" else "int64" for head in snapshot.heads}
         if name == "relabel.csv":
             kinds = dict.fromkeys(RELABEL_COLUMNS, "str")
         stream.seek(0)

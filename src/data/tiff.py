@@ -72,7 +72,7 @@ def _walk(data: bytes) -> Iterator[Page]:
         tags, start = _entries(data, start, order, is_big)
         starts, lengths = (next((tags[tag] for tag in either if tag in tags), ()) for either in (STARTS, LENGTHS))
         if not starts or len(starts) != len(lengths):
-            raise ImageProblem("not an image", "a page says not where its pixels are")
+            raise ImageProblem("not an image", "a page does not say where its pixels are")
         if max(first + length for first, length in zip(starts, lengths, strict=True)) > len(data):
             raise ImageProblem("truncated", "its pixels lie beyond the end of the file")
         one = {tag: (tags.get(tag) or (default,))[0] for tag, default in DEFAULTS.items()}
@@ -86,7 +86,7 @@ def pages_of(data: bytes, max_pixels: int) -> list[Page]:
     except (struct.error, OverflowError) as error:
         raise ImageProblem("truncated", "a directory lies beyond the end of the file") from error
     except (KeyError, IndexError) as error:
-        raise ImageProblem("not an image", "a page says nothing of its size") from error
+        raise ImageProblem("not an image", "a page does not give its size") from error
     if not pages:
         raise ImageProblem("not an image", "a TIFF without pages")
     for page in pages:

@@ -122,7 +122,7 @@ def _data(subject: Subject) -> list[str]:
 
 
 def _settings(subject: Subject) -> list[str]:
-    record, usual = subject.run.begun, TrainSettings()
+    record, usual = subject.run.started_record, TrainSettings()
     given = {item.name: getattr(record.train, item.name) for item in fields(TrainSettings)}
     other = {name: value for name, value in given.items() if value != getattr(usual, name) and name != "weights"}
     lines = ["## Settings", "", f"- network: {record.model.backbone}, {record.model.image_size[0]}×"
@@ -153,7 +153,7 @@ def _of_timm(record: RunRecord) -> bool:
 
 
 def _licences(subject: Subject) -> list[str]:
-    record = subject.run.begun
+    record = subject.run.started_record
     backbone = record.model.backbone
     origin = f"{backbone}, licence: {_weights_licence(record)}" if record.weights or _of_timm(record) else "none"
     if record.train.start_from:
@@ -179,11 +179,15 @@ def model_card(subject: Subject, oof: OutOfFold, files: dict[str, dict[str, Any]
     """Return the card of exported files; `oof` holds the predictions that the score is of."""
     run, facts = subject.run, subject.facts()
     title = f"{run.competition.name}: {run.name}"
-    front = {"library_name": "onnx", "pipeline_tag": "image-classification", "base_model": run.begun.model.backbone}
+    front = {
+        "library_name": "onnx",
+        "pipeline_tag": "image-classification",
+        "base_model": run.started_record.model.backbone,
+    }
     sections = [
         ["---", *(f"{name}: {json.dumps(value)}" for name, value in front.items()), "---", "", f"# {title}", "",
          f"Images to {' and '.join(sorted({head.kind for head in run.competition.heads}))} answers: "
-         f"{len(subject.folds)} {run.begun.model.backbone} "
+         f"{len(subject.folds)} {run.started_record.model.backbone} "
          f"network{'s, averaged' if len(subject.folds) > 1 else ''}."],
         _score(subject, oof), _files(files), _use(facts, list(files)), _classes(subject),
         _data(subject), _settings(subject), LIMITS, _licences(subject),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.core.errors import InputError
 from src.core.locking import temporary_of
 from src.core.writing import write_bytes, write_json, write_text
@@ -127,7 +127,7 @@ def answers_of_torch(data: bytes, loader: Loader) -> np.ndarray:
 
 def check_of(subject: Subject, num_check: int) -> Check:
     """Return the first images of the training cache, at most `num_check`, and predict's answers."""
-    cache = subject.run.prepared.cache("train", subject.run.begun.cache_size)
+    cache = subject.run.prepared.cache("train", subject.run.started_record.cache_size)
     rows = np.arange(min(num_check, len(cache.images)))
     return Check(subject.loader(rows), subject.expected(rows), subject.run.competition.layout)
 

@@ -10,34 +10,34 @@ import numpy as np
 import torch
 from torch import nn
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.data.tta import View
 from src.models.heads import probabilities_of
 
 
-def _border(places: np.ndarray, count: int, reflect: bool) -> np.ndarray:
-    """Return places outside of 0 ... count - 1 as opencv's border does: reflected about the edge, or on it."""
+def _border(positions: np.ndarray, count: int, reflect: bool) -> np.ndarray:
+    """Return positions outside of 0 ... count - 1 as opencv's border does: reflected about the edge, or on it."""
     if not reflect:
-        return places.clip(0, count - 1)
-    places = np.abs(places) % (2 * (count - 1))
-    return np.where(places > count - 1, 2 * (count - 1) - places, places)
+        return positions.clip(0, count - 1)
+    positions = np.abs(positions) % (2 * (count - 1))
+    return np.where(positions > count - 1, 2 * (count - 1) - positions, positions)
 
 
 class Taps(nn.Module):
-    """Linear interpolation along one axis of (B, H, W, C): between which two places, and the second one's share."""
+    """Linear interpolation along one axis of (B, H, W, C): between which two positions, and the second one's share."""
 
     first: torch.Tensor
     second: torch.Tensor
     share: torch.Tensor
 
     def __init__(self, at: np.ndarray, count: int, reflect: bool, axis: int) -> None:
-        """Interpolate at these float32 places."""
+        """Interpolate at these float32 positions."""
         super().__init__()
         low = np.floor(at)
         self.axis, self.is_whole = axis, bool((at == low).all())
-        places = [_border(one.astype(np.int64), count, reflect) for one in (low, low + 1)]
+        positions = [_border(one.astype(np.int64), count, reflect) for one in (low, low + 1)]
         share = (at - low).reshape((-1,) + (1,) * (3 - axis))
-        for name, value in (("first", places[0]), ("second", places[1]), ("share", share)):
+        for name, value in (("first", positions[0]), ("second", positions[1]), ("share", share)):
             self.register_buffer(name, torch.from_numpy(value), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ def in_8_bits(subject: Subject, plain: bytes, check: Check) -> Made:
     Raises InputError if it cannot be made or run, or does not answer with numbers.
     """
     try:
-        data = int8_bytes(plain, len(subject.run.begun.model.mean))
+        data = int8_bytes(plain, len(subject.run.started_record.model.mean))
         facts = check.facts(answers_of_onnx(data, check.loader))
     except InputError as error:
         raise InputError(f"--quantize int8: {error}") from error
@@ -59,7 +59,7 @@ def measure(subject: Subject) -> Loss:
         paths, rows = subject.held_out(fold)
         loader = subject.loader(rows)
         plain = onnx_bytes(subject, exported_program(subject.graph([fold]), subject.example()))
-        small = int8_bytes(plain, len(subject.run.begun.model.mean))
+        small = int8_bytes(plain, len(subject.run.started_record.model.mean))
         for found, data in zip(both, (plain, small), strict=True):
             answers = answers_of_onnx(data, loader)
             name = "probabilities_tta" if subject.predictor.tta else "probabilities"

@@ -40,7 +40,7 @@ class Subject:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width that the networks see."""
-        return self.run.begun.model.image_size
+        return self.run.started_record.model.image_size
 
     @property
     def outputs(self) -> list[str]:
@@ -55,14 +55,14 @@ class Subject:
 
     def loader(self, rows: np.ndarray) -> Loader:
         """Serve rows of the training cache as the networks see them."""
-        cache = self.run.prepared.cache("train", self.run.begun.cache_size)
+        cache = self.run.prepared.cache("train", self.run.started_record.cache_size)
         return unlabelled(cache.images, rows, self.size, self.run.competition.hflip_ok)
 
     def held_out(self, fold: TrainedFold) -> tuple[list[str], np.ndarray]:
         """Return the paths of a fold's held-out images, and their rows in the training cache."""
         table = self.run.prepared.folds
         paths = table["image_path"][table["fold"] == fold.number].tolist()
-        return paths, self.run.prepared.cache("train", self.run.begun.cache_size).rows_of(paths)
+        return paths, self.run.prepared.cache("train", self.run.started_record.cache_size).rows_of(paths)
 
     def expected(self, rows: np.ndarray) -> np.ndarray:
         """Return what predict answers for rows of the training cache, (N, num_outputs)."""
@@ -77,7 +77,7 @@ class Subject:
 
     def facts(self) -> dict[str, Any]:
         """Return what a reader of the file needs: how images are made, and what the outputs mean."""
-        record, competition, how = self.run.begun, self.run.competition, self.run.prepared.decoding
+        record, competition, how = self.run.started_record, self.run.competition, self.run.prepared.decoding
         sizes = [record.cache_size] + [self.size] * (self.size != record.cache_size)
         return {
             "competition": competition.name,
@@ -116,6 +116,6 @@ def open_subject(run: Run, folds: tuple[int, ...] | None, tta: bool) -> Subject:
         competition=run.competition,
         compute=choose_compute("cpu", "fp32"),
         tta=tta,
-        wanted=views_of(run, trained, tta),
+        view_names=views_of(run, trained, tta),
     )
     return Subject(run=run, folds=tuple(trained), predictor=predictor)

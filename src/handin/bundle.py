@@ -43,7 +43,7 @@ def settle(bundle: Path, folder: Path) -> list[str]:
             archive.extractall(unpacking)
             unpacking.rename(unpacked)  # complete: if interrupted now, the next run continues here
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{bundle}: is not a whole zip ({error}); delete it and run this again") from error
+        raise InputError(f"{bundle}: is not a valid zip ({error}); delete it and run this again") from error
     for path in sorted(unpacked.iterdir()):
         target = folder / path.name
         if target.is_dir() and not target.is_symlink():

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.core.errors import InputError
 from src.core.runtime import Compute, is_out_of_memory, wait_for
 from src.data.loader import INFERENCE_BATCH_SIZE, Loader, gather
@@ -34,7 +34,7 @@ MAX_DIFFERENCE = 1e-4  # between probabilities of two engines
 TRIAL_IMAGES = 256  # that two engines are compared on
 
 
-class Way(NamedTuple):
+class InferenceBackend(NamedTuple):
     """How images are predicted: by what, in which batches; engine: torch, torch.compile or onnx."""
 
     forward: Forward
@@ -175,7 +175,7 @@ def fastest(
     mode: Wanted,
     engine: Engine = "torch",
     layout: HeadLayout | None = None,
-) -> Way:
+) -> InferenceBackend:
     """Return the fastest way to predict the loader's images in `num_views` views each.
 
     ONNX Runtime is tried first, and torch.compile only if that is not used. Without a layout only torch is tried, and a
@@ -183,7 +183,7 @@ def fastest(
     """
     network.eval()
     served, total = replace(loader, batch_size=batch_size or INFERENCE_BATCH_SIZE), num_views * len(loader.rows)
-    plain = Way(network, served, "torch")
+    plain = InferenceBackend(network, served, "torch")
     if mode != "on" and engine != "onnx" and total <= 2 * INFERENCE_BATCH_SIZE:  # done before a trial would be
         return plain
     sample = torch.from_numpy(gather(loader.images, loader.rows[:SAMPLE_SIZE], loader.image_size)).to(compute.device)
@@ -195,11 +195,11 @@ def fastest(
     if layout and (engine == "onnx" or (engine == "auto" and mode != "on" and _may_export(compute, total / rate))):
         quick = by_onnx(network, served, compute, layout, engine)
         if quick:
-            return Way(quick, served, "onnx")
+            return InferenceBackend(quick, served, "onnx")
     if mode == "on" or (mode == "auto" and has_compiler() and total / rate > MIN_SECONDS_TO_COMPILE):
         forward = compiled(network, _repeated(sample, served.batch_size), compute, mode, layout)
-        return Way(forward, served, "torch" if forward is network else "torch.compile")
-    return Way(network, served, "torch")
+        return InferenceBackend(forward, served, "torch" if forward is network else "torch.compile")
+    return InferenceBackend(network, served, "torch")
 
 
 def _may_export(compute: Compute, seconds: float) -> bool:

@@ -50,7 +50,7 @@ class FoldNetwork:
         """Return this network with the first so many of its views: the first is the plain image."""
         if count >= len(self.views):
             return self
-        return replace(self, predictor=replace(self.predictor, wanted=self.views[:count], tta=count > 1))
+        return replace(self, predictor=replace(self.predictor, view_names=self.views[:count], tta=count > 1))
 
 
 def interleaved(networks: Sequence[Sequence[FoldNetwork]]) -> list[FoldNetwork]:
@@ -67,8 +67,8 @@ def open_networks(
         trained = run.trained(folds)
         note_absent(run, trained, folds)
         note_harmful_views(run, trained, predictor.tta)
-        own = replace(predictor, tune=False, wanted=views_of(run, trained, predictor.tta))
-        cache = test.cache(run.prepared, run.begun.cache_size)
+        own = replace(predictor, tune=False, view_names=views_of(run, trained, predictor.tta))
+        cache = test.cache(run.prepared, run.started_record.cache_size)
         found.append([FoldNetwork(run=run, fold=fold, cache=cache, predictor=own) for fold in trained])
     return interleaved(found)
 

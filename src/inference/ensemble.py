@@ -90,7 +90,7 @@ def out_of_fold(
     table = table.merge(joined, on="image_path", validate="one_to_one")
     assert len(table) == len(joined)  # labels and folds are of one sealed snapshot
     order = table["row"].to_numpy()
-    ordered, views = probabilities[order], run.begun.train.views
+    ordered, views = probabilities[order], run.started_record.train.views
     target = table[competition.targets].to_numpy(competition.target_type)
     if tta and "each" in oofs[0]:
         each = np.concatenate([oof["each"] for oof in oofs], axis=1)[:, order]
@@ -110,7 +110,7 @@ def out_of_fold(
         decided=decided,
         views=views,
         complete=present == expected,
-        optimistic=run.begun.train.keep == "best" or run.begun.train.early_stopping is not None,
+        optimistic=run.started_record.train.keep == "best" or run.started_record.train.early_stopping is not None,
     )
 
 
@@ -127,8 +127,8 @@ def check_same_images(names: list[str], oofs: list[OutOfFold]) -> None:
 
 def views_of(run: Run, trained: Sequence[TrainedFold], tta: bool) -> tuple[str, ...]:
     """Return the names of the views that a run answers with; with --views auto, those that help out of fold."""
-    if not tta or AUTO not in run.begun.train.views:
-        return run.begun.train.views
+    if not tta or AUTO not in run.started_record.train.views:
+        return run.started_record.train.views
     return out_of_fold(run, tuple(fold.number for fold in trained)).views
 
 
@@ -160,7 +160,7 @@ def test_loader(cache: ImageCache, test: TestSet, run: Run, compute: Compute) ->
     """Serve the test images in the order in which they are first asked for, at the size that the run's networks see."""
     rows = cache.rows_of(test.image_paths)
     return replace(
-        unlabelled(cache.images, rows, run.begun.model.image_size, run.competition.hflip_ok),
+        unlabelled(cache.images, rows, run.started_record.model.image_size, run.competition.hflip_ok),
         num_threads=compute.num_loader_threads,
         world=compute.world,
         in_blocks=isinstance(cache.images, RemotePixels),
@@ -179,7 +179,7 @@ def kept_predictions(
         predictor.compile,
         predictor.engine,
         views,
-        predictor.sure,
+        predictor.confidence_threshold,
     ]
     key = repr(
         [fold.result.weights_sha256, cache.record.pixels, cache.image_size, test.image_paths, *how, code_version()]

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from src.competitions.decision import decide
-from src.competitions.spec import Competition, HeadLayout
+from src.competitions.layout import HeadLayout
+from src.competitions.spec import Competition
 from src.core.progress import Progress
 from src.core.runtime import Compute, is_out_of_memory
 from src.data.loader import Loader
 from src.data.tta import View, warped
-from src.inference.autotune import Engine, Forward, Wanted, Way, fastest
+from src.inference.autotune import Engine, Forward, InferenceBackend, Wanted, fastest
 from src.inference.quality import confidence_of
 from src.inference.views import candidates
 from src.metrics import score_of
@@ -35,8 +36,8 @@ class Predictor:
     competition: Competition
     compute: Compute
     tta: bool = True  # the mean over views, or the plain image only
-    wanted: tuple[str, ...] = ()  # views by name, see src.inference.views
-    sure: float | None = None  # confidence from which the plain image answers alone; None: all views for all images
+    view_names: tuple[str, ...] = ()  # views by name, see src.inference.views
+    confidence_threshold: float | None = None  # from which the plain image answers alone; None: all views for all
     tune: bool = False  # whether to find the fastest batch size and try torch.compile first
     batch_size: int | None = None
     compile: Wanted = "off"
@@ -44,7 +45,7 @@ class Predictor:
 
     def views(self, image_size: tuple[int, int]) -> dict[str, View]:
         """Return the views of an image by name, the original first."""
-        found = candidates(self.wanted, self.competition, image_size)
+        found = candidates(self.view_names, self.competition, image_size)
         return found if self.tta else {"original": found["original"]}
 
     def describe(self) -> dict[str, Any]:
@@ -54,32 +55,32 @@ class Predictor:
 
     def is_unsure(self, plain: np.ndarray) -> np.ndarray:
         """Return which images need further views, (N,) bool, from predictions (N, num_outputs) of the plain ones."""
-        assert self.sure is not None
-        return confidence_of(plain, decide(plain, self.competition), self.competition) < self.sure
+        assert self.confidence_threshold is not None
+        return confidence_of(plain, decide(plain, self.competition), self.competition) < self.confidence_threshold
 
     def predict(self, network: nn.Module, loader: Loader, name: str = "") -> Predictions:
         """Return the probabilities of a loader's images, in order; with a `name`, progress is shown."""
         return self.predict_by(network, loader, name)[0]
 
     def predict_by(self, network: nn.Module, loader: Loader, name: str = "") -> tuple[Predictions, str]:
-        """Return the same, and what ran the network, see `Way`."""
+        """Return the same, and what ran the network, see `InferenceBackend`."""
         loader, others = loader.in_order(self.batch_size), list(self.views(loader.image_size).values())[1:]
-        layout, way = self.competition.layout, Way(network, loader, "torch")
+        layout, backend = self.competition.layout, InferenceBackend(network, loader, "torch")
         if self.tune:
             number, size = 1 + len(others), self.batch_size
-            way = fastest(network, loader, self.compute, number, size, self.compile, self.engine, layout)
+            backend = fastest(network, loader, self.compute, number, size, self.compile, self.engine, layout)
 
         def predicted(served: Loader, views: Sequence[View], title: str) -> Predictions:
-            return predict_probabilities(network, served, layout, self.compute, views, way.forward, title)
+            return predict_probabilities(network, served, layout, self.compute, views, backend.forward, title)
 
-        if self.sure is None:
-            return predicted(way.loader, others, name), way.engine
-        plain = predicted(way.loader, (), name).plain
+        if self.confidence_threshold is None:
+            return predicted(backend.loader, others, name), backend.engine
+        plain = predicted(backend.loader, (), name).plain
         unsure, mean = self.is_unsure(plain), plain.copy()
         if unsure.any():
-            part = replace(way.loader, rows=way.loader.rows[unsure], targets=way.loader.targets[unsure])
+            part = replace(backend.loader, rows=backend.loader.rows[unsure], targets=backend.loader.targets[unsure])
             mean[unsure] = predicted(part, others, f"{name}, further views").mean
-        return Predictions(plain, mean), way.engine
+        return Predictions(plain, mean), backend.engine
 
     @torch.inference_mode()
     def predict_each(self, network: nn.Module, loader: Loader, name: str = "") -> np.ndarray:

@@ -47,7 +47,7 @@ def defined(score: float) -> float | None:
 def check_one_image_each(flag: str, labels: pd.DataFrame) -> None:
     """Raise InputError where several images have one answer: what is fitted on answers is not right for images."""
     if "answer" in labels.columns:
-        raise InputError(f"{flag}: is not served where several images have one answer; leave it out")
+        raise InputError(f"{flag}: is not supported where several images share one answer; leave it out")
 
 
 def is_for_rules(competition: Competition) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.models.network import Network
 
 MIN_CELLS = 7  # of the shorter side of a map

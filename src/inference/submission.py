@@ -88,12 +88,12 @@ def answer(
     trained = world.together(lambda: run.trained(folds))
     note_absent(run, trained, folds)
     note_harmful_views(run, trained, predictor.tta)
-    predictor = replace(predictor, wanted=world.together(lambda: views_of(run, trained, predictor.tta)))
+    predictor = replace(predictor, view_names=world.together(lambda: views_of(run, trained, predictor.tta)))
     unsure = world.together(lambda: unsure_of(run, tuple(fold.number for fold in trained))) if unsure_only else None
     if unsure:
         print(unsure.describe(run.name))
-        predictor = replace(predictor, sure=unsure.sure)
-    cache = world.together(lambda: test.cache(run.prepared, run.begun.cache_size))
+        predictor = replace(predictor, confidence_threshold=unsure.confidence_threshold)
+    cache = world.together(lambda: test.cache(run.prepared, run.started_record.cache_size))
     parts: list[PredictedTest] = []
     for fold in trained:
         stages_after = (1 + runs_after) * len(trained) - len(parts) - 1
@@ -117,7 +117,7 @@ def note_absent(run: Run, trained: Sequence[TrainedFold], folds: tuple[int, ...]
 
 def note_harmful_views(run: Run, trained: Sequence[TrainedFold], tta: bool) -> None:
     """Print that views lower the score, if they do in every fold by more than MIN_HARM of it."""
-    if not tta or AUTO in run.begun.train.views:
+    if not tta or AUTO in run.started_record.train.views:
         return
     scores = [(fold.result.score, fold.result.score_tta) for fold in trained if fold.result]
     losses = [goodness(plain, run.competition) - goodness(views, run.competition) for plain, views in scores]
@@ -142,8 +142,8 @@ def facts_of(
         "run_id": run.id,
         "snapshot": run.prepared.id,
         "weight": weight,
-        "views": list(predictor.views(run.begun.model.image_size)),
-        **adapter_of(RunRecord).dump_python(run.begun, mode="json", include={"model", "train", "weights"}),
+        "views": list(predictor.views(run.started_record.model.image_size)),
+        **adapter_of(RunRecord).dump_python(run.started_record, mode="json", include={"model", "train", "weights"}),
         "folds": [
             {"fold": fold.number, "engine": engine, **_described(fold.result)}
             for fold, engine in zip(answered, engines, strict=True)

@@ -23,7 +23,7 @@ CHANGED_BELOW = 0.99  # share of the changed answers that get all views
 class Unsure:
     """From which confidence on the plain image answers, and what that costs out of fold."""
 
-    sure: float
+    confidence_threshold: float
     share: float  # of the held-out images that get further views
     score_all: float  # with all views for all images
     score: float
@@ -35,8 +35,9 @@ class Unsure:
     def describe(self, name: str) -> str:
         """Return a line about a run called `name`."""
         return (
-            f"{name}: further views for answers less sure than {self.sure:.3f}, {self.share:.0%} of the held-out "
-            f"images; out of fold {self.score_all:.4f} with all views for all, {self.score:.4f} with --unsure-only"
+            f"{name}: further views for answers less sure than {self.confidence_threshold:.3f}, "
+            f"{self.share:.0%} of the held-out images; out of fold {self.score_all:.4f} with all views for all, "
+            f"{self.score:.4f} with --unsure-only"
         )
 
 
@@ -58,11 +59,11 @@ def unsure_of(run: Run, folds: tuple[int, ...]) -> Unsure:
     answers = decide(plain.probabilities, competition)
     confidence = confidence_of(plain.probabilities, answers, competition)
     changed = (answers != decide(full.probabilities, competition)).any(axis=1)
-    sure = float(np.quantile(confidence[changed], CHANGED_BELOW)) if changed.any() else 0.0
-    unsure = confidence < sure
+    threshold = float(np.quantile(confidence[changed], CHANGED_BELOW)) if changed.any() else 0.0
+    unsure = confidence < threshold
     mixed = np.where(unsure[:, None], full.probabilities, plain.probabilities)
     return Unsure(
-        sure=sure,
+        confidence_threshold=threshold,
         share=float(unsure.mean()),
         score_all=score_of(full.probabilities, target, competition),
         score=score_of(mixed, target, competition),

@@ -21,9 +21,14 @@ from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import nn
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.core.errors import InputError
 from src.models.contract import Backbone, check_takes, find_backbone, last_layer, own_code_error, pretrained_facts
+
+
+class NoHubWeights(InputError):
+    """A network's pretrained weights cannot be had from the hub."""
+
 
 # Decided by the competition or by flags of their own, not by --backbone-options.
 RESERVED_OPTIONS = {
@@ -240,7 +245,7 @@ def _create(backbone: Backbone, hub: bool, image_size: tuple[int, int], options:
     except (OSError, RuntimeError) as error:
         if not hub or "pretrained tag" in str(error):
             raise InputError(f"--backbone {backbone.name}: {error}") from error
-        raise InputError(
+        raise NoHubWeights(
             f"--backbone {backbone.name}: its pretrained weights cannot be downloaded from the hub "
             f"({type(error).__name__}); give a local file with --weights, or train from scratch with --no-pretrained"
         ) from error

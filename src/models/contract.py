@@ -30,7 +30,7 @@ import torch
 from timm.models import model_entrypoint
 from torch import nn
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.core.errors import InputError
 from src.core.modules import load_module
 

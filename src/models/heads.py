@@ -2,7 +2,7 @@
 
 import torch
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 
 
 def probabilities_of(logits: torch.Tensor, layout: HeadLayout) -> torch.Tensor:

@@ -55,7 +55,7 @@ def _explicit_padding(nodes: Any) -> None:
         if "auto_pad" not in found or found["auto_pad"].s != b"SAME_UPPER":
             continue
         if any(stride != 1 for stride in found["strides"].ints):
-            raise ValueError(f"{node.name}: auto_pad with a stride is not served")
+            raise ValueError(f"{node.name}: auto_pad with a stride is not supported")
         total = [size - 1 for size in found["kernel_shape"].ints]
         node.attribute.remove(found["auto_pad"])
         node.attribute.append(helper.make_attribute("pads", [n // 2 for n in total] + [n - n // 2 for n in total]))

@@ -12,7 +12,7 @@ from src.core.runtime import choose_compute
 from src.data.prepared import Prepared
 from src.data.split import num_val_of
 from src.inference.views import candidates
-from src.models.build import build_model
+from src.models.build import NoHubWeights, build_model
 from src.models.contract import find_backbone, linear_last_layer
 from src.planning.measuring import rates_of
 from src.planning.plan import Data, Rates, choose
@@ -43,7 +43,7 @@ def flags_of_recipe(
         if config.weights is not None:
             flags["weights"] = str(config.weights)
     if recipe.start == "texts":
-        flags["backbone_options"] = f"characters={characters_of(competition)}"
+        flags["backbone_options"] = shlex.quote(f"characters={characters_of(competition)}")
     if (seen := size_of(recipe, size, competition)) != size:
         flags["image_size"] = f"{seen[0]} {seen[1]}"
     return {**flags, "seed": str(config.seed), "device": config.device}
@@ -89,9 +89,7 @@ def start_of(config: AutoConfig, competition: Competition, size: tuple[int, int]
         return "texts"
     try:
         build_model(config.backbone, competition.layout, size, competition.channels, pretrained=True, weights=weights)
-    except InputError as error:
-        if weights is not None or "pretrained" not in str(error):
-            raise
+    except NoHubWeights as error:
         clock.tell(f"pretrained weights: none ({error}); training from scratch", said)
         return "scratch"
     if _begins_at_random(config):

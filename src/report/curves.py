@@ -79,9 +79,9 @@ def _interval(low: float | None, high: float | None) -> str:
 
 def settings(run: Run) -> list[tuple[str, str, bool]]:
     """Return each setting of the training: its flag, its value, and whether it is the default."""
-    found = _settings(run.begun.train, "")
-    if run.begun.weights:
-        found = [("--weights", run.begun.weights, False) if one[0] == "--weights" else one for one in found]
+    found = _settings(run.started_record.train, "")
+    if run.started_record.weights:
+        found = [("--weights", run.started_record.weights, False) if one[0] == "--weights" else one for one in found]
     return found
 
 

@@ -200,7 +200,7 @@ def _maps(
 ) -> tuple[np.ndarray, str]:
     """Return saliency maps (K, h, w) of the first K of these rows, as many as SALIENCY_SECONDS and memory allow, each
     by the network of its fold; and why there are none or few, or nothing."""
-    size, shape = run.begun.model.image_size, _map_size(images.shape[1:3])
+    size, shape = run.started_record.model.image_size, _map_size(images.shape[1:3])
     maps = np.zeros((len(explained), *shape), np.float32)
     device = choose_compute("auto", "fp32")
     networks: dict[int, Any] = {}

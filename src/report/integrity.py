@@ -68,7 +68,7 @@ def _runs(config: DoctorConfig) -> Iterator[str]:
             continue
         if (run.folder / "restart" / "complete").exists():
             yield f"{run.folder}: --restart was stopped while it moved its folds; run that command again"
-        if run.begun.model.backbone.endswith(".py"):
+        if run.started_record.model.backbone.endswith(".py"):
             yield _problem(run.network_file)
         elif run.keeps_weights:
             yield _problem(run.weights_copy)

@@ -86,7 +86,7 @@ def _values(report: Report) -> dict[str, Any]:
 
 def _facts(report: Report) -> list[tuple[str, str]]:
     """Return what stands below the score."""
-    scores, model = report.scores, report.run.begun.model
+    scores, model = report.scores, report.run.started_record.model
     spread = scores["std_over_folds"]
     found = [("images", f"{scores['num_images']:,}"), ("network", model.backbone)]
     found.append(("image size", f"{model.image_size[0]} × {model.image_size[1]}"))

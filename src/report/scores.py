@@ -90,8 +90,7 @@ def tables(oof: OutOfFold) -> dict[str, pd.DataFrame]:
         found["by_position"] = by_position(oof)
     for head, matrix in confusions(oof).items():
         found.setdefault("by_class" if head == "all" else f"by_class_{head}", per_class(*matrix))
-    starts = np.cumsum([0, *oof.competition.layout.target_widths])
-    for start, each in zip(starts.tolist(), oof.competition.heads, strict=False):
+    for start, each in zip(oof.competition.layout.target_starts, oof.competition.heads, strict=True):
         if each.kind == "number" and len(oof.competition.heads) > 1:
             found[f"by_value_{each.name}"] = by_value(oof, start)
     groups = by_group(oof)
@@ -225,9 +224,8 @@ def by_head(oof: OutOfFold) -> pd.DataFrame:
 def confusions(oof: OutOfFold) -> dict[str, tuple[list[str], np.ndarray]]:
     """Return class names and (C, C) counts, rows true and columns predicted, for each head by name; heads with the same
     classes are combined as "all"."""
-    found, start = {}, 0
-    for head in oof.competition.heads:
-        column, start = start, start + len(head.targets)
+    found = {}
+    for head, column in zip(oof.competition.heads, oof.competition.layout.target_starts, strict=True):
         if head.kind not in ("class", "ordinal"):
             continue
         pairs = oof.target[:, column].astype(np.int64) * head.num_classes + oof.answers[:, column].astype(np.int64)

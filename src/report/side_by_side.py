@@ -72,7 +72,7 @@ def open_side(config: CompareConfig, name: str) -> Side:
         num_trained=len(trained),
         num_folds=len(numbers),
         seconds=seconds,
-        settings=run.begun.flat_settings() | {name: versions.get(name, "") for name in ENVIRONMENT},
+        settings=run.started_record.flat_settings() | {name: versions.get(name, "") for name in ENVIRONMENT},
         curves=curves,
     )
 

@@ -85,7 +85,7 @@ def compare(run: Run, folds: Sequence[TrainedFold], oof: OutOfFold) -> Compariso
         notes.append("Answers on test images are not known yet: run predict, then evaluate again.")
     measures: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     try:
-        caches = [prepared.cache(part, run.begun.cache_size) for part in ("train", "test")]
+        caches = [prepared.cache(part, run.started_record.cache_size) for part in ("train", "test")]
         sizes = [cache.sources.sizes[cache.sources.sizes > 0] / 1000 for cache in caches]
         is_remote = any(isinstance(cache.images, RemotePixels) for cache in caches)
         light = [] if is_remote else [_light(cache) for cache in caches]  # would fetch much of both

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from src.competitions.spec import Head, HeadLayout
+from src.competitions.layout import HeadLayout
+from src.competitions.spec import Head
 from src.config import TrainSettings
 from src.core.errors import InputError
 from src.core.progress import minutes

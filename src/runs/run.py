@@ -36,13 +36,14 @@ class Run:
     staged: bool = False  # whether this is the new one of --restart, beside the run that it will replace
 
     @property
-    def begun(self) -> RunRecord:
+    def started_record(self) -> RunRecord:
+        """run.json, of a run that has begun."""
         assert self.record
         return self.record
 
     @property
     def id(self) -> str:
-        return seal_of(self.begun)
+        return seal_of(self.started_record)
 
     @property
     def competition(self) -> Competition:
@@ -101,7 +102,7 @@ class Run:
             except InputError:
                 continue
             return record.given
-        values = vars(self.begun.train) | {"weights": self.begun.weights}
+        values = vars(self.started_record.train) | {"weights": self.started_record.weights}
         return {name: HASH.sub("", values[name]) for name in HASHED if values[name] is not None}
 
     def begin(self, record: RunRecord) -> "Run":
@@ -128,7 +129,7 @@ class Run:
         train = self.train_command(number)
         repair = f"{train} --restart" if not has_state(paths.state) else f"{train}, which makes it from the checkpoint"
         record = read_record(paths.record, FoldRecord, f"run {train} first", f"run {repair}")
-        if record.run != self.begun:
+        if record.run != self.started_record:
             raise InputError(
                 f"{paths.record}: belongs to another run, or --restart is replacing this one; put the run's own folder "
                 f"back, or run {train} --restart"
@@ -181,19 +182,19 @@ class Run:
 
     def has_network_file(self) -> bool:
         """Return whether the run's copy of its own network file is the one that it began with."""
-        copy = self.folder / self.begun.model.backbone
-        return copy.is_file() and self.begun.train.backbone.endswith(f" {sha256_of(copy)[:12]}")
+        copy = self.folder / self.started_record.model.backbone
+        return copy.is_file() and self.started_record.train.backbone.endswith(f" {sha256_of(copy)[:12]}")
 
     def network_file(self) -> Path:
         """Return the run's copy of its own network file. Raises InputError if it is not the one it began with."""
-        copy = self.folder / self.begun.model.backbone
+        copy = self.folder / self.started_record.model.backbone
         if not self.has_network_file():
             raise InputError(f"{copy}: is not the network file that this run began with; put that one there")
         return copy
 
     def load_network(self, fold: TrainedFold) -> nn.Module:
         """Build the network and load the weights of a fold. Raises InputError."""
-        model = self.begun.model
+        model = self.started_record.model
         folder = self.network_file().parent if model.backbone.endswith(".py") else None
         weights = self.weights_copy() if self.keeps_weights else None
         return fold.load(build_network(model, folder, weights=weights))
@@ -201,20 +202,20 @@ class Run:
     @property
     def keeps_weights(self) -> bool:
         """Whether the run has a copy of --weights, because its network is built from that file."""
-        backbone = self.begun.model.backbone
+        backbone = self.started_record.model.backbone
         return not backbone.endswith(".py") and find_backbone(backbone).takes_weights_file
 
     @property
     def copies(self) -> list[Path]:
         """Where its copies of the files lie that its network is built from."""
-        if self.begun.model.backbone.endswith(".py"):
-            return [self.folder / self.begun.model.backbone]
-        return [self.folder / str(self.begun.weights).rsplit(" ", 1)[0]] if self.keeps_weights else []
+        if self.started_record.model.backbone.endswith(".py"):
+            return [self.folder / self.started_record.model.backbone]
+        return [self.folder / str(self.started_record.weights).rsplit(" ", 1)[0]] if self.keeps_weights else []
 
     def weights_copy(self) -> Path:
         """Return the run's copy of --weights. Raises InputError if it is not the file that it began with."""
         copy = self.copies[0]
-        if not copy.is_file() or not sha256_of(copy).startswith(str(self.begun.weights).rsplit(" ", 1)[1]):
+        if not copy.is_file() or not sha256_of(copy).startswith(str(self.started_record.weights).rsplit(" ", 1)[1]):
             raise InputError(f"{copy}: is not the file that this run began with; put that one there")
         return copy
 

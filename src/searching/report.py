@@ -1,6 +1,7 @@
 """The end of a search: the best and the default settings, trained once without the reported fold and scored on it."""
 
 import math
+import shlex
 
 from optuna.trial import FrozenTrial
 
@@ -31,7 +32,7 @@ def _config(search: Search, run_name: str, flags: list[str]) -> TrainConfig:
 
 def train_command(config: TrainConfig) -> str:
     """Return the command that trains with these settings."""
-    competition = f" --competition {config.competition}"
+    competition = f" --competition {shlex.quote(config.competition)}"
     return f"python -m src.train{competition}{flags_of(config).replace(competition, '', 1)}"
 
 

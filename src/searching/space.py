@@ -6,9 +6,9 @@ from typing import Any, get_args, get_type_hints
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from src.competitions.spec import Competition, nearest
+from src.competitions.spec import Competition
 from src.config import Paths, TrainConfig
-from src.core.errors import InputError
+from src.core.errors import InputError, nearest
 from src.models.contract import find_backbone
 from src.sweeping.plan import TAKEN, flags_for, parse_train, path_flags
 from src.training.checks import check_flags

@@ -50,7 +50,7 @@ class Answerer:
 
     @property
     def size(self) -> tuple[int, int]:
-        return self.run.begun.model.image_size
+        return self.run.started_record.model.image_size
 
     def facts(self) -> dict[str, Any]:
         """Return what the page and the API say of the run."""
@@ -59,7 +59,7 @@ class Answerer:
             "competition": competition.name,
             "run": self.run.name,
             "run_id": self.run.id,
-            "network": self.run.begun.model.backbone,
+            "network": self.run.started_record.model.backbone,
             "image_size": list(self.size),
             "folds": list(self.folds),
             "views": views,
@@ -78,7 +78,7 @@ class Answerer:
 
     def read(self, data: bytes) -> np.ndarray:
         """Return an image file as the networks see it, (H, W, C). Raises ImageProblem, MemoryError."""
-        seen = fitted(decode(data, self.how), self.run.begun.cache_size, self.how.fit, self.how.bars)
+        seen = fitted(decode(data, self.how), self.run.started_record.cache_size, self.how.fit, self.how.bars)
         return resize(seen, self.size)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -132,12 +132,12 @@ def open_answerer(config: ServeConfig) -> Answerer:
     trained, competition = run.trained(config.folds), run.competition
     numbers = tuple(fold.number for fold in trained)
     wanted = views_of(run, trained, config.tta)
-    predictor = Predictor(competition=competition, compute=compute, tta=config.tta, wanted=wanted)
+    predictor = Predictor(competition=competition, compute=compute, tta=config.tta, view_names=wanted)
     networks = tuple(to_device(run.load_network(fold), compute) for fold in trained)
     forwards: list[Forward] = list(networks)
     if config.engine == "onnx":
-        images = run.prepared.cache("train", run.begun.cache_size).images[:TRIAL_IMAGES]
-        loader = unlabelled(images, np.arange(len(images)), run.begun.model.image_size, competition.hflip_ok)
+        images = run.prepared.cache("train", run.started_record.cache_size).images[:TRIAL_IMAGES]
+        loader = unlabelled(images, np.arange(len(images)), run.started_record.model.image_size, competition.hflip_ok)
         with torch.inference_mode():
             quick = [by_onnx(network, loader, compute, competition.layout, "onnx") for network in networks]
         forwards = [forward for forward in quick if forward]

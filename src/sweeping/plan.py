@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields
@@ -65,13 +66,19 @@ def path_flags(paths: Paths) -> list[str]:
 
 
 def flags_for(name: str, value: str) -> list[str]:
-    """Return a flag of train; True and False make a switch, DEFAULT nothing."""
+    """Return a flag of train; True and False make a switch, DEFAULT nothing. Words are split as a shell would.
+
+    Raises InputError for an open quote.
+    """
     if value == DEFAULT:
         return []
     flag = f"--{name.replace('_', '-')}"
     if value in ("True", "False"):
         return [flag if value == "True" else flag.replace("--", "--no-", 1)]
-    return [flag, *(value.split() if name in SEVERAL else [value])]
+    try:
+        return [flag, *(shlex.split(value) if name in SEVERAL else [value])]
+    except ValueError as error:
+        raise InputError(f"{flag} {value}: {str(error).lower()}") from error
 
 
 def _short(value: str) -> str:

@@ -34,7 +34,7 @@ def check_same_data(config: SweepConfig, members: list[Member], prepared: Prepar
         if member.name not in known:
             continue
         run = open_run(config, member.name)
-        found = run.prepared.id, run.begun.cache_size
+        found = run.prepared.id, run.started_record.cache_size
         expected = prepared.id, prepared.cache_size(parse_train(member.flags).image_size)
         if found != expected:
             (snapshot, size), (newest, other) = found, expected

@@ -20,6 +20,7 @@ from src.training.starting import starting_fold
 
 
 def run_record(config: TrainConfig, run: Run, data: FoldData, network: Network) -> RunRecord:
+    """Return what run.json will say of a run that begins, or did, with these flags."""
     settings, weights = settings_of(config, run.record)
     mean, std = normalisation_of(network.backbone, run.competition, data.train.levels)
     return RunRecord(
@@ -83,8 +84,9 @@ def begin_fold(config: TrainConfig, run: Run, number: int, data: FoldData) -> No
 
 
 def fold_record(config: TrainConfig, run: Run, number: int, data: FoldData) -> FoldRecord:
+    """Return what fold.json says of a fold that is not trained yet."""
     return FoldRecord(
-        run=run.begun,
+        run=run.started_record,
         fold=number,
         num_train=data.train.num_images,
         num_val=len(data.val.rows),

@@ -74,7 +74,7 @@ def _folder_of_fonts(folder: str | None) -> str | None:
 def _run_of(config: TrainConfig, name: str, known: Iterable[str | None]) -> str:
     """Return another run's name and the hash of its record; if it is gone, as it is `known`."""
     try:
-        return f"{name} {seal_of(open_run(config, name).begun)[:12]}"
+        return f"{name} {seal_of(open_run(config, name).started_record)[:12]}"
     except InputError:
         for text in known:
             if text and text.startswith(f"{name} "):
@@ -96,7 +96,7 @@ def changes(saved: RunRecord, settings: TrainSettings, weights: str | None) -> s
 
 def check_unchanged(config: TrainConfig, run: Run, why: str = "") -> None:
     """Raise InputError naming each setting that differs from those the run began with."""
-    changed = changes(run.begun, *settings_of(config, run.record))
+    changed = changes(run.started_record, *settings_of(config, run.record))
     if changed:
         raise InputError(
             f"{run.folder}: {why}this run was started with other settings ({changed}); use --run-name NAME, or "

@@ -43,6 +43,8 @@ def _check_ranges(config: TrainConfig) -> None:
 
 def check_flags(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for flags that are out of range or contradict each other or the competition."""
+    if config.loss not in LOSSES:
+        raise InputError(f"--loss {config.loss}: there are {', '.join(LOSSES)}")
     _check_ranges(config)
     _check_together(config)
     check_start(config)
@@ -63,8 +65,6 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
             f"--freeze-backbone: features of random weights are useless, and {config.backbone} begins with them; give "
             "--weights"
         )
-    if config.loss not in LOSSES:
-        raise InputError(f"--loss {config.loss}: there are {', '.join(LOSSES)}")
 
 
 def _check_together(config: TrainConfig) -> None:

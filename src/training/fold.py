@@ -86,7 +86,7 @@ def train_fold(
             world.on_main(lambda: begin_fold(config, run, number, data))
         if status and world.is_main:
             status.follow(paths.folder)
-        predictor = Predictor(competition=run.competition, compute=compute, wanted=config.views)
+        predictor = Predictor(competition=run.competition, compute=compute, view_names=config.views)
         folds_after = sum(not run.has_result(other) for other in remaining[1:])
         if saved and saved.record.result and saved.weights_fit():
             print(f"fold {number}: {paths.oof} is missing or damaged, and is made again")
@@ -149,14 +149,14 @@ def _make_trainer(
     if config.freeze_backbone:
         trained = LinearProbe(network, config.dropout)
         served: Batches
-        settings, cache = run.begun.train, run.prepared.cache_file("train", data.cache_size)
+        settings, cache = run.started_record.train, run.prepared.cache_file("train", data.cache_size)
         store = FeatureStore(cache=cache, network=f"{settings.backbone} {settings.backbone_options}")
         served, score = serve_features(network, data.train, data.val, run.competition, compute, store)
     else:
         served = choose_device_cache(config, data.train, compute)
     return Trainer(
         paths=paths,
-        origin=origin_of(run.begun, paths.number),
+        origin=origin_of(run.started_record, paths.number),
         settings=config.settings,
         state=make_state(config, trained.to(compute.device), compute, run.competition.pad_class),
         loader=served,
@@ -202,7 +202,7 @@ def _finish(
     network = to_device(world.together(lambda: run.load_network(fold)), predictor.compute)
     name, each = f"fold {number}, held-out images", None
     with followed_by(lambda stage: folds_after * (result.seconds + stage)):
-        if AUTO in predictor.wanted:
+        if AUTO in predictor.view_names:
             each = predictor.predict_each(network, data.val, name)
             plain, mean = each[0], each.mean(axis=0)
         else:

@@ -57,7 +57,7 @@ def training_of(run: Run, number: int) -> Training:
         run=run.name,
         run_id=run.id,
         fold=number,
-        settings=run.begun.flat_settings(),
+        settings=run.started_record.flat_settings(),
     )
 
 

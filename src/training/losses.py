@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from src.competitions.spec import HeadLayout, Kind
+from src.competitions.layout import HeadLayout, Kind
 
 # logits, target, label_smoothing, weight -> the mean over images (and labels), a scalar
 Loss = Callable[[torch.Tensor, torch.Tensor, float, torch.Tensor | None], torch.Tensor]

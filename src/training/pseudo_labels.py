@@ -27,6 +27,7 @@ from src.core.errors import InputError
 from src.core.flags import check_apart
 from src.core.runtime import Compute
 from src.core.writing import write_csv
+from src.data.labels import check_target
 from src.inference.ensemble import mean_out_of_fold, predict_test, views_of, weighted_mean
 from src.inference.predictor import Predictor
 from src.inference.quality import confidence_of
@@ -101,7 +102,13 @@ def _kept(run: Run, number: int, columns: list[str]) -> pd.DataFrame:
     table = parse_csv(path.read_bytes(), str(path))
     if list(table.columns) != ["image_path", *columns, "confidence"]:
         raise InputError(f"{path}, line 1: has other columns than it was written with; run {again}")
-    return table.astype(dict.fromkeys(columns, np.int64))
+    try:
+        table = table.astype(dict.fromkeys(columns, np.int64))
+        for head in run.competition.heads:
+            check_target(table, head, head.name, str(path))
+    except ValueError as error:
+        raise InputError(f"{path}: was changed after it was written ({error}); run {again}") from error
+    return table
 
 
 def _predicted(teacher: Run, number: int, judged: tuple[int, ...], compute: Compute, test: TestSet) -> np.ndarray:
@@ -110,9 +117,9 @@ def _predicted(teacher: Run, number: int, judged: tuple[int, ...], compute: Comp
     With --views auto, its views are chosen on the `judged` folds, not on the images that the student holds out.
     """
     fold = compute.world.together(lambda: teacher.trained((number,))[0])
-    cache = compute.world.together(lambda: test.cache(teacher.prepared, teacher.begun.cache_size))
+    cache = compute.world.together(lambda: test.cache(teacher.prepared, teacher.started_record.cache_size))
     wanted = compute.world.together(lambda: views_of(teacher, teacher.trained(judged), True))
-    predictor = Predictor(competition=teacher.competition, compute=compute, wanted=wanted)
+    predictor = Predictor(competition=teacher.competition, compute=compute, view_names=wanted)
     found = predict_test(teacher, fold, cache, test, predictor).probabilities
     return np.where(cache.readings.readable[cache.rows_of(test.image_paths)][:, None], found, 0)
 

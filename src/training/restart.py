@@ -95,14 +95,14 @@ def publish(run: Run) -> Run:
         for number in {paths.number for paths in (*finished, *main.started_folds())}:
             locks.enter_context(locked(main.fold_paths(number).folder, f"is training fold{number}"))
         if not marker.exists():  # otherwise a killed process has begun to move
-            old = main.started_folds() if readable_run(main.folder) != run.begun else []
+            old = main.started_folds() if readable_run(main.folder) != run.started_record else []
             _check_all_replaced(old, finished, main)
             write_text(marker, "\n".join(" ".join(str(one.number) for one in paths) for paths in (old, finished)))
         for number in _numbers(marker, 0):
             if not main.owns(number):
                 shutil.rmtree(main.fold_paths(number).folder, ignore_errors=True)
-        if readable_run(main.folder) != run.begun or not main.file.exists():
-            write_record(main.file, run.begun)
+        if readable_run(main.folder) != run.started_record or not main.file.exists():
+            write_record(main.file, run.started_record)
         for paths in finished:
             replace_folder(paths.folder, main.fold_paths(paths.number).folder)
         for copy in filter(Path.is_file, staged.copies):

@@ -30,7 +30,7 @@ def _run_to_train(config: TrainConfig, moved: tuple[int, ...]) -> Run:
     if config.restart and moved:
         run = open_run(config, config.run_name)
         wanted = run.prepared.fold_numbers(config.fold)
-        if set(wanted) <= set(moved) and not changes(run.begun, *settings_of(config, run.record)):
+        if set(wanted) <= set(moved) and not changes(run.started_record, *settings_of(config, run.record)):
             return run
     known = readable_run(folder)
     if config.restart:
@@ -41,7 +41,7 @@ def _run_to_train(config: TrainConfig, moved: tuple[int, ...]) -> Run:
         return Run(prepared=open_prepared(config), name=config.run_name)
     run = open_run(config, config.run_name)
     check_unchanged(config, run)
-    return run.begin(run.begun)
+    return run.begin(run.started_record)
 
 
 def lost_record(config: TrainConfig, run: Run, number: int) -> str:
@@ -54,7 +54,7 @@ def lost_record(config: TrainConfig, run: Run, number: int) -> str:
         return ""
     except InputError as error:
         try:
-            load_state(paths.state, origin_of(run.begun, number))
+            load_state(paths.state, origin_of(run.started_record, number))
         except InputError:
             if not paths.record.exists():
                 return ""

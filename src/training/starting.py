@@ -53,8 +53,8 @@ def start_from(backbone: nn.Module, config: TrainConfig, run: Run, number: int) 
     """
     starter, fold = starting_fold(config, number)
     _check_unseen(config, starter, run, number)
-    state, model = read_weights(fold.weights_file), starter.begun.model
-    if starter.begun.heads != run.competition.heads:
+    state, model = read_weights(fold.weights_file), starter.started_record.model
+    if starter.started_record.heads != run.competition.heads:
         last = {f"{OURS}{key}" for key in last_layer(backbone)}
         state = {key: value for key, value in state.items() if key not in last}
     source = f"--start-from {starter.name}, whose network is {model.backbone}"
@@ -80,7 +80,7 @@ def _check_unseen(config: TrainConfig, starter: Run, run: Run, number: int) -> N
                 f"--start-from {config.start_from}: fold {number} of {starter.name} was trained on {len(seen):,} "
                 f"images that this fold holds out, such as {seen.iloc[0]}; use the same folds, or omit the flag"
             )
-        before = starter.begun.train.start_from
+        before = starter.started_record.train.start_from
         if before is None:
             return
         starter = open_run(config, HASH.sub("", before))

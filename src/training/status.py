@@ -108,10 +108,10 @@ class _Lines(io.TextIOBase):
     """Passes text on to a stream and keeps its last lines."""
 
     def __init__(self, stream: Any, lines: deque[str]) -> None:
-        self.stream, self.lines, self.begun = stream, lines, ""
+        self.stream, self.lines, self.started_record = stream, lines, ""
 
     def write(self, text: str) -> int:
-        *whole, self.begun = (self.begun + text).split("\n")
+        *whole, self.started_record = (self.started_record + text).split("\n")
         self.lines.extend(line for line in whole if line)
         return int(self.stream.write(text))
 

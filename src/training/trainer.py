@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.config import TrainSettings
 from src.core.errors import InputError
 from src.core.progress import Progress, followed_by, minutes

@@ -249,6 +249,8 @@ def test_invalid_kaggle_digits_are_an_error_naming_file_and_line(mnist: MakeMnis
     rows = (folder / "train.csv").read_text().splitlines()
     (folder / "train.csv").write_text("\n".join([*rows[:3], "10" + rows[3][1:], *rows[4:]]))
     assert error_of(mnist_train, folder) == "train.csv, line 4: label 10 is not a digit 0-9"
+    (folder / "train.csv").write_text("\n".join([rows[0], "", *rows[1:3], "10" + rows[3][1:], *rows[4:]]))
+    assert error_of(mnist_train, folder) == "train.csv, line 5: label 10 is not a digit 0-9"
     (folder / "train.csv").write_text("\n".join(row.split(",", 1)[1] for row in rows))  # test.csv under its name
     assert "train.csv, line 1: 784 columns from 'pixel0'" in error_of(mnist_train, folder)
 

@@ -109,7 +109,7 @@ def test_the_order_of_the_cache_does_not_matter() -> None:
     cache = np.empty_like(table)
     cache[rows] = table
     one, other = candidates.describe(table, np.arange(len(table))), candidates.describe(cache, rows)
-    assert len(one.places) == 307
+    assert len(one.positions) == 307
     assert all(np.array_equal(array, same) for array, same in zip(one, other, strict=True))
     assert len(near(images)) == 7
     readings = [Reading("", "", str(i)) for i in range(len(table))]

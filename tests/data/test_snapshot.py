@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from src.competitions.spec import Head
 from src.core.writing import sha256_of, write_csv
 from src.data import snapshot as snapshots
 from src.data.shelf import shelf
@@ -86,6 +87,19 @@ def test_a_table_is_read_as_it_was_written(rows: list[tuple[str, str, int | None
             patch.setattr(snapshots, "CHUNK", 2)
             for start, chunk in enumerate(read_chunks(Path(name), "table.csv", snapshot, "")):
                 pd.testing.assert_frame_equal(chunk, table[2 * start : 2 * start + 2])
+
+
+def test_a_head_may_be_called_like_a_text_column_of_another_table(tmp_path: Path) -> None:
+    heads = (Head(name="detail", classes=("a", "b")), Head(name="action", kind="number"))
+    facts = SplitFacts(pixels="", num_images=0, num_unreadable=0)
+    table = pd.DataFrame({"image_path": ["0001", "NA"], "detail": [1, 0], "action": [0.5, 2.0]})
+    problems = pd.DataFrame({"image_path": ["1"], "action": ["7"], "detail": ["8"]})
+    for name, written in (("labels.csv", table), ("problems.csv", problems)):
+        write_csv(tmp_path / name, written)
+        tables = {name: sha256_of(tmp_path / name)}
+        snapshot = Snapshot(competition="", heads=heads, flags="", tables=tables, train=facts, test=facts)
+        expected = written.astype({"image_path": "str"}) if name == "labels.csv" else written.astype("str")
+        pd.testing.assert_frame_equal(read_table(tmp_path, name, snapshot, ""), expected)
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "snapshot.json"])

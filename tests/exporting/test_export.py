@@ -46,7 +46,8 @@ def test_a_torch_file_with_views_answers_as_predict(world: Path) -> None:
     test = run.prepared.cache("test")
     paths = [f"mchar_test_a/{i:06d}.png" for i in range(3)]
     found = files.answers_of_torch(
-        (folder / "model.pt2").read_bytes(), _loader(test.images[test.rows_of(paths)], run.begun.model.image_size)
+        (folder / "model.pt2").read_bytes(),
+        _loader(test.images[test.rows_of(paths)], run.started_record.model.image_size),
     )
     np.testing.assert_allclose(found, predicted(world), atol=1e-4)
     text_of_card = (folder / "MODEL_CARD.md").read_text()
@@ -143,7 +144,7 @@ def test_more_than_two_gigabytes_are_refused_before_the_export() -> None:
 
 
 def test_the_card_knows_which_weights_are_timms(world: Path) -> None:
-    record = run_at(world / "runs" / "svhn" / "baseline").begun
+    record = run_at(world / "runs" / "svhn" / "baseline").started_record
     pretrained = replace(record, train=replace(record.train, pretrained=True))
     assert _start(pretrained) == "nothing"  # string_cnn has none
     tagged = replace(pretrained, model=replace(record.model, backbone="resnet50.fb_swsl_ig1b_ft_in1k"))

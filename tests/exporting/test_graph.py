@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.core.runtime import choose_compute
 from src.data.images import resize
 from src.data.loader import Loader

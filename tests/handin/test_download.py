@@ -77,11 +77,12 @@ def test_files_arrive_whole_and_a_second_run_asks_for_nothing(
     ended = download()
     assert ended.code == 0, ended.err
     assert "2 of them downloaded now" in ended.out
-    assert "next: python -m src.prepare --competition svhn" in ended.out
+    assert "next: python -m src.prepare --competition svhn\n" in ended.out
     assert got(tmp_path) == DATA
     count = len(server.asked)
     assert "0 of them downloaded now" in download().out
     assert len(server.asked) == count
+    assert "--competition svhn --input-dir 'my input'\n" in download("--input-dir", "my input").out
 
 
 @needs_openssl

@@ -121,7 +121,7 @@ def test_a_damaged_bundle_of_zips_is_one_line(
     path.write_bytes(content)
     kaggle.will(files=FILES, download={"files": {"leaf-disease.zip": str(path)}})
     refused(
-        podium("download", "--competition", file, "--kaggle", "leaf-disease"), "leaf-disease.zip: is not a whole zip"
+        podium("download", "--competition", file, "--kaggle", "leaf-disease"), "leaf-disease.zip: is not a valid zip"
     )
 
 
@@ -179,7 +179,7 @@ def test_a_broken_bundle_and_a_missing_client_are_one_line(
 ) -> None:
     (tmp_path / "cut.zip").write_bytes(b"PK\3\4 cut")
     kaggle.will(files=FILES, download={"files": {"cifar-10.zip": str(tmp_path / "cut.zip")}})
-    refused(podium("download", "--competition", "cifar10"), "cifar-10.zip: is not a whole zip")
+    refused(podium("download", "--competition", "cifar10"), "cifar-10.zip: is not a valid zip")
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     refused(podium("download", "--competition", "cifar10"), "pip install -r requirements-kaggle.txt")

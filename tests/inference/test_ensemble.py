@@ -226,7 +226,7 @@ def test_several_images_of_an_id_are_one_answer_in_training_and_in_the_test_set(
     patients = folds["image_path"].str.split("/").str[1].str.split("_").str[0]
     assert (folds["fold"].groupby(patients).nunique() == 1).all()
     for flag in ("--calibrate", "--priors test", "--unsure-only"):
-        refused(podium("predict", *common, *flag.split()), f"{flag}: is not served where several images have one")
+        refused(podium("predict", *common, *flag.split()), f"{flag}: is not supported where several images share")
     assert podium("predict", *common).code == 0
     answers = (tmp_path / "submissions" / "eyes" / "baseline.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in answers] == ["patient", "a", "b"]

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from src.competitions import food11, svhn
-from src.competitions.spec import Competition, HeadLayout
+from src.competitions.layout import HeadLayout
+from src.competitions.spec import Competition
 from src.core.errors import InputError
 from src.core.runtime import choose_compute, is_out_of_memory, to_device
 from src.core.world import World

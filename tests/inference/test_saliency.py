@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.inference.saliency import _layer_cam, evidence, saliency
 from src.models.build import build_model
 from src.models.contract import last_layer

@@ -43,11 +43,11 @@ def test_the_threshold_is_where_answers_stop_changing(world: Path) -> None:
     sure = np.linspace(0.1, 0.95, 18).tolist()
     with_changed_answers(world, sure, [0.2 < one < 0.5 for one in sure])
     found = unsure_of(run_at(world / "runs/svhn/baseline"), (0, 1))
-    assert 0.4 < found.sure < 0.5
-    assert found.share == pytest.approx(np.mean(np.array(sure) < found.sure))
+    assert 0.4 < found.confidence_threshold < 0.5
+    assert found.share == pytest.approx(np.mean(np.array(sure) < found.confidence_threshold))
     assert found.score == pytest.approx(found.score_all, abs=1 / 18)
     with_changed_answers(world, sure, [False] * 18)
-    assert unsure_of(run_at(world / "runs/svhn/baseline"), (0, 1)).sure == 0
+    assert unsure_of(run_at(world / "runs/svhn/baseline"), (0, 1)).confidence_threshold == 0
 
 
 @pytest.mark.parametrize("all_sure", [False, True])
@@ -64,7 +64,7 @@ def test_predict_gives_further_views_to_doubted_images_only(world: Path, all_sur
     np.testing.assert_allclose(made["quick"], made["plain" if all_sure else "full"], atol=1e-5)
     assert not np.allclose(made["full"], made["plain"], atol=1e-5)
     facts = json.loads((world / "submissions/svhn/quick.json").read_text())["runs"][0]["unsure_only"]
-    assert (facts["sure"] == 0) == all_sure
+    assert (facts["confidence_threshold"] == 0) == all_sure
 
 
 def test_where_it_has_no_meaning_it_is_refused(world: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from src.competitions import decision, food11, svhn
 from src.competitions.decision import decide
-from src.competitions.spec import Competition, Head, HeadLayout
+from src.competitions.layout import HeadLayout
+from src.competitions.spec import Competition, Head
 from src.metrics import score_of
 from src.models.heads import probabilities_of
 from src.training.losses import loss_of

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.core.errors import InputError
 from src.models import REFERENCE_NETS
 from src.models.build import build_model

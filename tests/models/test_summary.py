@@ -5,7 +5,7 @@ import re
 import pytest
 from torch import nn
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.models.build import build_model
 from src.models.summary import summarise
 from tests.fixtures import Podium

@@ -82,6 +82,22 @@ def test_features_of_random_weights_are_not_probed(tmp_path: Path, capsys: pytes
     assert can_probe(replace(ours, weights=tmp_path / "a.safetensors"), food, (32, 32))
 
 
+def test_a_mistyped_tag_of_weights_is_refused(tmp_path: Path) -> None:
+    clock = Clock(AutoRecord(competition="food11", minutes=10), tmp_path / "auto.json", time.monotonic())
+    config = AutoConfig(competition="food11", backbone="test_resnet.no_such_tag")
+    with pytest.raises(InputError, match="Invalid pretrained tag"):
+        start_of(config, load_competition("food11"), (32, 32), clock)
+
+
+def test_any_alphabet_reaches_the_recogniser(tmp_path: Path) -> None:
+    svhn = load_competition("svhn")
+    heads = tuple(replace(head, classes=("a", " ", "'", "")) for head in svhn.heads)
+    odd = replace(svhn, heads=heads, pad_class=3, class_names=())
+    config = AutoConfig(competition="svhn", weights=tmp_path / "a.onnx")
+    flags = flags_of_recipe(config, recipes_for(odd, 64, "texts")[0], (64, 128), odd)
+    assert train_config(config, flags, "auto").backbone_options == ("characters=a '",)
+
+
 def test_sizes_are_those_of_the_shorter_side() -> None:
     food = load_competition("food11")
     for shorter, size, expected in ((96, (128, 128), (96, 96)), (96, (384, 512), (96, 128)), (64, (32, 32), (64, 64))):

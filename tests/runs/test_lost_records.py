@@ -48,7 +48,7 @@ def test_restarting_one_fold_keeps_its_runs_cache_and_the_other_folds(world: Pat
     done(world, "prepare", *PREPARE, "--image-size", 32, 48)
     done(world, "train", *FLAGS, "--fold", 0, "--restart")
     run = run_at(fold_of(world).parent)
-    assert run.begun.cache_size == (64, 128)
+    assert run.started_record.cache_size == (64, 128)
     assert [fold.number for fold in run.trained()] == [0, 1]
 
 

@@ -65,6 +65,7 @@ def test_one_at_a_time_tries_each_value_alone_one_seed_after_another() -> None:
         ("lr=1e-3,1e-3", "a value appears twice"),
         ("seed=1,2", "seed is a flag of sweep itself"),
         ("learning_rate=1", "train does not take"),
+        ("views='a", "^--views 'a: no closing quotation$"),
         ("epochs=many", "^--epochs: .*'many'; see python -m src.train --help$"),
         ("weights=/a/m.safetensors,/b/m.safetensors", "two runs would be called sweep-weightsm.safetensors-s0"),
     ],

@@ -131,8 +131,17 @@ def test_a_student_is_trained_resumed_without_its_teacher_and_scored(world: Path
     (world / "runs/svhn/student/fold0/oof.npz").unlink()
     (world / "runs/svhn/student/fold0/fold.json").unlink()
     assert "is made again from the checkpoint" in done(world, "train", *STUDENT, "--pseudo-confidence", 0).out
+    kept = world / "runs/svhn/student/fold0/pseudo_labels.csv"
+    written = kept.read_text()
     (world / "runs/svhn/student/fold0/oof.npz").unlink()
-    (world / "runs/svhn/student/fold0/pseudo_labels.csv").unlink()
+    for odd, said in (("3.5", "invalid literal"), ("99", "is 99, outside 0-10")):
+        image, _, rest = written.splitlines()[1].split(",", 2)
+        kept.write_text(written.replace(written.splitlines()[1], f"{image},{odd},{rest}"))
+        refused = run_command(world, "train", *STUDENT, "--pseudo-confidence", 0)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert "pseudo_labels.csv: was changed after it was written" in refused.err
+        assert said in refused.err
+    kept.unlink()
     refused = run_command(world, "train", *STUDENT, "--pseudo-confidence", 0)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "pseudo_labels.csv: is lost, and the fold was trained on it" in refused.err
@@ -152,7 +161,7 @@ def test_a_teachers_views_are_not_chosen_by_the_labels_that_the_student_holds_ou
 
     def views(run: Run, trained: Sequence[TrainedFold], tta: bool) -> tuple[str, ...]:
         chosen.append([fold.number for fold in trained])
-        return run.begun.train.views
+        return run.started_record.train.views
 
     monkeypatch.setattr("src.training.pseudo_labels.views_of", views)
     done(world, "train", *STUDENT, "--pseudo-confidence", 0)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.config import Augment, TrainSettings
 from src.core.runtime import Compute
 from src.core.world import World

@@ -82,7 +82,7 @@ def test_a_run_goes_on_with_its_own_folds_if_prepare_has_made_others(train: Trai
     both, ended = train("both", "--fold", "all")
     assert ended.code == 0
     folder, _ = train("run")
-    snapshot = run_at(folder.parent).begun.snapshot
+    snapshot = run_at(folder.parent).started_record.snapshot
     assert podium("prepare", "--num-folds", 3).code == 0
     for flags in (("--fold", 1), ("--fold", "all")):
         assert train("run", *flags)[1].code == 0
@@ -106,9 +106,9 @@ def test_a_resumed_fold_and_its_run_keep_their_cache(train: Train, podium: Podiu
     assert train("run")[1].code == 0
     assert (folder / "last.safetensors").read_bytes() == before
     assert train("run", "--fold", 1)[1].code == 0  # the run's other folds use the same cache
-    assert run_at(folder.parent).begun.cache_size == (64, 128)
+    assert run_at(folder.parent).started_record.cache_size == (64, 128)
     other, _ = train("new")
-    assert run_at(other.parent).begun.cache_size == (40, 56)
+    assert run_at(other.parent).started_record.cache_size == (40, 56)
 
 
 def test_resuming_needs_no_weights_file(train: Train, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_backbone_options_are_saved_and_fixed_for_the_run(train: Train) -> None:
     flags = ("--backbone", "resnet_cifar", "--backbone-options", "batch_norm=false")
     folder, ended = train("run", *flags)
     assert ended.code == 0
-    assert run_at(folder.parent).begun.model.options == {"batch_norm": False}
+    assert run_at(folder.parent).started_record.model.options == {"batch_norm": False}
     assert not any("running_mean" in key for key in load_file(folder / "last.safetensors"))
     _, again = train("run", "--backbone", "resnet_cifar")
     assert again.code == 2

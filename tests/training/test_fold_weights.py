@@ -51,7 +51,7 @@ def test_the_kept_weights_make_the_out_of_fold_predictions(
         image_size=(32, 48),
         batch_size=5,
     )
-    model = run_at(folder.parent).begun.model
+    model = run_at(folder.parent).started_record.model
     made = {}
     for name in ("best", "last"):
         network = load_model(folder / f"{name}.safetensors", build_network(model), "train again")
@@ -75,7 +75,7 @@ def test_the_best_weights_are_those_of_the_first_best_epoch(train: Train, monkey
     monkeypatch.setattr(loop.Trainer, "save", remember)
     scripted_scores(monkeypatch, [0.1, 0.5, 0.5])
     folder, _ = train("run")
-    network = build_network(run_at(folder.parent).begun.model)
+    network = build_network(run_at(folder.parent).started_record.model)
     for name, epoch in (("best", 2), ("last", 3)):
         for key, value in load_model(folder / f"{name}.safetensors", network, "").state_dict().items():
             assert torch.equal(value, kept[epoch - 1][key])

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from src.competitions import food11
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.config import Augment
 from src.core.errors import InputError
 from src.core.runtime import choose_compute

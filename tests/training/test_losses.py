@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional
 
 from src.competitions import food11
-from src.competitions.spec import Competition, Head, HeadLayout
+from src.competitions.layout import HeadLayout
+from src.competitions.spec import Competition, Head
 from src.core.errors import InputError
 from src.core.texts import Texts
 from src.data.weighting import drawn, loss_weights, sampling_shares

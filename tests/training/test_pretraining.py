@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.core.errors import InputError
 from src.core.world import World
 from src.models.build import build_model
@@ -63,7 +63,7 @@ def test_the_target_network_follows_the_one_that_learns() -> None:
     before = [weights.clone() for weights in wrapper.target.parameters()]
     with torch.no_grad():
         for weights in wrapper.network.parameters():
-            weights += 1
+            weights.add_(1)
     outputs = wrapper(images)
     moved = [(weights - old).mean().item() for weights, old in zip(wrapper.target.parameters(), before, strict=True)]
     assert moved == pytest.approx([1 - TARGET_DECAY] * len(before), rel=1e-3)

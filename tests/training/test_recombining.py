@@ -52,7 +52,7 @@ def test_a_training_sees_recombined_strings_and_resumes_to_the_same_bits(
 
 def test_boxes_lie_in_the_caches_pixels(world: Path) -> None:
     run = run_at(world / "runs/svhn/baseline")
-    cache = run.prepared.cache("train", run.begun.cache_size)
+    cache = run.prepared.cache("train", run.started_record.cache_size)
     boxes = boxes_of("--augment.recombine", run.prepared, cache)
     assert boxes.shape == (len(cache.images), 6, 4)
     there = run.prepared.labels[[head.name for head in run.competition.heads]].to_numpy() != 10

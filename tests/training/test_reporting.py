@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.models.build import build_model
 from tests.conftest import TRAIN
 from tests.fixtures import Podium

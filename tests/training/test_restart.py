@@ -144,5 +144,5 @@ def test_an_unfinished_restart_with_other_flags_is_dropped(world: Path) -> None:
     staged = run_folder(world) / "restart"
     shutil.copytree(run_folder(world), staged, ignore=shutil.ignore_patterns("restart", "oof.npz"))
     done(world, "train", *FLAGS, "--seed", 4, "--restart")
-    assert run_at(run_folder(world)).begun.train.seed == 4
+    assert run_at(run_folder(world)).started_record.train.seed == 4
     assert not staged.exists()

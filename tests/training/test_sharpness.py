@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.training.losses import loss_of
 from src.training.sharpness import sharpest_nearby
 from src.training.step import TrainState, train_step

@@ -136,7 +136,7 @@ def test_what_the_other_run_started_from_is_looked_at_too(world: Path, monkeypat
     assert looked_at == ["first"]
     circle = {}
     for name, other in (("first", "second"), ("second", "first")):
-        begun = run_at(root / name).begun
+        begun = run_at(root / name).started_record
         circle[name] = replace(run_at(root / name), record=replace(begun, train=replace(begun.train, start_from=other)))
     monkeypatch.setattr("src.training.starting.open_run", lambda config, name: circle[name])
     _check_unseen(config, circle["second"], run, 0)  # ends
@@ -146,9 +146,9 @@ def test_a_last_layer_of_other_classes_stays_new(world: Path, monkeypatch: pytes
     run = run_at(world / "runs/svhn/baseline")
     fold = run.trained()[0]
     heads = tuple(replace(head, classes=(*reversed(head.classes[:-1]), "")) for head in run.competition.heads)
-    other = replace(run, record=replace(run.begun, heads=heads))
+    other = replace(run, record=replace(run.started_record, heads=heads))
     monkeypatch.setattr("src.training.starting.starting_fold", lambda *_: (other, fold))
-    network = build_network(run.begun.model)
+    network = build_network(run.started_record.model)
     new = {name: value.clone() for name, value in network.backbone.state_dict().items()}
     start_from(network.backbone, TrainConfig(competition="svhn", start_from="baseline"), run, 0)
     last, kept = last_layer(network.backbone), load_file(fold.weights_file)

@@ -11,7 +11,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn import functional
 
-from src.competitions.spec import HeadLayout
+from src.competitions.layout import HeadLayout
 from src.config import TrainSettings
 from src.core.errors import InputError
 from src.core.runtime import choose_compute
