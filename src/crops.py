@@ -42,7 +42,7 @@ def main(config: CropsConfig) -> None:
     boxes = np.concatenate([oof.answers, decide(predicted, run.competition)])
     paths = [*oof.labels["image_path"], *test_paths]
     sides = widened(boxes, config.margin).round(4)
-    out = config.out or run.crops
+    out = config.out or run.paths.crops
     write_csv(out, pd.DataFrame({"image_path": paths, **dict(zip(SIDES, sides.T, strict=True))}))
     area = float((sides[:, 2:] - sides[:, :2]).prod(axis=1).mean())
     print(f"{out}: {len(paths):,} images; {area:.0%} of an image's area is kept on average")

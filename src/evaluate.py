@@ -46,21 +46,22 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         comparison=compare(run, folds, oof),
     )
     run.prepared.cache("train")  # the page needs it: fail before anything is written
-    with locked(run.evaluation, "is evaluating this run", wait=True):
-        write_json(run.evaluation / "scores.json", scores)
+    with locked(run.paths.evaluation, "is evaluating this run", wait=True):
+        write_json(run.paths.scores, scores)
         for name, table in report.tables.items():
-            write_csv(run.evaluation / f"{name}.csv", table, for_people=True)
+            write_csv(run.paths.evaluation / f"{name}.csv", table, for_people=True)
         for head, (names, counts) in counting.confusions(oof).items():
             file = "confusion.csv" if head == "all" else f"confusion_{head}.csv"
             matrix = counting.matrix_table(names, counts)
-            write_csv(run.evaluation / file, matrix, for_people=True)
-        write_csv(run.evaluation / "worst.csv", counting.mistakes(oof, config.num_worst), for_people=True)
-        write_csv(run.evaluation / "suspects.csv", report.suspects, for_people=True)
+            write_csv(run.paths.evaluation / file, matrix, for_people=True)
+        write_csv(run.paths.evaluation / "worst.csv", counting.mistakes(oof, config.num_worst), for_people=True)
+        suspects_file = run.paths.evaluation / "suspects.csv"
+        write_csv(suspects_file, report.suspects, for_people=True)
         _show(scores, *counting.for_readers(kind, parts))
         page, gallery = report_page(report, config.num_saliency)  # last: the scores are there whatever happens to it
-        write_text(run.evaluation / "report.html", page)
+        write_text(run.paths.report, page)
     if len(report.suspects):
-        print(f"{len(report.suspects):,} labels are suspicious: see the report, or {run.evaluation / 'suspects.csv'}")
+        print(f"{len(report.suspects):,} labels are suspicious: see the report, or {suspects_file}")
     if gallery.note:
         count = len(gallery.columns["explained"]) if gallery.maps else 0
         shown = f"shows what the network looked at for only {count} images"
@@ -68,7 +69,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         print(f"note: the report {shown}: {gallery.note}")
     if note := run.prepared.unreadable_note():
         print(note)
-    print(f"report: {run.evaluation / 'report.html'}")
+    print(f"report: {run.paths.report}")
     return scores
 
 

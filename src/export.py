@@ -36,7 +36,7 @@ def main(config: ExportConfig) -> dict[str, Any]:
         check_extra(f"--format {config.format}", "export", *PACKAGES)
     set_up_process()
     subject = open_subject(open_run(config, config.run_name), config.folds, config.tta)
-    folder = subject.run.export
+    folder = subject.run.paths.export
     oof = out_of_fold(subject.run, subject.numbers, config.tta)
     with locked(folder, "is exporting this run", wait=True):
         check = check_of(subject, config.num_check)

@@ -31,12 +31,12 @@ def main(config: ServeConfig) -> None:
 
     import uvicorn
 
+    from src.core.listening import listen
     from src.core.runtime import set_up_process
     from src.core.signals import Stopped
     from src.serving.answering import open_answerer
     from src.serving.app import make_app
     from src.serving.limits import Limits
-    from src.serving.listening import listen
 
     set_up_process()
     answerer = open_answerer(config)

@@ -16,14 +16,15 @@ def main(config: WatchConfig) -> None:
     """Serve the page until stopped. Raises InputError for an unknown run, or an address that cannot be used."""
     from src.competitions.registry import load_competition
     from src.core.errors import InputError
+    from src.core.listening import listen
     from src.core.signals import Stopped
     from src.core.writing import write_text
-    from src.watching.files import known_runs
-    from src.watching.server import address_of, open_server, page
+    from src.runs.paths import run_names
+    from src.watching.server import make_server, page
 
     check_range("port", config.port, 0, 65535)
     root = config.runs_dir / load_competition(config.competition).name
-    runs = known_runs(root)
+    runs = run_names(root, staged=True)
     if config.run_name not in runs:
         raise InputError(
             f"{root / config.run_name}: no such run; there are: {', '.join(runs) or 'none, train one first'}"
@@ -34,8 +35,8 @@ def main(config: WatchConfig) -> None:
         write_text(config.once, page(root / config.run_name, live=False))
         print(f"page: {config.once}")
         return
-    with open_server(root / config.run_name, config.host, config.port) as server:
-        print(f"watching {root / config.run_name} at {address_of(server)} until Ctrl-C", flush=True)
+    with listen(config.host, config.port) as (socket, address), make_server(root / config.run_name, socket) as server:
+        print(f"watching {root / config.run_name} at {address}/ until Ctrl-C", flush=True)
         try:
             server.serve_forever()
         except Stopped:

@@ -172,11 +172,11 @@ def test_damaged_weights_of_a_run_are_refused(trained: Podium, tmp_path: Path) -
 def test_weights_of_another_network_are_refused(trained: Podium, tmp_path: Path) -> None:
     run = run_at(tmp_path / "runs" / "svhn" / "baseline")
     fold = run.open_fold(0)
-    edit_json(run.file, lambda record: record["model"].update(backbone="string_cnn"))
+    edit_json(run.paths.record, lambda record: record["model"].update(backbone="string_cnn"))
     edit_json(fold.paths.record, lambda record: record["run"]["model"].update(backbone="string_cnn"))
     refused(trained("predict"), "run.json: was edited after it was written (its checksum does not match)")
     other = replace(run.started_record, model=replace(run.started_record.model, backbone="string_cnn"))
-    write_record(run.file, other)
+    write_record(run.paths.record, other)
     write_record(fold.paths.record, replace(fold.record, run=other))
     refused(trained("predict"), "last.safetensors", "not of the network in run.json")
 

@@ -240,13 +240,13 @@ def test_scores_are_written_even_if_the_page_cannot_be(
     with pytest.raises(InputError, match="the cache is damaged"):
         evaluate.main(EvaluateConfig())
     assert "out-of-fold accuracy: " in capsys.readouterr().out
-    scores = json.loads((tmp_path / "scores.json").read_text())
+    scores = json.loads(run.paths.scores.read_text())
     fold = report.oof.labels["fold"].to_numpy()
     for number in range(3):
         assert scores["fold_intervals_95"][str(number)] == pytest.approx(
             score_interval(report.oof.right[fold == number])
         )
-    assert len(read(tmp_path / "suspects.csv")) == len(report.suspects)
+    assert len(read(run.paths.evaluation / "suspects.csv")) == len(report.suspects)
     run.prepared.cache = damaged
     found = compare(run, report.folds, report.oof)
     assert found.notes == [

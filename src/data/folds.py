@@ -85,13 +85,20 @@ def _assign(keys: np.ndarray, groups: np.ndarray, num_folds: int, rng: np.random
     return fold
 
 
+def check_num_val(num_val: int, num_images: int) -> None:
+    """Raise InputError if so many images cannot be held out."""
+    if not 1 <= num_val <= num_images // 2:
+        raise InputError(
+            f"--num-val {num_val}: from 1 to {num_images // 2} of the {num_images:,} images can be held out"
+        )
+
+
 def holdout(labels: pd.DataFrame, competition: Competition, num_val: int, seed: int) -> pd.DataFrame:
     """Return folds with one validation fold of about `num_val` images; the rest is always in the training set.
 
     Raises InputError if `num_val` is below 1 or more than half of the images, or if every group is larger.
     """
-    if not 1 <= num_val <= len(labels) // 2:
-        raise InputError(f"--num-val {num_val}: from 1 to half of the {len(labels)} images can be held out")
+    check_num_val(num_val, len(labels))
     ordered = labels.sort_values("image_path", ignore_index=True)
     keys, groups = pd.factorize(strata(ordered, competition))[0], pd.factorize(ordered["group"])[0]
     # Each stratum gets its share; groups are taken in random order if all their strata have room.

@@ -54,11 +54,7 @@ def check_split(config: PrepareConfig, labels: pd.DataFrame, competition: Compet
     elif config.split == "official":
         folding.official(labels, competition.name)
     elif config.split == "holdout":
-        num_val = num_val_of(config, num_images)
-        if not 1 <= num_val <= num_images // 2:
-            raise InputError(
-                f"--num-val {num_val}: from 1 to {num_images // 2} of the {num_images:,} images can be held out"
-            )
+        folding.check_num_val(num_val_of(config, num_images), num_images)
     elif not 2 <= config.num_folds <= num_images:
         raise InputError(f"--num-folds {config.num_folds}: from 2 to {num_images:,} folds are possible")
 

@@ -1,11 +1,9 @@
 """A submission before it is handed in: is it the file that was validated, and what does out-of-fold say of it?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from src.competitions.registry import load_competition
 from src.competitions.spec import Competition
@@ -20,7 +18,6 @@ from src.inference.answers import validate
 from src.inference.ensemble import OutOfFold, check_same_images, out_of_fold, weighted_mean
 from src.inference.external import external_out_of_fold, read_external
 from src.inference.quality import defined
-from src.inference.rules import decide_out_of_fold
 from src.inference.testset import open_test_set
 from src.report.intervals import interval_of
 from src.runs.run import Run, open_run
@@ -179,8 +176,4 @@ def _out_of_fold(config: Paths, facts: Mapping[str, Any], tta: bool) -> OutOfFol
 
 def averaged(oofs: list[OutOfFold], weights: list[float]) -> OutOfFold:
     """Return the weighted mean of runs that were scored on the same images, decided anew."""
-    first = oofs[0]
-    mean = weighted_mean([oof.probabilities for oof in oofs], weights)
-    groups: np.ndarray = first.labels["group"].to_numpy()
-    decided = decide_out_of_fold(mean, first.target, first.competition, groups)
-    return replace(first, probabilities=mean, decided=decided, answers=decided.answers(first.competition))
+    return oofs[0].with_probabilities(weighted_mean([oof.probabilities for oof in oofs], weights))

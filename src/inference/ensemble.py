@@ -52,6 +52,12 @@ class OutOfFold:
         """By the competition's metric; of what is fitted on these images, by cross-validation."""
         return metric_of(self.competition)(self.target, self.decided.scored, self.competition)
 
+    def with_probabilities(self, probabilities: np.ndarray) -> "OutOfFold":
+        """Return other predictions (N, num_outputs) for the same images, decided anew."""
+        groups: np.ndarray = self.labels["group"].to_numpy()
+        decided = decide_out_of_fold(probabilities, self.target, self.competition, groups)
+        return replace(self, probabilities=probabilities, decided=decided, answers=decided.answers(self.competition))
+
 
 def out_of_fold(
     run: Run,
@@ -153,7 +159,7 @@ def fitted_rule(runs: Sequence[Run], folds: tuple[int, ...] | None, tta: bool) -
     if not is_for_rules(competition):
         return Rule()
     mean, oof = mean_out_of_fold(runs, folds, tta)
-    return decide_out_of_fold(mean, oof.target, competition, oof.labels["group"].to_numpy()).rule
+    return oof.with_probabilities(mean).decided.rule
 
 
 def test_loader(cache: ImageCache, test: TestSet, run: Run, compute: Compute) -> Loader:

@@ -20,7 +20,6 @@ from src.core.writing import sha256_of
 from src.inference.answers import SUM_TOLERANCE
 from src.inference.ensemble import OutOfFold
 from src.inference.quality import check_one_image_each
-from src.inference.rules import decide_out_of_fold
 from src.inference.submission import Answer
 
 
@@ -91,18 +90,9 @@ def _clipped(probabilities: np.ndarray, competition: Competition) -> np.ndarray:
 
 def external_out_of_fold(external: External, like: OutOfFold) -> OutOfFold:
     """Return the file's predictions for the images that a run was scored on. Raises InputError if one is missing."""
-    competition = like.competition
     check_one_image_each(f"--external {external.path}", like.labels)
     probabilities = external.of(like.labels["image_path"].tolist(), "held-out")
-    decided = decide_out_of_fold(probabilities, like.target, competition, like.labels["group"].to_numpy())
-    return replace(
-        like,
-        probabilities=probabilities,
-        answers=decided.answers(competition),
-        decided=decided,
-        views=(),
-        optimistic=False,
-    )
+    return replace(like.with_probabilities(probabilities), views=(), optimistic=False)
 
 
 def external_answer(external: External, image_paths: Sequence[str], weight: float) -> Answer:

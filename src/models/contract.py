@@ -84,6 +84,11 @@ def find_backbone(name: str) -> Backbone:
     return Backbone(name, model_entrypoint(base))
 
 
+def begins_at_random(name: str, pretrained: bool, weights: Path | None) -> bool:
+    """Return whether a network has no pretrained weights; a user's own may load some."""
+    return weights is None and (not pretrained or find_backbone(name).is_ours)
+
+
 def own_code_error(path: Path, error: Exception) -> InputError:
     """Return an InputError that names the line of the user's network file at which its code failed."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name == path.name]

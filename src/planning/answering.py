@@ -11,6 +11,7 @@ from src.metrics import goodness
 from src.planning.looking import train_parts
 from src.planning.record import quoted, script
 from src.planning.work import Work
+from src.runs.paths import RunPaths
 from src.runs.run import open_run
 
 
@@ -20,7 +21,7 @@ def evaluate(work: Work) -> None:
     name, folds = _answering(work)
     record.answered_by, record.folds_trained = name, folds
     work.command("evaluate", *work.paths, "--run-name", name, *work.folds(folds))
-    scores = json.loads((work.root / name / "evaluation" / "scores.json").read_text(encoding="utf-8"))
+    scores = json.loads(RunPaths(folder=work.root / name).scores.read_text(encoding="utf-8"))
     record.score = scores["score"]
 
 

@@ -13,7 +13,7 @@ from src.data.prepared import Prepared
 from src.data.split import num_val_of
 from src.inference.views import candidates
 from src.models.build import NoHubWeights, build_model
-from src.models.contract import find_backbone, linear_last_layer
+from src.models.contract import begins_at_random, linear_last_layer
 from src.planning.measuring import rates_of
 from src.planning.plan import Data, Rates, choose
 from src.planning.recipes import Recipe, Start, recipes_for
@@ -92,21 +92,16 @@ def start_of(config: AutoConfig, competition: Competition, size: tuple[int, int]
     except NoHubWeights as error:
         clock.tell(f"pretrained weights: none ({error}); training from scratch", said)
         return "scratch"
-    if _begins_at_random(config):
+    if begins_at_random(config.backbone, config.pretrained, config.weights):
         clock.tell(f"pretrained weights: {config.backbone} has none; give --weights", said)
     else:
         clock.tell(f"pretrained weights: {weights or 'from the hub'} for {config.backbone}", said)
     return "photos"
 
 
-def _begins_at_random(config: AutoConfig) -> bool:
-    """Return whether the network has no weights of its own; a user's file may load some."""
-    return config.weights is None and find_backbone(config.backbone).is_ours
-
-
 def can_probe(config: AutoConfig, competition: Competition, size: tuple[int, int]) -> bool:
     """Return whether a linear probe can be trained on the network's features, and they are not random."""
-    if _begins_at_random(config):
+    if begins_at_random(config.backbone, config.pretrained, config.weights):
         return False
     try:
         linear_last_layer(build_model(config.backbone, competition.layout, size, competition.channels), "a probe")

@@ -14,6 +14,7 @@ from src.planning.choosing import plan, prepare
 from src.planning.record import AutoRecord, Clock, open_record
 from src.planning.training import train
 from src.planning.work import Work
+from src.runs.paths import RunPaths
 
 
 def run_auto(config: AutoConfig, started: float) -> AutoRecord:
@@ -58,7 +59,7 @@ def _run(work: Work) -> None:
 def _result(work: Work) -> str:
     record = work.record
     score = "undefined" if record.score is None else f"{record.score:.4f}"
-    report = work.root / str(record.answered_by) / "evaluation" / "report.html"
+    report = RunPaths(folder=work.root / str(record.answered_by)).report
     return (
         f"{record.seconds_used / 60:.2f} of {work.config.minutes:g} minutes used; out of fold {score}\n"
         f"submission: {record.submission}\nreport: {report}\nwhat was chosen and why: {work.clock.file}"

@@ -66,7 +66,7 @@ def _runs(config: DoctorConfig) -> Iterator[str]:
         except InputError as error:
             yield str(error)
             continue
-        if (run.folder / "restart" / "complete").exists():
+        if run.paths.restart.complete.exists():
             yield f"{run.folder}: --restart was stopped while it moved its folds; run that command again"
         if run.started_record.model.backbone.endswith(".py"):
             yield _problem(run.network_file)

@@ -54,10 +54,10 @@ class Against:
 def open_side(config: CompareConfig, name: str) -> Side:
     """Open a run. Raises InputError if it, or what it predicted, is missing or damaged."""
     run = open_run(config, name)
-    started = [paths.number for paths in run.started_folds()]
+    started = [paths.number for paths in run.paths.started_folds()]
     trained, numbers = [number for number in started if run.has_result(number)], run.prepared.fold_numbers("all")
     oof = out_of_fold(run, None if trained == numbers else tuple(trained), config.tta) if trained else None
-    curves = {number: read_rows(run.fold_paths(number).log) for number in started}
+    curves = {number: read_rows(run.paths.fold(number).log) for number in started}
     seconds = 0.0
     for number in started:
         if number in trained:

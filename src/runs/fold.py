@@ -13,54 +13,8 @@ from src.core.errors import InputError
 from src.core.records import seal_of, write_record
 from src.core.writing import sha256_of
 from src.runs.checkpoint import has_state, load_model
+from src.runs.paths import FoldPaths
 from src.runs.record import FoldRecord, FoldResult, RunRecord
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoldPaths:
-    """The files of one fold."""
-
-    folder: Path
-
-    @property
-    def number(self) -> int:
-        return int(self.folder.name.removeprefix("fold"))
-
-    @property
-    def record(self) -> Path:
-        return self.folder / "fold.json"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "log.csv"
-
-    @property
-    def state(self) -> Path:
-        """What training resumes from."""
-        return self.folder / "last.pt"
-
-    @property
-    def last(self) -> Path:
-        return self.folder / "last.safetensors"
-
-    @property
-    def best(self) -> Path:
-        return self.folder / "best.safetensors"
-
-    @property
-    def oof(self) -> Path:
-        """Predictions for the held-out images."""
-        return self.folder / "oof.npz"
-
-    @property
-    def pseudo_labels(self) -> Path:
-        """What test images it was trained on, and with which labels."""
-        return self.folder / "pseudo_labels.csv"
-
-    @property
-    def test(self) -> Path:
-        """Predictions for the test images, kept to be used again."""
-        return self.folder / "test.npz"
 
 
 def origin_of(run: RunRecord, number: int) -> dict[str, str | int]:

@@ -1,4 +1,4 @@
-"""A run: one snapshot and one set of settings, trained on its folds. Every path below its folder is named here."""
+"""A run: one snapshot and one set of settings, trained on its folds."""
 
 import shlex
 from dataclasses import dataclass, replace
@@ -20,7 +20,8 @@ from src.models.build import build_model
 from src.models.contract import find_backbone
 from src.models.network import Network, Normalise
 from src.runs.checkpoint import has_state
-from src.runs.fold import FoldPaths, TrainedFold
+from src.runs.fold import TrainedFold
+from src.runs.paths import RunPaths, run_names
 from src.runs.record import HASH, HASHED, FoldRecord, ModelRecord, RunRecord, readable_run, run_in_file
 
 RESTART = "--fold all --restart with the run's own flags"
@@ -50,36 +51,13 @@ class Run:
         return self.prepared.competition
 
     @property
+    def paths(self) -> RunPaths:
+        main = RunPaths(folder=self.prepared.root / self.name)
+        return main.restart if self.staged else main
+
+    @property
     def folder(self) -> Path:
-        main = self.prepared.root / self.name
-        return main / "restart" if self.staged else main
-
-    @property
-    def file(self) -> Path:
-        return self.folder / "run.json"
-
-    @property
-    def evaluation(self) -> Path:
-        return self.folder / "evaluation"
-
-    @property
-    def export(self) -> Path:
-        return self.folder / "export"
-
-    @property
-    def crops(self) -> Path:
-        """What `crops` writes of a localiser."""
-        return self.folder / "crops.csv"
-
-    def fold_paths(self, number: int) -> FoldPaths:
-        return FoldPaths(folder=self.folder / f"fold{number}")
-
-    def started_folds(self) -> list[FoldPaths]:
-        """Return the folds that have a fold.json, in order."""
-        found = [FoldPaths(folder=path.parent) for path in self.folder.glob("fold*/fold.json")]
-        named = [paths for paths in found if paths.folder.name[4:].isdecimal()]
-        right = [paths for paths in named if paths.folder.name == f"fold{paths.number}"]  # not fold00
-        return sorted(right, key=lambda paths: paths.number)
+        return self.paths.folder
 
     def command(self, name: str) -> str:
         """Return a command line for this run."""
@@ -96,7 +74,7 @@ class Run:
 
     def _given(self) -> dict[str, Any]:
         """Return the flags of files and other runs as the run's folds were given them; without a fold, their names."""
-        for paths in self.started_folds():
+        for paths in self.paths.started_folds():
             try:
                 record = read_record(paths.record, FoldRecord, "", "")
             except InputError:
@@ -114,18 +92,18 @@ class Run:
             known = readable_run(self.folder)
             if known not in (None, record) or self.record not in (None, record):
                 raise InputError(
-                    f"{self.file}: this run began with another snapshot, network or other settings; use --run-name "
-                    "NAME, or --restart with --fold all"
+                    f"{self.paths.record}: this run began with another snapshot, network or other settings; use "
+                    "--run-name NAME, or --restart with --fold all"
                 )
             if run_in_file(self.folder) != record:  # new, lost or damaged
-                write_record(self.file, record)
+                write_record(self.paths.record, record)
             if not self.prepared.folder.exists():
                 raise InputError(f"{self.prepared.folder}: was deleted meanwhile; run {self.prepared.command()} again")
         return replace(self, record=record)
 
     def open_fold(self, number: int) -> TrainedFold:
         """Open a fold that was started. Raises InputError if it is missing, damaged, or of another run or fold."""
-        paths = self.fold_paths(number)
+        paths = self.paths.fold(number)
         train = self.train_command(number)
         repair = f"{train} --restart" if not has_state(paths.state) else f"{train}, which makes it from the checkpoint"
         record = read_record(paths.record, FoldRecord, f"run {train} first", f"run {repair}")
@@ -158,19 +136,19 @@ class Run:
         for number in numbers or ():
             if number not in existing:
                 raise InputError(f"--folds {number}: this run has folds {', '.join(map(str, existing))}")
-        for path in sorted(self.folder.glob("fold*/oof.npz")):
-            if not path.with_name("fold.json").exists():
+        for paths in self.paths.folds():
+            if paths.oof.exists() and not paths.record.exists():
                 train = self.command("train")
-                raise InputError(f"{path.with_name('fold.json')}: is lost; run {train} with the run's own flags")
-        for paths in self.started_folds():
+                raise InputError(f"{paths.record}: is lost; run {train} with the run's own flags")
+        for paths in self.paths.started_folds():
             if paths.number not in existing:
                 raise InputError(f"{paths.folder}: its snapshot has no such fold; delete this folder")
         if numbers:
             folds = [self.open_fold(number) for number in sorted(set(numbers))]
         else:
-            folds = [self.open_fold(paths.number) for paths in self.started_folds()]
+            folds = [self.open_fold(paths.number) for paths in self.paths.started_folds()]
             folds = [fold for fold in folds if fold.record.result]
-        if not folds and (self.folder / "restart" / "complete").exists():
+        if not folds and self.paths.restart.complete.exists():
             raise InputError(f"{self.folder}: --restart was stopped while it moved its folds; run that command again")
         if not folds:
             raise InputError(
@@ -227,9 +205,7 @@ def run_folder(config: Paths, name: str) -> Path:
 
 def known_runs(config: Paths) -> list[str]:
     """Return the names of this competition's runs."""
-    root = run_folder(config, "x").parent
-    found = [*root.glob("*/run.json"), *root.glob("*/fold*/fold.json")]
-    return sorted({path.relative_to(root).parts[0] for path in found})
+    return run_names(run_folder(config, "x").parent)
 
 
 def open_run(config: Paths, name: str, staged: bool = False) -> Run:
@@ -245,7 +221,8 @@ def open_run(config: Paths, name: str, staged: bool = False) -> Run:
             )
         known = ", ".join(known_runs(config)) or "none, train one first"
         raise InputError(f"{folder}: no such run; there are: {known}")
-    file = folder / "restart" / "run.json" if staged else folder / "run.json"
+    paths = RunPaths(folder=folder)
+    file = paths.restart.record if staged else paths.record
     record = readable_run(file.parent)
     if record is None:
         record = read_record(file, RunRecord, f"run {train} first", f"run {train} {RESTART}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from src.core.progress import DEFAULT_SIZE, minutes
 from src.runs.log import read_rows
+from src.runs.paths import FoldPaths, RunPaths
 from src.sweeping.plan import Task
 
 SECONDS_BETWEEN_SUMMARIES = 300.0
@@ -20,7 +21,7 @@ class State:
     """What is known of a task."""
 
     task: Task
-    folders: list[Path]  # its fold's, the first of which that exists
+    candidates: list[FoldPaths]  # where its fold may lie; the first that exists counts
     restart: bool  # whether files from before the sweep are of another training
     queued_at: float  # time.time()
     kind: str = "queued"  # running, retried (queued again), done, failed
@@ -30,23 +31,23 @@ class State:
     seconds: float = 0.0  # of the mean epoch
 
     @property
-    def folder(self) -> Path:
-        return next((folder for folder in self.folders if folder.is_dir()), self.folders[0])
+    def paths(self) -> FoldPaths:
+        return next((paths for paths in self.candidates if paths.folder.is_dir()), self.candidates[0])
 
     def read(self) -> None:
         """Read epoch, score and seconds from log.csv, as far as it is whole."""
         if self.restart and not self.has_begun():
             return
-        rows = read_rows(self.folder / "log.csv")
+        rows = read_rows(self.paths.log)
         seconds = [row.get("seconds") or 0.0 for row in rows]
         if rows:
             self.epoch, self.score, self.seconds = len(rows), rows[-1].get("score"), sum(seconds) / len(rows)
 
     def has_begun(self) -> bool:
         """Return whether its files have changed since it was queued."""
-        for name in ("log.csv", "fold.json"):
+        for file in (self.paths.log, self.paths.record):
             try:
-                if (self.folder / name).stat().st_mtime >= self.queued_at:
+                if file.stat().st_mtime >= self.queued_at:
                     return True
             except OSError:
                 continue
@@ -74,9 +75,9 @@ class Board:
         now = time.time()
         self.states: dict[str, State] = {}
         for task in tasks:
-            run, fold = root / task.member.name, f"fold{task.fold}"
-            folders = [run / "restart" / fold, run / fold] if restart else [run / fold]
-            self.states[task.name] = State(task, folders, restart, now)
+            run = RunPaths(folder=root / task.member.name)
+            candidates = [one.fold(task.fold) for one in ([run.restart, run] if restart else [run])]
+            self.states[task.name] = State(task, candidates, restart, now)
         self._lock = threading.RLock()
         self._drawn = 0  # lines of the table that are on the terminal
         self._is_terminal = sys.stderr.isatty()

@@ -61,7 +61,7 @@ def begin_fold(config: TrainConfig, run: Run, number: int, data: FoldData) -> No
 
     Raises InputError if the folder holds what was trained but no record of it.
     """
-    paths = run.fold_paths(number)
+    paths = run.paths.fold(number)
     if not config.freeze_backbone:  # a linear probe is trained again in a minute
         for path in (paths.state, paths.last, paths.log, paths.oof):  # a kill in the first save leaves the best weights
             if path.exists():

@@ -13,7 +13,7 @@ from src.core.flags import check_apart, check_name, check_range
 from src.data.augmentations import of_bands, unmoved
 from src.inference.autotune import check_compile
 from src.inference.views import candidates
-from src.models.contract import find_backbone
+from src.models.contract import begins_at_random, find_backbone
 from src.training.auxiliary_heads import check_auxiliary_heads
 from src.training.losses import LOSSES
 from src.training.pretraining import check_pretraining
@@ -60,7 +60,8 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]
     if config.optimizer not in known:
         raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")
-    if config.freeze_backbone and not (config.weights or config.start_from) and _begins_at_random(config):
+    is_random = begins_at_random(config.backbone, config.pretrained, config.weights)
+    if config.freeze_backbone and is_random and not config.start_from:
         raise InputError(
             f"--freeze-backbone: features of random weights are useless, and {config.backbone} begins with them; give "
             "--weights"
@@ -112,11 +113,6 @@ def _check_images(config: TrainConfig, competition: Competition) -> None:
         raise InputError(f"--augment.crop {config.augment.crop:g}: would cut characters off; use --augment.zoom")
     if config.cutmix and competition.is_string:
         raise InputError(f"--cutmix {config.cutmix}: would cut strings apart; use it with one class per image")
-
-
-def _begins_at_random(config: TrainConfig) -> bool:
-    """Return whether a network has no weights of its own; a user's file may load some."""
-    return not config.pretrained or find_backbone(config.backbone).is_ours
 
 
 def without_effect(config: TrainConfig) -> list[str]:

@@ -24,7 +24,8 @@ from src.inference.views import AUTO, candidates
 from src.metrics import direction, goodness, score_of
 from src.models.contract import check_takes, linear_last_layer
 from src.models.network import Network
-from src.runs.fold import FoldPaths, TrainedFold, origin_of
+from src.runs.fold import TrainedFold, origin_of
+from src.runs.paths import FoldPaths
 from src.runs.ranks import check_batch
 from src.runs.record import FoldResult, readable_run
 from src.runs.run import Run, open_run
@@ -59,7 +60,7 @@ def train_fold(
     Raises InputError if another process is training it, and whatever `on_epoch` raises.
     """
     number, world = remaining[0], compute.world
-    paths = run.fold_paths(number)
+    paths = run.paths.fold(number)
     with ExitStack() as stack:
         world.on_main(lambda: stack.enter_context(locked(paths.folder, f"is training {paths.folder.name}")))
         run = world.together(lambda: _begun_meanwhile(config, run))

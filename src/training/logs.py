@@ -51,7 +51,7 @@ class Training:
 def training_of(run: Run, number: int) -> Training:
     """Return what is said of a fold of a run that has begun."""
     return Training(
-        folder=run.fold_paths(number).folder,
+        folder=run.paths.fold(number).folder,
         runs_dir=run.prepared.config.runs_dir,
         competition=run.competition.name,
         run=run.name,

@@ -32,7 +32,7 @@ from src.inference.ensemble import mean_out_of_fold, predict_test, views_of, wei
 from src.inference.predictor import Predictor
 from src.inference.quality import confidence_of
 from src.inference.testset import TestSet
-from src.runs.fold import FoldPaths
+from src.runs.paths import FoldPaths
 from src.runs.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def pseudo_labels(config: TrainConfig, run: Run, number: int, compute: Compute, 
 
 
 def _kept(run: Run, number: int, columns: list[str]) -> pd.DataFrame:
-    path, again = run.fold_paths(number).pseudo_labels, f"{run.train_command(number)} --restart"
+    path, again = run.paths.fold(number).pseudo_labels, f"{run.train_command(number)} --restart"
     if not path.is_file():
         raise InputError(f"{path}: is lost, and the fold was trained on it; run {again}")
     table = parse_csv(path.read_bytes(), str(path))

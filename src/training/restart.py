@@ -16,7 +16,7 @@ from src.core.records import write_record
 from src.core.writing import write_bytes, write_text
 from src.data.prepared import open_prepared
 from src.data.snapshot import replace_folder
-from src.runs.fold import FoldPaths
+from src.runs.paths import FoldPaths, RunPaths
 from src.runs.record import RunRecord, readable_run
 from src.runs.run import Run, open_run, run_folder
 from src.training.changes import changes, check_unchanged, settings_of
@@ -30,7 +30,7 @@ def staged_run(config: TrainConfig) -> Run:
     """
     newest = open_prepared(config)
     main = Run(prepared=newest, name=config.run_name)
-    stay = [paths.number for paths in main.started_folds() if config.fold not in ("all", str(paths.number))]
+    stay = [paths.number for paths in main.paths.started_folds() if config.fold not in ("all", str(paths.number))]
     if stay:
         bound = open_run(config, config.run_name)
         check_unchanged(config, bound, f"--restart of fold {config.fold} alone would leave fold {stay[0]} as it is; ")
@@ -41,14 +41,14 @@ def staged_run(config: TrainConfig) -> Run:
     if record and _is_same(config, record, staged):
         print(f"resuming the --restart that was interrupted: {staged.folder}")
         return replace(staged, record=record)
-    finished = [paths.number for paths in staged.started_folds() if paths.oof.exists()]
+    finished = [paths.number for paths in staged.paths.started_folds() if paths.oof.exists()]
     if finished:
         raise InputError(
             f"{staged.folder}: an interrupted --restart with other settings has trained fold {finished[0]}; run it "
             "again with its own flags, or delete this folder"
         )
     with ExitStack() as locks:
-        for paths in staged.started_folds():
+        for paths in staged.paths.started_folds():
             locks.enter_context(locked(paths.folder, f"is training {paths.folder}"))
         shutil.rmtree(staged.folder, ignore_errors=True)
     return staged
@@ -66,8 +66,7 @@ def finish_restart(config: TrainConfig) -> tuple[int, ...]:
 
     Raises InputError if its run.json is lost.
     """
-    folder = run_folder(config, config.run_name)
-    marker = folder / "restart" / "complete"
+    marker = RunPaths(folder=run_folder(config, config.run_name)).restart.complete
     if not marker.exists():
         return ()
     if readable_run(marker.parent) is None:
@@ -88,30 +87,30 @@ def publish(run: Run) -> Run:
     If they were trained with other settings or on another snapshot, all old folds are deleted.
     """
     main, staged = replace(run, staged=False), replace(run, staged=True)
-    marker = staged.folder / "complete"
+    marker = staged.paths.complete
     with ExitStack() as locks:
         locks.enter_context(locked(main.folder, "is replacing the folds of this run", wait=True))
-        finished = [paths for paths in staged.started_folds() if staged.open_fold(paths.number).record.result]
-        for number in {paths.number for paths in (*finished, *main.started_folds())}:
-            locks.enter_context(locked(main.fold_paths(number).folder, f"is training fold{number}"))
+        finished = [paths for paths in staged.paths.started_folds() if staged.open_fold(paths.number).record.result]
+        for number in {paths.number for paths in (*finished, *main.paths.started_folds())}:
+            locks.enter_context(locked(main.paths.fold(number).folder, f"is training fold{number}"))
         if not marker.exists():  # otherwise a killed process has begun to move
-            old = main.started_folds() if readable_run(main.folder) != run.started_record else []
+            old = main.paths.started_folds() if readable_run(main.folder) != run.started_record else []
             _check_all_replaced(old, finished, main)
             write_text(marker, "\n".join(" ".join(str(one.number) for one in paths) for paths in (old, finished)))
         for number in _numbers(marker, 0):
             if not main.owns(number):
-                shutil.rmtree(main.fold_paths(number).folder, ignore_errors=True)
-        if readable_run(main.folder) != run.started_record or not main.file.exists():
-            write_record(main.file, run.started_record)
+                shutil.rmtree(main.paths.fold(number).folder, ignore_errors=True)
+        if readable_run(main.folder) != run.started_record or not main.paths.record.exists():
+            write_record(main.paths.record, run.started_record)
         for paths in finished:
-            replace_folder(paths.folder, main.fold_paths(paths.number).folder)
+            replace_folder(paths.folder, main.paths.fold(paths.number).folder)
         for copy in filter(Path.is_file, staged.copies):
             write_bytes(main.folder / copy.name, copy.read_bytes())
-        for of_old_folds in (main.evaluation, main.export):
+        for of_old_folds in (main.paths.evaluation, main.paths.export):
             shutil.rmtree(of_old_folds, ignore_errors=True)
-        main.crops.unlink(missing_ok=True)
+        main.paths.crops.unlink(missing_ok=True)
         marker.unlink()
-        if not staged.started_folds():
+        if not staged.paths.started_folds():
             shutil.rmtree(staged.folder)
     return main
 

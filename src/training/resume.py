@@ -46,7 +46,7 @@ def _run_to_train(config: TrainConfig, moved: tuple[int, ...]) -> Run:
 
 def lost_record(config: TrainConfig, run: Run, number: int) -> str:
     """Return "lost" or "damaged" if so is fold.json, but the checkpoint beside it is of this run and fold."""
-    paths = run.fold_paths(number)
+    paths = run.paths.fold(number)
     if run.record is None or not has_state(paths.state) or config.freeze_backbone:
         return ""
     try:
@@ -67,7 +67,7 @@ def lost_record(config: TrainConfig, run: Run, number: int) -> str:
 
 def saved_fold(config: TrainConfig, run: Run, number: int) -> TrainedFold | None:
     """Return the fold to resume or to repair, or None if there is nothing to resume. Raises InputError."""
-    paths = run.fold_paths(number)
+    paths = run.paths.fold(number)
     fold = run.open_fold(number) if run.record and paths.record.exists() else None
     if fold and fold.record.result and fold.weights_fit():
         return fold  # nothing is left to train, even if its checkpoint was deleted

@@ -16,6 +16,7 @@ from typing import Any
 from src.core.progress import Progress
 from src.core.signals import Stopped
 from src.core.writing import replacing
+from src.runs.paths import FoldPaths
 
 SECONDS_BETWEEN_WRITES = 2.0
 NUM_LINES = 40  # last ones of what was printed
@@ -56,8 +57,9 @@ class Status:
     def follow(self, folder: Path) -> None:
         """Write the status of this fold from now on, that of the one before for the last time."""
         self._write("done")
-        self.path = folder / "status.json"
-        self.moment.fold, self.moment.seconds_left = int(folder.name.removeprefix("fold")), None
+        paths = FoldPaths(folder=folder)
+        self.path = paths.status
+        self.moment.fold, self.moment.seconds_left = paths.number, None
         self.moment.stage, self.moment.done, self.moment.total, self.moment.text = "", 0, 0, ""
         self._write("running")
 

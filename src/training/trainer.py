@@ -21,7 +21,7 @@ from src.core.signals import Stopped, stop
 from src.core.writing import write_text
 from src.data.loader import Batch, Batches
 from src.runs.checkpoint import load_state, save_model, save_state
-from src.runs.fold import FoldPaths
+from src.runs.paths import FoldPaths
 from src.training.nonfinite import MAX_IN_A_ROW
 from src.training.profiler import Profiler, timed
 from src.training.resources import ResourceMonitor

@@ -3,12 +3,12 @@
 import json
 import os
 import platform
-import re
 import time
 from pathlib import Path
 from typing import Any
 
 from src.runs.log import read_rows
+from src.runs.paths import FoldPaths, RunPaths
 
 # Seconds without a sign of life after which a training is doubted:
 SILENT = 120.0  # on another machine
@@ -18,12 +18,6 @@ NUM_LINES = 20
 NUMBERS = ("updated", "pid", "epochs", "done", "total", "seconds_left")  # of status.json
 TEXTS = ("state", "stage", "text", "device", "host")
 SHOWN = ("backbone", "epochs", "batch_size", "lr", "optimizer", "loss", "schedule")
-
-
-def known_runs(root: Path) -> list[str]:
-    """Return the names of the runs in runs/<competition>."""
-    found = [*root.glob("*/run.json"), *root.glob("*/fold*/fold.json"), *root.glob("*/restart/run.json")]
-    return sorted({path.relative_to(root).parts[0] for path in found})
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -79,13 +73,9 @@ def _score_of(record: dict[str, Any]) -> float | None:
     return score if isinstance(score, int | float) else None
 
 
-def _fold(folder: Path, restarted: bool, now: float) -> dict[str, Any]:
+def _fold(paths: FoldPaths, restarted: bool, now: float) -> dict[str, Any]:
     """Return what the files of a fold say."""
-    record, status, rows = (
-        _read_json(folder / "fold.json"),
-        _status(folder / "status.json"),
-        read_rows(folder / "log.csv"),
-    )
+    record, status, rows = _read_json(paths.record), _status(paths.status), read_rows(paths.log)
     run = record.get("run") if isinstance(record.get("run"), dict) else {}
     train = run.get("train") if isinstance(run, dict) and isinstance(run.get("train"), dict) else {}
     assert isinstance(train, dict)
@@ -96,7 +86,7 @@ def _fold(folder: Path, restarted: bool, now: float) -> dict[str, Any]:
     if running and left is not None:
         left = max(0.0, left - (now - status.get("updated", now)))
     return {
-        "number": int(folder.name.removeprefix("fold")),
+        "number": paths.number,
         "restarted": restarted,
         "state": state,
         "epochs": int(epochs or len(rows)),
@@ -115,20 +105,16 @@ def _part(status: dict[str, Any]) -> float:
     return min(1.0, done / total) if total and " epoch " in status.get("stage", "") else 0.0
 
 
-def _folders(run: Path) -> dict[int, tuple[Path, bool]]:
-    """Return each fold's folder, that of a --restart in progress first, and whether it is one."""
-    found: dict[int, tuple[Path, bool]] = {}
-    for parent, restarted in ((run, False), (run / "restart", True)):
-        for folder in parent.glob("fold*"):
-            if re.fullmatch(r"fold(0|[1-9]\d*)", folder.name) and folder.is_dir():
-                found[int(folder.name[4:])] = (folder, restarted)
+def _folds(run: RunPaths) -> dict[int, tuple[FoldPaths, bool]]:
+    """Return each fold, that of a --restart in progress first, and whether it is one."""
+    found = {fold.number: (fold, paths is not run) for paths in (run, run.restart) for fold in paths.folds()}
     return dict(sorted(found.items()))
 
 
 def state_of(run: Path, now: float | None = None) -> dict[str, Any]:
     """Return what the page shows of a run, given its folder, as plain values."""
     now = time.time() if now is None else now
-    folds = [_fold(folder, restarted, now) for folder, restarted in _folders(run).values()]
+    folds = [_fold(fold, restarted, now) for fold, restarted in _folds(RunPaths(folder=run)).values()]
     last = max(folds, key=lambda fold: float(fold["status"].get("updated", 0)), default=None)
     status = last["status"] if last else {}
     wanted = set(status.get("folds", ()))

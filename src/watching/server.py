@@ -1,10 +1,9 @@
 """The page of a run, and a small server that keeps it up to date."""
 
-import errno
+import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from src.core.errors import InputError
 from src.pages.page import as_json, line_chart, render
 from src.watching.files import state_of
 
@@ -62,20 +61,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the terminal free of a line per request."""
 
 
-def open_server(run: Path, host: str, port: int) -> _Server:
-    """Return a server that listens already. Raises InputError if it cannot."""
-    try:
-        server = _Server((host, port), _Handler)
-    except (OSError, OverflowError) as error:
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            raise InputError(f"--port {port}: is in use; give another one, or 0 for a free one") from error
-        raise InputError(f"--host {host} --port {port}: cannot listen there ({error})") from error
-    server.run = run
+def make_server(run: Path, listening: socket.socket) -> ThreadingHTTPServer:
+    """Return a server of the run's page on a socket that listens already; it closes the socket."""
+    server = _Server(listening.getsockname()[:2], _Handler, bind_and_activate=False)
+    server.socket.close()
+    server.socket, server.run = listening, run
     return server
-
-
-def address_of(server: _Server) -> str:
-    """Return the address to open in a browser on this machine."""
-    host, port = server.server_address[:2]
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else str(host)  # nosec: only compared
-    return f"http://{shown}:{port}/"

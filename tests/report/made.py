@@ -19,7 +19,7 @@ from src.report.scores import summary, tables
 from src.report.side_by_side import Side
 from src.report.suspects import suspects
 from src.report.train_and_test import Comparison, answered
-from src.runs.fold import FoldPaths
+from src.runs.paths import FoldPaths, RunPaths
 
 NUM_FOLDS = 3
 WRONG_LABELS = 0.06  # share of labels of which the predictions are sure that they are wrong
@@ -150,24 +150,25 @@ def made_run(folder: Path, competition: Competition, count: int, name: str = "ma
         snapshot=SimpleNamespace(relabelled=None), command=lambda: "python -m src.prepare", unreadable_note=lambda: "",
     )  # fmt: skip
     model = SimpleNamespace(backbone="resnet18", image_size=(48, 64))
-    begun = SimpleNamespace(model=model, train=TrainSettings(**settings), weights=None, cache_size=(48, 64))
+    started = SimpleNamespace(model=model, train=TrainSettings(**settings), weights=None, cache_size=(48, 64))
     run = SimpleNamespace(
-        name=name, id="0" * 64, competition=competition, prepared=prepared, begun=begun, evaluation=folder,
+        name=name, id="0" * 64, competition=competition, prepared=prepared, started_record=started,
+        paths=RunPaths(folder=folder),
         train_command=lambda number: f"python -m src.train --fold {number}", load_network=lambda fold: nn.Identity(),
     )  # fmt: skip
-    folds = [_fold(folder, number, count, begun) for number in range(NUM_FOLDS)]
+    folds = [_fold(folder, number, count, started) for number in range(NUM_FOLDS)]
     run.trained = lambda chosen=None: folds
     return run
 
 
-def _fold(folder: Path, number: int, count: int, begun: Any) -> Any:
+def _fold(folder: Path, number: int, count: int, started: Any) -> Any:
     """Return a trained fold, and write its log.csv."""
     paths = FoldPaths(folder=folder / f"fold{number}")
     paths.folder.mkdir(parents=True, exist_ok=True)
     rows = [f"{epoch},{1 / epoch},{epoch / 9},{0.1 / epoch},500,2" for epoch in range(1, 9)]
     paths.log.write_text("\n".join(["epoch,loss,score,lr,images_per_second,seconds", *rows, ""]))
     result = SimpleNamespace(score=0.5, epochs=8, seconds=16.0, images_per_second=500.0, weights_sha256="0" * 64)
-    record = SimpleNamespace(run=begun, num_val=count // NUM_FOLDS, num_train=count, versions={"torch": "2"})
+    record = SimpleNamespace(run=started, num_val=count // NUM_FOLDS, num_train=count, versions={"torch": "2"})
     return SimpleNamespace(number=number, paths=paths, record=record, result=result)
 
 

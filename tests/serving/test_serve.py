@@ -144,7 +144,7 @@ def test_the_pages_load_nothing_from_elsewhere(served: Any) -> None:
 
 def test_a_port_that_is_taken_and_a_missing_extra_are_one_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from src.core import modules
-    from src.serving.listening import listen
+    from src.core.listening import listen
 
     with listen("127.0.0.1", 0) as (socket, address):
         assert address.startswith("http://127.0.0.1:")

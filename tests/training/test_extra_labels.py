@@ -64,7 +64,7 @@ def test_a_fold_learns_from_its_teachers_same_fold(world: Path) -> None:
     assert data.pseudo is not None
     paths = data.pseudo.table["image_path"].tolist()
     np.testing.assert_array_equal(data.train.images[data.train.rows[-count:]], test.images[test.rows_of(paths)])
-    with np.load(run.fold_paths(0).test) as kept:
+    with np.load(run.paths.fold(0).test) as kept:
         wanted = kept["probabilities_tta"].reshape(count, 6, 11)
     digits = wanted[:, 0, :10].argmax(axis=1)  # of the first place, which is never padding
     np.testing.assert_array_equal(data.train.targets[-count:, 0], digits)

@@ -61,7 +61,7 @@ def test_repairs_name_files_as_they_were_given(world: Path) -> None:
     run = run_at(world / "runs/svhn/clean")
     command = shlex.split(run.train_command(0))
     assert command[command.index("--suspects") + 1] == str(file)
-    for paths in run.started_folds():
+    for paths in run.paths.started_folds():
         paths.record.unlink()
     command = shlex.split(run.train_command(0))  # only run.json is left, which has the file's name
     assert command[command.index("--suspects") + 1] == "suspects.csv"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from src.runs.log import read_rows
-from src.watching.files import known_runs, state_of
+from src.runs.paths import run_names
+from src.watching.files import state_of
 
 NOW = 1_000_000.0
 LOG = "epoch,lr,loss,score,train_seconds,seconds\n1,0.1,2.5,0.25,9,10\n2,0.05,nan,0.5,9,10\n"
@@ -126,4 +127,4 @@ def test_every_beginning_of_a_log_gives_its_whole_rows(tmp_path: Path) -> None:
 def test_runs_are_known_by_their_files(tmp_path: Path) -> None:
     write_fold(tmp_path / "a" / "fold0")
     (tmp_path / "cache").mkdir()
-    assert known_runs(tmp_path) == ["a"]
+    assert run_names(tmp_path, staged=True) == ["a"]

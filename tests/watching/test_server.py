@@ -1,6 +1,7 @@
 """The page of a training: served while files change, written once, read in a browser."""
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from src.core.errors import InputError
-from src.watching.server import address_of, open_server
+from src.core.listening import listen
+from src.watching.server import make_server
 from tests.browser import check_widths, needs_browser, opened
 from tests.fixtures import Podium, Train
 from tests.watching.test_files import LOG, write_fold
@@ -22,10 +24,10 @@ LONG = "note: " + "a_very_long_name_without_a_space" * 8 + " </script><b>bold</b
 def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """Yield a run's folder and the address of its page."""
     write_fold(tmp_path / "run" / "fold0", state="running", updated=2e9, lines=[LONG])
-    with open_server(tmp_path / "run", "127.0.0.1", 0) as server:
+    with listen("127.0.0.1", 0) as (listening, address), make_server(tmp_path / "run", listening) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        yield tmp_path / "run", address_of(server)
+        yield tmp_path / "run", f"{address}/"
         server.shutdown()
         thread.join()
 
@@ -39,10 +41,27 @@ def test_a_page_and_its_state_are_served_and_nothing_else(served: tuple[Path, st
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(address + path)
     port = int(address.rstrip("/").rsplit(":", 1)[1])
-    with pytest.raises(InputError, match=f"--port {port}: is in use"):
-        open_server(run, "127.0.0.1", port)
-    with pytest.raises(InputError, match="cannot listen"):
-        open_server(run, "192.0.2.1", 0)
+    for host, number, said in (
+        ("127.0.0.1", port, f"--port {port}: another program listens there"),
+        ("192.0.2.1", 0, "--host 192.0.2.1 --port 0: "),
+    ):
+        with pytest.raises(InputError, match=said), listen(host, number):
+            pass
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_a_page_is_served_over_ipv6(tmp_path: Path) -> None:
+    write_fold(tmp_path / "run" / "fold0", state="running", updated=2e9)
+    try:
+        with listen("::", 0) as (listening, address), make_server(tmp_path / "run", listening) as server:
+            assert address.startswith("http://[::1]:")
+            thread = threading.Thread(target=server.handle_request)
+            thread.start()
+            with urllib.request.urlopen(f"{address}/state.json") as answer:
+                assert json.load(answer)["folds"][0]["state"] == "running"
+            thread.join()
+    except InputError as error:
+        pytest.skip(str(error))
 
 
 @needs_browser

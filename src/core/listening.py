@@ -1,4 +1,4 @@
-"""The port that is listened on."""
+"""The port that serve and watch listen on."""
 
 import errno
 import socket
@@ -26,5 +26,6 @@ def listen(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
             if error.errno == errno.EADDRINUSE:
                 raise InputError(f"--port {port}: another program listens there; give another, or 0 for any") from error
             raise InputError(f"--host {host} --port {port}: {error.strerror or error}") from error
-        shown = f"[{host}]" if ":" in host else host
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nosec: what to open on this machine
+        shown = f"[{shown}]" if ":" in shown else shown
         yield listening, f"http://{shown}:{listening.getsockname()[1]}"
