@@ -62,8 +62,9 @@ def _prepare(config: PrepareConfig) -> None:
     from src.core.flags import flags_of
     from src.core.malloc import return_freed_memory
     from src.data.balance import balance
+    from src.data.building import build_caches, open_engine
     from src.data.crops import cropped_boxes, read_crops
-    from src.data.prepared import PREPARE_FLAGS, build_caches, open_engine, prepared_folder
+    from src.data.prepared import PREPARE_FLAGS, prepared_folder
     from src.data.problems import Problem, image_warnings, misnamed, usable_labels
     from src.data.snapshot import facts_of, publish, set_current
     from src.data.split import make_folds
@@ -153,8 +154,9 @@ def _check(config: PrepareConfig, tables: "Tables") -> None:
 
 def _decode_test(config: PrepareConfig, engine: "Engine", tables: "Tables", folder: "Path") -> None:
     """Make the test cache of the size that runs were trained at. Raises InputError if too many cannot be read."""
+    from src.data.building import build_test_cache
     from src.data.labels import check_unreadable
-    from src.data.prepared import build_test_cache, open_prepared
+    from src.data.prepared import open_prepared
     from src.data.problems import reading_problems
 
     size = config.image_size or open_prepared(config).image_size

@@ -100,7 +100,7 @@ def test_missing_test_images_stop_prepare_before_it_decodes(
         (tmp_path / "input" / "leaves" / "test" / f"{i:04d}.png").rename(
             tmp_path / "input" / "leaves" / "test" / f"other{i}.png"
         )
-    monkeypatch.setattr("src.data.prepared.build_cache", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr("src.data.building.build_cache", lambda *_, **__: pytest.fail("decoded"))
     line = error_of(podium("prepare", *LEAVES))
     assert "6 of 6 test images are missing or unreadable, such as test/0005.png" in line
     assert "--max-unreadable 0.01" in line

@@ -88,7 +88,7 @@ def test_a_holdout_is_one_fold_and_the_rest_is_always_trained_on(
     folds = table_at(root, "folds").merge(table_at(root, "labels"), on="image_path")
     assert sorted(folds["digit"][folds["fold"] == 0]) == list(range(10))
     assert folds["fold"].isna().sum() == 30
-    monkeypatch.setattr("src.data.prepared.build_cache", lambda *_, **__: pytest.fail("decoded before the check"))
+    monkeypatch.setattr("src.data.building.build_cache", lambda *_, **__: pytest.fail("decoded before the check"))
     code, _, err = podium("prepare", *flags, "--num-val", 21)
     assert code == 2
     assert "--num-val 21: from 1 to 20 of the 40 images can be held out" in err

@@ -44,19 +44,22 @@ def flags_of(config: Any, *names: str) -> str:
 
     So that a command quoted in a message does what the one that was given did.
     """
-    default = type(config)()
-    return "".join(
-        _flag(name.replace("_", "-"), getattr(config, name), getattr(default, name))
-        for name in names or [item.name for item in fields(config)]
-    )
+    default = flat_values(type(config)())
+    values = flat_values(config)
+    chosen = [flag for name in names for flag in values if flag.partition(".")[0] == name] if names else values
+    return "".join(_flag(flag.replace("_", "-"), values[flag], default[flag]) for flag in chosen)
+
+
+def flat_values(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Return a config's values by name, those of a config inside it as augment.rotate."""
+    found: dict[str, Any] = {}
+    for item in fields(config):
+        value, name = getattr(config, item.name), f"{prefix}{item.name}"
+        found |= flat_values(value, f"{name}.") if is_dataclass(value) else {name: value}
+    return found
 
 
 def _flag(name: str, value: Any, default: Any) -> str:
-    if is_dataclass(value):
-        parts = (item.name for item in fields(value))
-        return "".join(
-            _flag(f"{name}.{part}".replace("_", "-"), getattr(value, part), getattr(default, part)) for part in parts
-        )
     if value == default:
         return ""
     if isinstance(value, bool):

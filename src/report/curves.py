@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from src.core.flags import flat_values
 from src.core.progress import minutes
 from src.pages.page import line_chart
 from src.runs.fold import TrainedFold
@@ -79,22 +79,11 @@ def _interval(low: float | None, high: float | None) -> str:
 
 def settings(run: Run) -> list[tuple[str, str, bool]]:
     """Return each setting of the training: its flag, its value, and whether it is the default."""
-    found = _settings(run.started_record.train, "")
-    if run.started_record.weights:
-        found = [("--weights", run.started_record.weights, False) if one[0] == "--weights" else one for one in found]
-    return found
-
-
-def _settings(values: Any, prefix: str) -> list[tuple[str, str, bool]]:
-    default, found = type(values)(), []
-    for item in fields(values):
-        value = getattr(values, item.name)
-        if is_dataclass(value):
-            found += _settings(value, f"{prefix}{item.name}.")
-            continue
+    train, found = run.started_record.train, []
+    default = flat_values(type(train)())
+    for name, value in (flat_values(train) | {"weights": run.started_record.weights}).items():
         shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        flag = f"--{prefix}{item.name}".replace("_", "-")
-        found.append((flag, shown or "none", value == getattr(default, item.name)))
+        found.append((f"--{name}".replace("_", "-"), shown or "none", value == default[name]))
     return found
 
 

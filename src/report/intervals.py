@@ -11,6 +11,7 @@ from src.inference.ensemble import OutOfFold
 from src.metrics import metric_of
 
 NUM_RESAMPLES = 1000
+FEWER_RESAMPLES = 300  # for several seeds, each of which is resampled
 CHUNK = 100  # resamples drawn at a time
 SINGLES = 0.9  # groups per image from which images are taken as independent
 FEW = 20  # groups below which a bootstrap's interval is too narrow
@@ -75,6 +76,31 @@ def resampled_difference(
     metric = metric_of(ones[0].competition)
     one, other = (np.mean([resampled(metric, oof, number) for oof in side], axis=0) for side in (ones, others))
     return interval_95(other - one)
+
+
+def paired_difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Return the mean of other - one over images that both answered, and half the width of its 95% interval.
+
+    one, other (N,) are what each image scored, the mean over seeds; images are taken as independent.
+    """
+    difference = other.astype(np.float64) - one
+    return float(difference.mean()), float(1.96 * difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def difference_over_seeds(first: list[OutOfFold], found: list[OutOfFold]) -> tuple[float, float]:
+    """Return the difference of mean scores on the same images, found - first, and half its 95% interval's width.
+
+    By a bootstrap if images lie in groups or the metric is not a mean over images.
+    """
+    metric = metric_of(found[0].competition)
+    if metric.per_image is None or in_groups(found[0]):
+        low, high = resampled_difference(first, found, FEWER_RESAMPLES)
+        return float(np.mean([oof.score for oof in found]) - np.mean([oof.score for oof in first])), (high - low) / 2
+    one, other = (
+        np.mean([metric.per_image(oof.target, oof.decided.scored, oof.competition) for oof in oofs], axis=0)
+        for oofs in (first, found)
+    )
+    return paired_difference(one, other)
 
 
 def interval_of(oof: OutOfFold) -> tuple[float, float, str]:

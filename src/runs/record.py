@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from src.competitions.layout import HeadLayout
 from src.competitions.spec import Head
 from src.config import TrainSettings
 from src.core.errors import InputError
+from src.core.flags import flat_values
 from src.core.progress import minutes
 from src.core.records import read_record
 
@@ -63,8 +64,7 @@ class RunRecord:
 
     def flat_settings(self) -> dict[str, Any]:
         """Return the settings and what else decides the training, with one level of names and plain values."""
-        values = asdict(self.train) | {"weights": self.weights, "snapshot": self.snapshot}
-        values |= {f"augment.{name}": value for name, value in values.pop("augment").items()}
+        values = flat_values(self.train) | {"weights": self.weights, "snapshot": self.snapshot}
         values |= {name: " x ".join(map(str, size)) for name, size in
                    (("image_size", self.model.image_size), ("cache_size", self.cache_size))}  # fmt: skip
         return {name: _plain(value) for name, value in values.items()}

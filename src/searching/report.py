@@ -12,11 +12,11 @@ from src.core.runtime import choose_compute, explained
 from src.data.prepared import Prepared
 from src.inference.ensemble import out_of_fold
 from src.metrics import goodness
+from src.report.intervals import difference_over_seeds
 from src.runs.run import Run
 from src.searching.record import Report
 from src.searching.trials import Search
 from src.sweeping.plan import parse_train, path_flags
-from src.sweeping.table import difference_over_seeds
 from src.training.fold import train_fold
 from src.training.resume import run_to_train
 

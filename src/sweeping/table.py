@@ -10,21 +10,9 @@ from src.config import SweepConfig
 from src.core.errors import InputError
 from src.data.prepared import Prepared
 from src.inference.ensemble import OutOfFold, out_of_fold
-from src.metrics import metric_of
-from src.report.intervals import in_groups, resampled_difference
+from src.report.intervals import difference_over_seeds
 from src.runs.run import known_runs, open_run
 from src.sweeping.plan import Member, parse_train
-
-NUM_RESAMPLES = 300
-
-
-def paired_difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """Return the mean of other - one over images that both answered, and half the width of its 95% interval.
-
-    one, other (N,) are what each image scored, the mean over seeds; images are taken as independent.
-    """
-    difference = other.astype(np.float64) - one
-    return float(difference.mean()), float(1.96 * difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
 def check_same_data(config: SweepConfig, members: list[Member], prepared: Prepared) -> None:
@@ -50,22 +38,6 @@ def _out_of_fold(config: SweepConfig, member: Member) -> OutOfFold | None:
         return out_of_fold(open_run(config, member.name), None if config.fold == "all" else (int(config.fold),))
     except InputError:
         return None
-
-
-def difference_over_seeds(first: list[OutOfFold], found: list[OutOfFold]) -> tuple[float, float]:
-    """Return the difference of mean scores on the same images, found - first, and half its 95% interval's width.
-
-    By a bootstrap if images lie in groups or the metric is not a mean over images.
-    """
-    metric = metric_of(found[0].competition)
-    if metric.per_image is None or in_groups(found[0]):
-        low, high = resampled_difference(first, found, NUM_RESAMPLES)
-        return float(np.mean([oof.score for oof in found]) - np.mean([oof.score for oof in first])), (high - low) / 2
-    one, other = (
-        np.mean([metric.per_image(oof.target, oof.decided.scored, oof.competition) for oof in oofs], axis=0)
-        for oofs in (first, found)
-    )
-    return paired_difference(one, other)
 
 
 def summarise(config: SweepConfig, members: list[Member], failed: Collection[str] = ()) -> pd.DataFrame:

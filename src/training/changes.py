@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from src.config import TrainConfig, TrainSettings
 from src.core.errors import InputError
+from src.core.flags import flat_values
 from src.core.records import seal_of
 from src.core.writing import sha256_of
 from src.data.synthetic import font_files
@@ -82,15 +82,10 @@ def _run_of(config: TrainConfig, name: str, known: Iterable[str | None]) -> str:
         raise
 
 
-def _flat(settings: TrainSettings) -> dict[str, Any]:
-    values = asdict(settings)
-    return values | {f"augment.{name}": value for name, value in values.pop("augment").items()}
-
-
 def changes(saved: RunRecord, settings: TrainSettings, weights: str | None) -> str:
     """Return what differs from the settings that a run began with, or nothing."""
-    then = _flat(saved.train) | {"weights": saved.weights}
-    now = _flat(settings) | {"weights": weights}
+    then = flat_values(saved.train) | {"weights": saved.weights}
+    now = flat_values(settings) | {"weights": weights}
     return "; ".join(f"{name}: {then[name]} then, {value} now" for name, value in now.items() if then[name] != value)
 
 

@@ -12,10 +12,10 @@ from src.config import SweepConfig
 from src.inference.ensemble import OutOfFold
 from src.inference.rules import decide_out_of_fold
 from src.metrics import scored
+from src.report.intervals import difference_over_seeds
 from src.report.paired import Pair, changed_sides, difference_of, mcnemar, newcombe, pair_of, parts_of
 from src.sweeping import table as sweep_table
 from src.sweeping.plan import Member
-from src.sweeping.table import difference_over_seeds
 
 
 def arrays(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

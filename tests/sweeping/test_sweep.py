@@ -14,9 +14,9 @@ import pytest
 
 from src.config import SweepConfig
 from src.core.errors import InputError
+from src.report.intervals import paired_difference
 from src.sweeping.engines import gpu_slots
 from src.sweeping.plan import Task, members
-from src.sweeping.table import paired_difference
 from tests.fixtures import Finished, Podium
 from tests.sweeping.sweeps import SET, prepared, weights
 from tests.world import refused
