@@ -15,8 +15,9 @@ from src.core import cli
 
 def main(config: DoctorConfig) -> None:
     """Print the findings. Raises SystemExit(1) if something would stop a training, InputError for unknown names."""
+    from src.competitions.registry import load_competition
     from src.core.flags import check_range, flags_of
-    from src.data.prepared import command
+    from src.data.prepared import command, prepared_folder
     from src.report.checkup import findings
     from src.report.integrity import check_integrity
 
@@ -28,7 +29,8 @@ def main(config: DoctorConfig) -> None:
     if bad:
         print(f"problems to fix: {bad}; the lines that begin with bad say how")
         sys.exit(1)
-    print(f"ready: {command(config, 'prepare', flags_of(config, 'image_size'))}")
+    is_prepared = (prepared_folder(config, load_competition(config.competition)) / "current.json").exists()
+    print(f"ready: {command(config, 'train' if is_prepared else 'prepare', flags_of(config, 'image_size'))}")
 
 
 if __name__ == "__main__":

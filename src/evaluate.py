@@ -25,7 +25,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     from src.inference.ensemble import out_of_fold
     from src.report import scores as counting
     from src.report.page import Report, report_page
-    from src.report.suspects import suspects
+    from src.report.suspects import suspects, suspects_are_weak
     from src.report.train_and_test import compare
     from src.runs.run import open_run
 
@@ -61,7 +61,8 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         page, gallery = report_page(report, config.num_saliency)  # last: the scores are there whatever happens to it
         write_text(run.paths.report, page)
     if len(report.suspects):
-        print(f"{len(report.suspects):,} labels are suspicious: see the report, or {suspects_file}")
+        weak = "; few answers are right, so most of these labels will be right too" if suspects_are_weak(oof) else ""
+        print(f"{len(report.suspects):,} labels are suspicious: see the report, or {suspects_file}{weak}")
     if gallery.note:
         count = len(gallery.columns["explained"]) if gallery.maps else 0
         shown = f"shows what the network looked at for only {count} images"

@@ -233,6 +233,13 @@ def metric_of(competition: Competition) -> Metric:
                 f"{competition.name}: {found.name} is a metric of {' and '.join(found.kinds)}, but {head.name} is of "
                 f"kind {head.kind!r}; choose another metric or kind"
             )
+        if found.name == "quadratic_kappa" and head.kind == "class" and not are_numbers(set(head.classes)):
+            raise InputError(
+                f"{competition.name}: quadratic_kappa needs an order, and the classes of {head.name} are words; give "
+                "kind='ordinal' and the classes in ascending order, or another metric"
+            )
+    if found.name == "edit_distance" and competition.heads and not competition.is_string:
+        raise InputError(f"{competition.name}: edit_distance is a metric of strings; choose another metric")
     if "@" in found.name and len(competition.heads) > 1:
         raise InputError(f"{competition.name}: {found.name} is for one head, there are {len(competition.heads)}")
     return found
@@ -246,9 +253,10 @@ def check_handed_in(competition: Competition) -> None:
     wanted = int(metric.name.partition("@")[2] or 0)
     if not 0 < wanted <= answers and not competition.pretext:
         give = f"num_answers={wanted}" if wanted else "answer='probabilities'"
+        handed_in = "1 class is" if answers == 1 else f"{answers} classes are"
         raise InputError(
-            f"{competition.name}: {metric.name} is of probabilities, but the answer is {answers} of the classes; give "
-            f"{give}, or choose another metric"
+            f"{competition.name}: {metric.name} is of probabilities, but {handed_in} handed in; give {give}, or choose "
+            "another metric"
         )
 
 

@@ -42,6 +42,8 @@ def main(config: PredictConfig) -> None:
     world.together(lambda: _check_minutes(config, world.size))
     name = config.name or "+".join(config.run_name)
     world.together(lambda: check_name("name", name))
+    if len(set(config.run_name)) < len(config.run_name):
+        raise InputError(f"--run-name {' '.join(config.run_name)}: names a run twice; leave one out")
     runs = world.together(lambda: [open_run(config, run) for run in config.run_name])
     competition = world.together(lambda: same_classes(runs))
     world.together(lambda: check_adjusting(config, runs[0].prepared))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from src.config import PrepareConfig
 from src.core import cli
-from src.core.flags import check_image_size, check_range
+from src.core.flags import check_apart, check_image_size, check_range
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +45,7 @@ def main(config: PrepareConfig) -> None:
     check_range("max-unreadable", config.max_unreadable, 0, 1)
     folder = prepared_folder(config, load_competition(config.competition))
     if config.list:
+        check_apart("--list", config, "prune")
         for entry in shelf(folder.parent, command(config, "prepare")):
             print(entry.describe())
         return
@@ -67,7 +68,7 @@ def _prepare(config: PrepareConfig) -> None:
     from src.data.prepared import PREPARE_FLAGS, prepared_folder
     from src.data.problems import Problem, image_warnings, misnamed, usable_labels
     from src.data.snapshot import facts_of, publish, set_current
-    from src.data.split import make_folds
+    from src.data.split import make_folds, without_effect
 
     engine = open_engine(config)  # first: its mistakes are told before labels are read
     tables, corrections = _read(config)
@@ -105,7 +106,7 @@ def _prepare(config: PrepareConfig) -> None:
         written | ({"relabel.csv": corrections.table} if corrections else {}),
         competition=competition.name,
         heads=competition.heads,
-        flags=flags_of(config, *PREPARE_FLAGS),
+        flags=flags_of(config, *(name for name in PREPARE_FLAGS if name not in without_effect(config))),
         train=facts_of(train),
         test=facts_of(test),
         relabelled=corrections.record if corrections else None,
@@ -129,7 +130,7 @@ def _read(config: PrepareConfig) -> "tuple[Tables, Corrections | None]":
     competition = tables.competition
     check_handed_in(competition)  # fail now on an unknown metric, not after training
     check_split(config, tables.labels, competition)
-    for line in without_effect(config):
+    for line in without_effect(config).values():
         print(line)
     tables, corrections = relabelled(tables, config.relabel)
     if not competition.moves_ok and (config.crops or (config.resize or competition.resize) != "stretch"):

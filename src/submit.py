@@ -39,7 +39,7 @@ def main(config: SubmitConfig) -> None:
         if value is not None and not math.isfinite(value):
             raise InputError(f"--{flag} {value}: must be a finite number")
         if value is not None and value > 1 and metric.greater_is_better and isinstance(competition.metric, str):
-            print(f"warning: --{flag} {value:g}: {metric.name} is at most 1; enter a share, such as 0.985, again")
+            raise InputError(f"--{flag} {value:g}: {metric.name} is at most 1; enter a share, such as 0.985")
     ledger = Ledger(config.submissions_dir / competition.name / "ledger.csv")
     if config.leaderboard is None and config.private is None:
         with locked(ledger.path.with_name(".submit"), "is handing in a submission"):

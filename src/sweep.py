@@ -25,8 +25,9 @@ def main(config: SweepConfig) -> None:
     from src.data.prepared import open_prepared
     from src.sweeping.board import Board
     from src.sweeping.engines import ENGINES
-    from src.sweeping.plan import Task, members
+    from src.sweeping.plan import Task, members, parse_train
     from src.sweeping.table import check_same_data, summarise
+    from src.training.checks import check_flags
 
     limits = {"tasks": (1, 2**31), "cores_per_task": (1, 2**31), "gpus_per_task": (0, 1), "retries": (0, 2**31)}
     for name, (low, high) in limits.items():
@@ -37,6 +38,11 @@ def main(config: SweepConfig) -> None:
     prepared = open_prepared(config)
     check_has_answers(prepared.competition)
     chosen, folds = members(config), prepared.fold_numbers(config.fold)
+    if len(chosen) == 1 and not config.set:
+        raise InputError("--set: give flags of train and the values to compare, as in lr=1e-3,2e-3, or several --seed")
+    for member in chosen:
+        if member.seed == config.seed[0]:  # the others differ in nothing that is checked
+            check_flags(parse_train(member.flags), prepared.competition)
     check_same_data(config, chosen, prepared)
     tasks = [Task(member=member, fold=fold) for member in chosen for fold in folds]
     print(f"{len(chosen)} runs of {len(folds)} folds: {len(tasks)} trainings, engine {config.engine}", flush=True)

@@ -16,7 +16,7 @@ def test_an_unknown_competition_is_refused_with_the_nearest(podium: Podium) -> N
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("COMPETITION = 3", ("defines no COMPETITION = Competition(...)",)),
+        ("COMPETITION = 3", ("defines no COMPETITION, such as COMPETITION = csv_competition(...)",)),
         ("x = 1\nCOMPETITION = (", ("line 2", "SyntaxError")),
         ("import nothing_of_the_kind", ("ModuleNotFoundError", "nothing_of_the_kind")),
         ("COMPETITION = csv_competition()", ("NameError", "csv_competition")),

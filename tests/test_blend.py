@@ -142,6 +142,9 @@ def test_fewer_than_two_different_runs_are_refused(runs: Path, podium: Podium, n
     code, _, err = podium("blend", *COMPETITION, "--run-name", *names)
     assert code == 2
     assert "two or more different runs" in err
+    if names == ("one", "one"):
+        code, _, err = podium("predict", *COMPETITION, "--run-name", *names)
+        assert (code, err) == (2, "error: --run-name one one: names a run twice; leave one out\n")
 
 
 def external_file(path: Path, folder: Path, right: Callable[[int], bool], **changes: Any) -> Path:

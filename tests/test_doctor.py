@@ -25,6 +25,10 @@ def test_a_complete_competition_has_no_problems(svhn: MakeSvhn, podium: Podium, 
     assert re.search(r"ok    memory of [\d.]+ GiB holds the cache", out)
     assert out.splitlines()[-1] == "ready: python -m src.prepare --competition svhn"
     assert not (tmp_path / "runs").exists()
+    assert podium("prepare", "--num-folds", 3, "--num-processes", 1).code == 0
+    out = podium("doctor", *NET).out
+    assert ", 3 folds " in out
+    assert out.splitlines()[-1] == "ready: python -m src.train --competition svhn"
 
 
 def test_a_missing_image_and_a_missing_file_are_reported(svhn: MakeSvhn, podium: Podium) -> None:

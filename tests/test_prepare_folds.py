@@ -108,7 +108,7 @@ def test_a_users_folds_are_used_with_a_warning_about_leaks(
     (tmp_path / "mine.csv").write_text("\n".join(["image_path,fold", *rows]))
     code, out, _ = podium("prepare", "--folds", "mine.csv")
     assert code == 0
-    assert "warning: 1 groups of duplicates lie on both sides of a fold" in out
+    assert "warning: groups of duplicates on both sides of a fold: 1;" in out
     assert table_at(root, "folds")["fold"].tolist() == [i % 2 for i in range(18)]
 
 

@@ -55,6 +55,8 @@ def check_sample(sample: pd.DataFrame, columns: tuple[str, ...], name: str) -> p
         if set(sample.columns) == set(columns):
             is_id_first = sample.columns[0] == columns[0]
             other_order = f"; give columns={tuple(sample.columns)}" if is_id_first else "; the id must come first"
+        elif len(columns) == 3 and len(sample.columns) == 2 and sample.columns[0] == columns[0]:
+            other_order = f"; if it holds the probability of one of the two, give columns={tuple(sample.columns)}"
         raise InputError(
             f"{name}, line 1: the header is {','.join(sample.columns)}, expected {','.join(columns)}{other_order}"
         )

@@ -44,7 +44,9 @@ def load_competition(name: str) -> Competition:
         raise InputError(f"--competition {name}: no such competition; {_suggestion(name)}")
     found = getattr(module, "COMPETITION", None)
     if not isinstance(found, Competition):
-        raise InputError(f"{name}: defines no COMPETITION = Competition(...); see CONTRIBUTING.md")
+        raise InputError(
+            f"{name}: defines no COMPETITION, such as COMPETITION = csv_competition(...); see docs/own-competition.md"
+        )
     return found
 
 

@@ -226,7 +226,7 @@ def check_heads(competition: Competition) -> None:
         if RESERVED_COLUMNS & set(head.targets):
             raise InputError(f"{name}: a head cannot be called {head.name!r}; choose another name")
         if head.kind in ("class", "ordinal") and head.num_classes < 2:
-            raise InputError(f"{name}: {head.name} has {head.num_classes} classes; two or more are needed")
+            raise InputError(f"{name}: {head.name} has fewer than two classes; correct the labels or the classes")
         if len(set(head.classes)) < head.num_classes:
             twice = next(text for text in head.classes if head.classes.count(text) > 1)
             raise InputError(f"{name}: {head.name} has the class {twice!r} twice; remove one")

@@ -12,8 +12,8 @@ class DoctorConfig(PixelPaths):
 
     backbone: str = "tf_efficientnet_lite0"
     """Whose checkpoints need room on the disk."""
-    num_folds: int = 5
-    """How many folds' checkpoints."""
+    num_folds: int | None = None
+    """How many folds' checkpoints; default: those of the newest snapshot, or 5."""
     image_size: tuple[int, int] | None = None
     """Height and width of the cache; default: the competition's."""
     deep: bool = False

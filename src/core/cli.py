@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TypeVar
 
 from src.core.errors import InputError
+from src.core.parsing import parse
 from src.core.signals import Stopped, stop
 
 REQUIRED = (
@@ -56,16 +57,14 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
     Exit codes: 0 done, 2 a mistake in flags or data (one line on stderr), 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
     module = sys.modules[main.__module__].__spec__
-    program = f"python -m {module.name}" if module else None
+    program = f"python -m {module.name}" if module else sys.argv[0]
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot print must not end a training
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         check_environment()
         check_arguments(sys.argv[1:])
         with stop.handled():
-            import tyro
-
-            main(tyro.cli(config_class, description=doc, prog=program, args=arguments_for(config_class, sys.argv[1:])))
+            main(parse(config_class, arguments_for(config_class, sys.argv[1:]), program, doc))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -21,8 +21,10 @@ def check_range(flag: str, value: float | None, low: float, high: float = MOST) 
 def check_name(flag: str, name: str) -> None:
     """Raise InputError if a run's or submission's name is not one plain file name."""
     plain = name.isprintable() and Path(name).name == name and "\\" not in name and not name.startswith(".")
-    if not name or not plain or name in RESERVED_NAMES:
-        raise InputError(f"--{flag} {name!r}: must be a plain name, other than {', '.join(RESERVED_NAMES)}")
+    if not name or not plain:
+        raise InputError(f"--{flag} {name!r}: must be one file name, without / or \\ and no dot at its start")
+    if name in RESERVED_NAMES:
+        raise InputError(f"--{flag} {name!r}: is taken, as are {', '.join(RESERVED_NAMES)}; choose another name")
 
 
 def check_image_size(size: tuple[int, int]) -> tuple[int, int]:

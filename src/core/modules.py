@@ -32,7 +32,8 @@ def load_module(path: Path, kind: str) -> ModuleType:
     except (Exception, SystemExit) as error:  # whatever their code raises is a mistake in their file
         del sys.modules[name]
         line = getattr(error, "lineno", None)
-        raise InputError(f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}") from error
+        where, said = f"{path}, line {line}" if line else str(path), getattr(error, "msg", error)
+        raise InputError(f"{where}: {type(error).__name__}: {said}") from error
     return module
 
 

@@ -187,8 +187,8 @@ def _twins(competition: Competition) -> list[str]:
         if pairs:
             shown = "; ".join(" and ".join(map(repr, texts)) for texts in pairs[:MAX_TWINS_NAMED])
             return [
-                f"warning: {len(pairs)} classes of {head.name} are there in several spellings, which differ only in "
-                f"spaces, case or Unicode form: {shown}; if they mean the same, correct the labels"
+                f"warning: some classes of {head.name} differ only in spaces, case or Unicode form: {shown}; if they "
+                "mean the same, correct the labels"
             ]
     return []
 

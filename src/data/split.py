@@ -1,6 +1,5 @@
 """Which folds prepare makes: k-fold, the organiser's own, one held-out part, or a file of the user's."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pandas as pd
@@ -8,6 +7,7 @@ import pandas as pd
 from src.competitions.spec import Competition
 from src.config import PrepareConfig
 from src.core.errors import InputError
+from src.core.flags import flags_of
 from src.data import folds as folding
 
 MAX_DEFAULT_VAL = 1000  # images of --split holdout, if a fifth would be more
@@ -36,13 +36,15 @@ def _split_of(config: PrepareConfig, competition: Competition, num_images: int) 
     return replace(config, split="holdout", num_val=num_val_of(config, num_images, PRETEXT_VAL))
 
 
-def without_effect(config: PrepareConfig) -> Iterator[str]:
-    """Yield a line for each flag that says something about another way to split."""
+def without_effect(config: PrepareConfig) -> dict[str, str]:
+    """Return the flags that say something about another way to split, and a line about each."""
     chosen = f"--folds {config.folds}" if config.folds else f"--split {config.split}"
-    if config.num_val is not None and chosen != "--split holdout":
-        yield f"note: --num-val {config.num_val} has no effect with {chosen}; it belongs to --split holdout"
-    if config.num_folds != PrepareConfig.num_folds and chosen != "--split kfold":
-        yield f"note: --num-folds {config.num_folds} has no effect with {chosen}; it belongs to --split kfold"
+    belongs = {"num_val": "--split holdout", "num_folds": "--split kfold"}
+    return {
+        name: f"note:{flags_of(config, name)} has no effect with {chosen}; it belongs to {way}"
+        for name, way in belongs.items()
+        if way != chosen and getattr(config, name) != getattr(PrepareConfig, name)
+    }
 
 
 def check_split(config: PrepareConfig, labels: pd.DataFrame, competition: Competition) -> None:
@@ -73,7 +75,7 @@ def make_folds(config: PrepareConfig, labels: pd.DataFrame, competition: Competi
     joined = folds.merge(labels[["image_path", "group", *competition.targets]], on="image_path", validate="one_to_one")
     leaks = folding.split_groups(joined)
     if leaks:
-        print(f"warning: {leaks} groups of duplicates lie on both sides of a fold; its score will be too high")
+        print(f"warning: groups of duplicates on both sides of a fold: {leaks}; its score will be too high")
     alone = folding.in_one_fold(joined, competition)
     if alone:
         (text, fold), largest = alone[0], int(labels["group"].value_counts().iloc[0])

@@ -124,7 +124,10 @@ def check_same_images(names: list[str], oofs: list[OutOfFold]) -> None:
     """Raise InputError unless all runs were scored on the same images with the same labels."""
     for name, oof in zip(names[1:], oofs[1:], strict=True):
         if oof.labels["image_path"].tolist() != oofs[0].labels["image_path"].tolist():
-            raise InputError(f"--run-name: {name} and {names[0]} were scored on different images; train the same folds")
+            raise InputError(
+                f"--run-name: {name} and {names[0]} were scored on different images; train all folds of both, or "
+                "prepare both with one split"
+            )
         if not np.array_equal(oof.target, oofs[0].target):
             raise InputError(
                 f"--run-name: {name} and {names[0]} were scored with different labels; train both on one snapshot"

@@ -28,7 +28,7 @@ def candidates(wanted: Sequence[str], competition: Competition, size: tuple[int,
     known = {**safe, **{name: sized_view(name, size) for name in SIZES}}
     for name in wanted:
         if name != AUTO and name not in known:
-            raise InputError(f"--views {name}: there are {', '.join(known)}, and {AUTO}")
+            raise InputError(f"--views {name}: there are {', '.join(map(repr, [*known, AUTO]))}")
     if not wanted:
         return safe
     names = [*(safe if AUTO in wanted else ["original"]), *wanted]

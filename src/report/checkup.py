@@ -78,7 +78,7 @@ def check_device() -> Iterator[Finding]:
     elif torch.backends.mps.is_available():
         yield Finding("ok", "GPU of an Apple computer (mps)")
     else:
-        yield Finding("note", f"no GPU: {num_cores()} cores; python -m src.bench tells how fast they train")
+        yield Finding("note", f"no GPU; CPU cores: {num_cores()}; python -m src.bench tells how fast they train")
 
 
 def check_shared_memory() -> Iterator[Finding]:
@@ -130,6 +130,14 @@ def check_images(tables: Tables) -> Iterator[Finding]:
         yield Finding("note", line.removeprefix("warning: ").removeprefix("note: "))
 
 
+def _num_folds(config: DoctorConfig) -> int:
+    """Return how many folds the newest snapshot has, or prepare would make."""
+    try:
+        return len(open_prepared(config).fold_numbers("all"))
+    except InputError:
+        return PrepareConfig.num_folds
+
+
 def check_room(config: DoctorConfig, tables: Tables) -> Iterator[Finding]:
     """Compare disk and memory with what cache and checkpoints will take."""
     size = config.image_size or tables.competition.image_size
@@ -138,9 +146,10 @@ def check_room(config: DoctorConfig, tables: Tables) -> Iterator[Finding]:
     cache = (len(tables.labels) + len(tables.test)) * size[0] * size[1] * pixel
     with torch.device("meta"):
         network = build_model(config.backbone, competition.layout, size, competition.channels)
-    kept = config.num_folds * COPIES * 4 * sum(value.numel() for value in network.parameters())
+    num_folds = config.num_folds or _num_folds(config)
+    kept = num_folds * COPIES * 4 * sum(value.numel() for value in network.parameters())
     free = shutil.disk_usage(_existing(config.runs_dir)).free
-    text = f"cache {cache / GIB:.2f} GiB at {size[0]}x{size[1]}, {config.num_folds} folds {kept / GIB:.2f} GiB"
+    text = f"cache {cache / GIB:.2f} GiB at {size[0]}x{size[1]}, {num_folds} folds {kept / GIB:.2f} GiB"
     enough = free > cache + kept
     yield Finding("ok" if enough else "bad", text + ("" if enough else f": only {free / GIB:.2f} GiB of disk are free"))
     if not find_backbone(config.backbone).is_own:

@@ -112,4 +112,5 @@ def interval_of(oof: OutOfFold) -> tuple[float, float, str]:
     if np.isnan(low):
         return low, high, "undefined"
     few = f", fewer than {FEW}: rough" if num_groups < FEW else ""
-    return low, high, f"bootstrap over {num_groups:,} groups of {len(oof.target):,} images{few}"
+    of_images = f" groups of {len(oof.target):,}" if num_groups < len(oof.target) else ""
+    return low, high, f"bootstrap over {num_groups:,}{of_images} images{few}"

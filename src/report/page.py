@@ -13,11 +13,11 @@ from src.pages.page import render
 from src.report.curves import command_of, fold_rows, learning_curves, settings
 from src.report.gallery import MAX_SUSPECTS, Gallery, empty_gallery, make_gallery
 from src.report.sections import comparison_of, confidence_of, matrices, problems_of, table_of, where_it_errs
+from src.report.suspects import suspects_are_weak
 from src.report.train_and_test import Comparison
 from src.runs.fold import TrainedFold
 from src.runs.run import Run
 
-GOOD_SHARE = 0.75  # of right answers, below which most suspected labels are the network's mistakes
 BYTES = 4_900_000  # of the page: its images have what the rest leaves
 MIN_GALLERY = 100_000  # bytes that the images have in any case
 MAX_CLASS_BYTES = 1_000_000  # of class names, beyond which the page neither filters by them nor checks labels
@@ -119,7 +119,7 @@ def _relabelled(run: Run) -> str:
 
 def _suspects(report: Report, gallery: Gallery) -> dict[str, Any]:
     share = float(report.oof.right.mean())
-    weak = share < GOOD_SHARE and "number" not in report.oof.competition.layout.kinds
+    weak = suspects_are_weak(report.oof)
     shown = sum(rank < MAX_SUSPECTS for _, rank in gallery.columns["suspect"])
     return {"shown": shown, "total": len(report.suspects), "share_right": share, "weak": weak}
 

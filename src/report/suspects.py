@@ -14,6 +14,7 @@ from src.data.relabel import label_text
 from src.inference.ensemble import OutOfFold
 
 MAX_SCORE = 3.5  # modified z-score beyond which a number is an outlier
+GOOD_SHARE = 0.75  # of right answers, below which most suspected labels are the network's mistakes
 MAD_TO_SD = 0.6745  # median absolute deviation of a standard normal distribution
 
 
@@ -46,6 +47,11 @@ def _of_head(head: Head, predicted: np.ndarray, target: np.ndarray) -> tuple[np.
         return suspected, fits
     ids = target[:, 0].astype(np.int64)
     return confident_suspects(shares, ids), shares[np.arange(len(ids)), ids]
+
+
+def suspects_are_weak(oof: OutOfFold) -> bool:
+    """Return whether so few answers are right that most suspected labels will be right too."""
+    return bool(oof.right.mean() < GOOD_SHARE) and "number" not in oof.competition.layout.kinds
 
 
 def suspects(oof: OutOfFold) -> pd.DataFrame:

@@ -1,18 +1,15 @@
 """From --set, --seed and --fold to runs and tasks."""
 
-import io
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields
 from itertools import product
-
-import tyro
 
 from src.config import Paths, SweepConfig, TrainConfig
 from src.core.errors import InputError
 from src.core.flags import check_name
+from src.core.parsing import parse
 
 TAKEN = ("run_name", "seed", "fold", "competition", "input_dir", "runs_dir", "submissions_dir", "restart", "resume")
 DEFAULT = "default"  # this value omits the flag
@@ -87,14 +84,7 @@ def _short(value: str) -> str:
 
 def parse_train(flags: Sequence[str]) -> TrainConfig:
     """Return train's config. Raises InputError for flags that train does not take."""
-    told = io.StringIO()
-    try:
-        with redirect_stderr(told), redirect_stdout(told):
-            return tyro.cli(TrainConfig, args=list(flags), console_outputs=False)
-    except SystemExit as error:
-        reason = re.search(r"Error parsing (--.+?)\n\s*(\n|--)", told.getvalue(), re.DOTALL)
-        what = " ".join(reason[1].split()) if reason else f"train does not take {' '.join(flags)}"
-        raise InputError(f"{what}; see python -m src.train --help") from error
+    return parse(TrainConfig, flags, "python -m src.train")
 
 
 Combination = tuple[dict[str, str], dict[str, str], str]  # all values, those shown in the table, name of the run

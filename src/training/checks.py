@@ -8,7 +8,7 @@ from timm.optim import list_optimizers
 from src.competitions.spec import Competition
 from src.config import Augment, TrainConfig
 from src.config.train import WITHOUT_LABELS
-from src.core.errors import InputError
+from src.core.errors import InputError, nearest
 from src.core.flags import check_apart, check_name, check_range
 from src.data.augmentations import of_bands, unmoved
 from src.inference.autotune import check_compile
@@ -44,7 +44,7 @@ def _check_ranges(config: TrainConfig) -> None:
 def check_flags(config: TrainConfig, competition: Competition) -> None:
     """Raise InputError for flags that are out of range or contradict each other or the competition."""
     if config.loss not in LOSSES:
-        raise InputError(f"--loss {config.loss}: there are {', '.join(LOSSES)}")
+        raise InputError(f"--loss {config.loss}: {nearest(config.loss, [*LOSSES])}")
     _check_ranges(config)
     _check_together(config)
     check_start(config)
@@ -59,7 +59,8 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     candidates(config.views, competition, (64, 64))  # fail now on an unknown view
     known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]
     if config.optimizer not in known:
-        raise InputError(f"--optimizer {config.optimizer}: there are {', '.join(known)}")
+        raise InputError(f"--optimizer {config.optimizer}: {nearest(config.optimizer, known)}")
+    find_backbone(config.backbone)  # fail now on an unknown one
     is_random = begins_at_random(config.backbone, config.pretrained, config.weights)
     if config.freeze_backbone and is_random and not config.start_from:
         raise InputError(
@@ -125,6 +126,8 @@ def without_effect(config: TrainConfig) -> list[str]:
         for flag in changed
         if not getattr(config, needs[flag])
     ]
+    if config.pretrained and not config.start_from and begins_at_random(config.backbone, True, config.weights):
+        notes.append(f"note: there are no pretrained weights of {config.backbone}; it starts from random ones")
     if config.loss in WITHOUT_LABELS:
         notes += [
             f"note: --{flag.replace('_', '-')} does nothing with --loss {config.loss}, which uses no labels"

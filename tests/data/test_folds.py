@@ -14,6 +14,7 @@ from src.core.errors import InputError
 from src.data.folds import from_file, holdout, kfold, official, split_groups, strata
 from src.data.split import without_effect
 from tests.fixtures import MakeLeaves, Podium
+from tests.helpers import snapshot_at
 
 FOOD, SVHN = load_competition("food11"), load_competition("svhn")
 
@@ -150,7 +151,7 @@ def test_a_holdout_smaller_than_every_group_is_not_empty(group_size: int) -> Non
 
 @pytest.mark.parametrize("num_val", [-1, 0, 101, 1000])
 def test_a_holdout_of_nothing_or_more_than_half_is_an_error(num_val: int) -> None:
-    with pytest.raises(InputError, match=f"--num-val {num_val}: from 1 to half of the 201 images"):
+    with pytest.raises(InputError, match=f"--num-val {num_val}: from 1 to 100 of the 201 images"):
         holdout(food_labels(201), FOOD, num_val, 0)
 
 
@@ -233,10 +234,20 @@ def test_groups_split_over_a_users_folds_are_counted() -> None:
 def test_a_flag_of_another_way_to_split_is_told() -> None:
     assert not list(without_effect(PrepareConfig(num_folds=3)))
     assert not list(without_effect(PrepareConfig(split="holdout", num_val=3)))
-    (line,) = without_effect(PrepareConfig(num_val=3))
+    (line,) = without_effect(PrepareConfig(num_val=3)).values()
     assert line == "note: --num-val 3 has no effect with --split kfold; it belongs to --split holdout"
-    (line,) = without_effect(PrepareConfig(num_folds=4, folds=Path("folds.csv")))
+    (line,) = without_effect(PrepareConfig(num_folds=4, folds=Path("folds.csv"))).values()
     assert line == "note: --num-folds 4 has no effect with --folds folds.csv; it belongs to --split kfold"
+
+
+def test_a_flag_without_effect_makes_no_other_snapshot(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:
+    leaves()
+    flags = ("--competition", "leaves.py", "--split", "holdout", "--num-processes", 1)
+    assert podium("prepare", *flags).code == 0
+    first = snapshot_at(tmp_path / "runs" / "leaves")
+    ended = podium("prepare", *flags, "--num-folds", 3)
+    assert "--num-folds 3 has no effect" in ended.out
+    assert snapshot_at(tmp_path / "runs" / "leaves") == first
 
 
 def test_classes_that_one_fold_alone_holds_out_are_told(leaves: MakeLeaves, podium: Podium, tmp_path: Path) -> None:

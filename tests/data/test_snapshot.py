@@ -209,7 +209,9 @@ def test_prune_keeps_what_a_search_or_a_run_with_a_lost_record_uses(world: Path)
         (root / run / "run.json").unlink()
     (root / "searches" / "one").mkdir(parents=True)
     (root / "searches" / "one" / "search.json").write_text(json.dumps({"snapshot": of_search.name}))
-    listed = done(world, "prepare", "--prune", "--list").out
+    both = run_command(world, "prepare", "--prune", "--list")
+    assert (both.code, both.err) == (2, "error: --list: cannot be combined with --prune\n")
+    listed = done(world, "prepare", "--list").out
     assert "(search one)" in listed
     assert "(run baseline, run other)" in listed
     assert {entry.folder.name for entry in shelf(root, "")} >= {used.name, of_search.name}

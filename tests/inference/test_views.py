@@ -24,7 +24,7 @@ def test_views_are_those_that_are_named_and_the_original() -> None:
     assert list(candidates((), STREET, (64, 64))) == ["original", "left", "right", "zoom in", "zoom out"]
     assert list(candidates(("left", "larger"), STREET, (64, 64))) == ["original", "left", "larger"]
     assert list(candidates(("auto", "smaller"), STREET, (64, 64)))[-2:] == ["zoom out", "smaller"]
-    with pytest.raises(InputError, match="--views upside: there are original, left"):
+    with pytest.raises(InputError, match="--views upside: there are 'original', 'left'"):
         candidates(("upside",), STREET, (64, 64))
     with pytest.raises(InputError, match="--views left, flipped"):
         candidates(("left, flipped",), STREET, (64, 64))

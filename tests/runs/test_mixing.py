@@ -233,8 +233,8 @@ def test_absent_folds_are_named(world: Path) -> None:
 
 
 def test_evaluate_takes_only_a_plain_name(world: Path) -> None:
-    refused(run_command(world, "evaluate", "--run-name", "../svhn/baseline"), "must be a plain name")
-    refused(run_command(world, "predict", "--run-name", "../svhn/baseline"), "must be a plain name")
+    refused(run_command(world, "evaluate", "--run-name", "../svhn/baseline"), "must be one file name, without / or")
+    refused(run_command(world, "predict", "--run-name", "../svhn/baseline"), "must be one file name, without / or")
 
 
 def test_the_note_describes_the_weights_that_answered(world: Path) -> None:

@@ -64,15 +64,23 @@ def test_one_at_a_time_tries_each_value_alone_one_seed_after_another() -> None:
         ("lr=1,,2", "give a flag of train and its values"),
         ("lr=1e-3,1e-3", "a value appears twice"),
         ("seed=1,2", "seed is a flag of sweep itself"),
-        ("learning_rate=1", "train does not take"),
+        ("learning_rate=1", "^--learning-rate: there is no such flag; see python -m src.train --help$"),
         ("views='a", "^--views 'a: no closing quotation$"),
-        ("epochs=many", "^--epochs: .*'many'; see python -m src.train --help$"),
+        ("epochs=many", "^--epochs many: give a whole number; see python -m src.train --help$"),
         ("weights=/a/m.safetensors,/b/m.safetensors", "two runs would be called sweep-weightsm.safetensors-s0"),
     ],
 )
 def test_a_mistake_in_set_is_one_line_before_anything_is_trained(given: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         members(SweepConfig(set=(given,)))
+
+
+def test_what_train_would_refuse_ends_the_sweep_before_it_begins(prepared: Path, podium: Podium) -> None:
+    for flags, said in (
+        (("--set", "backbone=string_cnm"), "--backbone string_cnm: no such network; nearest: string_cnn"),
+        ((), "--set: give flags of train and the values to compare"),
+    ):
+        refused(podium("sweep", "--competition", "svhn", *flags), said)
 
 
 def test_the_paired_difference_is_that_of_a_hand_worked_case() -> None:
