@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TypeVar
 
-from src.core.errors import InputError
+from src.core.errors import MISTAKE, InputError
 from src.core.parsing import parse
 from src.core.signals import Stopped, stop
 
@@ -67,7 +67,7 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
             main(parse(config_class, arguments_for(config_class, sys.argv[1:]), program, doc))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(MISTAKE)
     except BrokenPipeError:
         # The reader of our output (head, less) is gone; a closed stdout must not complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -77,7 +77,7 @@ def run(main: Callable[[Config], object], config_class: type[Config], doc: str |
         what = f"{error.filename}: " if error.filename else ""
         hint = "; make room and run the same command again: what was saved is kept" * (error.errno == errno.ENOSPC)
         print(f"error: {what}{error.strerror or error}{hint}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(MISTAKE)
     except Stopped as stopped:
         print("stopped; run the same command again: what is done is not done again", file=sys.stderr)
         sys.exit(stopped.code)

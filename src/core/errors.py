@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+MISTAKE = 2  # exit code of a command that an InputError or a full disk ended: trying again would not help
+
 
 class InputError(ValueError):
     """A mistake in data or flags. Its text is one line: the file, row and value, and what to do."""

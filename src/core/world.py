@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from src.core.errors import InputError
+from src.core.errors import MISTAKE, InputError
 
 CONNECT_TIMEOUT = timedelta(seconds=30)
 BUCKET = 32 << 20  # bytes of gradients that are summed together
@@ -30,7 +30,7 @@ class Elsewhere(SystemExit):
     """Ends a rank whose mistake rank 0 reports."""
 
     def __init__(self) -> None:
-        super().__init__(2)
+        super().__init__(MISTAKE)
 
 
 @contextmanager

@@ -11,14 +11,13 @@ import optuna
 import torch
 from optuna.trial import Trial, TrialState
 
-from src.core.errors import InputError
+from src.core.errors import MISTAKE, InputError
 from src.core.machine import num_cores
 from src.core.signals import Stopped, end_with_parent, stop
 from src.searching.study import counts, interrupted, open_study
 from src.searching.trials import Search, check_failures, work
 
 TICK = 0.2  # seconds
-MISTAKE = 2  # exit code
 MAX_KILLS = 2  # of a trial's processes, after which it has failed
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from src.config import SweepConfig
 from src.core.cluster import join_cluster, python_path
-from src.core.errors import InputError
+from src.core.errors import MISTAKE, InputError
 from src.core.machine import num_cores
 from src.core.signals import stop
 from src.sweeping.board import Board
@@ -23,7 +23,6 @@ from src.sweeping.plan import Task
 
 TICK = 1.0  # seconds
 SECONDS_TO_SAVE = 60.0  # that trainings on a cluster have when the sweep is stopped
-MISTAKE = 2  # exit code for bad input: trying again would not help
 
 
 @dataclass(frozen=True)

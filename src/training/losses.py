@@ -132,9 +132,9 @@ def _of_head(
     scale: tuple[float, float],
     loss: str,
     label_smoothing: float,
+    soft: bool,
 ) -> torch.Tensor:
     """Return one head's loss; logits (B, outputs), target and weight (B, targets), or target (B, outputs) if soft."""
-    soft = target.shape[1] == logits.shape[1]
     if kind == "class":
         of_image = weight if weight is None else weight[:, 0]
         return LOSSES[loss]["class"](logits, target.float() if soft else target[:, 0].long(), label_smoothing, of_image)
@@ -142,7 +142,7 @@ def _of_head(
         return LOSSES[loss]["labels"](logits, target.float(), label_smoothing, weight)
     if kind == "ordinal":  # of each grade but the last: is the answer above it?
         grades = torch.arange(logits.shape[1], device=logits.device)
-        above = target.float() if soft else (target > grades).float()  # of two grades, the higher one is 1 and soft too
+        above = target.float() if soft else (target > grades).float()
         return LOSSES[loss]["labels"](logits, above, label_smoothing, weight)
     mean, std = scale
     return _mean(((target.float() - mean) / std - logits) ** 2, weight)
@@ -155,14 +155,14 @@ def loss_of(
     loss: str,
     label_smoothing: float = 0.0,
     weight: torch.Tensor | None = None,
+    soft: bool = False,
 ) -> torch.Tensor:
     """Return the loss averaged over heads and images; logits (B, num_outputs), target (B, num_targets).
 
-    Soft targets are (B, num_outputs) probabilities. `weight` (B, num_targets) is what each target counts.
+    If `soft`, targets are (B, num_outputs) probabilities. `weight` (B, num_targets) is what each target counts.
     """
     parts = logits.float().split(layout.widths, dim=1)
-    widths = layout.widths if target.shape[1] == layout.num_outputs else layout.target_widths
-    targets = target.split(widths, dim=1)
+    targets = target.split(layout.widths if soft else layout.target_widths, dim=1)
     weights = weight.split(layout.target_widths, dim=1) if weight is not None else (None,) * len(parts)
     each = zip(parts, targets, weights, layout.kinds, layout.scales, strict=True)
-    return torch.stack([_of_head(*head, loss, label_smoothing) for head in each]).mean()
+    return torch.stack([_of_head(*head, loss, label_smoothing, soft) for head in each]).mean()

@@ -145,7 +145,8 @@ def _loss(
         of_image = weight if weight is None else weight[:, 0]
         return LOSSES[settings.loss]["class"](logits.float(), target[:, 0], settings.label_smoothing, of_image)
     outputs, auxiliary = logits.tensor_split([layout.num_outputs], dim=1)
-    loss = loss_of(outputs, target, layout, settings.loss, settings.label_smoothing, weight)
+    soft = settings.soft_labels is not None
+    loss = loss_of(outputs, target, layout, settings.loss, settings.label_smoothing, weight, soft)
     if not auxiliary_flags(settings):
         return loss
     return loss + auxiliary_loss(auxiliary, target, boxes, weight, settings, state.pad_class)

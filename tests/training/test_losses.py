@@ -64,15 +64,16 @@ def test_hard_labels_as_probabilities_cost_the_same() -> None:
     logits, hard = torch.randn(2, 5), torch.tensor([[2, 1, 0], [0, 0, 1]])
     soft = torch.tensor([[0.0, 0, 1, 1, 0], [1, 0, 0, 0, 1]])
     for loss in ("cross_entropy", "focal"):
-        one, other = (loss_of(logits, target, layout, loss, 0.1).item() for target in (hard, soft))
+        one, other = (loss_of(logits, target, layout, loss, 0.1, soft=target is soft).item() for target in (hard, soft))
         assert one == pytest.approx(other, abs=1e-6)
 
 
 def test_a_soft_label_of_two_grades_is_no_hard_one() -> None:
     layout, logits = HeadLayout((1,), ("ordinal",)), torch.tensor([[0.5], [-1.0]])
-    for target in (torch.tensor([[0.25], [0.75]]), torch.tensor([[0], [1]])):
+    for target, soft in ((torch.tensor([[0.25], [0.75]]), True), (torch.tensor([[0], [1]]), False)):
         expected = functional.binary_cross_entropy_with_logits(logits, target.float())
-        assert loss_of(logits, target, layout, "cross_entropy").item() == pytest.approx(expected.item(), abs=1e-6)
+        found = loss_of(logits, target, layout, "cross_entropy", soft=soft)
+        assert found.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_rare_classes_count_more_and_one_on_average() -> None:
