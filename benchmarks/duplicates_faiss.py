@@ -19,14 +19,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
 from benchmarks.duplicates import DuplicatesConfig, originals, plant, readings_of, score
-from benchmarks.measuring import processor, with_range
+from benchmarks.measuring import anonymous_bytes, processor, with_range
 from src.core import cli
 from src.data.candidates import MAX_CANDIDATES, MAX_DISTANCE, candidates
 from src.data.duplicates import near_duplicates
@@ -106,7 +105,7 @@ class _Memory:
     """The peak of this process's anonymous memory while it is open, beyond what there was before, in MiB."""
 
     def __enter__(self) -> "_Memory":
-        self.before = self.peak = self._now()
+        self.before = self.peak = anonymous_bytes()
         self.open = True
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
@@ -118,17 +117,12 @@ class _Memory:
 
     @property
     def added(self) -> float:
-        return (self.peak - self.before) / 1024
+        return (self.peak - self.before) / 2**20
 
     def _watch(self) -> None:
         while self.open:
-            self.peak = max(self.peak, self._now())
+            self.peak = max(self.peak, anonymous_bytes())
             time.sleep(0.01)
-
-    @staticmethod
-    def _now() -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 
 def _measure(config: FaissConfig) -> None:

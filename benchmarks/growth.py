@@ -24,7 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.measuring import processor
+from benchmarks.measuring import anonymous_bytes, processor
 from src.config import Augment, Paths
 from src.core import cli
 from src.data.loader import Loader
@@ -85,10 +85,9 @@ def _anonymous_bytes(pid: int) -> int:
     try:
         if int(Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[6]) & FORKED:
             return 0
-        status = Path(f"/proc/{pid}/status").read_text()
-        own = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
+        own = anonymous_bytes(pid)
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except (OSError, StopIteration):  # the process has ended
+    except OSError:  # the process has ended
         return 0
     return own + sum(_anonymous_bytes(int(child)) for child in children)
 

@@ -1,4 +1,4 @@
-"""What several benchmarks measure with: the processor's name, its seconds, and a median with its range."""
+"""What several benchmarks measure with: the processor's name, its seconds, memory, and a median with its range."""
 
 import os
 import platform
@@ -18,6 +18,12 @@ def processor() -> str:
 def cpu_seconds() -> float:
     """Return the seconds that this process and its children that have ended have spent on processors."""
     return sum(os.times()[:4])
+
+
+def anonymous_bytes(pid: int | str = "self") -> int:
+    """Return a process's memory without mapped files, which the system can drop. Raises OSError if it has ended."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
 
 
 def with_range(values: Sequence[float], form: str) -> str:

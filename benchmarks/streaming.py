@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.limited import SIZE
-from benchmarks.measuring import processor
+from benchmarks.measuring import anonymous_bytes, processor
 from benchmarks.servers import BUCKET, Server, serving
 from src.core import cli
 from src.core.errors import InputError
@@ -174,21 +174,16 @@ WAYS: dict[str, Callable[[StreamingConfig, int, dict[str, Any]], Served]] = {
 }  # fmt: skip
 
 
-def _anonymous() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) // 1024
-
-
 def _epoch(config: StreamingConfig, name: str) -> dict[str, Any]:
     """Serve an epoch; return images/s and the memory it took."""
     for module in {"ours": ("src.data.loader", "s3fs"), "mosaic": ("streaming",)}.get(name, (name,)):
         import_module(module)
-    before, peak, done = _anonymous(), 0, threading.Event()
+    before, peak, done = anonymous_bytes() // 2**20, 0, threading.Event()
 
     def watch() -> None:
         nonlocal peak
         while not done.wait(0.02):
-            peak = max(peak, _anonymous())
+            peak = max(peak, anonymous_bytes() // 2**20)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

@@ -15,11 +15,11 @@ from src.core import cli
 
 def main(config: DoctorConfig) -> None:
     """Print the findings. Raises SystemExit(1) if something would stop a training, InputError for unknown names."""
+    from src.checkup.findings import findings
+    from src.checkup.integrity import check_integrity
     from src.competitions.registry import load_competition
     from src.core.flags import check_range, flags_of
     from src.data.prepared import command, prepared_folder
-    from src.report.checkup import findings
-    from src.report.integrity import check_integrity
 
     check_range("num-folds", config.num_folds, 1, 10_000_000)
     bad = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from src.report import checkup
+from src.checkup import findings
 from tests.fixtures import MakeSvhn, Podium
 
 NET = ("--backbone", "string_cnn")
@@ -65,8 +65,8 @@ def test_an_unwritable_folder_is_reported(svhn: MakeSvhn, podium: Podium, monkey
 
 def test_missing_packages_and_other_versions_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "requirements.txt").write_text("# a comment\nnumpy==0.1\nno-such-package==2.0\n")
-    monkeypatch.setattr(checkup, "REQUIREMENTS", tmp_path / "requirements.txt")
-    _, missing, different = checkup.check_python()
+    monkeypatch.setattr(findings, "REQUIREMENTS", tmp_path / "requirements.txt")
+    _, missing, different = findings.check_python()
     assert missing == ("bad", "not installed: no-such-package; python -m pip install -r requirements.txt")
     assert different.kind == "note"
     assert "(tested with 0.1)" in different.text
@@ -85,6 +85,6 @@ def test_full_shared_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     monkeypatch.setattr(Path, "is_dir", lambda path: True)
-    (found,) = checkup.check_shared_memory()
+    (found,) = findings.check_shared_memory()
     assert found.kind == "note"
     assert "--shm-size=1g" in found.text

@@ -13,7 +13,7 @@ FILES = sorted((ROOT / "src").rglob("*.py"))
 # From bottom to top: a room imports only from itself and from rooms before it.
 ROOMS = [
     "core", "pages", "config", "competitions", "models", "data", "metrics", "runs", "watching", "inference", "training",
-    "report", "sweeping", "searching", "planning", "handin", "exporting", "serving", "commands",
+    "report", "checkup", "sweeping", "searching", "planning", "handin", "exporting", "serving", "commands",
 ]  # fmt: skip
 COMMANDS = {
     "prepare", "train", "evaluate", "predict", "blend", "make_demo", "summary", "bench", "doctor", "sweep", "compare",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from src.checkup.integrity import check_integrity
 from src.config import DoctorConfig
-from src.report.integrity import check_integrity
 from tests.trust.conftest import Commands
 from tests.world import FLAGS, PREPARE, done, link
 

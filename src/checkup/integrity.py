@@ -7,6 +7,7 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 
+from src.checkup.findings import Finding
 from src.competitions.registry import load_competition
 from src.config import DoctorConfig
 from src.core.errors import InputError
@@ -16,7 +17,6 @@ from src.data.prepared import command, remote_of
 from src.data.remote import Remote
 from src.data.shelf import Entry, shelf
 from src.data.snapshot import read_snapshot
-from src.report.checkup import Finding
 from src.runs.checkpoint import load_state
 from src.runs.run import Run, known_runs, open_run
 
