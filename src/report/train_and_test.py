@@ -69,7 +69,7 @@ def _shapes(files: InputFiles, paths: Sequence[str]) -> np.ndarray:
     found, read = [], 0
     for path in paths:
         location = files.located.get(path)
-        if location is None or ":" in location.member:  # raw pixels in a file of many images
+        if location is None:
             continue
         read += location.size
         if read > MAX_BYTES:
