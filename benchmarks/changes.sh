@@ -8,7 +8,7 @@
 #   bash benchmarks/changes.sh look LITE0.safetensors        street-view: a second look at the digits' box, two seeds
 #   bash benchmarks/changes.sh sizes RECOGNISER.onnx         street-view: a text recogniser at three sizes, 4 epochs, two seeds
 #   bash benchmarks/changes.sh suspects LITE0.safetensors    food-11 at 32x32: without labels that a probe suspects
-#   bash benchmarks/changes.sh unlabelled                    food-11 at 32x32: pretraining without labels, four hours
+#   bash benchmarks/changes.sh unlabelled                    food-11 at 32x32: pretraining without labels, five hours
 #   bash benchmarks/changes.sh nets                          food-11 at 32x32: other networks from scratch, in equal time
 #
 # Held out are the organiser's validation images, for `look` the first of four folds. food-11 runs in bf16, which wants a
