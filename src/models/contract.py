@@ -85,8 +85,8 @@ def find_backbone(name: str) -> Backbone:
 
 
 def begins_at_random(name: str, pretrained: bool, weights: Path | None) -> bool:
-    """Return whether a network has no pretrained weights; a user's own may load some."""
-    return weights is None and (not pretrained or find_backbone(name).is_ours)
+    """Return whether a network has no pretrained weights; a file of the user's own may load some."""
+    return weights is None and (not pretrained or (not name.endswith(".py") and find_backbone(name).is_ours))
 
 
 def own_code_error(path: Path, error: Exception) -> InputError:

@@ -60,7 +60,8 @@ def check_flags(config: TrainConfig, competition: Competition) -> None:
     known = [str(name) for name in list_optimizers(exclude_filters=["fused*", "bnb*", "adahessian"])]
     if config.optimizer not in known:
         raise InputError(f"--optimizer {config.optimizer}: {nearest(config.optimizer, known)}")
-    find_backbone(config.backbone)  # fail now on an unknown one
+    if not config.backbone.endswith(".py"):  # a lost file is not needed to resume
+        find_backbone(config.backbone)  # fail now on an unknown one
     is_random = begins_at_random(config.backbone, config.pretrained, config.weights)
     if config.freeze_backbone and is_random and not config.start_from:
         raise InputError(

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pandas as pd
 import pytest
 
+from src.competitions.checking import check_sample
 from src.competitions.metric import Metric
 from src.competitions.spec import Competition, Head
 from src.competitions.strings import string_competition
@@ -53,7 +54,7 @@ def test_split_weights_and_groups_are_columns(folder: Path) -> None:
          "train.csv, line 3: label 'inf' is not a number; correct it"),
         (["id,label", "1,mild", "2,severe"], {"kind": "ordinal"},
          "train.csv: grades are texts (mild, severe); give classes=(lowest, ..., highest)"),
-        (["id,label", "1,a", "2,a"], {}, "leaves: label has fewer than two classes; correct"),
+        (["id,label", "1,a", "2,a"], {}, "leaves: label has fewer than two classes; correct the labels or the classes"),
         (["id,x,weight", "1,a,b", "2,b,a"], {"label_column": ("x", "weight"), "answer": "heads"},
          "leaves: a head cannot be called 'weight'; choose another name"),
         (["id,label", "1,a", "1,b"], {}, "leaves: image 'train/1.png' is labelled twice: train.csv, line 2 and "
@@ -125,10 +126,9 @@ def test_the_sample_submissions_columns_order_the_classes_or_are_refused(folder:
     write(folder / "sample_submission.csv", "id,c,b,d", "9,0,0,1")
     with pytest.raises(InputError, match=r"^train.csv, line 2: label 'a' is not one of sample_submission.csv's col"):
         read(competition, folder)
-    binary = leaves(answer="probabilities", classes=("a", "b"))
-    write(folder / "sample_submission.csv", "id,target", "9,0")
+    sample = pd.DataFrame({"id": ["9"], "target": ["0"]}, index=[2])
     with pytest.raises(InputError, match=r"one of the two, give columns=\('id', 'target'\)$"):
-        read(binary, folder)
+        check_sample(sample, ("id", "a", "b"), "sample_submission.csv")
     write(folder / "sample_submission.csv", "id,label,more", "9,0,0")
     with pytest.raises(InputError, match=r"^sample_submission.csv, line 1: the header is id,label,more, expected id,l"):
         read(leaves(), folder)

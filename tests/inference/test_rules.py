@@ -98,7 +98,7 @@ def test_classes_beside_grades_have_no_cut() -> None:
     above = (target[:, 1:] > np.arange(3)) * 0.4 + 0.05
     predicted = np.concatenate([np.eye(2)[target[:, 0]], above], axis=1).astype(np.float32)
     both = replace(
-        competition("quadratic_kappa", GRADE), answer="heads", heads=(Head(name="eye", classes=("l", "r")), GRADE)
+        competition("quadratic_kappa", GRADE), answer="heads", heads=(Head(name="eye", classes=("0", "1")), GRADE)
     )
     decided = decide_out_of_fold(predicted, target, both, np.arange(60))
     assert decided.rule.cuts[0] == ()

@@ -118,7 +118,7 @@ def test_answers_are_averaged_with_their_weights(tmp_path: Path, three: testset.
 def test_a_refused_submission_keeps_the_previous_one(tmp_path: Path, three: testset.TestSet) -> None:
     path = write_submission(tmp_path, "mine", [spelled(["1", "2", "3"])], three, street.COMPETITION, {})
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
-    mute = tuple(Head(name=head.name, classes=("",) * 11) for head in street.DIGITS)
+    mute = tuple(Head(name=head.name, classes=(*"abcd", "", *"fghijk")) for head in street.DIGITS)  # of a 4
     with pytest.raises(InputError, match="the answer is empty"):
         write_submission(
             tmp_path, "mine", [spelled(["4", "5", "6"])], three, replace(street.COMPETITION, heads=mute), {}
@@ -141,8 +141,8 @@ def test_a_refused_submission_keeps_the_previous_one(tmp_path: Path, three: test
 def test_views_that_lower_the_score_of_every_fold_are_told(
     capsys: pytest.CaptureFixture[str], metric: str, scores: list[tuple[float, float]], is_told: bool
 ) -> None:
-    begun = SimpleNamespace(train=SimpleNamespace(views=()))
-    run: Any = SimpleNamespace(name="nin", competition=competition(ABC, metric=metric), begun=begun)
+    started = SimpleNamespace(train=SimpleNamespace(views=()))
+    run: Any = SimpleNamespace(name="nin", competition=competition(ABC, metric=metric), started_record=started)
     folds: Any = [
         SimpleNamespace(number=number, result=SimpleNamespace(score=plain, score_tta=views))
         for number, (plain, views) in enumerate(scores)
@@ -150,6 +150,6 @@ def test_views_that_lower_the_score_of_every_fold_are_told(
     note_harmful_views(run, folds, tta=True)
     assert ("predict --no-tta answers without them" in capsys.readouterr().out) == is_told
     note_harmful_views(run, folds, tta=False)
-    begun.train.views = ("auto",)
+    started.train.views = ("auto",)
     note_harmful_views(run, folds, tta=True)
     assert not capsys.readouterr().out

@@ -66,7 +66,7 @@ def test_a_mistake_in_the_space_is_one_line(given: tuple[str, ...], words: str) 
     [
         (("dropout=0..2",), "--space dropout=2: --dropout 2.0: must be at least 0"),
         (("backbone=resnet18,resnet19x",), "--space backbone=resnet19x: .*no such network"),
-        (("epochs=many,3",), "--space epochs=many: --epochs: invalid literal"),
+        (("epochs=many,3",), "--space epochs=many: --epochs many: give a whole number"),
         (("loss=cross_entropy,nonsense",), "--space loss=nonsense: --loss nonsense: there are"),
         (("cutmix=0..1",), "would cut strings apart"),
         (("lr=1e-3..1e-2", "weights=nowhere.safetensors"), "no such file"),

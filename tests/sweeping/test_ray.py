@@ -33,7 +33,7 @@ def test_an_address_that_is_none_is_one_line(
     prepared: Path, podium: Podium, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
-    ended = podium("sweep", "--engine", "ray", "--address", address)
+    ended = podium("sweep", "--set", "epochs=1", "--engine", "ray", "--address", address)
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert f"error: --address {address}: " in ended.err
 
@@ -44,7 +44,7 @@ def test_an_address_where_no_cluster_answers_is_one_line_within_half_a_minute(pr
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never answers
         for port in (server.getsockname()[1], 1):
             started = time.monotonic()
-            ended = podium("sweep", "--engine", "ray", "--address", f"127.0.0.1:{port}")
+            ended = podium("sweep", "--set", "epochs=1", "--engine", "ray", "--address", f"127.0.0.1:{port}")
             line = f"error: --address 127.0.0.1:{port}: no Ray cluster answers there\n"
             assert (ended.code, ended.err) == (2, line)
             assert time.monotonic() - started < 30

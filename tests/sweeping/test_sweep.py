@@ -132,10 +132,13 @@ def test_a_training_that_is_killed_is_resumed(prepared: Path) -> None:
 
 @pytest.mark.slow
 def test_a_training_that_fails_for_good_is_told_and_the_others_go_on(prepared: Path, podium: Podium) -> None:
-    ended: Finished = podium("sweep", *SET, "lr=1e-3", "optimizer=adamw,nonsense", "--run-name", "s", "--fold", 0)
+    (prepared / "cut.safetensors").write_bytes(b"x")
+    ended: Finished = podium(
+        "sweep", *SET, "lr=1e-3", "weights=default,cut.safetensors", "--run-name", "s", "--fold", 0
+    )
     assert ended.code == 2
-    assert "1 of 2 trainings failed, such as s-optimizernonsense-s0 fold 0" in ended.err
-    assert "error: --optimizer nonsense: there are" in ended.out
+    assert "1 of 2 trainings failed, such as s-weightscut.safetensors-s0 fold 0" in ended.err
+    assert "error: --weights cut.safetensors: not a complete weights file" in ended.out
     table = pd.read_csv(prepared / "runs" / "svhn" / "s.csv")
     assert table["seeds"].tolist() == [1, 0]
 
@@ -181,7 +184,7 @@ def test_gpus_that_are_not_there_are_one_line(
     prepared: Path, podium: Podium, monkeypatch: pytest.MonkeyPatch, share: float, words: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    ended = podium("sweep", "--gpus-per-task", share)
+    ended = podium("sweep", "--set", "epochs=1", "--gpus-per-task", share)
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert words in ended.err
 
@@ -190,7 +193,7 @@ def test_a_training_that_goes_on_failing_is_tried_again_as_often_as_allowed(
     prepared: Path, podium: Podium, monkeypatch: pytest.MonkeyPatch, shown: None
 ) -> None:
     monkeypatch.setenv("CODE", "1")
-    ended = podium("sweep", "--fold", 0, "--retries", 2)
+    ended = podium("sweep", "--set", "epochs=1", "--fold", 0, "--retries", 2)
     assert (ended.code, ended.err) == (
         2, "error: 1 of 1 trainings failed, such as sweep-s0 fold 0; see its line above\n"
     )  # fmt: skip
