@@ -63,6 +63,9 @@ def test_labels_that_are_said_to_be_several_get_no_warning(leaves: MakeLeaves, p
     path.write_text(path.read_text().replace('label_column="species"', 'label_column="species", kind="labels"'))
     write_labels(tmp_path, [f"tag{i} tag{i + 4}" for i in range(24)])
     assert "warning" not in done(podium("prepare", *LEAVES, "--num-folds", 2))
+    write_labels(tmp_path, ["|".join(tag for k, tag in enumerate("abcd") if i & 1 << k) or "none" for i in range(24)])
+    out = done(podium("prepare", *LEAVES, "--num-folds", 2))
+    assert "lists of 5 tags ('a|b'), taken here as 16 labels; if they are, give separator='|'" in out
 
 
 def test_a_restarted_fold_reads_the_cache_of_its_runs_other_folds(
@@ -129,6 +132,8 @@ TWO = "Head(name='kind', classes=('a', 'b')),"
         (TWO, "pad_class=7,", "pad_class 7 is not one of 2 classes"),
         (TWO.replace("kind", "fold"), "", "a head cannot be called 'fold'"),
         (TWO.replace("'b'", "'a'"), "", "kind has the class 'a' twice; remove one"),
+        ("Head(name='kind', classes=(1, 2)),", "", "give a tuple of texts, such as ('a', 'b')"),
+        ("Head(name='kind', classes='ab'),", "", "kind: classes is 'ab'; give a tuple of texts"),
         (TWO * 2, "", "two heads are called 'kind'; give each a name of its own"),
     ],
 )

@@ -269,6 +269,9 @@ def main(config: MakeDataConfig) -> None:
             raise InputError(f"{name}: no such example; {nearest(name, [*MAKERS, 'all'])}")
         folder = config.folder if config.folder and config.name != "all" else (config.folder or Path("input")) / name
         if folder.is_dir() and any(folder.iterdir()):
+            if config.name == "all":
+                print(f"{folder}: there are files already")
+                continue
             raise InputError(f"{folder}: there are files already; remove them, or give another --folder")
         MAKERS[name](Maker(folder, config.num_train, config.num_test))
         print(f"{config.num_train} training and {config.num_test} test images in {folder}")

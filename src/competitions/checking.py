@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from src.competitions.spec import Competition
 
 MAX_BANDS = 16
+SWITCHES = ("hflip_ok", "moves_ok", "pretext")
+TEXTS = ("separator", "none_class", "folder", "source", "kaggle", "links", "upload")
 TUPLES = ("image_size", "columns", "heads", "head_weights", "class_names")
 
 
@@ -29,6 +31,14 @@ def check_types(competition: "Competition") -> None:
         raise InputError(f"{name}: head_weights is {weights!r}; give a number for each head, one of them above 0")
     if not isinstance(number, int) or number < 1:
         raise InputError(f"{name}: num_answers is {number!r}; give a whole number of 1 or more")
+    for field in SWITCHES:
+        if not isinstance(getattr(competition, field), bool):
+            raise InputError(f"{name}: {field} is {getattr(competition, field)!r}; give True or False")
+    for field in TEXTS:
+        if not isinstance(getattr(competition, field), str):
+            raise InputError(f"{name}: {field} is {getattr(competition, field)!r}; give a text, in quotes")
+    if competition.channels not in (1, 3) and not competition.bands:
+        raise InputError(f"{name}: channels is {competition.channels!r}; give 3, or 1 for grey images, or bands")
     if not isinstance(competition.metric, str | Metric):
         raise InputError(f"{name}: metric is {competition.metric!r}; give a name, or Metric(name=..., ...)")
 

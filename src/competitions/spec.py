@@ -46,6 +46,8 @@ class Head:
     required: bool = False  # whether every image has at least one of the labels
 
     def __post_init__(self) -> None:
+        if isinstance(self.classes, str) or not all(isinstance(text, str) for text in self.classes):
+            raise InputError(f"{self.name}: classes is {self.classes!r}; give a tuple of texts, such as ('a', 'b')")
         object.__setattr__(self, "classes", tuple(self.classes))
 
     @property

@@ -226,23 +226,24 @@ def image_warnings(cache: ImageCache, competition: Competition) -> list[str]:
 
 
 def _not_classes(labels: pd.DataFrame, competition: Competition) -> list[str]:
-    """Return a warning if the labels of a one-head competition are plainly not classes.
+    """Return a warning if the labels of a one-head competition are plainly not classes, or single labels.
 
     Two signs: nearly as many classes as images (numbers, free text), and texts that are lists of few distinct tags.
     """
-    is_class = [head.kind for head in competition.heads] == ["class"] and not competition.pretext
-    if not is_class or len(labels) < MIN_IMAGES:
+    kinds = [head.kind for head in competition.heads]
+    if kinds not in (["class"], ["labels"]) or competition.pretext or len(labels) < MIN_IMAGES:
         return []
-    texts = competition.heads[0].classes
+    texts, is_class = competition.heads[0].classes, kinds == ["class"]
     for separator in (",", ";", "|", " "):
         tags = {tag.strip() for text in texts for tag in text.split(separator)} - {""}
         lists = [text for text in texts if len(text.split(separator)) > 1]
         if len(lists) >= 0.3 * len(texts) and 2 * len(tags) < len(texts):
+            shape = OTHER_SHAPES if is_class else f"if they are, give separator={separator!r}"
             return [
                 f"warning: the labels look like lists of {len(tags)} tags ({lists[0]!r}), taken here as "
-                f"{len(texts):,} classes; {OTHER_SHAPES}"
+                f"{len(texts):,} {'classes' if is_class else 'labels'}; {shape}"
             ]
-    if len(texts) > MANY_CLASSES * len(labels):
+    if is_class and len(texts) > MANY_CLASSES * len(labels):
         return [
             f"warning: {len(labels):,} images have {len(texts):,} different labels (such as {texts[0]!r}), nearly one "
             f"each: they do not look like classes; {OTHER_SHAPES}"

@@ -46,6 +46,8 @@ class External:
 def read_external(path: Path, competition: Competition) -> External:
     """Read and check a file. Raises InputError that names the file, and the image of a wrong row."""
     where = f"--external {path}"
+    if not path.is_file():
+        raise InputError(f"{where}: no such file")
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             paths, probabilities = arrays["image_path"].astype(str), arrays["probabilities"]

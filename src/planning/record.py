@@ -82,7 +82,7 @@ def open_record(file: Path, config: AutoConfig, competition: str) -> AutoRecord:
     """
     name, given = config.run_name, {flag: str(getattr(config, flag)) for flag in GIVEN}
     runs = [path.name for end in ("", "-probe", "-2", "-3") if (path := file.with_name(f"{name}{end}")).is_dir()]
-    anew = f"use another --run-name, or delete {file} and its runs beside it ({', '.join(runs) or 'none yet'})"
+    anew = f"use another --run-name, or delete {file} and its runs beside it ({', '.join(runs)})"
     if not file.exists():
         if runs:
             raise InputError(f"{file.with_name(runs[0])}: already exists and was not made by auto; use another "
@@ -92,6 +92,8 @@ def open_record(file: Path, config: AutoConfig, competition: str) -> AutoRecord:
     then = {"minutes": f"{record.minutes:g}", **record.given}
     for flag, value in {"minutes": f"{config.minutes:g}", **given}.items():
         if then.get(flag) != value:
+            if not runs:  # nothing was trained: other flags, such as more minutes, are a new beginning
+                return AutoRecord(competition=competition, minutes=config.minutes, given=given)
             raise InputError(f"{file}: was started with --{flag} {then.get(flag)}, not {value}; {anew}")
     return record
 

@@ -152,7 +152,7 @@ class Run:
             raise InputError(f"{self.folder}: --restart was stopped while it moved its folds; run that command again")
         if not folds:
             raise InputError(
-                f"{self.folder}: no fold of this run is trained to its end; run {self.command('train')} first"
+                f"{self.folder}: no fold of this run is trained to its end; run {self.train_command(existing[0])} first"
             )
         for fold in folds:
             assert fold.result  # or InputError

@@ -63,15 +63,15 @@ def path_flags(paths: Paths) -> list[str]:
 
 
 def flags_for(name: str, value: str) -> list[str]:
-    """Return a flag of train; True and False make a switch, DEFAULT nothing. Words are split as a shell would.
+    """Return a flag of train; true and false make a switch, DEFAULT nothing. Words are split as a shell would.
 
     Raises InputError for an open quote.
     """
     if value == DEFAULT:
         return []
     flag = f"--{name.replace('_', '-')}"
-    if value in ("True", "False"):
-        return [flag if value == "True" else flag.replace("--", "--no-", 1)]
+    if value.lower() in ("true", "false"):
+        return [flag if value.lower() == "true" else flag.replace("--", "--no-", 1)]
     try:
         return [flag, *(shlex.split(value) if name in SEVERAL else [value])]
     except ValueError as error:

@@ -21,7 +21,7 @@ from src.training.loading import make_loader
 from src.training.pseudo_labels import PseudoLabels
 from src.training.served import Served, boxes_of, needs_boxes
 from src.training.soft_labels import soft_targets
-from src.training.suspects import suspected_rows
+from src.training.suspects import answered_together, suspected_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def open_data(
 
     is_train, weights = ~is_val, labelled.weights
     if config.suspects:
-        is_train, weights = _without_suspects(config, cache, labelled, is_train)
+        is_train, weights = _without_suspects(config, prepared, cache, labelled, is_train)
 
     def loader(chosen: np.ndarray, train: bool) -> Loader:
         rows, targets, soft = labelled.rows[chosen], labelled.targets[chosen], None
@@ -93,10 +93,12 @@ def open_data(
 
 
 def _without_suspects(
-    config: TrainConfig, cache: ImageCache, labelled: "_Labelled", is_train: np.ndarray
+    config: TrainConfig, prepared: Prepared, cache: ImageCache, labelled: "_Labelled", is_train: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return which labelled images are trained on, (M,) bool, and their weights; suspects are skipped or weigh less."""
-    suspected = np.isin(labelled.rows, suspected_rows(Path(str(config.suspects)), cache.image_paths))
+    rows = suspected_rows(Path(str(config.suspects)), cache.image_paths)
+    rows = answered_together(rows, cache.image_paths, prepared.chunks("labels.csv"))
+    suspected = np.isin(labelled.rows, rows)
     weight, count = config.suspects_weight, int((suspected & is_train).sum())
     found = f"suspects: {count:,} of {int(is_train.sum()):,}"
     if not weight:

@@ -158,3 +158,8 @@ def test_the_clock_counts_on_after_a_kill(tmp_path: Path) -> None:
     clock.save()
     again = Clock(open_record(file, config, "svhn"), file, time.monotonic() - 60)
     assert again.left == pytest.approx(300, abs=2)
+    longer = replace(config, minutes=20)
+    assert open_record(file, longer, "svhn").minutes == 20  # nothing was trained yet
+    (tmp_path / "auto").mkdir()
+    with pytest.raises(InputError, match=r"was started with --minutes 10, not 20; use another .*\(auto\)"):
+        open_record(file, longer, "svhn")

@@ -37,6 +37,11 @@ def test_runs_are_named_by_what_differs_between_them() -> None:
     assert " ".join(command).endswith("--seed 7 --lr 1e-3 --augment.rotate 0 --epochs 3 --fold 3")
 
 
+def test_a_switch_is_written_in_any_case() -> None:
+    found = members(SweepConfig(set=("pretrained=true,False",)))
+    assert [member.flags[-1] for member in found] == ["--pretrained", "--no-pretrained"]
+
+
 def test_one_at_a_time_tries_each_value_alone_one_seed_after_another() -> None:
     given = ("lr=1e-3,2e-3", "pseudo-labels=default,sweep-base-s0 other", "epochs=3")
     found = members(SweepConfig(set=given, seed=(0, 7), one_at_a_time=True))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from src.competitions.registry import load_competition
@@ -23,7 +24,7 @@ from src.runs.run import Run
 from src.training.checks import check_flags, check_new_strings, without_effect
 from src.training.pseudo_labels import judged_folds, right_by_confidence
 from src.training.soft_labels import _hard, soft_targets
-from src.training.suspects import suspected_rows
+from src.training.suspects import answered_together, suspected_rows
 from tests.helpers import run_at
 from tests.world import FLAGS, config_of, data_of, done, run_command
 from tests.world import refused as refused_by
@@ -226,6 +227,14 @@ def test_a_wrong_list_of_suspects_is_refused(world: Path, text: str, message: st
         data_of(world, suspects=str(path))
     with pytest.raises(InputError, match="no such file"):
         data_of(world, suspects=str(world / "none.csv"))
+
+
+def test_all_images_of_a_suspected_answer_are_suspects() -> None:
+    image_paths = Texts.of(["a_L", "a_R", "b_L", "b_R", "c_L"])
+    labels = pd.DataFrame({"image_path": ["b_R", "a_L", "b_L", "a_R"], "answer": ["b", "a", "b", "a"]})
+    found = answered_together(np.array([2]), image_paths, [labels[:2], labels[2:]])
+    assert sorted(found) == [2, 3]
+    assert answered_together(np.array([4]), image_paths, [labels.drop(columns="answer")]).tolist() == [4]
 
 
 def test_evaluates_own_suspects_are_taken(world: Path) -> None:
