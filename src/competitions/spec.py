@@ -234,9 +234,9 @@ def check_heads(competition: Competition) -> None:
             raise InputError(f"{name}: {head.name} has the class {twice!r} twice; remove one")
         if pad_class is not None and not 0 <= pad_class < head.num_classes:
             raise InputError(f"{name}: pad_class {pad_class} is not one of {head.num_classes} classes")
-    for target in competition.targets:
-        if competition.targets.count(target) > 1:
-            raise InputError(f"{name}: two heads are called {target!r}; give each a name of its own")
+    names = [head.name for head in competition.heads]
+    if len(set(names)) < len(names):
+        raise InputError(f"{name}: two heads are called {max(names, key=names.count)!r}; give each a name of its own")
     if competition.class_names and len(competition.heads) == 1:
         _check_names(name, competition.class_names, competition.heads[0])
     weights = competition.head_weights

@@ -110,10 +110,10 @@ class _Lines(io.TextIOBase):
     """Passes text on to a stream and keeps its last lines."""
 
     def __init__(self, stream: Any, lines: deque[str]) -> None:
-        self.stream, self.lines, self.started_record = stream, lines, ""
+        self.stream, self.lines, self.unfinished = stream, lines, ""
 
     def write(self, text: str) -> int:
-        *whole, self.started_record = (self.started_record + text).split("\n")
+        *whole, self.unfinished = (self.unfinished + text).split("\n")
         self.lines.extend(line for line in whole if line)
         return int(self.stream.write(text))
 
