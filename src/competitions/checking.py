@@ -1,11 +1,14 @@
 """Whether a competition, as somebody wrote it, can be what it says: the types of its fields, its sample submission."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from inspect import signature
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from src.competitions.metric import Metric
-from src.core.errors import InputError
+from src.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from src.competitions.spec import Competition
@@ -14,6 +17,16 @@ MAX_BANDS = 16
 SWITCHES = ("hflip_ok", "moves_ok", "pretext")
 TEXTS = ("separator", "none_class", "folder", "source", "kaggle", "links", "upload")
 TUPLES = ("image_size", "columns", "heads", "head_weights", "class_names")
+
+
+def check_options(name: str, options: Mapping[str, object], function: Callable[..., object]) -> None:
+    """Raise InputError for a keyword that neither `function`, which was called with them, nor Competition has."""
+    from src.competitions.spec import Competition
+
+    known = [*signature(function).parameters, *(item.name for item in fields(Competition))]
+    for option in options:
+        if option not in known:
+            raise InputError(f"{name}: there is no {option}; {nearest(option, known)}")
 
 
 def check_types(competition: "Competition") -> None:

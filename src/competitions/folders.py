@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.competitions.checking import check_options
 from src.competitions.reading_labels import in_order
 from src.competitions.spec import Competition, Head
 from src.competitions.tables import label_table, own_table, test_table
@@ -120,6 +121,7 @@ def folder_competition(
     fields of Competition. read_table returns a table with the name of each image, without folders, in image_column,
     and its group in group_column: a driver or a patient that no fold may split.
     """
+    check_options(name, options, folder_competition)
     columns = (id_column,) if options.get("answer") == "probabilities" else (id_column, label_column)
     options.setdefault("columns", columns)
 

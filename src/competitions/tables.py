@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.competitions.checking import check_sample
+from src.competitions.checking import check_options, check_sample
 from src.competitions.layout import Kind
 from src.competitions.reading_labels import Labels
 from src.competitions.spec import Competition, Head
@@ -235,6 +235,7 @@ def csv_competition(
     `options` go to Competition. With answer="probabilities" the classes are the sample submission's columns, in its
     order (grades from the lowest up); if columns=(id, ...) are given, these are filled by name, see columns.py.
     """
+    check_options(name, options, csv_competition)
     label_columns = (label_column,) if isinstance(label_column, str) else label_column
     options.setdefault("columns", _columns(id_column, label_columns, options.get("answer", "text")))
     reader = _Tables(

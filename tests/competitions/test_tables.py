@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from src.competitions.checking import check_sample
+from src.competitions.folders import folder_competition
 from src.competitions.metric import Metric
 from src.competitions.spec import Competition, Head
 from src.competitions.strings import string_competition
@@ -218,6 +219,13 @@ def test_a_field_of_another_type_is_one_line(folder: Path, field: str, value: ob
     with pytest.raises(InputError) as error:
         read(leaves(**{field: value}), folder)
     assert str(error.value) == f"leaves: {field} is {value!r}; {message}"
+
+
+def test_a_mistyped_keyword_is_told_with_the_nearest_one() -> None:
+    with pytest.raises(InputError, match="^leaves: there is no group_colum; did you mean group_column"):
+        leaves(group_colum="patient")
+    with pytest.raises(InputError, match="^leaves: there is no hflip; did you mean hflip_ok"):
+        folder_competition(name="leaves", hflip=True)
 
 
 def test_lists_do_where_tuples_are_meant(folder: Path) -> None:
