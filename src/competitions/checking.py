@@ -26,7 +26,7 @@ def check_options(name: str, options: Mapping[str, object], function: Callable[.
     known = [*signature(function).parameters, *(item.name for item in fields(Competition))]
     for option in options:
         if option not in known:
-            raise InputError(f"{name}: there is no {option}; {nearest(option, known)}")
+            raise InputError(f"{name}: unknown keyword {option!r}; {nearest(option, known)}")
 
 
 def check_types(competition: "Competition") -> None:

@@ -247,15 +247,11 @@ def csv_competition(
         has_columns=len(options["columns"]) > 1,
     )  # fmt: skip
     competition = Competition(
-        name=name,
-        image_size=image_size,
-        hflip_ok=hflip_ok,
-        read_heads=reader.read_heads,
-        read_train=reader.read_train,
+        name=name, image_size=image_size, hflip_ok=hflip_ok, read_heads=reader.read_heads, read_train=reader.read_train,
         read_test=lambda files: reader.read_test(files, competition.with_heads_of(files)),
         source=source or f"Put {train_csv}, {train_folder}/, {test_folder}/ and {sample_submission} into input/{name}/",
         **options,
-    )
+    )  # fmt: skip
     return competition
 
 

@@ -41,7 +41,7 @@ def _mistake(box: str, arguments: list[str]) -> str:
     if unknown := re.search(r"Unrecognized options: (\S+?)(?:,|$| )", text):
         near = re.search(r"Perhaps you meant: (--[\w.-]+)", text)
         if unknown[1].startswith("--"):
-            return f"{unknown[1]}: there is no such flag" + (f"; did you mean {near[1]}?" if near else "")
+            return f"{unknown[1]}: unknown flag" + (f"; did you mean {near[1]}?" if near else "")
         return f"{unknown[1]!r}: belongs to no flag"
     if choice := re.search(r"invalid choice (.+) for argument '(--[\w.-]+)'\. Expected one of \((.+?)\)", text):
         known = sorted(set(re.findall(r"'([^']+)'", choice[3])) - {"None"})

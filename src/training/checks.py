@@ -128,7 +128,7 @@ def without_effect(config: TrainConfig) -> list[str]:
         if not getattr(config, needs[flag])
     ]
     if config.pretrained and not config.start_from and begins_at_random(config.backbone, True, config.weights):
-        notes.append(f"note: there are no pretrained weights of {config.backbone}; it starts from random ones")
+        notes.append(f"note: {config.backbone} has no pretrained weights, so it starts from random ones")
     if config.loss in WITHOUT_LABELS:
         notes += [
             f"note: --{flag.replace('_', '-')} does nothing with --loss {config.loss}, which uses no labels"

@@ -222,9 +222,9 @@ def test_a_field_of_another_type_is_one_line(folder: Path, field: str, value: ob
 
 
 def test_a_mistyped_keyword_is_told_with_the_nearest_one() -> None:
-    with pytest.raises(InputError, match="^leaves: there is no group_colum; did you mean group_column"):
+    with pytest.raises(InputError, match="^leaves: unknown keyword 'group_colum'; did you mean group_column"):
         leaves(group_colum="patient")
-    with pytest.raises(InputError, match="^leaves: there is no hflip; did you mean hflip_ok"):
+    with pytest.raises(InputError, match="^leaves: unknown keyword 'hflip'; did you mean hflip_ok"):
         folder_competition(name="leaves", hflip=True)
 
 

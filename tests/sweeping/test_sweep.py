@@ -69,7 +69,7 @@ def test_one_at_a_time_tries_each_value_alone_one_seed_after_another() -> None:
         ("lr=1,,2", "give a flag of train and its values"),
         ("lr=1e-3,1e-3", "a value appears twice"),
         ("seed=1,2", "seed is a flag of sweep itself"),
-        ("learning_rate=1", "^--learning-rate: there is no such flag; see python -m src.train --help$"),
+        ("learning_rate=1", "^--learning-rate: unknown flag; see python -m src.train --help$"),
         ("views='a", "^--views 'a: no closing quotation$"),
         ("epochs=many", "^--epochs many: give a whole number; see python -m src.train --help$"),
         ("weights=/a/m.safetensors,/b/m.safetensors", "two runs would be called sweep-weightsm.safetensors-s0"),
